@@ -1,0 +1,1 @@
+//! The nouns: what users write and read, one file per kind.

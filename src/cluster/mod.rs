@@ -1,0 +1,1 @@
+//! Shell that writes to the cluster: apply, status, impersonation, operations, lease.

@@ -1,0 +1,1 @@
+//! The verbs, pure: no I/O, no clock, no randomness.

@@ -1,0 +1,1 @@
+//! CEL: compiled once with source spans, evaluated under limits, and `${{ }}` templates.

@@ -1,0 +1,3 @@
+//! The `fother` binary.
+
+fn main() {}

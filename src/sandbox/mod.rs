@@ -1,0 +1,1 @@
+//! An in-memory Kubernetes API, a small world and a Job runner, for development and simulation.

@@ -1,0 +1,1 @@
+//! Shell that watches the cluster and delivers what it sees.
