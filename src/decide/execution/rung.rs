@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Again, Context, DEADLINE_GRACE, Effect, LOOK_EVERY, Next, Notice, ending};
 use crate::api::{
-    ActionSpec, AttemptState, ConditionStatus, ConditionType, ExecutionStatus, FreeForm, ObjectReference, Reason, Runner,
-    Rung, RungStatus, VerifyStatus, set_condition,
+    ActionSpec, AttemptState, ConditionStatus, ConditionType, Execution, ExecutionStatus, FreeForm,
+    ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
 };
 use crate::decide::operation::{self, Operation};
 use crate::decide::outcome::{JobEnd, read_outputs};
@@ -223,7 +223,8 @@ fn ended(context: Context<'_>, index: usize, end: &JobEnd) -> Next {
 
 fn lost(context: Context<'_>, index: usize) -> Next {
     let mut status = context.status();
-    "its Job vanished before its outcome was recorded; it is not repeated".clone_into(&mut status.rungs[index].message);
+    "its Job vanished before its outcome was recorded; it is not repeated"
+        .clone_into(&mut status.rungs[index].message);
     over(context, status, index, AttemptState::Lost)
 }
 
@@ -237,7 +238,12 @@ fn failed(context: Context<'_>, index: usize, message: &str) -> Next {
     let run = status.rungs[index].run.clone();
     let mut next = over(context, status, index, AttemptState::Failed);
     let note = format!("{run} failed: {message}");
-    next.effects.push(Effect::Event(Notice { reason: "ExecutionStepFailed", warning: true, note, rung: index }));
+    next.effects.push(Effect::Event(Notice {
+        reason: "ExecutionStepFailed",
+        warning: true,
+        note,
+        rung: index,
+    }));
     next
 }
 
@@ -293,13 +299,39 @@ fn over(context: Context<'_>, mut status: ExecutionStatus, index: usize, state: 
         });
         let verifying = (ConditionType::Verified, ConditionStatus::Unknown, Reason::Verifying);
         let message = format!("watching what {} has done", rung.run);
-        set_condition(&mut status.conditions, verifying, message, context.execution.metadata.generation, context.now);
+        set_condition(
+            &mut status.conditions,
+            verifying,
+            message,
+            context.execution.metadata.generation,
+            context.now,
+        );
     }
-    // Without proof to wait for and without another rung this is the end: one write instead of two.
-    if index + 1 >= context.definition.ladder.len() && status.rungs[index].verify.is_none() {
-        let last = crate::api::Execution { status: Some(status), ..context.execution.clone() };
-        return ending::exhausted(Context { execution: &last, ..context });
+    if status.rungs[index].verify.is_some() { advance(status) } else { climb(context, status, index) }
+}
+
+/// A remedy that did not help.
+fn ineffective(context: Context<'_>, status: ExecutionStatus, index: usize, note: String) -> Next {
+    let mut next = climb(context, status, index);
+    next.effects.push(Effect::Event(Notice {
+        reason: "RemediationIneffective",
+        warning: true,
+        note,
+        rung: index,
+    }));
+    next
+}
+
+/// Goes on to the next rung, or ends if there is none: one write instead of two.
+fn climb(context: Context<'_>, status: ExecutionStatus, index: usize) -> Next {
+    if index + 1 < context.definition.ladder.len() {
+        return advance(status);
     }
+    let last = Execution { status: Some(status), ..context.execution.clone() };
+    ending::exhausted(Context { execution: &last, ..context })
+}
+
+fn advance(status: ExecutionStatus) -> Next {
     Next::of(vec![Effect::Status(Box::new(status))], Again::Now)
 }
 
@@ -313,7 +345,8 @@ pub(super) fn verifying(context: Context<'_>, index: usize, rung: &RungStatus) -
     let mut verdict = VerifyStatus { message: check.message.chars().take(1024).collect(), ..known.clone() };
     verdict.holding_since = check.holds.then(|| known.holding_since.clone().unwrap_or(Time(context.now)));
     let deadline = known.started_at.0.saturating_add(asked.within.signed()).unwrap_or(context.now);
-    let stable_at = verdict.holding_since.as_ref().and_then(|t| t.0.saturating_add(asked.stable_for.signed()).ok());
+    let stable_at =
+        verdict.holding_since.as_ref().and_then(|t| t.0.saturating_add(asked.stable_for.signed()).ok());
     if stable_at.is_some_and(|at| at <= context.now) {
         verdict.held = Some(true);
         let message = format!("{}, stable for {}", verdict.message, asked.stable_for);
@@ -322,10 +355,9 @@ pub(super) fn verifying(context: Context<'_>, index: usize, rung: &RungStatus) -
     }
     if !check.holds && context.now >= deadline {
         verdict.held = Some(false);
-        current.verify = Some(verdict);
         let note = format!("{} did not help within {}: {}", current.run, asked.within, check.message);
-        let ineffective = Notice { reason: "RemediationIneffective", warning: true, note, rung: index };
-        return Next::of(vec![Effect::Status(Box::new(status)), Effect::Event(ineffective)], Again::Now);
+        current.verify = Some(verdict);
+        return ineffective(context, status, index, note);
     }
     let look_at = context.now.saturating_add(LOOK_EVERY).unwrap_or(context.now);
     let again = Again::At(look_at.min(stable_at.unwrap_or(deadline.max(context.now)).max(context.now)));
