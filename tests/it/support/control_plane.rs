@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use super::access::Access;
+use super::audit::AuditLog;
 use super::kubectl::Kubectl;
 use super::pki::Authority;
 use super::process::Process;
@@ -105,7 +106,7 @@ impl ControlPlane {
         let controller_manager = files.start("kube-controller-manager", &controller_manager_flags(&files));
         let own = Own { files, ports, api_server, _etcd: etcd, _controller_manager: controller_manager };
         let plane = Self { admin, own: Some(own) };
-        plane.wait_for_controllers().await;
+        plane.wait_for_controllers("default").await;
         Ok(plane)
     }
 
@@ -120,14 +121,25 @@ impl ControlPlane {
         Kubectl::new(built.filter(|program| program.exists()), &self.admin)
     }
 
-    /// A new namespace, named after its test.
+    /// What the API server was asked; None where the cluster is not ours, and a test that counts is skipped.
+    pub fn audit(&self) -> Option<AuditLog> {
+        let Some(own) = &self.own else {
+            skip("the audit log of the given cluster cannot be read");
+            return None;
+        };
+        Some(AuditLog::new(own.files.path("audit.log"), self.admin.clone()))
+    }
+
+    /// A new namespace, named after its test, with what the controllers put into each: pods need it.
     pub async fn namespace(&self, test: &str) -> String {
         let namespace: Namespace = serde_json::from_value(json!({
             "metadata": {"generateName": format!("{test}-"), "labels": {"fother.dev/test": "true"}},
         }))
         .unwrap();
         let api = Api::<Namespace>::all(self.admin.client().await);
-        api.create(&PostParams::default(), &namespace).await.unwrap().metadata.name.unwrap()
+        let name = api.create(&PostParams::default(), &namespace).await.unwrap().metadata.name.unwrap();
+        self.wait_for_controllers(&name).await;
+        name
     }
 
     /// Access as a ServiceAccount, made where it is missing, by a token of its own.
@@ -155,12 +167,12 @@ impl ControlPlane {
         wait_until_serving(&self.admin, &mut own.api_server).await.unwrap();
     }
 
-    /// The controllers run once a namespace has what two of them put there.
-    async fn wait_for_controllers(&self) {
+    /// The controllers have been there once `namespace` has what two of them put into each.
+    async fn wait_for_controllers(&self, namespace: &str) {
         let client = self.admin.client().await;
-        let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "default");
-        let roots = Api::<ConfigMap>::namespaced(client, "default");
-        eventually("the controller manager serves the default namespace", DEADLINE, || async {
+        let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
+        let roots = Api::<ConfigMap>::namespaced(client, namespace);
+        eventually("the controller manager serves the namespace", DEADLINE, || async {
             accounts.get("default").await?;
             roots.get("kube-root-ca.crt").await.map(|_| ())
         })
