@@ -11,3 +11,4 @@
 
 mod real;
 mod support;
+mod tidy;

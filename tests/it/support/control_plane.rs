@@ -6,9 +6,8 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::anyhow;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::api::{Api, PostParams};
 use rcgen::KeyPair;
@@ -259,24 +258,25 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// An error where the API server ended instead: it may be worth another attempt.
 async fn wait_until_serving(admin: &Access, api_server: &mut Process) -> anyhow::Result<()> {
     let client = admin.client().await;
-    let started = tokio::time::Instant::now();
-    loop {
-        if let Some(status) = api_server.exit_status() {
-            bail!("kube-apiserver ended: {status}\n{}", api_server.output());
+    eventually("kube-apiserver is ready", DEADLINE, || {
+        let ended = api_server
+            .exit_status()
+            .map(|status| anyhow!("kube-apiserver: {status}\n{}", api_server.output()));
+        let client = client.clone();
+        async move {
+            match ended {
+                Some(error) => Ok(Err(error)),
+                None => client
+                    .request_text(http::Request::get("/readyz").body(Vec::new()).unwrap())
+                    .await
+                    .map(|_| Ok(())),
+            }
         }
-        let request = http::Request::get("/readyz").body(Vec::new())?;
-        let seen = match tokio::time::timeout(Duration::from_secs(5), client.request_text(request)).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => anyhow!(error),
-            Err(late) => anyhow!(late),
-        };
-        if started.elapsed() > DEADLINE {
-            return Err(seen).context("kube-apiserver is not ready");
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    })
+    .await
 }
 
 fn etcd_flags(files: &Files, ports: Ports) -> Vec<String> {
