@@ -109,10 +109,11 @@ impl<'a> Checker<'a> {
                 self.error(error.suggest(closest(&name, functions::names())));
             }
         }
-        match namespaced {
-            Some(_) => call.args.iter().for_each(|arg| self.node(arg)),
-            None => self.below(node),
-        }
+        let target = call.target.as_deref().filter(|_| namespaced.is_none());
+        // What follows a macro that did not expand names variables that it would have made.
+        let expands = functions::signature(&name).is_some_and(|signature| signature.kind == Kind::Macro);
+        let args = call.args.iter().filter(|_| !expands);
+        target.into_iter().chain(args).for_each(|below| self.node(below));
     }
 
     fn known_call(&mut self, node: &IdedExpr, call: &CallExpr, signature: &Signature, namespaced: bool) {
