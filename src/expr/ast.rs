@@ -17,7 +17,9 @@ pub(super) fn children(node: &IdedExpr) -> Vec<&IdedExpr> {
         Expr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).collect(),
         Expr::List(list) => list.elements.iter().collect(),
         Expr::Map(map) => map.entries.iter().flat_map(|entry| entry_children(&entry.expr)).collect(),
-        Expr::Struct(literal) => literal.entries.iter().flat_map(|entry| entry_children(&entry.expr)).collect(),
+        Expr::Struct(literal) => {
+            literal.entries.iter().flat_map(|entry| entry_children(&entry.expr)).collect()
+        }
         Expr::Comprehension(loops) => {
             vec![&loops.accu_init, &loops.iter_range, &loops.loop_cond, &loops.loop_step, &loops.result]
         }
@@ -61,7 +63,12 @@ pub(super) fn path(node: &IdedExpr) -> Option<Vec<String>> {
     let (operand, last) = match &bare(node).expr {
         Expr::Ident(name) => return Some(vec![name.trim_start_matches('.').to_owned()]),
         Expr::Select(select) => (&*select.operand, select.field.clone()),
-        Expr::Call(call) if matches!(&*call.func_name, operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT) => {
+        Expr::Call(call)
+            if matches!(
+                &*call.func_name,
+                operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT
+            ) =>
+        {
             let [operand, key] = call.args.as_slice() else { return None };
             (operand, literal_text(key)?.to_owned())
         }
@@ -124,7 +131,9 @@ fn leading(info: &SourceInfo, node: &IdedExpr, start: usize) -> usize {
     let before = info.source[..start].trim_end();
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     match &node.expr {
-        Expr::Literal(LiteralValue::Int(_) | LiteralValue::Double(_)) if before.ends_with('-') => before.len() - 1,
+        Expr::Literal(LiteralValue::Int(_) | LiteralValue::Double(_)) if before.ends_with('-') => {
+            before.len() - 1
+        }
         _ if info.source[start..].starts_with('(') && before.ends_with(is_name) => {
             before.trim_end_matches(is_name).len()
         }
@@ -153,13 +162,12 @@ fn closing(source: &str, start: usize, end: usize) -> usize {
     for (at, c) in source[start..].char_indices() {
         let at = start + at;
         if at >= end && open <= 0 && quote.is_none() {
-            return end.max(at.min(end));
+            return end;
         }
         match (quote, c) {
             _ if escaped => escaped = false,
             (Some(_), '\\') => escaped = true,
             (Some(delimiter), c) if c == delimiter => quote = None,
-            (Some(_), _) => {}
             (None, '\'' | '"') => quote = Some(c),
             (None, '(' | '[' | '{') => open += 1,
             (None, ')' | ']' | '}') => open -= 1,

@@ -68,7 +68,9 @@ impl<'a> Checker<'a> {
     }
 
     fn below(&mut self, node: &'a IdedExpr) {
-        ast::children(node).into_iter().for_each(|child| self.node(child));
+        for child in ast::children(node) {
+            self.node(child);
+        }
     }
 
     fn error(&mut self, error: ExprError) {
@@ -86,7 +88,8 @@ impl<'a> Checker<'a> {
         } else if !TYPES.contains(&name) {
             let known = self.scope.variables().chain(self.locals.iter().copied());
             let error = ExprError::new(format!("unknown variable {name:?}"), ast::span(self.info, node));
-            let suggestion = closest(name, known.filter(|name| !name.contains(['@', '#']))).map(str::to_owned);
+            let suggestion =
+                closest(name, known.filter(|name| !name.contains(['@', '#']))).map(str::to_owned);
             self.error(error.suggest(suggestion));
         }
     }
@@ -100,20 +103,22 @@ impl<'a> Checker<'a> {
             Some(space) => format!("{space}.{}", call.func_name),
             None => call.func_name.clone(),
         };
-        match functions::signature(&name) {
-            Some(signature) => self.known_call(node, call, signature, namespaced.is_some()),
-            None => {
-                let span = ast::name_span(self.info, node, &call.func_name);
-                let span = span.start - (name.len() - call.func_name.len())..span.end;
-                let error = ExprError::new(format!("unknown function {name:?}"), span);
-                self.error(error.suggest(closest(&name, functions::names())));
-            }
+        let signature = functions::signature(&name);
+        if let Some(signature) = signature {
+            self.known_call(node, call, signature, namespaced.is_some());
+        } else {
+            let span = ast::name_span(self.info, node, &call.func_name);
+            let span = span.start - (name.len() - call.func_name.len())..span.end;
+            let error = ExprError::new(format!("unknown function {name:?}"), span);
+            self.error(error.suggest(closest(&name, functions::names())));
         }
         let target = call.target.as_deref().filter(|_| namespaced.is_none());
         // What follows a macro that did not expand names variables that it would have made.
-        let expands = functions::signature(&name).is_some_and(|signature| signature.kind == Kind::Macro);
+        let expands = signature.is_some_and(|signature| signature.kind == Kind::Macro);
         let args = call.args.iter().filter(|_| !expands);
-        target.into_iter().chain(args).for_each(|below| self.node(below));
+        for below in target.into_iter().chain(args) {
+            self.node(below);
+        }
     }
 
     fn known_call(&mut self, node: &IdedExpr, call: &CallExpr, signature: &Signature, namespaced: bool) {

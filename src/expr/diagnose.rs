@@ -48,7 +48,9 @@ fn search_choice(program: &Program, call: &CallExpr, context: &Context<'_, '_>) 
 
 /// In a loop, the first element over which the step fails.
 fn search_loop(program: &Program, loops: &ComprehensionExpr, context: &Context<'_, '_>) -> Option<EvalError> {
-    if let Some(found) = [&loops.accu_init, &loops.iter_range].into_iter().find_map(|it| search(program, it, context)) {
+    if let Some(found) =
+        [&loops.accu_init, &loops.iter_range].into_iter().find_map(|it| search(program, it, context))
+    {
         return Some(found);
     }
     let range = Value::resolve_val(&loops.iter_range, context).ok()?;
@@ -68,7 +70,12 @@ fn search_loop(program: &Program, loops: &ComprehensionExpr, context: &Context<'
 }
 
 /// Says what is wrong with a node all of whose parts have a value.
-fn describe(program: &Program, node: &IdedExpr, error: &ExecutionError, context: &Context<'_, '_>) -> EvalError {
+fn describe(
+    program: &Program,
+    node: &IdedExpr,
+    error: &ExecutionError,
+    context: &Context<'_, '_>,
+) -> EvalError {
     let part = Part { program, node: bare(node), context };
     let quoted = || part.quote(part.node);
     let (kind, message) = match error {
@@ -89,6 +96,9 @@ fn describe(program: &Program, node: &IdedExpr, error: &ExecutionError, context:
         }
         ExecutionError::Overflow(..) => (EvalErrorKind::Failed, format!("{} overflows", quoted())),
         ExecutionError::DuplicateKey(_) => (EvalErrorKind::Failed, format!("{} has a key twice", quoted())),
+        ExecutionError::UnsupportedKeyType(_) => {
+            (EvalErrorKind::Type, format!("{} has a key that is not a string, int, uint or bool", quoted()))
+        }
         ExecutionError::NoSuchOverload(overload) => return part.mismatch(overload),
         ExecutionError::UnexpectedType { got, want } => return part.unexpected(got, want),
         _ => return part.operands(),
