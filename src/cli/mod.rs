@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Each verb says with an exit code how it went.
 
 mod completion;
+mod controller;
 mod crds;
 mod exit;
 mod version;
@@ -20,6 +21,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Completion(completion::Completion),
+    Controller(controller::Controller),
     Crds(crds::Crds),
     Version(version::Version),
 }
@@ -27,9 +29,10 @@ enum Verb {
 /// Reads the command line, does what it says, and returns the exit code.
 pub fn run() -> std::process::ExitCode {
     let exit = match Arguments::parse().verb {
-        Verb::Completion(verb) => verb.run(),
+        Verb::Completion(verb) => Ok(verb.run()),
+        Verb::Controller(verb) => verb.run(),
         Verb::Crds(verb) => verb.run(),
-        Verb::Version(verb) => verb.run(),
+        Verb::Version(verb) => Ok(verb.run()),
     };
     exit.unwrap_or_else(|error| {
         anstream::eprintln!("fother: {error:#}");

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
 use kube::api::ApiResource;
 use kube::{Client, Resource, ResourceExt};
 use parking_lot::RwLock;
@@ -116,7 +115,3 @@ fn decode<K: Resource<DynamicType = ()> + DeserializeOwned>(item: &Value) -> Opt
     }
 }
 
-/// Now, by the wall clock.
-pub fn now() -> Timestamp {
-    Timestamp::now()
-}
