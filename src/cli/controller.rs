@@ -35,7 +35,7 @@ pub struct Controller {
     /// Where health, readiness and metrics are served.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// How logs are written. FOTHER_LOG says what is logged, in the syntax of RUST_LOG.
+    /// How logs are written. `FOTHER_LOG` says what is logged, in the syntax of `RUST_LOG`.
     #[arg(long, value_enum, default_value_t)]
     log_format: telemetry::Format,
     /// The most Executions of one rule that may run at a time, whatever the rules say.
@@ -66,7 +66,8 @@ impl Controller {
             caps: Caps { rule: self.max_per_rule, namespace: self.max_per_namespace, total: self.max_total },
         };
         let connection: Client = client::connect(config).context("failed to use the configuration")?;
-        let (health, metrics, stop) = (Health::default(), Arc::new(Metrics::default()), CancellationToken::new());
+        let (health, metrics, stop) =
+            (Health::default(), Arc::new(Metrics::default()), CancellationToken::new());
         let serving = server::serve(self.listen, health.clone(), metrics.clone()).await?;
         let ready = move |is: bool| health.ready(is);
         let told = stop.clone();
@@ -84,7 +85,9 @@ impl Controller {
             Some(path) => {
                 let read = || format!("failed to read {}", path.display());
                 let kubeconfig = Kubeconfig::read_from(path).with_context(read)?;
-                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.with_context(read)
+                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                    .await
+                    .with_context(read)
             }
             None => Config::infer().await.context("no cluster: give --kubeconfig, or run in one"),
         }

@@ -12,16 +12,20 @@ mod store;
 use std::sync::Arc;
 
 use kube::{Client, ResourceExt};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Execution, GROUP, LABEL, ObjectReference, VERSION};
+use crate::cluster::discovery::Kinds;
 use crate::cluster::error::Consequence;
 use crate::cluster::lease::Candidate;
 use crate::cluster::{Result, client};
 use crate::decide::episode::Caps;
+use crate::source::shared::Watches;
 use crate::telemetry::Metrics;
 use context::Context;
 use queue::{Key, Kind, Queue, Requeue, Worker, queue};
+use rule::Evaluators;
 use store::Store;
 
 /// Reconciles that run at a time. Each mostly waits for the API server.
@@ -70,9 +74,9 @@ async fn lead(home: Client, caps: Caps, metrics: Arc<Metrics>, ready: impl Fn(bo
     let (queue, worker) = queue(CONCURRENCY);
     let context = Arc::new(Context {
         home: home.clone(),
-        kinds: Default::default(),
-        watches: Default::default(),
-        evaluators: Default::default(),
+        kinds: Kinds::default(),
+        watches: Watches::default(),
+        evaluators: Evaluators::default(),
         packs: Store::new(),
         rules: Store::new(),
         actions: Store::new(),
@@ -80,7 +84,7 @@ async fn lead(home: Client, caps: Caps, metrics: Arc<Metrics>, ready: impl Fn(bo
         queue: queue.clone(),
         caps,
         metrics,
-        definitions: Default::default(),
+        definitions: Mutex::default(),
     });
     let followed = follow(&context, &home, &queue);
     let work = async {

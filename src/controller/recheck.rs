@@ -8,7 +8,7 @@ use super::context::Context;
 use crate::api::ObjectReference;
 use crate::cluster::account::Account;
 use crate::cluster::objects::Objects;
-use crate::cluster::{Result, owners};
+use crate::cluster::{Error, Result, owners};
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::CompiledRule;
 use crate::source::watch::now;
@@ -33,8 +33,7 @@ pub async fn matching(
         let how = rule.target(&trigger.kind);
         match owners::resolve(&account.client(), &context.kinds, &object, &how).await {
             Ok(found) if TargetKey::from(&found) == wanted => return Ok(Some(object)),
-            Ok(_) => {}
-            Err(crate::cluster::Error::Unexpected(_)) => {}
+            Ok(_) | Err(Error::Unexpected(_)) => {}
             Err(error) => return Err(error),
         }
     }

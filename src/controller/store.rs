@@ -114,4 +114,3 @@ fn decode<K: Resource<DynamicType = ()> + DeserializeOwned>(item: &Value) -> Opt
         }
     }
 }
-

@@ -33,12 +33,17 @@ impl Health {
 }
 
 /// Serves `/healthz`, `/readyz` and `/metrics`.
-pub async fn serve(address: SocketAddr, health: Health, metrics: Arc<Metrics>) -> anyhow::Result<JoinHandle<()>> {
+pub async fn serve(
+    address: SocketAddr,
+    health: Health,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<JoinHandle<()>> {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(readiness).with_state(health))
         .route("/metrics", get(exposition).with_state(metrics));
-    let listener = TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))?;
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))?;
     Ok(tokio::spawn(async move {
         if let Err(error) = serve_http(listener, router).await {
             tracing::error!(%error, "health and metrics are not served any more");

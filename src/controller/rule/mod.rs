@@ -59,21 +59,14 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     };
     let checked = checks::check(context, &rule);
     let (checked, account) = checks::authorize(context, &rule, checked).await?;
-    let (seen, compiled) = match (&checked.compiled, account) {
-        (Some(compiled), Some(account)) => {
-            let evaluator = evaluator_for(context, &rule, compiled.clone(), account).await?;
-            (Some(evaluator.seen()), Some(compiled.clone()))
-        }
-        _ => {
-            context.evaluators.set(namespace, name, None);
-            (None, None)
-        }
+    let (Some(compiled), Some(account)) = (checked.compiled.clone(), account) else {
+        context.evaluators.set(namespace, name, None);
+        write_status(context, &rule, &checked, None, None).await?;
+        return Ok(Requeue::After(RESYNC));
     };
-    let fired = match (&seen, &compiled) {
-        (Some(seen), Some(compiled)) => decide(context, &rule, compiled, seen).await?,
-        _ => Outcome::default(),
-    };
-    write_status(context, &rule, &checked, seen.as_ref(), fired.fired_at).await?;
+    let seen = evaluator_for(context, &rule, compiled.clone(), account).await?.seen();
+    let fired = decide(context, &rule, &compiled, &seen).await?;
+    write_status(context, &rule, &checked, Some(&seen), fired.fired_at).await?;
     Ok(fired.wake.map_or(Requeue::After(RESYNC), |wake| Requeue::After(wake.min(RESYNC))))
 }
 
