@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// A compiled CEL expression. Cloning is cheap and shares everything.
 ///
-/// ```ignore
+/// ```
 /// let when = Expression::compile("object.status.phase == 'Failed'", &scope)?;
 /// if when.matches(&Bindings::at(now).with("object", pod))? { … }
 /// ```

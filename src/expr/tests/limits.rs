@@ -127,8 +127,14 @@ fn the_deepest_expressions_fit_a_small_stack() {
         "a.b(".repeat(1000),
         "1 ? ".repeat(1000),
     ];
+    let deepest = (0..125).fold(json!({}), |inner, _| json!({"a": inner}));
+    let sources_of_objects =
+        ["[target]", "target == target", "string(target.a)", "[target].map(x, x)[0] == target"];
     let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
-        let values = bindings(&sample());
+        let values = bindings(&sample()).with("target", deepest);
+        for source in sources_of_objects {
+            let _ = compile(source).evaluate(&values);
+        }
         for source in &sources {
             if let Ok(expression) = crate::expr::Expression::compile(source, &super::scope()) {
                 let _ = expression.evaluate(&values);
