@@ -20,7 +20,7 @@ use std::sync::Arc;
 ///
 /// ```
 /// let when = Expression::compile("object.status.phase == 'Failed'", &scope)?;
-/// if when.matches(&Bindings::at(now).with("object", pod))? { … }
+/// if when.matches(&Bindings::at(now).with("object", pod))? { heal() }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Expression {
