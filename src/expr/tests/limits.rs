@@ -59,6 +59,7 @@ fn values_cannot_be_made_to_grow() {
         "object.s.replace('', object.s)".to_owned(),
         "object.s.split('').join(object.s)".to_owned(),
         "object.s.findAll('.')".to_owned(),
+        "lists.range(100).map(x, 'a').join(object.s)".to_owned(),
     ] {
         refused(&source, &long, BUILT);
     }
@@ -71,6 +72,7 @@ fn reading_long_values_costs_steps() {
     let object = json!({"s": "x".repeat(200_000), "l": (0..100).collect::<Vec<_>>()});
     assert_eq!(evaluate("object.s.contains('y')", &object), Ok(json!(false)));
     refused("object.l.exists(x, object.s.contains('y'))", &object, STEPS);
+    refused("object.l.exists(x, size(object.s) < 0)", &object, STEPS);
     refused("object.l.exists(x, object.s.matches('y$'))", &object, STEPS);
     refused("object.l.exists(x, object.s.indexOf('xy') > 0)", &object, STEPS);
 }
