@@ -4,3 +4,4 @@
 //! of its own.
 
 mod control_plane;
+mod kubectl;

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use super::access::Access;
+use super::kubectl::Kubectl;
 use super::pki::Authority;
 use super::process::Process;
 use super::wait::{DEADLINE, eventually};
@@ -57,7 +58,7 @@ struct Ports {
 /// The directory of one control plane; it goes with the control plane.
 struct Files {
     directory: TempDir,
-    parts: PathBuf,
+    programs: PathBuf,
 }
 
 impl ControlPlane {
@@ -77,9 +78,9 @@ impl ControlPlane {
 
     /// A control plane for one test, to be broken at will.
     pub async fn private() -> Option<Self> {
-        let parts = tokio::task::spawn_blocking(parts).await.unwrap()?;
+        let programs = tokio::task::spawn_blocking(built_parts).await.unwrap()?;
         for attempt in 1.. {
-            match Self::start(&parts).await {
+            match Self::start(&programs).await {
                 Ok(plane) => return Some(plane),
                 Err(error) if attempt < ATTEMPTS => eprintln!("control plane, attempt {attempt}: {error:#}"),
                 Err(error) => panic!("failed to start a control plane: {error:#}"),
@@ -88,8 +89,8 @@ impl ControlPlane {
         None
     }
 
-    async fn start(parts: &Path) -> anyhow::Result<Self> {
-        let files = Files::new(parts);
+    async fn start(programs: &Path) -> anyhow::Result<Self> {
+        let files = Files::new(programs);
         let ports = Ports { etcd: free_port(), etcd_peer: free_port(), api_server: free_port() };
         let authority = Authority::new("test cluster");
         files.write_credentials(&authority);
@@ -113,9 +114,10 @@ impl ControlPlane {
         &self.admin
     }
 
-    /// The directory that holds kubectl where PATH has none that is new enough.
-    pub fn parts(&self) -> Option<&Path> {
-        self.own.as_ref().map(|own| own.files.parts.as_path())
+    /// kubectl as the administrator; [`Kubectl::with`] is the same for somebody else.
+    pub fn kubectl(&self) -> Kubectl {
+        let built = self.own.as_ref().map(|own| own.files.programs.join("kubectl"));
+        Kubectl::new(built.filter(|program| program.exists()), &self.admin)
     }
 
     /// A new namespace, named after its test.
@@ -167,12 +169,12 @@ impl ControlPlane {
 }
 
 impl Files {
-    fn new(parts: &Path) -> Self {
+    fn new(programs: &Path) -> Self {
         let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
         remove_leftovers(parent);
         let prefix = format!("cluster-{}-", std::process::id());
         let directory = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).unwrap();
-        Self { directory, parts: parts.to_owned() }
+        Self { directory, programs: programs.to_owned() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -180,7 +182,7 @@ impl Files {
     }
 
     fn start(&self, part: &str, flags: &[String]) -> Process {
-        Process::start(&self.parts.join(part), flags, &[], &self.path(&format!("{part}.log")))
+        Process::start(&self.programs.join(part), flags, &[], &self.path(&format!("{part}.log")))
     }
 
     fn write_credentials(&self, authority: &Authority) {
@@ -210,7 +212,7 @@ impl Files {
 }
 
 /// The directory of the built parts, building what is missing.
-fn parts() -> Option<PathBuf> {
+fn built_parts() -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
     let output = Command::new(script).args(PARTS).stderr(Stdio::inherit()).output().unwrap();
     if output.status.success() {

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod control_plane;
+pub mod kubectl;
 pub mod pki;
 pub mod process;
 pub mod wait;

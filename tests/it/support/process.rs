@@ -112,3 +112,58 @@ fn spawn(command: Command) -> std::io::Result<Child> {
     spawner.send((command, answer)).expect("the spawner runs as long as the process");
     answered.recv().expect("the spawner answers each request")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::support::wait::DEADLINE;
+
+    fn shell(script: &str, log: &Path) -> Process {
+        Process::start(Path::new("sh"), ["-c", script], &[("GREETING", "ahoy")], log)
+    }
+
+    fn state(process: &Process) -> Result<char, String> {
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", process.id())).map_err(|e| e.to_string())?;
+        stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).ok_or(stat)
+    }
+
+    #[tokio::test]
+    async fn keeps_output_and_exit_code() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut process = shell("echo $GREETING; echo below >&2; exit 3", &directory.path().join("log"));
+        assert_eq!(process.wait(DEADLINE).await.code(), Some(3));
+        assert_eq!(process.output(), "ahoy\nbelow\n");
+    }
+
+    #[tokio::test]
+    async fn freezes_thaws_and_kills() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut process = shell("echo up; exec sleep 600", &directory.path().join("log"));
+        process.signal(Signal::STOP);
+        let becomes = async |process: &Process, wanted: &str| {
+            eventually(wanted, DEADLINE, || async {
+                let state = state(process)?;
+                if wanted.contains(state) { Ok(()) } else { Err(state.to_string()) }
+            })
+            .await;
+        };
+        becomes(&process, "T").await;
+        process.signal(Signal::CONT);
+        becomes(&process, "SR").await;
+        assert!(process.exit_status().is_none());
+        process.kill();
+        assert!(!Path::new("/proc").join(process.id().to_string()).exists());
+    }
+
+    #[test]
+    fn outlives_its_thread_but_not_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let process = std::thread::spawn(move || shell("exec sleep 600", &log)).join().unwrap();
+        let entry = PathBuf::from(format!("/proc/{}", process.id()));
+        assert!(entry.exists(), "it outlives the thread that asked for it");
+        drop(process);
+        assert!(!entry.exists());
+    }
+}
