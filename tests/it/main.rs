@@ -1,1 +1,13 @@
 //! Integration tests, one binary.
+//!
+//! `support` holds what tests stand on, `tidy` holds the style, and `real` the tests that need a real control
+//! plane, so that `--skip real::` is the fast part of this binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a panic is how a test and its helpers report; clippy's own exception ends at #[test] functions"
+)]
+
+mod real;
+mod support;

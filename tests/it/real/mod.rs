@@ -1,0 +1,7 @@
+//! Tests against a real control plane: etcd, kube-apiserver, kube-controller-manager.
+//!
+//! Each starts with `let Some(plane) = ControlPlane::shared().await else { return };` and works in a namespace
+//! of its own.
+
+mod control_plane;
+mod kubectl;
