@@ -10,4 +10,5 @@
 )]
 
 mod real;
+mod sandbox_world;
 mod support;

@@ -76,6 +76,8 @@ pub enum Runner {
 pub struct KubeletOptions {
     /// The node's name.
     pub node_name: String,
+    /// The only namespace whose pods it takes; all if none.
+    pub namespace: Option<String>,
     /// Where volumes, scratch space and logs are kept.
     pub root: PathBuf,
     /// What becomes of containers that would really run.
@@ -97,6 +99,7 @@ impl KubeletOptions {
     pub fn new(node_name: &str, root: PathBuf) -> Self {
         Self {
             node_name: node_name.to_owned(),
+            namespace: None,
             root,
             runner: Runner::Process,
             backoff_base: Duration::from_millis(500),

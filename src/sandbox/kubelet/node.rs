@@ -125,10 +125,10 @@ impl Registration {
     fn status(&self) -> NodeStatus {
         let amounts = [("cpu", "8"), ("memory", "16Gi"), ("ephemeral-storage", "64Gi"), ("pods", "500")];
         let amounts = amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())));
-        let address =
-            |kind: &str, address: &str| NodeAddress { type_: kind.to_owned(), address: address.to_owned() };
+        // No host name: an API server would prefer it to the address, and nothing resolves it.
+        let address = NodeAddress { type_: "InternalIP".to_owned(), address: ADDRESS.to_owned() };
         NodeStatus {
-            addresses: Some(vec![address("InternalIP", ADDRESS), address("Hostname", &self.name)]),
+            addresses: Some(vec![address]),
             capacity: Some(amounts.clone().into()),
             allocatable: Some(amounts.into()),
             conditions: Some(self.conditions()),

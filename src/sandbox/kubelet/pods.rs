@@ -35,7 +35,11 @@ impl Pods {
 
     /// Watches pods until the node stops, and then until every worker is done.
     pub async fn run(mut self) {
-        let pods: Api<Pod> = Api::all(self.host.client.clone());
+        let client = self.host.client.clone();
+        let pods: Api<Pod> = match &self.host.options.namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        };
         let events = watcher(pods, watcher::Config::default()).default_backoff();
         pin_mut!(events);
         let stop = self.host.stop.clone();

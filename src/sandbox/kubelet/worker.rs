@@ -125,7 +125,10 @@ impl Worker {
 
     /// Works until the pod is gone or the node stops.
     pub async fn run(mut self) {
+        let stop = self.host.stop.clone();
         loop {
+            // Asked before the step, so that a stop during it is not missed.
+            let stopping = stop.is_cancelled();
             let wake = match self.step().await {
                 Ok(Next::Done) => break,
                 Ok(Next::Wait(wake)) => wake,
@@ -134,12 +137,11 @@ impl Worker {
                     Some(Instant::now() + RETRY)
                 }
             };
-            let stop = self.host.stop.clone();
             tokio::select! {
                 changed = self.latest.changed() => if changed.is_err() { self.gone = true },
                 Some((index, serial, signal)) = self.heard.recv() => self.hear(index, serial, signal),
                 () = sleep_until(wake) => {}
-                () = stop.cancelled(), if self.kill_by.is_none() => {}
+                () = stop.cancelled(), if !stopping => {}
             }
         }
         if self.gone || self.pod.metadata.deletion_timestamp.is_some() {
