@@ -3,3 +3,5 @@
 pub mod clock;
 pub mod kubelet;
 pub mod logs;
+mod recorder;
+pub mod world;

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use kube::Client;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Client, Resource};
 use tokio_util::sync::CancellationToken;
 
 use super::KubeletOptions;
 use super::logstore::LogStore;
 use super::process::Watchdog;
-use super::recorder::Recorder;
+use crate::sandbox::recorder::{Notice, Recorder};
 
 /// The node, as its pods see it.
 pub struct Host {
@@ -30,6 +31,25 @@ pub struct Host {
 }
 
 impl Host {
+    /// Records good news of `pod` or of one of its containers.
+    pub fn tell(&self, pod: &Pod, container: Option<(&str, bool)>, reason: &'static str, message: String) {
+        self.record(pod, container, Notice::normal("kubelet", reason, message));
+    }
+
+    /// Records bad news of `pod` or of one of its containers.
+    pub fn warn(&self, pod: &Pod, container: Option<(&str, bool)>, reason: &'static str, message: String) {
+        self.record(pod, container, Notice::warning("kubelet", reason, message));
+    }
+
+    fn record(&self, pod: &Pod, container: Option<(&str, bool)>, notice: Notice) {
+        let mut about = pod.object_ref(&());
+        about.field_path = container.map(|(name, init)| {
+            let list = if init { "initContainers" } else { "containers" };
+            format!("spec.{list}{{{name}}}")
+        });
+        self.recorder.record(about, notice);
+    }
+
     /// An address for a pod. Nothing listens there: the network is make-believe too.
     pub fn next_ip(&self) -> String {
         let count = self.addresses.fetch_add(1, Ordering::Relaxed) + 2;

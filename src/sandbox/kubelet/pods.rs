@@ -8,15 +8,15 @@ use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
 use kube::api::PostParams;
 use kube::core::Status;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::host::Host;
-use super::recorder::{Component, Notice};
 use super::start::Mode;
 use super::worker::{Latest, RETRY, Worker};
+use crate::sandbox::recorder::Notice;
 
 /// The workers of a node.
 pub struct Pods {
@@ -132,9 +132,8 @@ async fn bind(host: Arc<Host>, pod: Pod) {
         match bound {
             Ok(_) => {
                 let message = format!("Successfully assigned {namespace}/{name} to {node}");
-                let notice =
-                    Notice { component: Component::Scheduler, ..Notice::normal("Scheduled", message) };
-                host.recorder.record(&pod, None, notice);
+                let notice = Notice::normal("default-scheduler", "Scheduled", message);
+                host.recorder.record(pod.object_ref(&()), notice);
                 return;
             }
             // Somebody else bound it, or it is gone, or another one has its name now.

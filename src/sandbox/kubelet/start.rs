@@ -19,7 +19,6 @@ use super::pretend::{self, Script};
 use super::probe::Probes;
 use super::process::Command;
 use super::quantity;
-use super::recorder::Notice;
 use super::sources::{SourceError, Sources};
 use super::stop;
 use super::volumes;
@@ -71,8 +70,8 @@ impl Worker {
     fn postpone(&mut self, index: usize, reason: &str, message: &str) {
         let record = &mut self.records[index];
         record.wait(reason, Some(message.to_owned()));
-        let notice = Notice::warning("Failed", format!("Error: {message}"));
-        self.host.recorder.record(&self.pod, Some((&record.name, record.init)), notice);
+        let about = Some((record.name.as_str(), record.init));
+        self.host.warn(&self.pod, about, "Failed", format!("Error: {message}"));
         self.slots[index].due = Some(Instant::now() + RETRY);
     }
 
@@ -118,8 +117,8 @@ impl Worker {
         if failed % 2 == 0 {
             let cause = format!("failed to pull image {image:?}: the pod's annotation says so");
             let name = self.records[index].name.clone();
-            let notice = Notice::warning("Failed", format!("Failed to pull image {image:?}: {cause}"));
-            self.host.recorder.record(&self.pod, Some((&name, self.records[index].init)), notice);
+            let about = Some((name.as_str(), self.records[index].init));
+            self.host.warn(&self.pod, about, "Failed", format!("Failed to pull image {image:?}: {cause}"));
             self.postpone(index, "ErrImagePull", &cause);
         } else {
             self.postpone(index, "ImagePullBackOff", &format!("Back-off pulling image {image:?}"));
@@ -144,11 +143,7 @@ impl Worker {
             ("Created", format!("Created container: {}", record.name)),
             ("Started", format!("Started container {}", record.name)),
         ] {
-            self.host.recorder.record(
-                &self.pod,
-                Some((&record.name, record.init)),
-                Notice::normal(reason, message),
-            );
+            self.host.tell(&self.pod, Some((&record.name, record.init)), reason, message);
         }
     }
 
@@ -202,11 +197,7 @@ impl Worker {
             let argv: Vec<_> = container.command.iter().chain(&container.args).flatten().collect();
             let what = format!("This node runs nothing; it would run: {argv:?}");
             info!(pod = %self.pod.name_any(), container = %container.name, ?argv, "would run");
-            self.host.recorder.record(
-                &self.pod,
-                Some((&container.name, false)),
-                Notice::normal("PrintOnly", what),
-            );
+            self.host.tell(&self.pod, Some((&container.name, false)), "PrintOnly", what);
         }
     }
 }

@@ -22,7 +22,6 @@ use super::instance::{Outcome, Signal};
 use super::logstore::PodKey;
 use super::pretend::Script;
 use super::record::{Exit, Record, RestartPolicy, State};
-use super::recorder::Notice;
 use super::sources::Sources;
 use super::start::Mode;
 use super::status::{self, Facts, Verdict};
@@ -185,11 +184,7 @@ impl Worker {
         let over = self.remaining().is_some_and(|left| left.is_zero());
         if over && self.verdict.is_none() && !self.closing() {
             let message = "Pod was active on the node longer than the specified deadline";
-            self.host.recorder.record(
-                &self.pod,
-                None,
-                Notice::normal("DeadlineExceeded", message.to_owned()),
-            );
+            self.host.tell(&self.pod, None, "DeadlineExceeded", message.to_owned());
             self.verdict =
                 Some(Verdict { reason: "DeadlineExceeded".to_owned(), message: message.to_owned() });
         }
@@ -224,8 +219,8 @@ impl Worker {
             if let Some(running) = &slot.running
                 && running.stopper.stop(by)
             {
-                let notice = Notice::normal("Killing", format!("Stopping container {}", record.name));
-                self.host.recorder.record(&self.pod, Some((&record.name, record.init)), notice);
+                let message = format!("Stopping container {}", record.name);
+                self.host.tell(&self.pod, Some((&record.name, record.init)), "Killing", message);
             }
         }
     }
@@ -292,7 +287,7 @@ impl Worker {
                 true
             }
             Err(error) => {
-                self.host.recorder.record(&self.pod, None, Notice::warning("FailedMount", error.to_string()));
+                self.host.warn(&self.pod, None, "FailedMount", error.to_string());
                 self.retry = Instant::now() + RETRY;
                 false
             }
@@ -311,8 +306,7 @@ impl Worker {
             Signal::Started => record.started = true,
             Signal::Ready(ready) => record.ready = ready,
             Signal::ProbeFailed { probe, output } => {
-                let notice = Notice::warning("Unhealthy", format!("{probe} probe failed: {output}"));
-                self.host.recorder.record(&self.pod, about, notice);
+                self.host.warn(&self.pod, about, "Unhealthy", format!("{probe} probe failed: {output}"));
             }
             Signal::Unhealthy(probe) => {
                 let what = format!(
@@ -320,7 +314,7 @@ impl Worker {
                     record.name,
                     probe.to_lowercase()
                 );
-                self.host.recorder.record(&self.pod, about, Notice::normal("Killing", what));
+                self.host.tell(&self.pod, about, "Killing", what);
                 running.stopper.stop(Instant::now() + self.grace());
             }
             Signal::Ended(outcome) => self.ended(index, outcome),
@@ -339,7 +333,7 @@ impl Worker {
             let pod = format!("{}_{}({})", self.pod.name_any(), self.namespace(), self.uid());
             let event = format!("Back-off restarting failed container {name} in pod {pod}");
             let about = Some((name.as_str(), self.records[index].init));
-            self.host.recorder.record(&self.pod, about, Notice::warning("BackOff", event));
+            self.host.warn(&self.pod, about, "BackOff", event);
             let message = format!("back-off {delay:?} restarting failed container={name} pod={pod}");
             self.records[index].wait("CrashLoopBackOff", Some(message));
         }

@@ -17,4 +17,11 @@ macro_rules! scenarios {
 scenarios! {
     kubelet::a_job_runs_as_a_process,
     kubelet::a_failing_job_says_why,
+    kubelet::a_process_recovers_when_its_file_is_repaired,
+    kubelet::a_missing_config_map_is_awaited,
+    kubelet::init_containers_run_in_order,
+    kubelet::a_deadline_ends_everything,
+    kubelet::a_deleted_pod_ends_gracefully,
+    kubelet::a_memory_limit_is_enforced,
+    kubelet::an_unhealthy_container_is_restarted,
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use fother::sandbox::kubelet::{Kubelet, KubeletOptions};
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::PostParams;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,7 +23,6 @@ use crate::support::wait::{DEADLINE, eventually};
 pub struct Stage {
     pub client: Client,
     pub namespace: String,
-    pub node: String,
     kubectl: Kubectl,
     root: TempDir,
     stop: DropGuard,
@@ -48,9 +48,8 @@ impl Stage {
         let options =
             KubeletOptions { namespace: Some(namespace.clone()), ..options(root.path().to_owned()) };
         let stop = CancellationToken::new();
-        let node = options.node_name.clone();
         let kubelet = tokio::spawn(Kubelet::new(client.clone(), options).run(stop.clone()));
-        Self { client, namespace, node, kubectl, root, stop: stop.drop_guard(), kubelet }
+        Self { client, namespace, kubectl, root, stop: stop.drop_guard(), kubelet }
     }
 
     /// Stops the node and waits for it.
@@ -92,6 +91,19 @@ impl Stage {
         eventually(what, DEADLINE, || async {
             let object = api.get(name).await.map_err(|error| error.to_string())?;
             if holds(&object) { Ok(object) } else { Err(format!("{object:#?}")) }
+        })
+        .await
+    }
+
+    /// Waits until `holds` of the only pod that `labels` select, and returns it.
+    pub async fn one_pod(&self, labels: &str, what: &str, holds: impl Fn(&Pod) -> bool) -> Pod {
+        let (api, selected) = (self.api::<Pod>(), ListParams::default().labels(labels));
+        eventually(what, DEADLINE, || async {
+            let mut pods = api.list(&selected).await.map_err(|error| error.to_string())?.items;
+            match pods.pop().filter(|pod| pods.is_empty() && holds(pod)) {
+                Some(pod) => Ok(pod),
+                None => Err(format!("{pods:#?}")),
+            }
         })
         .await
     }

@@ -1,10 +1,10 @@
-//! The events that a node writes about its pods; what repeats is counted, not repeated.
+//! The events that the sandbox's actors write; what repeats is counted, not repeated.
 
 use std::collections::HashMap;
 
-use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -12,34 +12,16 @@ use tracing::debug;
 
 use crate::sandbox::clock::Clock;
 
-/// More than any burst of the pods of one node; beyond it events are lost, as they may be.
+/// More than any burst of one node or controller; beyond it events are lost, as they may be.
 const QUEUE: usize = 1024;
 /// How many counts are remembered; what was forgotten is read back.
 const REMEMBERED: usize = 4096;
-
-/// Who says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Component {
-    /// The kubelet.
-    Kubelet,
-    /// The scheduler, whose part it plays.
-    Scheduler,
-}
-
-impl Component {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Kubelet => "kubelet",
-            Self::Scheduler => "default-scheduler",
-        }
-    }
-}
 
 /// Something worth an event.
 #[derive(Debug, Clone)]
 pub struct Notice {
     /// Who says it.
-    pub component: Component,
+    pub component: &'static str,
     /// Whether it is bad news.
     pub warning: bool,
     /// The reason, as one word.
@@ -49,14 +31,14 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// Good news from the kubelet.
-    pub fn normal(reason: &'static str, message: String) -> Self {
-        Self { component: Component::Kubelet, warning: false, reason, message }
+    /// Good news from `component`.
+    pub fn normal(component: &'static str, reason: &'static str, message: String) -> Self {
+        Self { component, warning: false, reason, message }
     }
 
-    /// Bad news from the kubelet.
-    pub fn warning(reason: &'static str, message: String) -> Self {
-        Self { warning: true, ..Self::normal(reason, message) }
+    /// Bad news from `component`.
+    pub fn warning(component: &'static str, reason: &'static str, message: String) -> Self {
+        Self { component, warning: true, reason, message }
     }
 }
 
@@ -65,29 +47,24 @@ impl Notice {
 pub struct Recorder(mpsc::Sender<(ObjectReference, Notice)>);
 
 impl Recorder {
-    /// A recorder and the task that writes for it, for the node `node`.
-    pub fn new(client: Client, node: String, clock: Clock) -> (Self, impl Future<Output = ()> + Send) {
+    /// A recorder and the task that writes for it, on the machine `host`.
+    pub fn new(client: Client, host: String, clock: Clock) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, queue) = mpsc::channel(QUEUE);
-        let writer = Writer { client, node, clock, counts: HashMap::new() };
+        let writer = Writer { client, host, clock, counts: HashMap::new() };
         (Self(sender), writer.run(queue))
     }
 
-    /// Records `notice` of `pod` or of one of its containers.
-    pub fn record(&self, pod: &Pod, container: Option<(&str, bool)>, notice: Notice) {
-        let mut about = pod.object_ref(&());
-        about.field_path = container.map(|(name, init)| {
-            let list = if init { "initContainers" } else { "containers" };
-            format!("spec.{list}{{{name}}}")
-        });
-        if self.0.try_send((about, notice)).is_err() {
-            debug!(pod = %pod.name_any(), "event lost: too many at once");
+    /// Records `notice` about `about`.
+    pub fn record(&self, about: ObjectReference, notice: Notice) {
+        if let Err(error) = self.0.try_send((about, notice)) {
+            debug!(%error, "event lost");
         }
     }
 }
 
 struct Writer {
     client: Client,
-    node: String,
+    host: String,
     clock: Clock,
     counts: HashMap<String, i32>,
 }
@@ -137,7 +114,7 @@ impl Writer {
     }
 
     fn event(&self, name: &str, about: ObjectReference, notice: &Notice) -> Event {
-        let component = notice.component.name().to_owned();
+        let component = notice.component.to_owned();
         let mut event = Event {
             involved_object: about,
             reason: Some(notice.reason.to_owned()),
@@ -147,8 +124,8 @@ impl Writer {
             first_timestamp: Some(self.clock.time()),
             last_timestamp: Some(self.clock.time()),
             reporting_component: Some(component.clone()),
-            reporting_instance: Some(self.node.clone()),
-            source: Some(EventSource { component: Some(component), host: Some(self.node.clone()) }),
+            reporting_instance: Some(self.host.clone()),
+            source: Some(EventSource { component: Some(component), host: Some(self.host.clone()) }),
             ..Event::default()
         };
         event.metadata.name = Some(name.to_owned());
