@@ -8,9 +8,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::watcher;
@@ -26,6 +27,8 @@ use crate::sandbox::recorder::Recorder;
 mod common;
 mod deployment;
 mod deployment_status;
+mod job;
+mod job_plan;
 mod replicaset;
 mod rollout;
 
@@ -70,9 +73,13 @@ impl World {
         });
         let deployments = self.control::<Deployment, ReplicaSet, _, _>(deployment::reconcile, &context);
         let replica_sets = self.control::<ReplicaSet, Pod, _, _>(replicaset::reconcile, &context);
+        let jobs = self.control::<Job, Pod, _, _>(job::reconcile, &context);
+        let of_jobs = watcher::Config::default().labels(job::JOB_NAME);
+        let job_pods =
+            drive(Controller::new(self.api::<Pod>(), of_jobs).run(job::reconcile_pod, retry, context));
         tokio::select! {
             () = stop.cancelled() => {}
-            _ = async { tokio::join!(writer, deployments, replica_sets) } => {}
+            _ = async { tokio::join!(writer, deployments, replica_sets, jobs, job_pods) } => {}
         }
     }
 
@@ -97,15 +104,23 @@ impl World {
         F: FnMut(Arc<K>, Arc<Context>) -> R,
         R: Future<Output = Result<Action, Error>> + Send + 'static,
     {
-        Controller::new(self.api::<K>(), watcher::Config::default())
-            .owns(self.api::<Owned>(), watcher::Config::default())
-            .run(reconcile, retry, context.clone())
-            .for_each(|outcome| async {
-                if let Err(error) = outcome {
-                    debug!(%error, "reconcile failed");
-                }
-            })
+        let controller = Controller::new(self.api::<K>(), watcher::Config::default());
+        drive(controller.owns(self.api::<Owned>(), watcher::Config::default()).run(
+            reconcile,
+            retry,
+            context.clone(),
+        ))
     }
+}
+
+async fn drive<T, E: std::fmt::Display>(outcomes: impl Stream<Item = Result<T, E>>) {
+    outcomes
+        .for_each(|outcome| async {
+            if let Err(error) = outcome {
+                debug!(%error, "reconcile failed");
+            }
+        })
+        .await;
 }
 
 /// What every reconciled kind can do.
