@@ -10,5 +10,6 @@
 )]
 
 mod real;
+mod sandbox_world;
 mod support;
 mod tidy;
