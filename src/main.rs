@@ -1,3 +1,7 @@
 //! The `fother` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fother::cli::run()
+}
