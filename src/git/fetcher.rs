@@ -1,7 +1,6 @@
 //! The controller's side of the worker: starts it, hands it a request, waits no longer than the deadline.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use super::source::{Source, Transports};
 use super::tree::Limits;
 use super::worker::{Answer, COMMAND, Request, Snapshot};
 
-/// Certificates' usual environment, which a worker without a `ca_bundle` of its own inherits.
+/// Where administrators say which certificates to trust, if not in the system's own places.
 const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 /// Of a worker's complaint, as much as a condition's message can use.
 const MAX_COMPLAINT: u64 = 1024;
@@ -43,7 +42,7 @@ impl FetcherOptions {
             program: program.into(),
             cache: cache.into(),
             transports: Transports::Https,
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             parallel: 4,
             limits: Limits::default(),
         }
@@ -79,8 +78,7 @@ impl Fetcher {
     }
 
     async fn ask(&self, source: &Source) -> Result<Snapshot, Error> {
-        let trust = source.ca_bundle.as_deref().map(write_bundle).transpose()?;
-        let mut worker = self.start(trust.as_ref().map(tempfile::NamedTempFile::path))?;
+        let mut worker = self.start()?;
         let request = Request {
             cache: self.options.cache.clone(),
             source: source.clone(),
@@ -103,18 +101,11 @@ impl Fetcher {
         answer.into_result()
     }
 
-    fn start(&self, trust: Option<&Path>) -> Result<Child, Error> {
+    fn start(&self) -> Result<Child, Error> {
         let mut command = Command::new(&self.options.program);
         // An empty environment: no proxy, no configuration, no agent, no secret of the controller.
         command.arg(COMMAND).env_clear().env("HOME", "/nonexistent").current_dir("/");
-        match trust {
-            Some(bundle) => {
-                command.env("SSL_CERT_FILE", bundle).env("SSL_CERT_DIR", "/nonexistent");
-            }
-            None => {
-                command.envs(TRUST.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-            }
-        }
+        command.envs(TRUST.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command.spawn().map_err(|error| failed(format!("{}: {error}", self.options.program.display())))
     }
@@ -131,12 +122,6 @@ impl Fetcher {
         let status = worker.wait().await.map_err(|error| failed(error.to_string()))?;
         Ok((answer, String::from_utf8_lossy(&complaint).trim().to_owned(), status))
     }
-}
-
-fn write_bundle(pem: &str) -> Result<tempfile::NamedTempFile, Error> {
-    let written =
-        tempfile::NamedTempFile::new().and_then(|mut file| file.write_all(pem.as_bytes()).map(|()| file));
-    written.map_err(|error| failed(error.to_string()))
 }
 
 fn describe(status: ExitStatus, complaint: &str) -> String {

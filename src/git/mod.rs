@@ -3,11 +3,13 @@
 //! Place in the flow: git → Pack. The controller asks a [`Fetcher`] for a [`Source`] and gets a [`Snapshot`]:
 //! the resolved [`Revision`] and the files below a path. What the files mean is not known here.
 //!
-//! Everything that touches libgit2 runs in a child process, the *worker* (`fother git-worker`), because that is the only
-//! way to keep four promises at once. libgit2 has no deadline for a server that accepts and never answers,
-//! but a process can be killed. Its settings for time-outs and certificates are process-wide and unsafe to change, but a
-//! child's environment can be chosen before it starts. It parses hostile input in C, but a
-//! child's memory, file size and network destination can be limited. And no thread of the controller ever blocks.
+//! Everything that touches libgit2 runs in a child process, the *worker* (`fother git-worker`), because that is the
+//! only way to keep three promises at once: a fetch ends at its deadline whatever libgit2 is doing, since a process can be killed
+//! and a thread cannot; hostile input, which libgit2 parses in C, meets limits on memory and files and finds no
+//! secret but its own repository's; and no thread of the controller ever blocks.
+//!
+//! libgit2 speaks plain HTTP to a *gate* in the worker, and the gate speaks HTTPS, with rustls, to one host and port. So credentials
+//! and trust are bound where every request must pass, and there is one TLS library in fother.
 //!
 //! ```text
 //! Fetcher (async) ──request──▶ worker: lock → repository → remote → tree ──▶ Snapshot

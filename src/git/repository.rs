@@ -25,7 +25,7 @@ const INCOMING: &str = "refs/fother/incoming";
 /// How deep to search all branches for a commit before asking for everything.
 const SEARCH_DEPTH: i32 = 100;
 /// Repositories that were not used for so long are removed.
-const UNUSED: Duration = Duration::from_secs(24 * 60 * 60);
+const UNUSED: Duration = Duration::from_hours(24);
 /// Every fetch leaves a pack behind; libgit2 cannot repack.
 const MAX_PACKS: usize = 64;
 
@@ -83,7 +83,7 @@ fn find(
             return Ok(Revision { commit, name: None });
         }
     }
-    let remote = Remote::new(location, source.credentials.as_ref(), limits.transfer_bytes)?;
+    let remote = Remote::new(location, source, limits.transfer_bytes)?;
     let heads = remote.list(repository)?;
     match source.reference.resolve(&heads)? {
         Target::Advertised { reference, commit } => {
@@ -179,9 +179,10 @@ fn key(source: &Source) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
-    let mut name: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    name.push_str(".git");
-    name
+    let digest = hash.finalize();
+    let mut start = [0; 16];
+    start.copy_from_slice(&digest[..16]);
+    format!("{:032x}.git", u128::from_be_bytes(start))
 }
 
 /// One worker at a time for one repository, across processes: the kernel drops the lock of a killed one.
@@ -367,17 +368,17 @@ mod tests {
         assert!(fixture.sync(&other).is_err());
     }
 
+    type Damage = fn(&Path);
+
     #[test]
     fn rebuilds_a_damaged_cache() {
         let fixture = Fixture::new();
         fixture.commit("main", "a", "1");
         let source = fixture.source(Reference::Default);
-        let damages: [(&str, fn(&Path)); 5] = [
+        let damages: [(&str, Damage); 5] = [
             ("no HEAD", |folder| fs::remove_file(folder.join("HEAD")).unwrap()),
             ("no objects", |folder| fs::remove_dir_all(folder.join("objects")).unwrap()),
-            ("stale lock", |folder| {
-                drop(fs::File::create(folder.join("refs/fother/incoming.lock")).unwrap())
-            }),
+            ("stale lock", |folder| fs::write(folder.join("refs/fother/incoming.lock"), "").unwrap()),
             ("garbage packs", |folder| {
                 for entry in fs::read_dir(folder.join("objects/pack")).unwrap().flatten() {
                     fs::remove_file(entry.path()).unwrap();

@@ -97,26 +97,27 @@ pub enum Transports {
 /// A checked URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Location {
-    /// A server, named by what credentials are bound to, and the URL.
-    Https { host: String, port: u16, url: String },
+    /// A repository on a server.
+    Https(Url),
     /// A repository in the file system.
     Local(PathBuf),
 }
 
 impl Location {
-    /// What libgit2 is given.
-    pub(super) fn url(&self) -> String {
-        match self {
-            Self::Https { url, .. } => url.clone(),
-            Self::Local(path) => path.display().to_string(),
-        }
-    }
-
     /// Scheme, host and port, or the path.
     pub(super) fn origin(&self) -> String {
         match self {
-            Self::Https { host, port, .. } => format!("https://{host}:{port}"),
+            Self::Https(url) => url.origin().ascii_serialization(),
             Self::Local(path) => path.display().to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Https(url) => url.fmt(formatter),
+            Self::Local(path) => path.display().fmt(formatter),
         }
     }
 }
@@ -164,10 +165,7 @@ fn https(given: &str, url: &Url) -> Result<Location, Error> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(invalid(given, "a query or fragment is not allowed"));
     }
-    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-        return Err(invalid(given, "the host is missing"));
-    };
-    Ok(Location::Https { host: host.to_owned(), port, url: url.to_string() })
+    Ok(Location::Https(url.clone()))
 }
 
 fn local_path(given: &str, path: &str) -> Result<Location, Error> {
@@ -209,7 +207,7 @@ mod tests {
     #[test]
     fn accepts_https_and_local() {
         let https = source("https://git.example.com/a/b.git").locate(Transports::Https).unwrap();
-        assert_eq!(https.origin(), "https://git.example.com:443");
+        assert_eq!(https.origin(), "https://git.example.com");
         let local = source("/srv/pack").locate(Transports::HttpsAndLocal).unwrap();
         assert_eq!(local, Location::Local("/srv/pack".into()));
         assert_eq!(source("file:///srv/pack").locate(Transports::HttpsAndLocal).unwrap(), local);

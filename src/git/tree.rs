@@ -1,7 +1,7 @@
 //! Reads files from a commit's tree, within limits, without checkout.
 //!
 //! Nothing from the repository ever becomes a path of the local file system: that is what rules out traversal. Names are still
-//! checked, because they end up in messages, annotations and, by way of ConfigMaps, in the file systems of pods.
+//! checked, because they end up in messages, annotations and, by way of `ConfigMap`s, in the file systems of pods.
 
 use git2::{ObjectType, Oid, Repository, Tree};
 use serde::{Deserialize, Serialize};
@@ -22,13 +22,13 @@ pub struct File {
 pub struct Limits {
     /// Files below the path.
     pub files: usize,
-    /// Bytes of one file. Not above 1 MiB, which is what a ConfigMap can hold.
+    /// Bytes of one file. Not above 1 MiB, which is what a `ConfigMap` can hold.
     pub file_bytes: u64,
     /// Bytes of all files.
     pub total_bytes: u64,
     /// Folders within folders.
     pub depth: usize,
-    /// Bytes of one transfer.
+    /// Bytes of one answer of the server.
     pub transfer_bytes: u64,
     /// Bytes of one cached repository, beyond which it is thrown away and fetched again.
     pub cache_bytes: u64,
