@@ -1,4 +1,4 @@
-//! The `fother` binary.
+//! The `fother` binary: controller, command line and development server in one.
 
 use std::process::ExitCode;
 

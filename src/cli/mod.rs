@@ -1,11 +1,43 @@
-//! The command line: one file per verb.
+//! The command line: one file per verb. Each verb says with an exit code how it went.
 
-use std::process::ExitCode;
+mod completion;
+mod crds;
+mod exit;
+mod version;
 
-/// Runs the verb that the arguments name.
-pub fn run() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|verb| verb == crate::git::COMMAND) {
-        return crate::git::run_worker();
-    }
-    ExitCode::from(2)
+use clap::{Parser, Subcommand};
+
+pub use exit::Exit;
+
+/// Event-driven remediation for Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "fother", version, propagate_version = false, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Completion(completion::Completion),
+    Crds(crds::Crds),
+    /// Fetches one git revision for a fother process that asks through stdin.
+    #[command(name = crate::git::COMMAND, hide = true)]
+    GitWorker,
+    Version(version::Version),
+}
+
+/// Reads the command line, does what it says, and returns the exit code.
+pub fn run() -> std::process::ExitCode {
+    let exit = match Arguments::parse().verb {
+        Verb::Completion(verb) => verb.run(),
+        Verb::Crds(verb) => verb.run(),
+        Verb::GitWorker => return crate::git::run_worker(),
+        Verb::Version(verb) => verb.run(),
+    };
+    exit.unwrap_or_else(|error| {
+        anstream::eprintln!("fother: {error:#}");
+        Exit::CouldNotAnswer
+    })
+    .into()
 }
