@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Duration, FreeForm, Output, Parameter};
+use super::{AnyValue, Duration, FreeForm, Output, Parameter};
 
 /// A remedy or a collector of evidence: typed parameters and outputs around exactly one runner.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -299,36 +299,68 @@ pub struct Scale {
     pub replicas: IntOrString,
 }
 
-/// Patch an object.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+/// Patch an object: exactly one of the fields. Strings may hold `${{ … }}` templates over `inputs` and `target`.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.merge), has(self.strategic), has(self.json)].filter(set, set).size() == 1")
+    .message("exactly one of merge, strategic and json must be set"))]
 pub struct ObjectPatch {
-    /// How the patch is read. Default: `Merge`.
-    #[serde(default, rename = "type")]
-    #[schemars(default)]
-    pub patch_type: PatchType,
-    /// The patch; strings may hold `${{ … }}` templates over `inputs` and `target`. Example:
-    /// `{spec: {paused: true}}`.
-    pub value: FreeForm,
+    /// RFC 7386: maps are merged, lists are replaced. Example: `{spec: {paused: true}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<FreeForm>,
+    /// Kubernetes' own: lists of built-in kinds are merged by key. Example:
+    /// `{spec: {template: {spec: {containers: [{name: app, image: "app:2"}]}}}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategic: Option<FreeForm>,
+    /// RFC 6902: operations on paths. Example: `[{op: replace, path: /spec/replicas, value: 3}]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub json: Option<Vec<PatchOperation>>,
 }
 
-/// How a patch is read.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub enum PatchType {
-    /// RFC 7386: lists are replaced.
-    #[default]
-    Merge,
-    /// Kubernetes' own: lists of built-in kinds are merged by key.
-    Strategic,
-}
-
-/// Delete an object and create it again.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+/// Delete an object and create it again, changed by at most one of the fields. Strings may hold `${{ … }}` templates
+/// over `inputs` and `target`.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.merge) && has(self.json))")
+    .message("at most one of merge and json can be set"))]
 pub struct Recreate {
-    /// A merge patch for the new object; strings may hold `${{ … }}` templates over `inputs` and `target`.
-    #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
-    pub patch: FreeForm,
+    /// RFC 7386: maps are merged, lists are replaced. Example: `{spec: {backoffLimit: 0}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<FreeForm>,
+    /// RFC 6902: operations on paths. Example:
+    /// `[{op: replace, path: /spec/template/spec/containers/0/resources/limits/memory, value: 1Gi}]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub json: Option<Vec<PatchOperation>>,
+}
+
+/// One operation of RFC 6902.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PatchOperation {
+    /// What to do: `add`, `remove`, `replace` or `test`.
+    pub op: PatchVerb,
+    /// JSON pointer to the place. Example: `/spec/replicas`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub path: String,
+    /// The value; not for `remove`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<AnyValue>,
+}
+
+/// What an operation of RFC 6902 does.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PatchVerb {
+    /// Add a member or an item.
+    Add,
+    /// Remove a member or an item.
+    Remove,
+    /// Replace a value.
+    Replace,
+    /// Refuse the patch unless the value is this one.
+    Test,
 }
 
 /// Labels or annotations to set.

@@ -177,6 +177,10 @@ pub struct ExecutionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub duration: Option<String>,
+    /// For a run by hand: name of the `ControllerRevision` that keeps the Action as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub definition: Option<String>,
     /// The rungs that were begun, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -261,6 +265,12 @@ pub struct VerifyStatus {
 }
 
 impl Execution {
+    /// Name of the `ControllerRevision` that keeps what it runs, once there is one.
+    pub fn definition(&self) -> Option<&str> {
+        let decided = self.spec.decision.as_ref().map(|d| d.definition.as_str());
+        decided.or(self.status.as_ref()?.definition.as_deref())
+    }
+
     /// Whether it has ended, well or badly.
     pub fn is_finished(&self) -> bool {
         self.status.as_ref().is_some_and(|s| s.finished_at.is_some())

@@ -16,10 +16,10 @@ mod target;
 
 pub use action::{
     Action, ActionSpec, ActionStatus, ClaimMount, CollectRunner, ConfigMapKey, ContainerRunner, Delete,
-    Evidence, KubernetesRunner, MetadataChange, ObjectPatch, PatchType, Recreate, Restart, Runner,
+    Evidence, KubernetesRunner, MetadataChange, ObjectPatch, PatchOperation, PatchVerb, Recreate, Restart, Runner,
     RunnerKind, Scale, ScriptRunner, SecretMount,
 };
-pub use common::{ANNOTATION, FreeForm, GROUP, LABEL, VERSION};
+pub use common::{ANNOTATION, AnyValue, FreeForm, GROUP, LABEL, VERSION};
 pub use condition::{Condition, ConditionStatus, ConditionType, Reason, condition, set_condition};
 pub use duration::{Duration, DurationError};
 pub use execution::{

@@ -1,1 +1,23 @@
-//! The verbs, pure: no I/O, no clock, no randomness.
+//! The verbs, pure: no I/O, no clock, no randomness. Time arrives as an argument; what shells are to do leaves as
+//! values.
+//!
+//! - [`identity`]: names that are the same whoever computes them, so that nothing happens twice.
+//! - [`view`]: which objects of a watch match a rule, and since when.
+//! - [`episode`]: whether a target that matches gets an Execution now, later, or not again.
+//! - [`definition`]: what an Execution runs, frozen at the decision.
+//! - [`execution`]: the ladder, as a state machine over what was observed.
+//! - [`parameters`], [`job`], [`outcome`], [`operation`], [`verify`]: the parts of a rung.
+//! - [`retention`]: which finished Executions may go.
+
+pub mod definition;
+pub mod episode;
+pub mod execution;
+pub mod identity;
+pub mod job;
+pub mod operation;
+pub mod outcome;
+pub mod parameters;
+pub mod problem;
+pub mod retention;
+pub mod verify;
+pub mod view;
