@@ -16,8 +16,8 @@ mod target;
 
 pub use action::{
     Action, ActionSpec, ActionStatus, ClaimMount, CollectRunner, ConfigMapKey, ContainerRunner, Delete,
-    Evidence, KubernetesRunner, MetadataChange, ObjectPatch, PatchOperation, PatchVerb, Recreate, Restart, Runner,
-    RunnerKind, Scale, ScriptRunner, SecretMount,
+    Evidence, KubernetesRunner, MetadataChange, ObjectPatch, PatchOperation, PatchVerb, Recreate, Restart,
+    Runner, RunnerKind, Scale, ScriptRunner, SecretMount,
 };
 pub use common::{ANNOTATION, AnyValue, FreeForm, GROUP, LABEL, VERSION};
 pub use condition::{Condition, ConditionStatus, ConditionType, Reason, condition, set_condition};

@@ -80,8 +80,10 @@ pub fn canonical(value: &Value) -> String {
     match value {
         Value::Object(members) => {
             let sorted: BTreeMap<_, _> = members.iter().collect();
-            let members: Vec<_> =
-                sorted.into_iter().map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), canonical(v))).collect();
+            let members: Vec<_> = sorted
+                .into_iter()
+                .map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), canonical(v)))
+                .collect();
             format!("{{{}}}", members.join(","))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
@@ -120,8 +122,10 @@ mod tests {
 
     #[test]
     fn the_order_of_members_does_not_matter() {
-        let (one, other): (Value, Value) =
-            (serde_json::from_str(r#"{"a":1,"b":[{"c":2,"d":3}]}"#).expect("JSON"), serde_json::from_str(r#"{"b":[{"d":3,"c":2}],"a":1}"#).expect("JSON"));
+        let (one, other): (Value, Value) = (
+            serde_json::from_str(r#"{"a":1,"b":[{"c":2,"d":3}]}"#).expect("JSON"),
+            serde_json::from_str(r#"{"b":[{"d":3,"c":2}],"a":1}"#).expect("JSON"),
+        );
         assert_eq!(canonical(&one), canonical(&other));
     }
 }

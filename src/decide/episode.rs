@@ -179,7 +179,13 @@ fn held_by(latest: &Past, question: Question<'_>, fresh_at: Timestamp) -> Option
 }
 
 /// What stops a target that matches, if anything does.
-fn guard(question: Question<'_>, view: &TargetView, load: Load, caps: Caps, now: Timestamp) -> Option<Verdict> {
+fn guard(
+    question: Question<'_>,
+    view: &TargetView,
+    load: Load,
+    caps: Caps,
+    now: Timestamp,
+) -> Option<Verdict> {
     let rule = question.rule;
     let ripe = view.since.saturating_add(rule.hold_for.signed()).unwrap_or(Timestamp::MAX);
     if ripe > now {
@@ -225,7 +231,12 @@ mod tests {
     }
 
     fn key() -> TargetKey {
-        TargetKey { group: "apps".into(), kind: "Deployment".into(), namespace: "a".into(), name: "web".into() }
+        TargetKey {
+            group: "apps".into(),
+            kind: "Deployment".into(),
+            namespace: "a".into(),
+            name: "web".into(),
+        }
     }
 
     fn matching(since: i64) -> TargetView {
@@ -285,7 +296,11 @@ mod tests {
     #[test]
     fn a_finished_execution_holds_until_a_newer_view_is_clear() {
         let past = [finished("x", 50, false)];
-        assert_eq!(ask(&rule(), Some(&matching(0)), &past, 1000), Verdict::InEpisode, "still wrong: quarantined");
+        assert_eq!(
+            ask(&rule(), Some(&matching(0)), &past, 1000),
+            Verdict::InEpisode,
+            "still wrong: quarantined"
+        );
         assert_eq!(ask(&rule(), None, &past, 1000), Verdict::Close);
         let question =
             Question { rule: &rule(), target: &key(), view: None, fresh_at: Some(at(50)), past: &past };
@@ -306,7 +321,10 @@ mod tests {
     #[test]
     fn the_cooldown_counts_from_the_end_and_holds() {
         let past = [finished("x", 50, true)];
-        assert_eq!(ask(&rule(), Some(&matching(60)), &past, 149), Verdict::Held(Held::Cooldown, Some(at(150))));
+        assert_eq!(
+            ask(&rule(), Some(&matching(60)), &past, 149),
+            Verdict::Held(Held::Cooldown, Some(at(150)))
+        );
         assert!(fires(&ask(&rule(), Some(&matching(60)), &past, 150)));
     }
 
@@ -315,8 +333,12 @@ mod tests {
         let observed = [Past { mode: Mode::Observe, ..finished("x", 50, false) }];
         let observing = RuleFacts { mode: Mode::Observe, ..rule() };
         assert_eq!(ask(&observing, Some(&matching(0)), &observed, 60), Verdict::InEpisode);
-        assert!(fires(&ask(&rule(), Some(&matching(0)), &observed, 60)), "observed executions count for no cooldown");
-        let enforced = [observed[0].clone(), Past { decided_at: at(61), finished_at: None, ..finished("y", 61, false) }];
+        assert!(
+            fires(&ask(&rule(), Some(&matching(0)), &observed, 60)),
+            "observed executions count for no cooldown"
+        );
+        let enforced =
+            [observed[0].clone(), Past { decided_at: at(61), finished_at: None, ..finished("y", 61, false) }];
         assert_eq!(ask(&rule(), Some(&matching(0)), &enforced, 70), Verdict::InEpisode);
     }
 
@@ -346,7 +368,10 @@ mod tests {
         let (rule, view) = (rule(), matching(0));
         for fresh_at in [None, Some(at(0))] {
             let question = Question { rule: &rule, target: &key(), view: Some(&view), fresh_at, past: &[] };
-            assert_eq!(decide(question, Load::default(), Caps::default(), at(121)), Verdict::Held(Held::Blind, None));
+            assert_eq!(
+                decide(question, Load::default(), Caps::default(), at(121)),
+                Verdict::Held(Held::Blind, None)
+            );
         }
     }
 }

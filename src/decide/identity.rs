@@ -62,7 +62,8 @@ pub fn digest(parts: &[&str]) -> String {
 /// re-syncing, restoring and relisting decide nothing again.
 pub fn decision_id(rule_namespace: &str, rule_name: &str, target: &TargetKey, occurrence: &str) -> String {
     let TargetKey { group, kind, namespace, name } = target;
-    digest(&["decision", rule_namespace, rule_name, group, kind, namespace, name, occurrence])[..32].to_owned()
+    digest(&["decision", rule_namespace, rule_name, group, kind, namespace, name, occurrence])[..32]
+        .to_owned()
 }
 
 /// The name of the Execution of a decision. It carries half of the identity; whoever meets an existing object of
@@ -87,7 +88,12 @@ mod tests {
     use super::*;
 
     fn target(name: &str) -> TargetKey {
-        TargetKey { group: "apps".into(), kind: "Deployment".into(), namespace: "a".into(), name: name.into() }
+        TargetKey {
+            group: "apps".into(),
+            kind: "Deployment".into(),
+            namespace: "a".into(),
+            name: name.into(),
+        }
     }
 
     #[test]
@@ -113,8 +119,14 @@ mod tests {
 
     #[test]
     fn the_version_and_uid_of_a_target_do_not_matter() {
-        let one = ObjectReference { api_version: "apps/v1".into(), kind: "Deployment".into(), name: "web".into(), ..Default::default() };
-        let other = ObjectReference { api_version: "apps/v1beta1".into(), uid: Some("u".into()), ..one.clone() };
+        let one = ObjectReference {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            name: "web".into(),
+            ..Default::default()
+        };
+        let other =
+            ObjectReference { api_version: "apps/v1beta1".into(), uid: Some("u".into()), ..one.clone() };
         assert_eq!(TargetKey::from(&one), TargetKey::from(&other));
     }
 

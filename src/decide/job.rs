@@ -207,27 +207,31 @@ fn environment(execution: &Execution, inputs: &Inputs) -> Value {
     ];
     if let Some(target) = &execution.spec.target {
         variables.push(json!({"name": "FOTHER_TARGET_KIND", "value": target.kind}));
-        variables.push(json!({"name": "FOTHER_TARGET_NAMESPACE", "value": target.namespace.as_deref().unwrap_or("")}));
+        variables.push(
+            json!({"name": "FOTHER_TARGET_NAMESPACE", "value": target.namespace.as_deref().unwrap_or("")}),
+        );
         variables.push(json!({"name": "FOTHER_TARGET_NAME", "value": target.name}));
     }
     // The kubelet expands `$(NAME)` in values; a doubled dollar keeps a parameter as it is.
     let literal = |value: &Value| text(value).replace("$(", "$$(");
-    variables
-        .extend(inputs.iter().map(|(name, value)| json!({"name": environment_name(name), "value": literal(value)})));
+    variables.extend(
+        inputs.iter().map(|(name, value)| json!({"name": environment_name(name), "value": literal(value)})),
+    );
     Value::Array(variables)
 }
 
 fn volumes(parts: &Parts<'_>) -> (Vec<Value>, Vec<Value>) {
-    let annotation = |key: &str, path: &str, mode: i32| {
-        json!({"path": path, "mode": mode, "fieldRef": {"fieldPath": format!("metadata.annotations['{key}']")}})
-    };
+    let annotation = |key: &str, path: &str, mode: i32| json!({"path": path, "mode": mode, "fieldRef": {"fieldPath": format!("metadata.annotations['{key}']")}});
     let mut items = vec![annotation(PARAMETERS, "parameters.json", 0o444)];
     if parts.inline.is_some() {
         items.push(annotation(SCRIPT, "script", 0o555));
     }
-    let sources: Vec<Value> = [json!({"downwardAPI": {"items": items}})].into_iter().chain(parts.script.clone()).collect();
-    let mut volumes =
-        vec![json!({"name": "action", "projected": {"sources": sources}}), json!({"name": "tmp", "emptyDir": {}})];
+    let sources: Vec<Value> =
+        [json!({"downwardAPI": {"items": items}})].into_iter().chain(parts.script.clone()).collect();
+    let mut volumes = vec![
+        json!({"name": "action", "projected": {"sources": sources}}),
+        json!({"name": "tmp", "emptyDir": {}}),
+    ];
     let mut mounts = vec![
         json!({"name": "action", "mountPath": ACTION_FOLDER, "readOnly": true}),
         json!({"name": "tmp", "mountPath": "/tmp"}),
@@ -235,7 +239,9 @@ fn volumes(parts: &Parts<'_>) -> (Vec<Value>, Vec<Value>) {
     for (index, secret) in parts.secrets.iter().enumerate() {
         let name = format!("secret-{index}");
         volumes.push(json!({"name": name, "secret": {"secretName": secret.name, "defaultMode": 0o440}}));
-        mounts.push(json!({"name": name, "mountPath": format!("/fother/secrets/{}", secret.name), "readOnly": true}));
+        mounts.push(
+            json!({"name": name, "mountPath": format!("/fother/secrets/{}", secret.name), "readOnly": true}),
+        );
     }
     for (index, claim) in parts.volumes.iter().enumerate() {
         let name = format!("claim-{index}");
@@ -251,12 +257,19 @@ mod tests {
     use crate::api::{ExecutionSpec, ObjectReference};
 
     fn execution() -> Execution {
-        let mut execution = Execution::new("crashloop-1", ExecutionSpec {
-            service_account_name: "healer".into(),
-            run: Some("clean".into()),
-            target: Some(ObjectReference { kind: "Deployment".into(), name: "web".into(), ..Default::default() }),
-            ..Default::default()
-        });
+        let mut execution = Execution::new(
+            "crashloop-1",
+            ExecutionSpec {
+                service_account_name: "healer".into(),
+                run: Some("clean".into()),
+                target: Some(ObjectReference {
+                    kind: "Deployment".into(),
+                    name: "web".into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            },
+        );
         execution.metadata.uid = Some("u".into());
         execution.metadata.namespace = Some("a".into());
         execution
@@ -284,7 +297,8 @@ mod tests {
         assert_eq!(path["value"], "$$(FOTHER_OUTPUT) `id`; rm -rf / #", "not expanded by the kubelet");
         let annotations = &job["spec"]["template"]["metadata"]["annotations"];
         assert_eq!(annotations["fother.dev/script"], "echo hello");
-        let file: Value = serde_json::from_str(annotations["fother.dev/parameters"].as_str().expect("text")).expect("JSON");
+        let file: Value =
+            serde_json::from_str(annotations["fother.dev/parameters"].as_str().expect("text")).expect("JSON");
         assert_eq!(file, json!({"path": evil}));
     }
 
@@ -310,7 +324,10 @@ mod tests {
         let job = built(json!({"script": script}), json!({}));
         let pod = &job["spec"]["template"]["spec"];
         let source = &pod["volumes"][0]["projected"]["sources"][1]["configMap"];
-        assert_eq!(*source, json!({"name": "s-1", "items": [{"key": "clean.sh", "path": "script", "mode": 0o555}]}));
+        assert_eq!(
+            *source,
+            json!({"name": "s-1", "items": [{"key": "clean.sh", "path": "script", "mode": 0o555}]})
+        );
         assert_eq!(pod["containers"][0]["volumeMounts"][2]["mountPath"], "/fother/secrets/db");
     }
 

@@ -16,6 +16,7 @@ pub mod identity;
 pub mod job;
 pub mod operation;
 pub mod outcome;
+pub mod pack;
 pub mod parameters;
 pub mod problem;
 pub mod retention;

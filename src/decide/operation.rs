@@ -80,10 +80,16 @@ pub fn resolve(runner: &KubernetesRunner, context: Context<'_>) -> Result<Operat
         let (format, body) = match (&patch.merge, &patch.strategic, &patch.json) {
             (Some(body), None, None) => (PatchFormat::Merge, render(&body.to_value(), context)?),
             (None, Some(body), None) => (PatchFormat::Strategic, render(&body.to_value(), context)?),
-            (None, None, Some(operations)) => (PatchFormat::Json, render(&operations_value(operations), context)?),
+            (None, None, Some(operations)) => {
+                (PatchFormat::Json, render(&operations_value(operations), context)?)
+            }
             _ => return Err("patch wants exactly one of merge, strategic and json".to_owned()),
         };
-        return Ok(Operation::Patch { target: context.target.clone(), format, body: guarded(body, format, context) });
+        return Ok(Operation::Patch {
+            target: context.target.clone(),
+            format,
+            body: guarded(body, format, context),
+        });
     }
     if let Some(delete) = &runner.delete {
         let grace_period_seconds = delete.grace_period_seconds.map(i64::from);
@@ -108,7 +114,9 @@ fn restart(context: Context<'_>) -> Result<Operation, String> {
             let at = json!({"kubectl.kubernetes.io/restartedAt": context.began.to_string()});
             Ok(merge(context, json!({"spec": {"template": {"metadata": {"annotations": at}}}})))
         }
-        (_, kind) => Err(format!("restart wants a Deployment, StatefulSet or DaemonSet; the target is a {kind}")),
+        (_, kind) => {
+            Err(format!("restart wants a Deployment, StatefulSet or DaemonSet; the target is a {kind}"))
+        }
     }
 }
 
@@ -118,7 +126,9 @@ fn replicas(value: &IntOrString, context: Context<'_>) -> Result<i64, String> {
         IntOrString::String(template) => render(&json!(template), context)?,
     };
     let number = rendered.as_i64().or_else(|| rendered.as_str().and_then(|text| text.parse().ok()));
-    number.filter(|n| (0..=100_000).contains(n)).ok_or_else(|| format!("replicas {rendered}: want a whole number >= 0"))
+    number
+        .filter(|n| (0..=100_000).contains(n))
+        .ok_or_else(|| format!("replicas {rendered}: want a whole number >= 0"))
 }
 
 /// A merge patch that only fits the object of the recorded UID.
@@ -168,7 +178,8 @@ fn replacement(recreate: &Recreate, context: Context<'_>) -> Result<Value, Strin
         (Some(patch), _) => json_patch::merge(&mut manifest, &render(&patch.to_value(), context)?),
         (None, Some(operations)) => {
             let rendered = render(&operations_value(operations), context)?;
-            let patch: json_patch::Patch = serde_json::from_value(rendered).map_err(|e| format!("json patch: {e}"))?;
+            let patch: json_patch::Patch =
+                serde_json::from_value(rendered).map_err(|e| format!("json patch: {e}"))?;
             json_patch::patch(&mut manifest, &patch).map_err(|e| format!("json patch: {e}"))?;
         }
         (None, None) => {}
@@ -187,7 +198,10 @@ fn portable(live: &Value) -> Value {
     }
     if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|key, _| {
-            matches!(key.as_str(), "name" | "namespace" | "labels" | "annotations" | "ownerReferences" | "finalizers")
+            matches!(
+                key.as_str(),
+                "name" | "namespace" | "labels" | "annotations" | "ownerReferences" | "finalizers"
+            )
         });
     }
     let is_job = manifest["kind"] == "Job" && manifest.pointer("/spec/manualSelector") != Some(&json!(true));
@@ -195,7 +209,9 @@ fn portable(live: &Value) -> Value {
         spec.remove("selector");
         for labels in ["/spec/template/metadata/labels", "/metadata/labels"] {
             if let Some(labels) = manifest.pointer_mut(labels).and_then(Value::as_object_mut) {
-                labels.retain(|key, _| !matches!(key.trim_start_matches("batch.kubernetes.io/"), "controller-uid" | "job-name"));
+                labels.retain(|key, _| {
+                    !matches!(key.trim_start_matches("batch.kubernetes.io/"), "controller-uid" | "job-name")
+                });
             }
         }
     }
@@ -213,8 +229,13 @@ mod tests {
         let bindings = Bindings::at(Timestamp::UNIX_EPOCH)
             .with("target", live.clone())
             .with("inputs", json!({"replicas": 3}));
-        let context =
-            Context { live: &live, target, bindings: &bindings, began: Timestamp::UNIX_EPOCH, execution: "x" };
+        let context = Context {
+            live: &live,
+            target,
+            bindings: &bindings,
+            began: Timestamp::UNIX_EPOCH,
+            execution: "x",
+        };
         resolve(&runner, context)
     }
 
@@ -250,7 +271,9 @@ mod tests {
             json!({"metadata": {"uid": "u", "annotations": {"n": "3"}}})
         );
         assert_eq!(
-            body(json!({"patch": {"json": [{"op": "replace", "path": "/spec/replicas", "value": "${{ inputs.replicas }}"}]}})),
+            body(
+                json!({"patch": {"json": [{"op": "replace", "path": "/spec/replicas", "value": "${{ inputs.replicas }}"}]}})
+            ),
             json!([{"op": "test", "path": "/metadata/uid", "value": "u"}, {"op": "replace", "path": "/spec/replicas", "value": 3}])
         );
     }
@@ -262,7 +285,8 @@ mod tests {
             resolved(json!({"restart": {}}), &pod, json!({})).expect_err("refused"),
             "restart wants a Deployment, StatefulSet or DaemonSet; the target is a Pod"
         );
-        let error = resolved(json!({"scale": {"replicas": -1}}), &deployment(), json!({})).expect_err("refused");
+        let error =
+            resolved(json!({"scale": {"replicas": -1}}), &deployment(), json!({})).expect_err("refused");
         assert_eq!(error, "replicas -1: want a whole number >= 0");
     }
 
@@ -279,7 +303,8 @@ mod tests {
         });
         let runner = json!({"recreate": {"json": [{"op": "replace",
             "path": "/spec/template/spec/containers/0/resources/limits/memory", "value": "512Mi"}]}});
-        let Operation::Recreate { manifest, .. } = resolved(runner, &deployment(), live).expect("resolves") else {
+        let Operation::Recreate { manifest, .. } = resolved(runner, &deployment(), live).expect("resolves")
+        else {
             panic!("a recreation");
         };
         assert_eq!(

@@ -71,17 +71,24 @@ fn is_live(pod: &Pod) -> bool {
 
 fn end_of(job: &Job, pods: &[Pod]) -> Option<JobEnd> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    let ended = conditions.iter().find(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"))?;
+    let ended = conditions
+        .iter()
+        .find(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"))?;
     let completed = ended.type_ == "Complete";
     let terminated = pods
         .iter()
-        .filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref()?.terminated.as_ref())
+        .filter_map(|pod| {
+            pod.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref()?.terminated.as_ref()
+        })
         .find(|terminated| (terminated.exit_code == 0) == completed);
     Some(JobEnd {
         completed,
         reason: ended.reason.clone().unwrap_or_default(),
         exit_code: terminated.map(|t| t.exit_code),
-        message: terminated.and_then(|t| t.message.clone()).or_else(|| ended.message.clone()).unwrap_or_default(),
+        message: terminated
+            .and_then(|t| t.message.clone())
+            .or_else(|| ended.message.clone())
+            .unwrap_or_default(),
     })
 }
 
@@ -104,7 +111,8 @@ pub fn read_outputs(declared: &[Output], message: &str) -> Result<Outputs, Strin
     for (name, value) in written {
         match declared.iter().find(|output| output.name == name) {
             Some(output) => {
-                let value = coerce(&name, output.value_type, &value).map_err(|e| e.replacen("param", "output", 1))?;
+                let value =
+                    coerce(&name, output.value_type, &value).map_err(|e| e.replacen("param", "output", 1))?;
                 outputs.values.0.insert(name, value);
             }
             None => outputs.notes.push(format!("output {name:?} is not declared and was left out")),
@@ -133,7 +141,8 @@ mod tests {
     use serde_json::json;
 
     fn declared() -> Vec<Output> {
-        serde_json::from_value(json!([{"name": "freedBytes", "type": "integer"}, {"name": "note"}])).expect("valid")
+        serde_json::from_value(json!([{"name": "freedBytes", "type": "integer"}, {"name": "note"}]))
+            .expect("valid")
     }
 
     #[test]

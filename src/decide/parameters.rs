@@ -16,7 +16,9 @@ pub fn resolve(declared: &[Parameter], given: &Map<String, Value>) -> Result<Inp
     for parameter in declared {
         let value = match (given.get(&parameter.name), &parameter.default) {
             (Some(value), _) if !value.is_null() => coerce(&parameter.name, parameter.value_type, value),
-            (_, Some(default)) => coerce(&parameter.name, parameter.value_type, &Value::String(default.clone())),
+            (_, Some(default)) => {
+                coerce(&parameter.name, parameter.value_type, &Value::String(default.clone()))
+            }
             _ if parameter.required => Err(format!("parameter {} is required", parameter.name)),
             _ => continue,
         };
@@ -34,10 +36,12 @@ pub fn undeclared<'a>(
     given: &'a Map<String, Value>,
 ) -> impl Iterator<Item = String> + 'a {
     let names = || declared.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
-    given
-        .keys()
-        .filter(|name| !declared.iter().any(|p| p.name == **name))
-        .map(move |name| format!("param {name:?} undeclared; declared: {}", if declared.is_empty() { "none".into() } else { names() }))
+    given.keys().filter(|name| !declared.iter().any(|p| p.name == **name)).map(move |name| {
+        format!(
+            "param {name:?} undeclared; declared: {}",
+            if declared.is_empty() { "none".into() } else { names() }
+        )
+    })
 }
 
 /// Reads a value as a type. Text is accepted for every type, since environment and templates give text.
@@ -73,10 +77,16 @@ fn within(parameter: &Parameter, value: Value) -> Result<Value, String> {
         #[expect(clippy::cast_precision_loss, reason = "limits are compared, not stored")]
         let beyond = |limit: Option<i64>| limit.map(|limit| number - limit as f64);
         if beyond(parameter.minimum).is_some_and(|d| d < 0.0) {
-            return Err(format!("param {name}={value}: must be >= {}", parameter.minimum.unwrap_or_default()));
+            return Err(format!(
+                "param {name}={value}: must be >= {}",
+                parameter.minimum.unwrap_or_default()
+            ));
         }
         if beyond(parameter.maximum).is_some_and(|d| d > 0.0) {
-            return Err(format!("param {name}={value}: must be <= {}", parameter.maximum.unwrap_or_default()));
+            return Err(format!(
+                "param {name}={value}: must be <= {}",
+                parameter.maximum.unwrap_or_default()
+            ));
         }
     }
     let allowed = &parameter.allowed;

@@ -42,7 +42,9 @@ pub fn expired(executions: &[&Execution], cooldown: Duration, now: Timestamp) ->
 fn newest_of_each_target<'a>(executions: &[&'a Execution]) -> BTreeMap<TargetKey, &'a Execution> {
     let mut newest = BTreeMap::<TargetKey, &Execution>::new();
     for execution in executions {
-        let (Some(target), Some(decision)) = (&execution.spec.target, &execution.spec.decision) else { continue };
+        let (Some(target), Some(decision)) = (&execution.spec.target, &execution.spec.decision) else {
+            continue;
+        };
         let time = |e: &Execution| e.spec.decision.as_ref().map(|d| d.time.0);
         let key = TargetKey::from(target);
         if newest.get(&key).is_none_or(|known| time(known) < Some(decision.time.0)) {

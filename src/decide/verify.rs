@@ -83,7 +83,8 @@ mod tests {
     use serde_json::json;
 
     fn pod(ready: &str) -> Pod {
-        serde_json::from_value(json!({"status": {"conditions": [{"type": "Ready", "status": ready}]}})).expect("a Pod")
+        serde_json::from_value(json!({"status": {"conditions": [{"type": "Ready", "status": ready}]}}))
+            .expect("a Pod")
     }
 
     #[test]
@@ -103,7 +104,10 @@ mod tests {
     #[test]
     fn an_expression_speaks_of_the_target() {
         let verify = Verify { when: Some("target.spec.replicas == 0".into()), ..Verify::default() };
-        let look = |replicas: i64| Look { target: Some(Arc::new(json!({"spec": {"replicas": replicas}}))), ..Look::default() };
+        let look = |replicas: i64| Look {
+            target: Some(Arc::new(json!({"spec": {"replicas": replicas}}))),
+            ..Look::default()
+        };
         assert!(check(&verify, &look(0), Timestamp::UNIX_EPOCH).holds);
         assert_eq!(
             check(&verify, &look(1), Timestamp::UNIX_EPOCH),

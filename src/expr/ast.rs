@@ -17,7 +17,9 @@ pub(super) fn children(node: &IdedExpr) -> Vec<&IdedExpr> {
         Expr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).collect(),
         Expr::List(list) => list.elements.iter().collect(),
         Expr::Map(map) => map.entries.iter().flat_map(|entry| entry_children(&entry.expr)).collect(),
-        Expr::Struct(literal) => literal.entries.iter().flat_map(|entry| entry_children(&entry.expr)).collect(),
+        Expr::Struct(literal) => {
+            literal.entries.iter().flat_map(|entry| entry_children(&entry.expr)).collect()
+        }
         Expr::Comprehension(loops) => {
             vec![&loops.accu_init, &loops.iter_range, &loops.loop_cond, &loops.loop_step, &loops.result]
         }
@@ -54,7 +56,12 @@ pub(super) fn path(node: &IdedExpr) -> Option<Vec<String>> {
     let (operand, last) = match &bare(node).expr {
         Expr::Ident(name) => return Some(vec![name.trim_start_matches('.').to_owned()]),
         Expr::Select(select) => (&*select.operand, select.field.clone()),
-        Expr::Call(call) if matches!(&*call.func_name, operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT) => {
+        Expr::Call(call)
+            if matches!(
+                &*call.func_name,
+                operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT
+            ) =>
+        {
             let [operand, key] = call.args.as_slice() else { return None };
             (operand, literal_text(key)?.to_owned())
         }
@@ -117,7 +124,9 @@ fn leading(info: &SourceInfo, node: &IdedExpr, start: usize) -> usize {
     let before = info.source[..start].trim_end();
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     match &node.expr {
-        Expr::Literal(LiteralValue::Int(_) | LiteralValue::Double(_)) if before.ends_with('-') => before.len() - 1,
+        Expr::Literal(LiteralValue::Int(_) | LiteralValue::Double(_)) if before.ends_with('-') => {
+            before.len() - 1
+        }
         _ if info.source[start..].starts_with('(') && before.ends_with(is_name) => {
             before.trim_end_matches(is_name).len()
         }

@@ -86,7 +86,8 @@ impl<'a> Checker<'a> {
         } else if !TYPES.contains(&name) {
             let known = self.scope.variables().chain(self.locals.iter().copied());
             let error = ExprError::new(format!("unknown variable {name:?}"), ast::span(self.info, node));
-            let suggestion = closest(name, known.filter(|name| !name.contains(['@', '#']))).map(str::to_owned);
+            let suggestion =
+                closest(name, known.filter(|name| !name.contains(['@', '#']))).map(str::to_owned);
             self.error(error.suggest(suggestion));
         }
     }

@@ -97,7 +97,8 @@ fn parse(source: &str) -> Result<(IdedExpr, SourceInfo), ExprError> {
         return Err(ExprError::new("expression is empty", 0..source.len()));
     }
     let parser = functions::environment().parser().max_recursion_depth(MAX_DEPTH);
-    let (root, info) = parser.parse_with_source_info(source).map_err(|errors| syntax::explain(source, &errors))?;
+    let (root, info) =
+        parser.parse_with_source_info(source).map_err(|errors| syntax::explain(source, &errors))?;
     if ast::depth(&root) > MAX_CHAIN {
         let message = format!("expression chains more than {MAX_CHAIN} operators, fields or calls");
         return Err(ExprError::new(message, 0..source.len()));

@@ -54,7 +54,12 @@ pub(super) fn to_json(value: &dyn Val) -> Option<Value> {
         return serde_json::Number::from_f64(*double.inner()).map(Value::Number);
     }
     if let Some(list) = value.downcast_ref::<CelList>() {
-        return list.inner().iter().map(|item| to_json(item.as_ref())).collect::<Option<Vec<_>>>().map(Value::Array);
+        return list
+            .inner()
+            .iter()
+            .map(|item| to_json(item.as_ref()))
+            .collect::<Option<Vec<_>>>()
+            .map(Value::Array);
     }
     if let Some(map) = value.downcast_ref::<CelMap>() {
         let fields = map.inner().iter().map(|(key, item)| Some((key_text(key), to_json(item.as_ref())?)));

@@ -48,7 +48,9 @@ fn search_choice(program: &Program, call: &CallExpr, context: &Context<'_, '_>) 
 
 /// In a loop, the first element over which the step fails.
 fn search_loop(program: &Program, loops: &ComprehensionExpr, context: &Context<'_, '_>) -> Option<EvalError> {
-    if let Some(found) = [&loops.accu_init, &loops.iter_range].into_iter().find_map(|it| search(program, it, context)) {
+    if let Some(found) =
+        [&loops.accu_init, &loops.iter_range].into_iter().find_map(|it| search(program, it, context))
+    {
         return Some(found);
     }
     let range = Value::resolve_val(&loops.iter_range, context).ok()?;
@@ -68,7 +70,12 @@ fn search_loop(program: &Program, loops: &ComprehensionExpr, context: &Context<'
 }
 
 /// Says what is wrong with a node all of whose parts have a value.
-fn describe(program: &Program, node: &IdedExpr, error: &ExecutionError, context: &Context<'_, '_>) -> EvalError {
+fn describe(
+    program: &Program,
+    node: &IdedExpr,
+    error: &ExecutionError,
+    context: &Context<'_, '_>,
+) -> EvalError {
     let part = Part { program, node: bare(node), context };
     let (kind, message) = match error {
         ExecutionError::NoSuchKey(_) => (EvalErrorKind::Absent, format!("{} is absent", part.quote())),
@@ -86,7 +93,9 @@ fn describe(program: &Program, node: &IdedExpr, error: &ExecutionError, context:
             (EvalErrorKind::Failed, format!("{} divides by zero", part.quote()))
         }
         ExecutionError::Overflow(..) => (EvalErrorKind::Failed, format!("{} overflows", part.quote())),
-        ExecutionError::DuplicateKey(_) => (EvalErrorKind::Failed, format!("{} has a key twice", part.quote())),
+        ExecutionError::DuplicateKey(_) => {
+            (EvalErrorKind::Failed, format!("{} has a key twice", part.quote()))
+        }
         ExecutionError::NoSuchOverload(overload) => (EvalErrorKind::Type, part.mismatch(overload)),
         ExecutionError::UnexpectedType { got, want } => (EvalErrorKind::Type, part.unexpected(got, want)),
         _ => (EvalErrorKind::Type, part.operands()),
@@ -126,9 +135,15 @@ impl Part<'_> {
             (operators::INDEX | operators::OPT_INDEX, [operand, _], [got, key]) => {
                 format!("{} is {got}, which has no elements at a {key}", self.named(operand))
             }
-            (operators::IN, [_, list], [_, got]) => format!("{} is {got}, not a list or map", self.named(list)),
-            (operators::LOGICAL_NOT, [operand], [got]) => format!("{} is {got}, not a bool", self.named(operand)),
-            (operators::NEGATE, [operand], [got]) => format!("{} is {got}, not a number", self.named(operand)),
+            (operators::IN, [_, list], [_, got]) => {
+                format!("{} is {got}, not a list or map", self.named(list))
+            }
+            (operators::LOGICAL_NOT, [operand], [got]) => {
+                format!("{} is {got}, not a bool", self.named(operand))
+            }
+            (operators::NEGATE, [operand], [got]) => {
+                format!("{} is {got}, not a number", self.named(operand))
+            }
             (operators::LOGICAL_AND | operators::LOGICAL_OR, [left, right], [of_left, of_right]) => {
                 let (node, got) = if *of_left == "bool" { (right, of_right) } else { (left, of_left) };
                 format!("{} is {got}, not a bool", self.named(node))

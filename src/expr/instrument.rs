@@ -102,7 +102,8 @@ fn rewrite_call(call: &mut CallExpr) -> bool {
 fn rename(call: &mut CallExpr, name: &str, needs: &str, namespaced: bool) {
     name.clone_into(&mut call.func_name);
     let target = call.target.take().filter(|_| !namespaced);
-    call.args = [ident(0, needs)].into_iter().chain(target.map(|it| *it)).chain(call.args.drain(..)).collect();
+    call.args =
+        [ident(0, needs)].into_iter().chain(target.map(|it| *it)).chain(call.args.drain(..)).collect();
 }
 
 fn comprehension(loops: &mut ComprehensionExpr) {

@@ -40,7 +40,10 @@ fn rewrite(source: &str, error: &ParseError) -> ExprError {
             return ExprError::new("the first argument must be a plain name, such as x", call);
         }
         "invalid argument to has() macro" => {
-            return ExprError::new("has() takes a field, such as has(object.status)", call_at(source, offset));
+            return ExprError::new(
+                "has() takes a field, such as has(object.status)",
+                call_at(source, offset),
+            );
         }
         "invalid int literal" => return ExprError::new(format!("{text} does not fit an int"), token),
         "invalid uint literal" => return ExprError::new(format!("{text} does not fit a uint"), token),

@@ -35,9 +35,13 @@ pub(super) fn exhausted(context: Context<'_>) -> Next {
     let asked = context.definition.ladder.iter().any(|rung| rung.verify.is_some());
     let last = status.rungs.last();
     let last_failed = last.is_some_and(|rung| rung.state != AttemptState::Succeeded);
-    let said = last.map(|rung| rung.verify.as_ref().map_or(&rung.message, |v| &v.message).clone()).unwrap_or_default();
+    let said = last
+        .map(|rung| rung.verify.as_ref().map_or(&rung.message, |v| &v.message).clone())
+        .unwrap_or_default();
     let (reason, message) = match (asked, context.execution.spec.decision.is_some()) {
-        (true, true) => (Reason::Quarantined, format!("no rung of the ladder helped; left alone until it clears: {said}")),
+        (true, true) => {
+            (Reason::Quarantined, format!("no rung of the ladder helped; left alone until it clears: {said}"))
+        }
         (true, false) if !last_failed => (Reason::StillUnhealthy, said),
         (false, _) if !last_failed => (Reason::Completed, "all rungs were done".to_owned()),
         _ => (Reason::ActionFailed, said),
@@ -56,7 +60,9 @@ pub(super) fn superseded(context: Context<'_>, rung: usize) -> Next {
 /// A person wants it to stop.
 pub(super) fn cancel(context: Context<'_>, phase: &Phase<'_>) -> Next {
     match phase {
-        Phase::Begin(rung) if context.runs_in_job(*rung) && context.seen.job.is_some() => super::rung::adopt(context, *rung),
+        Phase::Begin(rung) if context.runs_in_job(*rung) && context.seen.job.is_some() => {
+            super::rung::adopt(context, *rung)
+        }
         Phase::Begin(rung) => {
             let mut next = finish(context, context.status(), Reason::Canceled, "canceled");
             take_name(context, *rung, &mut next);
@@ -71,7 +77,8 @@ pub(super) fn cancel(context: Context<'_>, phase: &Phase<'_>) -> Next {
 fn stop_job(context: Context<'_>, index: usize) -> Next {
     let mut status = context.status();
     let Some(rung) = status.rungs.get_mut(index) else { return Next::wait(Again::OnChange) };
-    let (name, job) = (rung.job.as_ref().map(|j| j.name.clone()).unwrap_or_default(), context.seen.job.as_ref());
+    let (name, job) =
+        (rung.job.as_ref().map(|j| j.name.clone()).unwrap_or_default(), context.seen.job.as_ref());
     match job {
         Some(job) if !job.deleting && job.end.is_none() => {
             Next::of(vec![Effect::DeleteJob(name, job.uid.clone())], Again::At(soon(context)))
@@ -102,11 +109,18 @@ fn take_name(context: Context<'_>, rung: usize, next: &mut Next) {
 }
 
 /// Ends the Execution.
-pub(super) fn finish(context: Context<'_>, mut status: ExecutionStatus, reason: Reason, message: &str) -> Next {
+pub(super) fn finish(
+    context: Context<'_>,
+    mut status: ExecutionStatus,
+    reason: Reason,
+    message: &str,
+) -> Next {
     let now = context.now;
     let generation = context.execution.metadata.generation;
     let succeeded = match reason {
-        Reason::TargetRecovered | Reason::Completed | Reason::Observed | Reason::Superseded => ConditionStatus::True,
+        Reason::TargetRecovered | Reason::Completed | Reason::Observed | Reason::Superseded => {
+            ConditionStatus::True
+        }
         _ => ConditionStatus::False,
     };
     let verified = match reason {

@@ -20,7 +20,9 @@ use super::job;
 use super::operation::Operation;
 use super::outcome::JobSeen;
 use super::verify::Look;
-use crate::api::{AttemptState, CollectRunner, Execution, ExecutionStatus, FreeForm, Mode, Reason, Runner, RungStatus};
+use crate::api::{
+    AttemptState, CollectRunner, Execution, ExecutionStatus, FreeForm, Mode, Reason, RungStatus, Runner,
+};
 
 /// The finalizer that keeps an Execution until no Job of it is live.
 pub const EXECUTION_FINALIZER: &str = "fother.dev/execution";
@@ -161,7 +163,9 @@ fn phase<'a>(execution: &'a Execution, definition: &Definition) -> Phase<'a> {
         return Phase::Ended;
     }
     let rungs = execution.status.as_ref().map_or(&[][..], |s| s.rungs.as_slice());
-    let Some((rung, index)) = rungs.last().map(|last| (last, rungs.len() - 1)) else { return Phase::Begin(0) };
+    let Some((rung, index)) = rungs.last().map(|last| (last, rungs.len() - 1)) else {
+        return Phase::Begin(0);
+    };
     match rung.state {
         AttemptState::Launching => Phase::Launching(index, rung),
         AttemptState::Running => Phase::Running(index, rung),
@@ -213,7 +217,9 @@ pub fn needs(execution: &Execution, definition: &Definition) -> Need {
         Phase::Ended => Need::Nothing,
         Phase::Begin(_) if is_observed(execution) => Need::Nothing,
         Phase::Begin(rung) if rung >= definition.ladder.len() => Need::Nothing,
-        Phase::Begin(rung) => Need::Begin { job: context.runs_in_job(rung).then(|| job::name(execution, rung)) },
+        Phase::Begin(rung) => {
+            Need::Begin { job: context.runs_in_job(rung).then(|| job::name(execution, rung)) }
+        }
         Phase::Launching(..) => Need::Target,
         Phase::Running(_, rung) => {
             Need::Job(rung.job.as_ref().map(|job| job.name.clone()).unwrap_or_default())

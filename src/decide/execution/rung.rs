@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Again, Context, DEADLINE_GRACE, Effect, LOOK_EVERY, Next, Notice, ending};
 use crate::api::{
-    ActionSpec, AttemptState, ConditionStatus, ConditionType, ExecutionStatus, FreeForm, ObjectReference, Reason, Runner,
-    Rung, RungStatus, VerifyStatus, set_condition,
+    ActionSpec, AttemptState, ConditionStatus, ConditionType, ExecutionStatus, FreeForm, ObjectReference,
+    Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
 };
 use crate::decide::operation::{self, Operation};
 use crate::decide::outcome::{JobEnd, read_outputs};
@@ -223,7 +223,8 @@ fn ended(context: Context<'_>, index: usize, end: &JobEnd) -> Next {
 
 fn lost(context: Context<'_>, index: usize) -> Next {
     let mut status = context.status();
-    "its Job vanished before its outcome was recorded; it is not repeated".clone_into(&mut status.rungs[index].message);
+    "its Job vanished before its outcome was recorded; it is not repeated"
+        .clone_into(&mut status.rungs[index].message);
     over(context, status, index, AttemptState::Lost)
 }
 
@@ -237,7 +238,12 @@ fn failed(context: Context<'_>, index: usize, message: &str) -> Next {
     let run = status.rungs[index].run.clone();
     let mut next = over(context, status, index, AttemptState::Failed);
     let note = format!("{run} failed: {message}");
-    next.effects.push(Effect::Event(Notice { reason: "ExecutionStepFailed", warning: true, note, rung: index }));
+    next.effects.push(Effect::Event(Notice {
+        reason: "ExecutionStepFailed",
+        warning: true,
+        note,
+        rung: index,
+    }));
     next
 }
 
@@ -293,7 +299,13 @@ fn over(context: Context<'_>, mut status: ExecutionStatus, index: usize, state: 
         });
         let verifying = (ConditionType::Verified, ConditionStatus::Unknown, Reason::Verifying);
         let message = format!("watching what {} has done", rung.run);
-        set_condition(&mut status.conditions, verifying, message, context.execution.metadata.generation, context.now);
+        set_condition(
+            &mut status.conditions,
+            verifying,
+            message,
+            context.execution.metadata.generation,
+            context.now,
+        );
     }
     // Without proof to wait for and without another rung this is the end: one write instead of two.
     if index + 1 >= context.definition.ladder.len() && status.rungs[index].verify.is_none() {
@@ -313,7 +325,8 @@ pub(super) fn verifying(context: Context<'_>, index: usize, rung: &RungStatus) -
     let mut verdict = VerifyStatus { message: check.message.chars().take(1024).collect(), ..known.clone() };
     verdict.holding_since = check.holds.then(|| known.holding_since.clone().unwrap_or(Time(context.now)));
     let deadline = known.started_at.0.saturating_add(asked.within.signed()).unwrap_or(context.now);
-    let stable_at = verdict.holding_since.as_ref().and_then(|t| t.0.saturating_add(asked.stable_for.signed()).ok());
+    let stable_at =
+        verdict.holding_since.as_ref().and_then(|t| t.0.saturating_add(asked.stable_for.signed()).ok());
     if stable_at.is_some_and(|at| at <= context.now) {
         verdict.held = Some(true);
         let message = format!("{}, stable for {}", verdict.message, asked.stable_for);

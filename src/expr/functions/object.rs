@@ -91,7 +91,8 @@ impl<'a, 'b, 'v> Arguments<'a, 'b, 'v> {
     pub(super) fn duration(&self, position: usize) -> Result<SignedDuration, ExecutionError> {
         let value = self.value(position)?;
         let duration = value.downcast_ref::<CelDuration>();
-        let duration = duration.map(|d| SignedDuration::new(d.inner().num_seconds(), d.inner().subsec_nanos()));
+        let duration =
+            duration.map(|d| SignedDuration::new(d.inner().num_seconds(), d.inner().subsec_nanos()));
         duration.ok_or_else(|| self.wrong(position, "a duration such as duration('10m')", value))
     }
 

@@ -232,21 +232,33 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
     register_conversions(env)?;
     let quantity = || QUANTITY.to_owned();
     for (name, other) in [("add", quantity()), ("add", INT_TYPE)] {
-        env.add_member_overload(name, &format!("quantity_add_{}", other.name()), quantity(), vec![other], |args| {
-            sum(this(&args)?, operand("add", argument(&args)?)?)
-        })?;
+        env.add_member_overload(
+            name,
+            &format!("quantity_add_{}", other.name()),
+            quantity(),
+            vec![other],
+            |args| sum(this(&args)?, operand("add", argument(&args)?)?),
+        )?;
     }
     for (name, other) in [("sub", quantity()), ("sub", INT_TYPE)] {
-        env.add_member_overload(name, &format!("quantity_sub_{}", other.name()), quantity(), vec![other], |args| {
-            sum(this(&args)?, operand("sub", argument(&args)?)?.negated())
-        })?;
+        env.add_member_overload(
+            name,
+            &format!("quantity_sub_{}", other.name()),
+            quantity(),
+            vec![other],
+            |args| sum(this(&args)?, operand("sub", argument(&args)?)?.negated()),
+        )?;
     }
     env.add_member_overload("compareTo", "quantity_compareTo", quantity(), vec![quantity()], |args| {
         Ok(CowVal::owned(CelInt::from(order(&args)? as i64)))
     })?;
-    env.add_member_overload("isGreaterThan", "quantity_isGreaterThan", quantity(), vec![quantity()], |args| {
-        Ok(CowVal::owned(CelBool::from(order(&args)?.is_gt())))
-    })?;
+    env.add_member_overload(
+        "isGreaterThan",
+        "quantity_isGreaterThan",
+        quantity(),
+        vec![quantity()],
+        |args| Ok(CowVal::owned(CelBool::from(order(&args)?.is_gt()))),
+    )?;
     env.add_member_overload("isLessThan", "quantity_isLessThan", quantity(), vec![quantity()], |args| {
         Ok(CowVal::owned(CelBool::from(order(&args)?.is_lt())))
     })

@@ -153,7 +153,10 @@ fn quantities() {
         ("quantity('-3').sign()", json!(-1)),
         ("isQuantity('500Mi') && !isQuantity('500MB') && !isQuantity(5)", json!(true)),
         ("string(quantity('1024Mi'))", json!("1Gi")),
-        ("quantity(object.spec.containers[0].memory).add(quantity(object.spec.containers[1].memory))", json!("564Mi")),
+        (
+            "quantity(object.spec.containers[0].memory).add(quantity(object.spec.containers[1].memory))",
+            json!("564Mi"),
+        ),
         ("[quantity('2Gi'), quantity('1Gi')].sort()[0]", json!("1Gi")),
     ]);
 }
@@ -265,7 +268,10 @@ fn equality_conjuncts_are_found() {
         assert_eq!(found, expected, "{source}");
     };
     check("object.reason == 'X' && object.count > 3", &[("object/reason", json!("X"))]);
-    check("true == object.a && ('b' == object.b && object.c == 1)", &[("object/a", json!(true)), ("object/b", json!("b"))]);
+    check(
+        "true == object.a && ('b' == object.b && object.c == 1)",
+        &[("object/a", json!(true)), ("object/b", json!("b"))],
+    );
     check("object.a == 'x' || object.b == 'y'", &[]);
     check("object.?a == 'x'", &[]);
     check("object.a != 'x'", &[]);

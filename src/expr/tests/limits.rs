@@ -33,8 +33,14 @@ fn loops_end_after_their_steps() {
     ] {
         refused(source, &object, STEPS);
     }
-    assert_eq!(evaluate("object.l.all(a, object.l.filter(b, b == a).size() < 9) || true", &json!({"l": [1, 2]})), Ok(json!(true)));
-    assert_eq!(evaluate("lists.range(9000).map(x, x + 1)[8999]", &json!({})).map_err(|e| e.kind), Err(EvalErrorKind::Limit));
+    assert_eq!(
+        evaluate("object.l.all(a, object.l.filter(b, b == a).size() < 9) || true", &json!({"l": [1, 2]})),
+        Ok(json!(true))
+    );
+    assert_eq!(
+        evaluate("lists.range(9000).map(x, x + 1)[8999]", &json!({})).map_err(|e| e.kind),
+        Err(EvalErrorKind::Limit)
+    );
     assert_eq!(evaluate("lists.range(4000).map(x, x + 1)[3999]", &json!({})), Ok(json!(4000)));
 }
 
@@ -82,7 +88,11 @@ fn sources_are_bounded() {
     }
     for chain in ["+1", ".a", "[0]", " == 1", ".trim()"] {
         let error = &compile_errors(&format!("object{}", chain.repeat(500)))[0];
-        assert_eq!(error.to_string(), "expression chains more than 160 operators, fields or calls", "{chain}");
+        assert_eq!(
+            error.to_string(),
+            "expression chains more than 160 operators, fields or calls",
+            "{chain}"
+        );
     }
 }
 
