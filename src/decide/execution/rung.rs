@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Again, Context, DEADLINE_GRACE, Effect, LOOK_EVERY, Next, Notice, ending};
 use crate::api::{
-    ActionSpec, AttemptState, ConditionStatus, ConditionType, ExecutionStatus, FreeForm, ObjectReference,
-    Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
+    ActionSpec, AttemptState, ConditionStatus, ConditionType, Execution, ExecutionStatus, FreeForm,
+    ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
 };
 use crate::decide::operation::{self, Operation};
 use crate::decide::outcome::{JobEnd, read_outputs};
@@ -307,11 +307,31 @@ fn over(context: Context<'_>, mut status: ExecutionStatus, index: usize, state: 
             context.now,
         );
     }
-    // Without proof to wait for and without another rung this is the end: one write instead of two.
-    if index + 1 >= context.definition.ladder.len() && status.rungs[index].verify.is_none() {
-        let last = crate::api::Execution { status: Some(status), ..context.execution.clone() };
-        return ending::exhausted(Context { execution: &last, ..context });
+    if status.rungs[index].verify.is_some() { advance(status) } else { climb(context, status, index) }
+}
+
+/// A remedy that did not help.
+fn ineffective(context: Context<'_>, status: ExecutionStatus, index: usize, note: String) -> Next {
+    let mut next = climb(context, status, index);
+    next.effects.push(Effect::Event(Notice {
+        reason: "RemediationIneffective",
+        warning: true,
+        note,
+        rung: index,
+    }));
+    next
+}
+
+/// Goes on to the next rung, or ends if there is none: one write instead of two.
+fn climb(context: Context<'_>, status: ExecutionStatus, index: usize) -> Next {
+    if index + 1 < context.definition.ladder.len() {
+        return advance(status);
     }
+    let last = Execution { status: Some(status), ..context.execution.clone() };
+    ending::exhausted(Context { execution: &last, ..context })
+}
+
+fn advance(status: ExecutionStatus) -> Next {
     Next::of(vec![Effect::Status(Box::new(status))], Again::Now)
 }
 
@@ -335,10 +355,9 @@ pub(super) fn verifying(context: Context<'_>, index: usize, rung: &RungStatus) -
     }
     if !check.holds && context.now >= deadline {
         verdict.held = Some(false);
-        current.verify = Some(verdict);
         let note = format!("{} did not help within {}: {}", current.run, asked.within, check.message);
-        let ineffective = Notice { reason: "RemediationIneffective", warning: true, note, rung: index };
-        return Next::of(vec![Effect::Status(Box::new(status)), Effect::Event(ineffective)], Again::Now);
+        current.verify = Some(verdict);
+        return ineffective(context, status, index, note);
     }
     let look_at = context.now.saturating_add(LOOK_EVERY).unwrap_or(context.now);
     let again = Again::At(look_at.min(stable_at.unwrap_or(deadline.max(context.now)).max(context.now)));
