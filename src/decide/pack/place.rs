@@ -1,109 +1,27 @@
-//! Paths into an object, and where in a file they lead.
+//! Where in a file a path, or a part of a string, is.
 
-use std::fmt;
 use std::ops::Range;
 
 use super::yaml::{Data, Key, Node};
+use crate::decide::path::{Path, Segment};
 
-/// A path into an object, such as `spec.ladder[0].with["a.b"]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Path(Vec<Segment>);
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Segment {
-    Member(String),
-    Item(usize),
-}
-
-impl Path {
-    /// The path of a member.
-    #[must_use]
-    pub fn member(&self, name: &str) -> Self {
-        self.with(Segment::Member(name.to_owned()))
-    }
-
-    /// The path of a list's item.
-    #[must_use]
-    pub fn item(&self, index: usize) -> Self {
-        self.with(Segment::Item(index))
-    }
-
-    fn with(&self, segment: Segment) -> Self {
-        let mut segments = self.0.clone();
-        segments.push(segment);
-        Self(segments)
-    }
-
-    /// Reads what [`fmt::Display`] writes; what is not a path reads as far as it is one.
-    pub fn parse(text: &str) -> Self {
-        let mut segments = Vec::new();
-        let mut rest = text;
-        while !rest.is_empty() {
-            let (segment, length) = first_segment(rest);
-            let Some(segment) = segment else { break };
-            segments.push(segment);
-            rest = &rest[length..];
+/// The node that a path leads to and, in a map, its key; or as near as there is one.
+pub fn find<'n>(path: &Path, root: &'n Node) -> (Option<&'n Key>, &'n Node) {
+    let (mut key, mut node) = (None, root);
+    for segment in path.segments() {
+        match (segment, &node.data) {
+            (Segment::Member(name), Data::Map(_)) => match node.member(name) {
+                Some((found, value)) => (key, node) = (Some(found), value),
+                None => break,
+            },
+            (Segment::Item(index), Data::List(items)) => match items.get(*index) {
+                Some(item) => (key, node) = (None, item),
+                None => break,
+            },
+            _ => break,
         }
-        Self(segments)
     }
-
-    /// The same as a JSON pointer.
-    pub fn pointer(&self) -> String {
-        let escaped = |segment: &Segment| match segment {
-            Segment::Member(name) => format!("/{}", name.replace('~', "~0").replace('/', "~1")),
-            Segment::Item(index) => format!("/{index}"),
-        };
-        self.0.iter().map(escaped).collect()
-    }
-
-    /// The node it leads to and, in a map, its key; or as near as there is one.
-    pub fn find<'n>(&self, root: &'n Node) -> (Option<&'n Key>, &'n Node) {
-        let (mut key, mut node) = (None, root);
-        for segment in &self.0 {
-            match (segment, &node.data) {
-                (Segment::Member(name), Data::Map(_)) => match node.member(name) {
-                    Some((found, value)) => (key, node) = (Some(found), value),
-                    None => break,
-                },
-                (Segment::Item(index), Data::List(items)) => match items.get(*index) {
-                    Some(item) => (key, node) = (None, item),
-                    None => break,
-                },
-                _ => break,
-            }
-        }
-        (key, node)
-    }
-}
-
-fn first_segment(text: &str) -> (Option<Segment>, usize) {
-    if let Some(rest) = text.strip_prefix("[\"") {
-        let end = rest.find("\"]").unwrap_or(rest.len());
-        return (Some(Segment::Member(rest[..end].to_owned())), (2 + end + 2).min(text.len()));
-    }
-    if let Some(rest) = text.strip_prefix('[') {
-        let end = rest.find(']').unwrap_or(rest.len());
-        return (rest[..end].parse().ok().map(Segment::Item), (1 + end + 1).min(text.len()));
-    }
-    let dot = usize::from(text.starts_with('.'));
-    let end = text[dot..].find(['.', '[']).map_or(text.len(), |at| dot + at);
-    (Some(Segment::Member(text[dot..end].to_owned())), end)
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, segment) in self.0.iter().enumerate() {
-            match segment {
-                Segment::Item(index) => write!(formatter, "[{index}]")?,
-                Segment::Member(name) if name.is_empty() || name.contains(['.', '[', '/']) => {
-                    write!(formatter, "[\"{name}\"]")?;
-                }
-                Segment::Member(name) if position == 0 => write!(formatter, "{name}")?,
-                Segment::Member(name) => write!(formatter, ".{name}")?,
-            }
-        }
-        Ok(())
-    }
+    (key, node)
 }
 
 /// The bytes of a file that a range of a string's value came from: exact for plain and literal scalars, and for
@@ -163,25 +81,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_read_as_they_are_written() {
-        for (text, pointer) in [
-            ("spec.ladder[0].verify.when", "/spec/ladder/0/verify/when"),
-            ("metadata.labels[\"example.com/a~b\"]", "/metadata/labels/example.com~1a~0b"),
-            ("", ""),
-            ("spec", "/spec"),
-            ("a[1][2].b", "/a/1/2/b"),
-        ] {
-            let path = Path::parse(text);
-            assert_eq!((path.to_string().as_str(), path.pointer().as_str()), (text, pointer));
-        }
-        assert_eq!(Path::default().member("a").item(3).member("b.c").to_string(), "a[3][\"b.c\"]");
-    }
-
-    #[test]
     fn leads_as_near_as_there_is_a_node() {
         let text = "spec:\n  ladder:\n  - run: x\n";
         let (documents, _) = read(text).unwrap();
-        let find = |path: &str| Path::parse(path).find(&documents[0]);
+        let find = |path: &str| find(&Path::parse(path), &documents[0]);
         assert_eq!(find("spec.ladder[0].run").1.as_str(), Some("x"));
         assert_eq!(find("spec.ladder[0].verify.when").1, find("spec.ladder[0]").1);
         assert_eq!(find("spec.ladder[0].run").0.map(|key| key.name.as_str()), Some("run"));

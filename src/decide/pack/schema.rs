@@ -8,9 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::place::Path;
 use super::yaml::{Data, Key, Node};
 use crate::api::{DURATION_PATTERN, Duration};
+use crate::decide::path::Path;
 use crate::decide::problem::Problem;
 use crate::expr::{Bindings, Expression, Scope, closest};
 
