@@ -2,6 +2,7 @@
 //! values.
 //!
 //! - [`identity`]: names that are the same whoever computes them, so that nothing happens twice.
+//! - [`matching`]: a rule, compiled: what matches it.
 //! - [`view`]: which objects of a watch match a rule, and since when.
 //! - [`episode`]: whether a target that matches gets an Execution now, later, or not again.
 //! - [`definition`]: what an Execution runs, frozen at the decision.
@@ -17,6 +18,7 @@ pub mod episode;
 pub mod execution;
 pub mod identity;
 pub mod job;
+pub mod matching;
 pub mod operation;
 pub mod outcome;
 pub mod pack;

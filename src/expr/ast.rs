@@ -3,7 +3,7 @@
 
 use super::limits;
 use cel::IdedExpr;
-use cel::common::ast::{EntryExpr, Expr, LiteralValue, SourceInfo, operators};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, SourceInfo, operators};
 use std::ops::Range;
 
 /// The longest piece of source that a message quotes.
@@ -37,8 +37,15 @@ fn entry_children(entry: &EntryExpr) -> Vec<&IdedExpr> {
 pub(super) fn bare(node: &IdedExpr) -> &IdedExpr {
     match &node.expr {
         Expr::Call(call) if is_wrapper(&call.func_name) => call.args.last().map_or(node, bare),
+        Expr::Call(call) if is_tick(call) => call.args.get(1).map_or(node, bare),
         _ => node,
     }
+}
+
+/// Whether a choice is the one that counts a turn before a condition is asked.
+fn is_tick(call: &CallExpr) -> bool {
+    let condition = call.args.first().map(|condition| &condition.expr);
+    matches!(condition, Some(Expr::Call(condition)) if condition.func_name == limits::TICK)
 }
 
 fn is_wrapper(name: &str) -> bool {
@@ -155,13 +162,12 @@ fn closing(source: &str, start: usize, end: usize) -> usize {
     for (at, c) in source[start..].char_indices() {
         let at = start + at;
         if at >= end && open <= 0 && quote.is_none() {
-            return end.max(at.min(end));
+            return end;
         }
         match (quote, c) {
             _ if escaped => escaped = false,
             (Some(_), '\\') => escaped = true,
             (Some(delimiter), c) if c == delimiter => quote = None,
-            (Some(_), _) => {}
             (None, '\'' | '"') => quote = Some(c),
             (None, '(' | '[' | '{') => open += 1,
             (None, ')' | ']' | '}') => open -= 1,

@@ -68,7 +68,9 @@ impl<'a> Checker<'a> {
     }
 
     fn below(&mut self, node: &'a IdedExpr) {
-        ast::children(node).into_iter().for_each(|child| self.node(child));
+        for child in ast::children(node) {
+            self.node(child);
+        }
     }
 
     fn error(&mut self, error: ExprError) {
@@ -101,18 +103,21 @@ impl<'a> Checker<'a> {
             Some(space) => format!("{space}.{}", call.func_name),
             None => call.func_name.clone(),
         };
-        match functions::signature(&name) {
-            Some(signature) => self.known_call(node, call, signature, namespaced.is_some()),
-            None => {
-                let span = ast::name_span(self.info, node, &call.func_name);
-                let span = span.start - (name.len() - call.func_name.len())..span.end;
-                let error = ExprError::new(format!("unknown function {name:?}"), span);
-                self.error(error.suggest(closest(&name, functions::names())));
-            }
+        let signature = functions::signature(&name);
+        if let Some(signature) = signature {
+            self.known_call(node, call, signature, namespaced.is_some());
+        } else {
+            let span = ast::name_span(self.info, node, &call.func_name);
+            let span = span.start - (name.len() - call.func_name.len())..span.end;
+            let error = ExprError::new(format!("unknown function {name:?}"), span);
+            self.error(error.suggest(closest(&name, functions::names())));
         }
-        match namespaced {
-            Some(_) => call.args.iter().for_each(|arg| self.node(arg)),
-            None => self.below(node),
+        let target = call.target.as_deref().filter(|_| namespaced.is_none());
+        // What follows a macro that did not expand names variables that it would have made.
+        let expands = signature.is_some_and(|signature| signature.kind == Kind::Macro);
+        let args = call.args.iter().filter(|_| !expands);
+        for below in target.into_iter().chain(args) {
+            self.node(below);
         }
     }
 

@@ -8,7 +8,7 @@ use super::convert::type_name;
 use super::errors::{EvalError, EvalErrorKind};
 use super::evaluate::Frame;
 use super::functions::{self, Style};
-use super::limits::LIMIT;
+use super::limits::{LIMIT, is_operator};
 use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, operators};
 use cel::{Context, ExecutionError, IdedExpr, OverloadError, Value};
 
@@ -77,9 +77,11 @@ fn describe(
     context: &Context<'_, '_>,
 ) -> EvalError {
     let part = Part { program, node: bare(node), context };
+    let quoted = || part.quote(part.node);
     let (kind, message) = match error {
-        ExecutionError::NoSuchKey(_) => (EvalErrorKind::Absent, format!("{} is absent", part.quote())),
-        ExecutionError::IndexOutOfBounds(_) => (EvalErrorKind::Absent, format!("{} is absent", part.quote())),
+        ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_) => {
+            (EvalErrorKind::Absent, format!("{} is absent", quoted()))
+        }
         ExecutionError::UndeclaredReference(name) => {
             (EvalErrorKind::Absent, format!("{} is not set", name.split('.').next().unwrap_or_default()))
         }
@@ -90,15 +92,16 @@ fn describe(
             (EvalErrorKind::Failed, format!("{}: {message}", plain_name(function)))
         }
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
-            (EvalErrorKind::Failed, format!("{} divides by zero", part.quote()))
+            (EvalErrorKind::Failed, format!("{} divides by zero", quoted()))
         }
-        ExecutionError::Overflow(..) => (EvalErrorKind::Failed, format!("{} overflows", part.quote())),
-        ExecutionError::DuplicateKey(_) => {
-            (EvalErrorKind::Failed, format!("{} has a key twice", part.quote()))
+        ExecutionError::Overflow(..) => (EvalErrorKind::Failed, format!("{} overflows", quoted())),
+        ExecutionError::DuplicateKey(_) => (EvalErrorKind::Failed, format!("{} has a key twice", quoted())),
+        ExecutionError::UnsupportedKeyType(_) => {
+            (EvalErrorKind::Type, format!("{} has a key that is not a string, int, uint or bool", quoted()))
         }
-        ExecutionError::NoSuchOverload(overload) => (EvalErrorKind::Type, part.mismatch(overload)),
-        ExecutionError::UnexpectedType { got, want } => (EvalErrorKind::Type, part.unexpected(got, want)),
-        _ => (EvalErrorKind::Type, part.operands()),
+        ExecutionError::NoSuchOverload(overload) => return part.mismatch(overload),
+        ExecutionError::UnexpectedType { got, want } => return part.unexpected(got, want),
+        _ => return part.operands(),
     };
     EvalError { kind, message, span: ast::span(&program.info, part.node) }
 }
@@ -111,11 +114,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    fn quote(&self) -> String {
-        ast::quote(&self.program.info, self.node)
-    }
-
-    fn named(&self, node: &IdedExpr) -> String {
+    fn quote(&self, node: &IdedExpr) -> String {
         ast::quote(&self.program.info, node)
     }
 
@@ -124,37 +123,58 @@ impl Part<'_> {
         value.map_or_else(|_| "nothing".to_owned(), |value| type_name(value.get_type().name()).to_owned())
     }
 
+    fn error(&self, node: &IdedExpr, message: String) -> EvalError {
+        EvalError { kind: EvalErrorKind::Type, message, span: ast::span(&self.program.info, node) }
+    }
+
+    /// A part of the node that has another type than it should.
+    fn not(&self, node: &IdedExpr, got: &str, wanted: &str) -> EvalError {
+        self.error(node, format!("{} is {}, not {wanted}", self.quote(node), type_name(got)))
+    }
+
     /// An operator or a function that is not for the types of its operands.
-    fn mismatch(&self, overload: &OverloadError) -> String {
+    fn mismatch(&self, overload: &OverloadError) -> EvalError {
         let types: Vec<&str> = overload.argument_types().iter().map(|name| type_name(name)).collect();
         let operands: Vec<&IdedExpr> = ast::children(self.node);
         match (overload.function(), operands.as_slice(), types.as_slice()) {
             ("_._" | operators::OPT_SELECT, [operand, ..], [got, ..]) => {
-                format!("{} is {got}, which has no fields", self.named(operand))
+                self.error(self.node, format!("{} is {got}, which has no fields", self.quote(operand)))
             }
             (operators::INDEX | operators::OPT_INDEX, [operand, _], [got, key]) => {
-                format!("{} is {got}, which has no elements at a {key}", self.named(operand))
+                let message = format!("{} is {got}, which has no elements at a {key}", self.quote(operand));
+                self.error(self.node, message)
             }
-            (operators::IN, [_, list], [_, got]) => {
-                format!("{} is {got}, not a list or map", self.named(list))
-            }
-            (operators::LOGICAL_NOT, [operand], [got]) => {
-                format!("{} is {got}, not a bool", self.named(operand))
-            }
-            (operators::NEGATE, [operand], [got]) => {
-                format!("{} is {got}, not a number", self.named(operand))
-            }
+            (operators::IN, [_, list], [_, got]) => self.not(list, got, "a list or map"),
+            (operators::LOGICAL_NOT, [operand], [got]) => self.not(operand, got, "a bool"),
+            (operators::NEGATE, [operand], [got]) => self.not(operand, got, "a number"),
             (operators::LOGICAL_AND | operators::LOGICAL_OR, [left, right], [of_left, of_right]) => {
                 let (node, got) = if *of_left == "bool" { (right, of_right) } else { (left, of_left) };
-                format!("{} is {got}, not a bool", self.named(node))
+                self.not(node, got, "a bool")
             }
-            (name, _, types) if !super::limits::is_operator(name) => call_mismatch(name, types),
+            (name, operands, types) if !is_operator(name) => {
+                self.error(self.node, self.call_mismatch(name, operands, types))
+            }
             _ => self.operands(),
         }
     }
 
+    /// A call with arguments of types that the function does not take.
+    fn call_mismatch(&self, name: &str, operands: &[&IdedExpr], types: &[&str]) -> String {
+        let shown = plain_name(name);
+        let given: Vec<&str> = types.iter().copied().filter(|name| !name.starts_with('@')).collect();
+        let member = functions::signature(&shown).is_some_and(|signature| signature.style != Style::Global);
+        let renamed = given.len() < types.len();
+        let called_on = matches!(&self.node.expr, Expr::Call(call) if call.target.is_some() || renamed);
+        match (operands.get(usize::from(renamed)), given.as_slice()) {
+            (Some(target), [got, rest @ ..]) if member && called_on => {
+                format!("{} is {got}, which has no {shown}({})", self.quote(target), rest.join(", "))
+            }
+            _ => format!("{shown} does not take {}", given.join(", ")),
+        }
+    }
+
     /// A value of another type than the language itself wants here.
-    fn unexpected(&self, got: &str, want: &str) -> String {
+    fn unexpected(&self, got: &str, want: &str) -> EvalError {
         let wanted = match want {
             "bool" => "a bool",
             "iterable" => "a list or map",
@@ -164,38 +184,27 @@ impl Part<'_> {
             Expr::Comprehension(loops) => Some(&loops.iter_range),
             _ => ast::children(self.node).into_iter().next(),
         };
-        let named = culprit.map_or_else(|| self.quote(), |node| self.named(node));
-        format!("{named} is {}, not {wanted}", type_name(got))
+        self.not(culprit.unwrap_or(self.node), got, wanted)
     }
 
     /// What the two sides of an operator are, when they do not go together.
-    fn operands(&self) -> String {
-        let Expr::Call(call) = &self.node.expr else {
-            return format!("{} cannot be evaluated", self.quote());
+    fn operands(&self) -> EvalError {
+        let sides = match &self.node.expr {
+            Expr::Call(call) => Some((call.func_name.as_str(), call.args.as_slice())),
+            _ => None,
         };
-        let [left, right] = call.args.as_slice() else {
-            return format!("{} cannot be evaluated", self.quote());
+        let Some((operator, [left, right])) = sides else {
+            return self.error(self.node, format!("{} cannot be evaluated", self.quote(self.node)));
         };
-        let together = match call.func_name.as_str() {
+        let together = match operator {
             operators::ADD => "added to",
             operators::SUBSTRACT => "less",
             operators::MULTIPLY => "multiplied by",
             operators::DIVIDE | operators::MODULO => "divided by",
             _ => "compared with",
         };
-        format!("{} is {}, {together} {}", self.named(left), self.type_of(left), self.type_of(right))
-    }
-}
-
-/// A call with arguments of types that the function does not take.
-fn call_mismatch(name: &str, types: &[&str]) -> String {
-    let shown = plain_name(name);
-    let given: Vec<&str> = types.iter().copied().filter(|name| !name.starts_with('@')).collect();
-    match (functions::signature(&shown), given.as_slice()) {
-        (Some(signature), [target, rest @ ..]) if signature.style != Style::Global => {
-            format!("{target} has no {shown}({})", rest.join(", "))
-        }
-        _ => format!("{shown} does not take {}", given.join(", ")),
+        let (of_left, of_right) = (self.type_of(left), self.type_of(right));
+        self.error(self.node, format!("{} is {of_left}, {together} {of_right}", self.quote(left)))
     }
 }
 

@@ -114,7 +114,6 @@ fn closing(source: &str) -> Option<usize> {
             _ if escaped => escaped = false,
             (Some(_), '\\') => escaped = true,
             (Some(delimiter), c) if c == delimiter => quote = None,
-            (Some(_), _) => {}
             (None, '\'' | '"') => quote = Some(c),
             (None, '{') => maps += 1,
             (None, '}') if maps > 0 => maps -= 1,

@@ -1,4 +1,7 @@
 //! Integration tests, one binary.
+//!
+//! `support` holds what tests stand on, `tidy` holds the style, and `real` the tests that need a real control
+//! plane, so that `--skip real::` is the fast part of this binary.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,4 +10,6 @@
 )]
 
 mod git;
+mod real;
 mod support;
+mod tidy;

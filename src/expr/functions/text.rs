@@ -9,14 +9,14 @@ use cel::{DeclarationError, Env, ExecutionError};
 pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
     let texts = |count| [vec![DYN_TYPE], vec_of_strings(count)].into_iter().flatten().collect::<Vec<_>>();
     let texts_and_int = |count| texts(count).into_iter().chain([INT_TYPE]).collect::<Vec<_>>();
-    env.add_overload("@replace", "@replace", texts(3), replace)?;
-    env.add_overload("@replace", "@replaceLimited", texts_and_int(3), replace)?;
-    env.add_overload("@indexOf", "@indexOf", texts(2), index_of)?;
-    env.add_overload("@indexOf", "@indexOfFrom", texts_and_int(2), index_of)?;
-    env.add_overload("@lastIndexOf", "@lastIndexOf", texts(2), last_index_of)?;
-    env.add_overload("@lastIndexOf", "@lastIndexOfFrom", texts_and_int(2), last_index_of)?;
-    env.add_overload("@join", "@join", vec![DYN_TYPE, LIST_TYPE], join)?;
-    env.add_overload("@join", "@joinWith", vec![DYN_TYPE, LIST_TYPE, STRING_TYPE], join)
+    env.add_overload("@replace", "@replace", texts(3), |args| replace(&args))?;
+    env.add_overload("@replace", "@replaceLimited", texts_and_int(3), |args| replace(&args))?;
+    env.add_overload("@indexOf", "@indexOf", texts(2), |args| index_of(&args))?;
+    env.add_overload("@indexOf", "@indexOfFrom", texts_and_int(2), |args| index_of(&args))?;
+    env.add_overload("@lastIndexOf", "@lastIndexOf", texts(2), |args| last_index_of(&args))?;
+    env.add_overload("@lastIndexOf", "@lastIndexOfFrom", texts_and_int(2), |args| last_index_of(&args))?;
+    env.add_overload("@join", "@join", vec![DYN_TYPE, LIST_TYPE], |args| join(&args))?;
+    env.add_overload("@join", "@joinWith", vec![DYN_TYPE, LIST_TYPE, STRING_TYPE], |args| join(&args))
 }
 
 fn vec_of_strings(count: usize) -> Vec<cel::common::types::Type> {
@@ -34,8 +34,8 @@ fn int(args: &[CowVal<'_, '_>], position: usize) -> Option<i64> {
 }
 
 /// `s.replace(from, to)`, or only the first `n` of them.
-fn replace<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    let (meter, args) = metered(&args)?;
+fn replace<'b, 'v>(args: &[CowVal<'b, 'v>]) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let (meter, args) = metered(args)?;
     let (subject, from, to) = (text(args, 0)?, text(args, 1)?, text(args, 2)?);
     let limit = int(args, 3).map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
     let replaced = subject.matches(from).take(limit).count();
@@ -44,8 +44,8 @@ fn replace<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Executio
 }
 
 /// `list.join()` and `list.join(separator)`.
-fn join<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    let (meter, args) = metered(&args)?;
+fn join<'b, 'v>(args: &[CowVal<'b, 'v>]) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let (meter, args) = metered(args)?;
     let list = args.first().and_then(|list| list.downcast_ref::<CelList>());
     let list = list.ok_or_else(ExecutionError::missing_argument_or_target)?;
     let separator = if args.len() > 1 { text(args, 1)? } else { "" };
@@ -62,16 +62,16 @@ fn join<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionEr
 }
 
 /// `s.indexOf(t)` in characters, at or after an offset; -1 if it is not there.
-fn index_of<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    let (_, args) = metered(&args)?;
+fn index_of<'b, 'v>(args: &[CowVal<'b, 'v>]) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let (_, args) = metered(args)?;
     let (subject, wanted) = (text(args, 0)?, text(args, 1)?);
     let start = byte_offset("indexOf", subject, int(args, 2).unwrap_or(0))?;
     Ok(character_index(subject, subject[start..].find(wanted).map(|at| start + at)))
 }
 
 /// `s.lastIndexOf(t)` in characters, starting at or before an offset; -1 if it is not there.
-fn last_index_of<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    let (_, args) = metered(&args)?;
+fn last_index_of<'b, 'v>(args: &[CowVal<'b, 'v>]) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let (_, args) = metered(args)?;
     let (subject, wanted) = (text(args, 0)?, text(args, 1)?);
     let end = match int(args, 2) {
         None => subject.len(),

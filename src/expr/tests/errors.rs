@@ -1,7 +1,7 @@
 //! The exact texts and places of errors.
 
 use super::{bindings, compile, compile_errors, evaluate, sample};
-use crate::expr::EvalErrorKind::{self, Absent, Failed, Type};
+use crate::expr::EvalErrorKind;
 
 #[test]
 fn syntax_errors_say_what_is_unexpected_and_where() {
@@ -100,138 +100,142 @@ fn all_mistakes_are_reported_at_once_in_order() {
     );
 }
 
-#[test]
-fn evaluation_errors_name_the_part_that_fails() {
-    let cases: &[(&str, EvalErrorKind, &str, &str)] = &[
-        ("object.status.phase == 'x'", Absent, "object.status.phase", "object.status.phase is absent"),
-        ("true && object.nope.deep.er > 1", Absent, "object.nope", "object.nope is absent"),
-        ("has(object.nope.deep)", Absent, "object.nope", "object.nope is absent"),
-        (
-            "object.metadata.labels['x'] == ''",
-            Absent,
-            "object.metadata.labels['x']",
-            "object.metadata.labels['x'] is absent",
-        ),
-        (
-            "object.spec.containers[7].name",
-            Absent,
-            "object.spec.containers[7]",
-            "object.spec.containers[7] is absent",
-        ),
-        ("oldObject.kind == ''", Absent, "oldObject", "oldObject is not set"),
-        (
-            "object.spec.paused.x",
-            Type,
-            "object.spec.paused.x",
-            "object.spec.paused is null, which has no fields",
-        ),
-        ("object.kind.x == 1", Type, "object.kind.x", "object.kind is string, which has no fields"),
-        (
-            "object.spec.containers.name",
-            Type,
-            "object.spec.containers.name",
-            "object.spec.containers is list, which has no fields",
-        ),
-        (
-            "object.spec.replicas > 'x'",
-            Type,
-            "object.spec.replicas > 'x'",
-            "object.spec.replicas is int, compared with string",
-        ),
-        ("1 + (object.kind + 1)", Type, "object.kind + 1", "object.kind is string, added to int"),
-        (
-            "object.spec.replicas / 0",
-            Failed,
-            "object.spec.replicas / 0",
-            "object.spec.replicas / 0 divides by zero",
-        ),
-        ("9223372036854775807 + 1", Failed, "9223372036854775807 + 1", "9223372036854775807 + 1 overflows"),
-        ("object.kind && true", Type, "object.kind && true", "object.kind is string, not a bool"),
-        ("true && object.kind", Type, "true && object.kind", "object.kind is string, not a bool"),
-        ("!object.kind", Type, "!object.kind", "object.kind is string, not a bool"),
-        ("object.kind ? 1 : 2", Type, "object.kind ? 1 : 2", "object.kind is string, not a bool"),
-        (
-            "1 in object.spec.replicas",
-            Type,
-            "1 in object.spec.replicas",
-            "object.spec.replicas is int, not a list or map",
-        ),
-        (
-            "object.spec.replicas.exists(x, true)",
-            Type,
-            "object.spec.replicas.exists(x, true)",
-            "object.spec.replicas is int, not a list or map",
-        ),
-        ("object.spec.containers.exists(c, c.port > 1)", Absent, "c.port", "c.port is absent"),
-        ("object.spec.containers.map(c, c.name).map(n, n + 1)", Type, "n + 1", "n is string, added to int"),
-        (
-            "object.spec.containers.filter(c, c.name)",
-            Type,
-            "object.spec.containers.filter(c, c.name)",
-            "c.name is string, not a bool",
-        ),
-        (
-            "object.spec.replicas.startsWith('x')",
-            Type,
-            "object.spec.replicas.startsWith('x')",
-            "int has no startsWith(string)",
-        ),
-        ("size(object.spec.replicas)", Type, "size(object.spec.replicas)", "size does not take int"),
-        (
-            "object.spec.replicas.replace('a', 'b')",
-            Type,
-            "object.spec.replicas.replace('a', 'b')",
-            "int has no replace(string, string)",
-        ),
-        (
-            "object.spec.replicas.matches('a')",
-            Type,
-            "object.spec.replicas.matches('a')",
-            "int has no matches(string)",
-        ),
-        ("quantity(object.kind)", Failed, "quantity(object.kind)", "quantity: cannot read \"Deployment\""),
-        (
-            "quantity('1500m').asInteger()",
-            Failed,
-            "quantity('1500m').asInteger()",
-            "asInteger: 1500m is no whole number",
-        ),
-        ("[1].join()", Failed, "[1].join()", "join: joins strings, not int"),
-        ("'abc'.indexOf('a', 9)", Failed, "'abc'.indexOf('a', 9)", "indexOf: index out of range: 9"),
-        (
-            "'a'.matches(object.kind + '(')",
-            Failed,
-            "'a'.matches(object.kind + '(')",
-            "matches: invalid pattern \"Deployment(\": unclosed group",
-        ),
-        ("oomKilled(object)", Failed, "oomKilled(object)", "oomKilled: takes a Pod, not a Deployment"),
-        (
-            "condition(object.kind, 'x')",
-            Failed,
-            "condition(object.kind, 'x')",
-            "condition: takes an object as argument 1, not string",
-        ),
-        (
-            "crashLooping(object, 3, '10m')",
-            Failed,
-            "crashLooping(object, 3, '10m')",
-            "crashLooping: takes a Pod, not a Deployment",
-        ),
-        (
-            "rolledOutWithin(object, '10m')",
-            Failed,
-            "rolledOutWithin(object, '10m')",
-            "rolledOutWithin: takes a duration such as duration('10m') as argument 2, not string",
-        ),
-        ("object.spec.replicas > 1 ? object.a : object.b", Absent, "object.a", "object.a is absent"),
-        ("{'a': 1, 'a': 2}", Failed, "{'a': 1, 'a': 2}", "{'a': 1, 'a': 2} has a key twice"),
-    ];
-    for (source, kind, span, message) in cases {
+#[track_caller]
+fn check_failures(kind: EvalErrorKind, cases: &[(&str, &str, &str)]) {
+    for (source, span, message) in cases {
         let error = evaluate(source, &sample()).expect_err(source);
         assert_eq!(error.to_string(), *message, "{source}");
         assert_eq!(&source[error.span.clone()], *span, "{source}");
-        assert_eq!(error.kind, *kind, "{source}");
+        assert_eq!(error.kind, kind, "{source}");
     }
+}
+
+#[test]
+fn what_is_absent_is_named_with_its_path() {
+    check_failures(
+        EvalErrorKind::Absent,
+        &[
+            ("object.status.phase == 'x'", "object.status.phase", "object.status.phase is absent"),
+            ("true && object.nope.deep.er > 1", "object.nope", "object.nope is absent"),
+            ("has(object.nope.deep)", "object.nope", "object.nope is absent"),
+            (
+                "object.metadata.labels['x'] == ''",
+                "object.metadata.labels['x']",
+                "object.metadata.labels['x'] is absent",
+            ),
+            (
+                "object.spec.containers[7].name",
+                "object.spec.containers[7]",
+                "object.spec.containers[7] is absent",
+            ),
+            ("oldObject.kind == ''", "oldObject", "oldObject is not set"),
+            ("object.spec.containers.exists(c, c.port > 1)", "c.port", "c.port is absent"),
+            ("object.spec.replicas > 1 ? object.a : object.b", "object.a", "object.a is absent"),
+        ],
+    );
+}
+
+#[test]
+fn values_of_a_wrong_type_are_named_with_their_type() {
+    check_failures(
+        EvalErrorKind::Type,
+        &[
+            (
+                "object.spec.paused.x",
+                "object.spec.paused.x",
+                "object.spec.paused is null, which has no fields",
+            ),
+            ("object.kind.x == 1", "object.kind.x", "object.kind is string, which has no fields"),
+            (
+                "object.spec.containers.name",
+                "object.spec.containers.name",
+                "object.spec.containers is list, which has no fields",
+            ),
+            (
+                "object.spec.replicas > 'x'",
+                "object.spec.replicas > 'x'",
+                "object.spec.replicas is int, compared with string",
+            ),
+            ("1 + (object.kind + 1)", "object.kind + 1", "object.kind is string, added to int"),
+            ("object.kind && true", "object.kind", "object.kind is string, not a bool"),
+            ("true && object.kind", "object.kind", "object.kind is string, not a bool"),
+            ("!object.kind", "object.kind", "object.kind is string, not a bool"),
+            ("object.kind ? 1 : 2", "object.kind", "object.kind is string, not a bool"),
+            (
+                "1 in object.spec.replicas",
+                "object.spec.replicas",
+                "object.spec.replicas is int, not a list or map",
+            ),
+            (
+                "object.spec.replicas.exists(x, true)",
+                "object.spec.replicas",
+                "object.spec.replicas is int, not a list or map",
+            ),
+            ("object.spec.containers.map(c, c.name).map(n, n + 1)", "n + 1", "n is string, added to int"),
+            ("object.spec.containers.filter(c, c.name)", "c.name", "c.name is string, not a bool"),
+            (
+                "object.spec.replicas.startsWith('x')",
+                "object.spec.replicas.startsWith('x')",
+                "object.spec.replicas is int, which has no startsWith(string)",
+            ),
+            ("size(object.spec.replicas)", "size(object.spec.replicas)", "size does not take int"),
+            (
+                "object.spec.replicas.replace('a', 'b')",
+                "object.spec.replicas.replace('a', 'b')",
+                "object.spec.replicas is int, which has no replace(string, string)",
+            ),
+            (
+                "object.spec.replicas.matches('a')",
+                "object.spec.replicas.matches('a')",
+                "object.spec.replicas is int, which has no matches(string)",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn functions_say_what_they_refuse() {
+    check_failures(
+        EvalErrorKind::Failed,
+        &[
+            (
+                "object.spec.replicas / 0",
+                "object.spec.replicas / 0",
+                "object.spec.replicas / 0 divides by zero",
+            ),
+            ("9223372036854775807 + 1", "9223372036854775807 + 1", "9223372036854775807 + 1 overflows"),
+            ("quantity(object.kind)", "quantity(object.kind)", "quantity: cannot read \"Deployment\""),
+            (
+                "quantity('1500m').asInteger()",
+                "quantity('1500m').asInteger()",
+                "asInteger: 1500m is no whole number",
+            ),
+            ("[1].join()", "[1].join()", "join: joins strings, not int"),
+            ("'abc'.indexOf('a', 9)", "'abc'.indexOf('a', 9)", "indexOf: index out of range: 9"),
+            (
+                "'a'.matches(object.kind + '(')",
+                "'a'.matches(object.kind + '(')",
+                "matches: invalid pattern \"Deployment(\": unclosed group",
+            ),
+            ("oomKilled(object)", "oomKilled(object)", "oomKilled: takes a Pod, not a Deployment"),
+            (
+                "condition(object.kind, 'x')",
+                "condition(object.kind, 'x')",
+                "condition: takes an object as argument 1, not string",
+            ),
+            (
+                "crashLooping(object, 3, '10m')",
+                "crashLooping(object, 3, '10m')",
+                "crashLooping: takes a Pod, not a Deployment",
+            ),
+            (
+                "rolledOutWithin(object, '10m')",
+                "rolledOutWithin(object, '10m')",
+                "rolledOutWithin: takes a duration such as duration('10m') as argument 2, not string",
+            ),
+            ("{'a': 1, 'a': 2}", "{'a': 1, 'a': 2}", "{'a': 1, 'a': 2} has a key twice"),
+        ],
+    );
 }
 
 #[test]
