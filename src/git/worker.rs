@@ -6,6 +6,7 @@
 use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -99,8 +100,7 @@ fn serve() -> io::Result<()> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     let request: Request = serde_json::from_str(&line)?;
-    end_with_parent();
-    end_after(request.timeout);
+    end_in_time(request.timeout);
     let result =
         super::repository::sync(&request.cache, &request.source, request.transports, &request.limits);
     let mut stdout = io::stdout().lock();
@@ -117,16 +117,15 @@ fn limit_resources() -> io::Result<()> {
     Ok(())
 }
 
-fn end_with_parent() {
-    thread::spawn(|| {
-        let _ = io::stdin().lock().read_to_end(&mut Vec::new());
-        std::process::exit(3);
-    });
-}
-
-fn end_after(timeout: Duration) {
+/// Ends the process at its deadline or when its parent is gone, whichever comes first.
+fn end_in_time(timeout: Duration) {
+    let (alive, parent) = mpsc::channel::<()>();
     thread::spawn(move || {
-        thread::sleep(timeout);
+        let _ = io::stdin().lock().read_to_end(&mut Vec::new());
+        drop(alive);
+    });
+    thread::spawn(move || {
+        let _ = parent.recv_timeout(timeout);
         std::process::exit(3);
     });
 }

@@ -24,6 +24,24 @@ pub fn find<'n>(path: &Path, root: &'n Node) -> (Option<&'n Key>, &'n Node) {
     (key, node)
 }
 
+/// What to underline for a problem at a path: the part of a string that is meant, a scalar, or the key of a list or
+/// map; and where the path leads nowhere, what is nearest to it.
+pub fn of_problem(text: &str, root: &Node, path: &Path, part: Option<&Range<usize>>) -> Range<usize> {
+    let (key, node) = find(path, root);
+    match (part, node.as_str(), &node.data) {
+        (Some(part), Some(value), _) => within_scalar(text, &node.span, value, part),
+        (_, _, Data::Scalar(_)) => node.span.clone(),
+        _ => key.map_or_else(|| first_key(node), |key| key.span.clone()),
+    }
+}
+
+fn first_key(node: &Node) -> Range<usize> {
+    match &node.data {
+        Data::Map(members) => members.first().map_or(node.span.clone(), |(key, _)| key.span.clone()),
+        _ => node.span.clone(),
+    }
+}
+
 /// The bytes of a file that a range of a string's value came from: exact for plain and literal scalars, and for
 /// quoted ones with ordinary escapes; the whole scalar where the two cannot be aligned.
 pub fn within_scalar(text: &str, scalar: &Range<usize>, value: &str, part: &Range<usize>) -> Range<usize> {
