@@ -20,7 +20,7 @@ pub struct DurationError {
 }
 
 /// What the API server checks; [`Duration::from_str`] accepts the same texts.
-const PATTERN: &str = "^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$";
+pub const DURATION_PATTERN: &str = "^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$";
 
 impl Duration {
     /// A duration of so many seconds.
@@ -125,7 +125,7 @@ impl JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": PATTERN, "minLength": 2, "maxLength": 18})
+        json_schema!({"type": "string", "pattern": DURATION_PATTERN, "minLength": 2, "maxLength": 18})
     }
 }
 

@@ -21,7 +21,7 @@ pub use action::{
 };
 pub use common::{ANNOTATION, AnyValue, FreeForm, GROUP, LABEL, VERSION};
 pub use condition::{Condition, ConditionStatus, ConditionType, Reason, condition, set_condition};
-pub use duration::{Duration, DurationError};
+pub use duration::{DURATION_PATTERN, Duration, DurationError};
 pub use execution::{
     AttemptState, Decision, Execution, ExecutionSpec, ExecutionStatus, MatchedObject, RuleReference,
     RungStatus, VerifyStatus,

@@ -23,6 +23,9 @@ enum Verb {
     Completion(completion::Completion),
     Controller(controller::Controller),
     Crds(crds::Crds),
+    /// Fetches one git revision for a fother process that asks through stdin.
+    #[command(name = crate::git::COMMAND, hide = true)]
+    GitWorker,
     Version(version::Version),
 }
 
@@ -32,6 +35,7 @@ pub fn run() -> std::process::ExitCode {
         Verb::Completion(verb) => Ok(verb.run()),
         Verb::Controller(verb) => verb.run(),
         Verb::Crds(verb) => verb.run(),
+        Verb::GitWorker => return crate::git::run_worker(),
         Verb::Version(verb) => Ok(verb.run()),
     };
     exit.unwrap_or_else(|error| {

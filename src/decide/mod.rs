@@ -8,8 +8,11 @@
 //! - [`definition`]: what an Execution runs, frozen at the decision.
 //! - [`execution`]: the ladder, as a state machine over what was observed.
 //! - [`parameters`], [`job`], [`outcome`], [`operation`], [`verify`]: the parts of a rung.
+//! - [`check`]: what is wrong with a Rule or an Action, as [`problem`]s with a [`path`].
+//! - [`pack`]: from the files of a revision to objects, or to all their problems.
 //! - [`retention`]: which finished Executions may go.
 
+pub mod check;
 pub mod definition;
 pub mod episode;
 pub mod execution;
@@ -18,7 +21,9 @@ pub mod job;
 pub mod matching;
 pub mod operation;
 pub mod outcome;
+pub mod pack;
 pub mod parameters;
+pub mod path;
 pub mod problem;
 pub mod retention;
 pub mod verify;

@@ -87,7 +87,7 @@ pub fn position(source: &str, offset: usize) -> (usize, usize) {
 }
 
 /// The candidate that `word` was probably meant to be, if one is close enough.
-pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).min(3);
     candidates
         .into_iter()

@@ -31,7 +31,7 @@ mod template;
 
 pub use bindings::Bindings;
 pub use compile::Expression;
-pub use errors::{EvalError, EvalErrorKind, ExprError, position};
+pub use errors::{EvalError, EvalErrorKind, ExprError, closest, position};
 pub use limits::{MAX_CHAIN, MAX_DEPTH, MAX_PRODUCED, MAX_SOURCE, MAX_STEPS};
 pub use scope::Scope;
 pub use template::{Template, TemplateTree, TreeError, TreeEvalError};

@@ -4,7 +4,7 @@
 //! from its status alone, so any process can go on at any point.
 
 mod ending;
-mod rung;
+pub mod rung;
 
 #[cfg(test)]
 mod tests;
