@@ -3,6 +3,7 @@
 mod completion;
 mod crds;
 mod exit;
+mod validate;
 mod version;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +25,7 @@ enum Verb {
     /// Fetches one git revision for a fother process that asks through stdin.
     #[command(name = crate::git::COMMAND, hide = true)]
     GitWorker,
+    Validate(validate::Validate),
     Version(version::Version),
 }
 
@@ -33,6 +35,7 @@ pub fn run() -> std::process::ExitCode {
         Verb::Completion(verb) => verb.run(),
         Verb::Crds(verb) => verb.run(),
         Verb::GitWorker => return crate::git::run_worker(),
+        Verb::Validate(verb) => verb.run(),
         Verb::Version(verb) => verb.run(),
     };
     exit.unwrap_or_else(|error| {

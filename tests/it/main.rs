@@ -13,3 +13,4 @@ mod git;
 mod real;
 mod support;
 mod tidy;
+mod validate;
