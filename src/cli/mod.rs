@@ -4,6 +4,7 @@ mod completion;
 mod controller;
 mod crds;
 mod exit;
+mod validate;
 mod version;
 
 use clap::{Parser, Subcommand};
@@ -26,6 +27,7 @@ enum Verb {
     /// Fetches one git revision for a fother process that asks through stdin.
     #[command(name = crate::git::COMMAND, hide = true)]
     GitWorker,
+    Validate(validate::Validate),
     Version(version::Version),
 }
 
@@ -36,6 +38,7 @@ pub fn run() -> std::process::ExitCode {
         Verb::Controller(verb) => verb.run(),
         Verb::Crds(verb) => verb.run(),
         Verb::GitWorker => return crate::git::run_worker(),
+        Verb::Validate(verb) => verb.run(),
         Verb::Version(verb) => Ok(verb.run()),
     };
     exit.unwrap_or_else(|error| {

@@ -132,7 +132,7 @@ fn compile(
 pub fn expression_problem(path: &str, error: &crate::expr::ExprError) -> Problem {
     let problem = Problem::error(path, error.message.clone()).at(error.span.clone());
     match &error.suggestion {
-        Some(suggestion) => problem.help(format!("did you mean {suggestion}?")),
+        Some(suggestion) => problem.help(format!("did you mean {suggestion:?}?")),
         None => problem,
     }
 }

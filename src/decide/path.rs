@@ -61,6 +61,16 @@ impl Path {
         path
     }
 
+    /// Removes the member of a map that it leads to.
+    pub fn remove_from(&self, value: &mut Value) {
+        let Some((Segment::Member(last), parents)) = self.0.split_last() else { return };
+        let parent = parents.iter().try_fold(value, |value, segment| match segment {
+            Segment::Member(name) => value.get_mut(name),
+            Segment::Item(index) => value.get_mut(index),
+        });
+        parent.and_then(Value::as_object_mut).and_then(|members| members.remove(last));
+    }
+
     /// Its steps.
     pub fn segments(&self) -> &[Segment] {
         &self.0
@@ -124,6 +134,21 @@ mod tests {
             assert_eq!((path.to_string().as_str(), path.pointer().as_str()), (text, pointer));
         }
         assert_eq!(Path::default().member("a").item(3).member("b.c").to_string(), "a[3][\"b.c\"]");
+    }
+
+    #[test]
+    fn removes_members() {
+        for (path, left) in [
+            ("a[0].b", json!({"a": [{}], "c": 1})),
+            ("c", json!({"a": [{"b": 1}]})),
+            ("a[0]", json!({"a": [{"b": 1}], "c": 1})),
+            ("x.y", json!({"a": [{"b": 1}], "c": 1})),
+            ("", json!({"a": [{"b": 1}], "c": 1})),
+        ] {
+            let mut value = json!({"a": [{"b": 1}], "c": 1});
+            Path::parse(path).remove_from(&mut value);
+            assert_eq!(value, left, "{path}");
+        }
     }
 
     #[test]

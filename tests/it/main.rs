@@ -14,3 +14,4 @@ mod real;
 mod sandbox_world;
 mod support;
 mod tidy;
+mod validate;

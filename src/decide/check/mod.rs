@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::matching::expression_problem;
 use super::path::Path;
 use super::problem::{Problem, Severity};
 use crate::api::ActionSpec;
-use crate::expr::{ExprError, Expression, Scope, TemplateTree, closest};
+use crate::expr::{Expression, Scope, TemplateTree, TreeError, closest};
 
 pub use action::check as action;
 pub use rule::check as rule;
@@ -52,20 +53,10 @@ impl Known<'_> {
     }
 }
 
-/// Compiles one expression; its mistakes have their place in it.
-fn expression(
-    source: &str,
-    path: &Path,
-    variables: &[&str],
-    problems: &mut Vec<Problem>,
-) -> Option<Expression> {
-    match Expression::compile(source, &Scope::of(variables.iter().copied())) {
-        Ok(expression) => Some(expression),
-        Err(errors) => {
-            problems.extend(errors.into_iter().map(|error| of_expression(error, path)));
-            None
-        }
-    }
+/// What is wrong with one expression; each mistake has its place in it.
+fn expression(source: &str, path: &Path, variables: &[&str]) -> Vec<Problem> {
+    let errors = Expression::compile(source, &Scope::of(variables.iter().copied())).err().unwrap_or_default();
+    errors.iter().map(|error| expression_problem(&path.to_string(), error)).collect()
 }
 
 /// Compiles all templates of a value.
@@ -75,20 +66,16 @@ fn templates(
     variables: &[&str],
     problems: &mut Vec<Problem>,
 ) -> Option<TemplateTree> {
+    let at = |error: &TreeError| {
+        expression_problem(&path.join_pointer(value, &error.path).to_string(), &error.error)
+    };
     match TemplateTree::compile(value, &Scope::of(variables.iter().copied())) {
         Ok(tree) => Some(tree),
         Err(errors) => {
-            problems.extend(
-                errors.into_iter().map(|e| of_expression(e.error, &path.join_pointer(value, &e.path))),
-            );
+            problems.extend(errors.iter().map(at));
             None
         }
     }
-}
-
-fn of_expression(error: ExprError, path: &Path) -> Problem {
-    let help = error.suggestion.map(|word| format!("did you mean {word:?}?"));
-    Problem { help, ..Problem::error(path.to_string(), error.message).at(error.span) }
 }
 
 /// Whether a string has a template in it.

@@ -6,17 +6,13 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::{Known, expression, has_template, templates};
-use crate::api::{ActionSpec, GROUP, RuleSpec, Rung};
+use crate::api::{ActionSpec, GROUP, Rule, RuleSpec, Rung};
 use crate::decide::execution::rung;
+use crate::decide::matching::CompiledRule;
 use crate::decide::parameters::{resolve, undeclared};
 use crate::decide::path::Path;
 use crate::decide::problem::Problem;
 use crate::decide::verify;
-
-/// The variables of `when` for a resource trigger, and of `since`.
-pub const RESOURCE_VARIABLES: [&str; 2] = ["object", "now"];
-/// The variables of `when` for an event trigger.
-pub const EVENT_VARIABLES: [&str; 2] = ["event", "now"];
 
 /// An earlier rung, and the output that is read of it if the path goes so far.
 static LADDER: LazyLock<Regex> = LazyLock::new(|| {
@@ -29,15 +25,9 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let root = Path::default().member("spec");
     check_trigger(spec, &root.member("trigger"), &mut problems);
-    if let Some(when) = &spec.when {
-        let variables = if spec.trigger.event.is_some() { EVENT_VARIABLES } else { RESOURCE_VARIABLES };
-        let path = root.member("when");
-        expression(when, &path, &variables, &mut problems);
-        problems.extend(never_falls(when, &path));
-    }
-    if let Some(since) = &spec.since {
-        expression(since, &root.member("since"), &RESOURCE_VARIABLES, &mut problems);
-    }
+    // The very compilation that the controller will use.
+    problems.extend(CompiledRule::compile(&Rule::new("", spec.clone())).err().unwrap_or_default());
+    problems.extend(spec.when.as_deref().and_then(|when| never_falls(when, &root.member("when"))));
     for (index, rung) in spec.ladder.iter().enumerate() {
         check_rung(spec, index, rung, known, &mut problems);
     }
@@ -81,10 +71,8 @@ fn check_rung(spec: &RuleSpec, index: usize, rung: &Rung, known: &Known<'_>, pro
     if let Some(action) = known.actions.get(rung.run.as_str()).copied().flatten() {
         check_values(action, rung, &path, problems);
     }
-    if let Some(verify) = &rung.verify {
-        if let Some(when) = &verify.when {
-            expression(when, &path.member("verify").member("when"), &verify::VARIABLES, problems);
-        }
+    if let Some(when) = rung.verify.as_ref().and_then(|verify| verify.when.as_deref()) {
+        problems.extend(expression(when, &path.member("verify").member("when"), &verify::VARIABLES));
     }
 }
 
@@ -247,6 +235,20 @@ mod tests {
                 "spec.ladder[2].with: output \"freed\" of ladder[1] undeclared; declared: freedBytes",
                 "spec.ladder[2].with: output \"url\" of ladder[0] undeclared; declared: configMap",
                 "spec.ladder[3].with: ladder[3] is not an earlier rung; this is ladder[3]",
+            ],
+        );
+    }
+
+    #[test]
+    fn selectors_make_sense() {
+        let selector = json!({"matchExpressions": [{"key": "a", "operator": "Near", "values": ["b"]}]});
+        let spec =
+            json!({"trigger": {"resource": {"labelSelector": selector}}, "ladder": [{"run": "evidence"}]});
+        check_with(
+            spec,
+            false,
+            &[
+                "spec.trigger.resource.labelSelector: failed to parse value as expression: Invalid expression operator",
             ],
         );
     }

@@ -47,7 +47,7 @@ pub(super) struct Envelope<'n> {
 pub(super) fn open<'n>(node: &'n Node, surroundings: &Surroundings<'_>) -> Envelope<'n> {
     let mut envelope = Envelope { kind: None, name: None, spec: node.member("spec"), problems: Vec::new() };
     let Data::Map(members) = &node.data else {
-        envelope.say(node, Path::default(), "want a map with apiVersion, kind, metadata and spec", None);
+        envelope.say(node, &Path::default(), "want a map with apiVersion, kind, metadata and spec", None);
         return envelope;
     };
     if !envelope.identify(node, surroundings) {
@@ -58,22 +58,22 @@ pub(super) fn open<'n>(node: &'n Node, surroundings: &Surroundings<'_>) -> Envel
             "status" => ("status is written by the controller", None),
             name => ("unknown field", closest(name, TOP).map(|word| format!("did you mean {word:?}?"))),
         };
-        envelope.at_key(key, Path::default().member(&key.name), message, help);
+        envelope.at_key(key, &Path::default().member(&key.name), message, help);
     }
     if envelope.spec.is_none() {
-        envelope.say(node, Path::default(), "spec is required", None);
+        envelope.say(node, &Path::default(), "spec is required", None);
     }
     envelope.metadata(node, surroundings);
     envelope
 }
 
 impl<'n> Envelope<'n> {
-    fn say(&mut self, node: &Node, path: Path, message: impl Into<String>, help: Option<String>) {
+    fn say(&mut self, node: &Node, path: &Path, message: impl Into<String>, help: Option<String>) {
         let problem = Problem { help, ..Problem::error(path.to_string(), message) };
         self.problems.push(Located { span: node.span.clone(), problem });
     }
 
-    fn at_key(&mut self, key: &Key, path: Path, message: impl Into<String>, help: Option<String>) {
+    fn at_key(&mut self, key: &Key, path: &Path, message: impl Into<String>, help: Option<String>) {
         let problem = Problem { help, ..Problem::error(path.to_string(), message) };
         self.problems.push(Located { span: key.span.clone(), problem });
     }
@@ -83,7 +83,7 @@ impl<'n> Envelope<'n> {
         let text = |name: &str| node.get(name).and_then(Node::as_str);
         let (Some(version), Some(kind)) = (text("apiVersion"), text("kind")) else {
             for name in ["apiVersion", "kind"].into_iter().filter(|name| text(name).is_none()) {
-                self.say(node, Path::default(), format!("{name} is required"), None);
+                self.say(node, &Path::default(), format!("{name} is required"), None);
             }
             return false;
         };
@@ -95,11 +95,11 @@ impl<'n> Envelope<'n> {
                 "kind {kind} of {version} is not allowed here; allowed: {}",
                 allowed(surroundings).join(", ")
             );
-            self.say(anchor, path, message, None);
+            self.say(anchor, &path, message, None);
             return false;
         }
         if version != wanted {
-            self.say(anchor, path, format!("{version:?}: want {wanted}"), None);
+            self.say(anchor, &path, format!("{version:?}: want {wanted}"), None);
         }
         if allowed(surroundings).contains(&kind) {
             self.kind = Some(kind.to_owned());
@@ -108,37 +108,37 @@ impl<'n> Envelope<'n> {
         let help = closest(kind, allowed(surroundings)).map(|word| format!("did you mean {word:?}?"));
         let message =
             format!("kind {kind} is not allowed here; allowed: {}", allowed(surroundings).join(", "));
-        self.say(node.get("kind").unwrap_or(node), Path::default().member("kind"), message, help);
+        self.say(node.get("kind").unwrap_or(node), &Path::default().member("kind"), message, help);
         false
     }
 
     fn metadata(&mut self, node: &'n Node, surroundings: &Surroundings<'_>) {
         let path = Path::default().member("metadata");
         let Some((metadata_key, metadata)) = node.member("metadata") else {
-            return self.say(node, path, "metadata with a name is required", None);
+            return self.say(node, &path, "metadata with a name is required", None);
         };
         let Data::Map(members) = &metadata.data else {
-            return self.at_key(metadata_key, path, "want a map with a name", None);
+            return self.at_key(metadata_key, &path, "want a map with a name", None);
         };
         for (key, value) in members {
             let path = path.member(&key.name);
             match key.name.as_str() {
-                "name" => self.name(value, path),
-                "namespace" => self.namespace(value, path, surroundings),
+                "name" => self.name(value, &path),
+                "namespace" => self.namespace(value, &path, surroundings),
                 "labels" | "annotations" => self.texts(key, value, &path),
                 name if NOT_SETTABLE.contains(&name) && !self.is_pack_kind() => {}
                 name if NOT_SETTABLE.contains(&name) => {
-                    self.at_key(key, path, "field not settable here", None)
+                    self.at_key(key, &path, "field not settable here", None);
                 }
                 name => {
                     let help = closest(name, METADATA).map(|word| format!("did you mean {word:?}?"));
-                    self.at_key(key, path, "unknown field", help);
+                    self.at_key(key, &path, "unknown field", help);
                 }
             }
         }
         let generated = !self.is_pack_kind() && metadata.get("generateName").is_some();
         if metadata.get("name").is_none() && !generated {
-            self.at_key(metadata_key, path, "name is required", None);
+            self.at_key(metadata_key, &path, "name is required", None);
         }
     }
 
@@ -146,7 +146,7 @@ impl<'n> Envelope<'n> {
         self.kind.as_deref().is_some_and(|kind| PACK_KINDS.contains(&kind))
     }
 
-    fn name(&mut self, value: &Node, path: Path) {
+    fn name(&mut self, value: &Node, path: &Path) {
         let Some(name) = value.as_str() else { return self.say(value, path, "want text", None) };
         self.name = Some(name.to_owned());
         let length = name.chars().count();
@@ -161,7 +161,7 @@ impl<'n> Envelope<'n> {
         }
     }
 
-    fn namespace(&mut self, value: &Node, path: Path, surroundings: &Surroundings<'_>) {
+    fn namespace(&mut self, value: &Node, path: &Path, surroundings: &Surroundings<'_>) {
         let Some(namespace) = value.as_str() else { return self.say(value, path, "want text", None) };
         if let Some(wanted) = surroundings.namespace.filter(|wanted| *wanted != namespace) {
             let message = format!("namespace {namespace:?}: everything here goes to {wanted:?}");
@@ -173,16 +173,16 @@ impl<'n> Envelope<'n> {
         let members = match &value.data {
             Data::Map(members) => members,
             Data::Scalar(Value::Null) => return,
-            _ => return self.at_key(key, path.clone(), "want a map", None),
+            _ => return self.at_key(key, path, "want a map", None),
         };
         for (key, value) in members {
             let path = path.member(&key.name);
             if self.is_pack_kind() && key.name.starts_with(&format!("{GROUP}/")) {
-                self.at_key(key, path, "is set by fother itself", None);
+                self.at_key(key, &path, "is set by fother itself", None);
             } else if value.as_str().is_none() {
                 let help = matches!(&value.data, Data::Scalar(value) if !value.is_null());
                 let help = help.then(|| format!("write \"{}\"", value.to_json()));
-                self.at_key(key, path, "want text", help);
+                self.at_key(key, &path, "want text", help);
             }
         }
     }

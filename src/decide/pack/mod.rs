@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
         };
         let mut object = None;
         if let (Some(kind), Some(_)) = (&kind, &name) {
-            match decode(kind, &node) {
+            match decode(kind, &node, &problems) {
                 Ok(decoded) => object = decoded,
                 // The schema has said it better, if it said anything.
                 Err(message) if problems.is_empty() => {
@@ -242,10 +242,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The typed object; none for kinds that are read only for their form.
-fn decode(kind: &str, node: &Node) -> Result<Option<Object>, String> {
+/// The typed object; none for kinds that are read only for their form. What is known to be wrong is left out, so that it
+/// does not hide what is wrong with the rest: an object with problems is only looked at, never used.
+fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object>, String> {
     let mut value = node.to_json();
-    // What may be wrong with metadata was said; here it must not hide what is wrong with the rest.
+    for located in problems {
+        Path::parse(&located.problem.path).remove_from(&mut value);
+    }
     let metadata = &node.to_json()["metadata"];
     value["metadata"] = json!({"name": metadata["name"], "namespace": text(&metadata["namespace"]),
         "labels": texts(&metadata["labels"]), "annotations": texts(&metadata["annotations"])});

@@ -145,8 +145,10 @@ impl Walk<'_> {
     fn scalar(&mut self, schema: &Value, at: &At<'_>, value: &Value) {
         let wanted = schema["type"].as_str();
         let fits = match (wanted, value) {
-            (None | Some("string"), Value::String(_)) | (None | Some("boolean"), Value::Bool(_)) => true,
-            (None | Some("number"), Value::Number(_)) | (None, Value::Null) => true,
+            (None, _)
+            | (Some("string"), Value::String(_))
+            | (Some("boolean"), Value::Bool(_))
+            | (Some("number"), Value::Number(_)) => true,
             (Some("integer"), Value::Number(number)) => number.is_i64(),
             _ => schema["x-kubernetes-int-or-string"] == true && (value.is_string() || value.is_i64()),
         };
@@ -188,10 +190,10 @@ impl Walk<'_> {
         if let Some(most) = schema["maxLength"].as_u64().filter(|most| length as u64 > *most) {
             return self.say(at, format!("is {length} chars; max {most}"), None);
         }
-        if let Some(pattern) = schema["pattern"].as_str() {
-            if Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text)) {
-                self.say(at, format!("{text:?} does not match {pattern}"), None);
-            }
+        if let Some(pattern) = schema["pattern"].as_str()
+            && Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text))
+        {
+            self.say(at, format!("{text:?} does not match {pattern}"), None);
         }
     }
 

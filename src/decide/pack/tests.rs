@@ -85,6 +85,21 @@ fn all_problems_of_all_files_are_found_at_once() {
 }
 
 #[test]
+fn a_malformed_field_does_not_hide_the_others() {
+    let rule = RULE
+        .replace("run: restart", "run: restrat")
+        .replace("  when:", "  for: 5 minutes\n  mode: [x]\n  when:");
+    check(
+        &[("a.yaml", &rule), ("b.yaml", ACTION)],
+        &[
+            "a.yaml:8:8: spec.for: \"5 minutes\" is not a duration: use \"5m\"",
+            "a.yaml:9:3: spec.mode: want text, got a list",
+            "a.yaml:12:12: spec.ladder[0].run: Action \"restrat\" not found in namespace \"a\"; did you mean \"restart\"?",
+        ],
+    );
+}
+
+#[test]
 fn one_name_is_one_object() {
     check(
         &[("a.yaml", RULE), ("b.yaml", &format!("{ACTION}---\n{RULE}"))],
