@@ -1,1 +1,5 @@
 //! An in-memory Kubernetes API, a small world and a Job runner, for development and simulation.
+
+pub mod apiserver;
+mod openapi;
+pub mod pki;
