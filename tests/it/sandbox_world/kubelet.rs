@@ -138,7 +138,8 @@ fn reader() -> Value {
     })
 }
 
-fn container(pod: &Pod) -> ContainerStatus {
+/// The status of the pod's only container.
+pub fn container(pod: &Pod) -> ContainerStatus {
     pod.status
         .iter()
         .flat_map(|status| status.container_statuses.iter().flatten())

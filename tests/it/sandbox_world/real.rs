@@ -2,6 +2,7 @@
 
 use super::kubelet;
 use super::stage::Stage;
+use super::world;
 
 macro_rules! scenarios {
     ($($module:ident :: $name:ident,)*) => {$(
@@ -24,4 +25,9 @@ scenarios! {
     kubelet::a_deleted_pod_ends_gracefully,
     kubelet::a_memory_limit_is_enforced,
     kubelet::an_unhealthy_container_is_restarted,
+    world::a_deployment_rolls_out,
+    world::a_broken_pod_recovers_by_replacement,
+    world::a_bad_rollout_is_late,
+    world::jobs_count_their_pods,
+    world::jobs_end_with_their_pods,
 }
