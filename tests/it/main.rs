@@ -9,6 +9,9 @@
     reason = "a panic is how a test and its helpers report; clippy's own exception ends at #[test] functions"
 )]
 
+mod git;
 mod real;
 mod sandbox_world;
 mod support;
+mod tidy;
+mod validate;

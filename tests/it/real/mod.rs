@@ -3,5 +3,7 @@
 //! Each starts with `let Some(plane) = ControlPlane::shared().await else { return };` and works in a namespace
 //! of its own.
 
+mod audit;
 mod control_plane;
 mod kubectl;
+mod proxy;

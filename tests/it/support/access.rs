@@ -13,8 +13,7 @@ pub struct Access {
 
 impl Access {
     pub fn new(server: &str, authority_pem: &str, token: &str) -> Self {
-        use base64::Engine as _;
-        let authority = base64::engine::general_purpose::STANDARD.encode(authority_pem);
+        let authority = base64_of(authority_pem);
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority-data": authority}}],
@@ -49,13 +48,35 @@ impl Access {
         other
     }
 
+    /// The same identity at another server.
+    pub fn through(&self, server: &str, authority_pem: &str) -> Self {
+        let mut other = self.clone();
+        for named in &mut other.kubeconfig.clusters {
+            let cluster = json!({"server": server, "certificate-authority-data": base64_of(authority_pem)});
+            named.cluster = Some(serde_json::from_value(cluster).unwrap());
+        }
+        other
+    }
+
     pub async fn client(&self) -> kube::Client {
+        kube::Client::try_from(self.config().await).unwrap()
+    }
+
+    /// A client that says nothing of itself, for what others say through it.
+    pub async fn anonymous_client(&self) -> kube::Client {
+        let mut config = self.config().await;
+        config.auth_info = kube::config::AuthInfo::default();
+        config.disable_compression = true;
+        kube::Client::try_from(config).unwrap()
+    }
+
+    async fn config(&self) -> kube::Config {
         let options = KubeConfigOptions::default();
         let mut config =
             kube::Config::from_custom_kubeconfig(self.kubeconfig.clone(), &options).await.unwrap();
         // A test that provokes a 503 wants to see it.
         config.default_retry = false;
-        kube::Client::try_from(config).unwrap()
+        config
     }
 
     /// Writes the kubeconfig for other processes.
@@ -63,4 +84,9 @@ impl Access {
         std::fs::write(path, serde_json::to_string_pretty(&self.kubeconfig).unwrap()).unwrap();
         path.to_owned()
     }
+}
+
+fn base64_of(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
 }

@@ -6,9 +6,8 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::anyhow;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::api::{Api, PostParams};
 use rcgen::KeyPair;
@@ -17,6 +16,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use super::access::Access;
+use super::audit::AuditLog;
 use super::kubectl::Kubectl;
 use super::pki::Authority;
 use super::process::Process;
@@ -78,7 +78,7 @@ impl ControlPlane {
 
     /// A control plane for one test, to be broken at will.
     pub async fn private() -> Option<Self> {
-        let programs = tokio::task::spawn_blocking(built_parts).await.unwrap()?;
+        let programs = built_parts()?;
         for attempt in 1.. {
             match Self::start(&programs).await {
                 Ok(plane) => return Some(plane),
@@ -105,7 +105,7 @@ impl ControlPlane {
         let controller_manager = files.start("kube-controller-manager", &controller_manager_flags(&files));
         let own = Own { files, ports, api_server, _etcd: etcd, _controller_manager: controller_manager };
         let plane = Self { admin, own: Some(own) };
-        plane.wait_for_controllers().await;
+        plane.wait_for_controllers("default").await;
         Ok(plane)
     }
 
@@ -120,14 +120,25 @@ impl ControlPlane {
         Kubectl::new(built.filter(|program| program.exists()), &self.admin)
     }
 
-    /// A new namespace, named after its test.
+    /// What the API server was asked; None where the cluster is not ours, and a test that counts is skipped.
+    pub fn audit(&self) -> Option<AuditLog> {
+        let Some(own) = &self.own else {
+            skip("the audit log of the given cluster cannot be read");
+            return None;
+        };
+        Some(AuditLog::new(own.files.path("audit.log"), self.admin.clone()))
+    }
+
+    /// A new namespace, named after its test, with what the controllers put into each: pods need it.
     pub async fn namespace(&self, test: &str) -> String {
         let namespace: Namespace = serde_json::from_value(json!({
             "metadata": {"generateName": format!("{test}-"), "labels": {"fother.dev/test": "true"}},
         }))
         .unwrap();
         let api = Api::<Namespace>::all(self.admin.client().await);
-        api.create(&PostParams::default(), &namespace).await.unwrap().metadata.name.unwrap()
+        let name = api.create(&PostParams::default(), &namespace).await.unwrap().metadata.name.unwrap();
+        self.wait_for_controllers(&name).await;
+        name
     }
 
     /// Access as a ServiceAccount, made where it is missing, by a token of its own.
@@ -155,12 +166,12 @@ impl ControlPlane {
         wait_until_serving(&self.admin, &mut own.api_server).await.unwrap();
     }
 
-    /// The controllers run once a namespace has what two of them put there.
-    async fn wait_for_controllers(&self) {
+    /// The controllers have been there once `namespace` has what two of them put into each.
+    async fn wait_for_controllers(&self, namespace: &str) {
         let client = self.admin.client().await;
-        let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "default");
-        let roots = Api::<ConfigMap>::namespaced(client, "default");
-        eventually("the controller manager serves the default namespace", DEADLINE, || async {
+        let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
+        let roots = Api::<ConfigMap>::namespaced(client, namespace);
+        eventually("the controller manager serves the namespace", DEADLINE, || async {
             accounts.get("default").await?;
             roots.get("kube-root-ca.crt").await.map(|_| ())
         })
@@ -247,24 +258,25 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// An error where the API server ended instead: it may be worth another attempt.
 async fn wait_until_serving(admin: &Access, api_server: &mut Process) -> anyhow::Result<()> {
     let client = admin.client().await;
-    let started = tokio::time::Instant::now();
-    loop {
-        if let Some(status) = api_server.exit_status() {
-            bail!("kube-apiserver ended: {status}\n{}", api_server.output());
+    eventually("kube-apiserver is ready", DEADLINE, || {
+        let ended = api_server
+            .exit_status()
+            .map(|status| anyhow!("kube-apiserver: {status}\n{}", api_server.output()));
+        let client = client.clone();
+        async move {
+            match ended {
+                Some(error) => Ok(Err(error)),
+                None => client
+                    .request_text(http::Request::get("/readyz").body(Vec::new()).unwrap())
+                    .await
+                    .map(|_| Ok(())),
+            }
         }
-        let request = http::Request::get("/readyz").body(Vec::new())?;
-        let seen = match tokio::time::timeout(Duration::from_secs(5), client.request_text(request)).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => anyhow!(error),
-            Err(late) => anyhow!(late),
-        };
-        if started.elapsed() > DEADLINE {
-            return Err(seen).context("kube-apiserver is not ready");
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    })
+    .await
 }
 
 fn etcd_flags(files: &Files, ports: Ports) -> Vec<String> {

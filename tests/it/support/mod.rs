@@ -2,8 +2,11 @@
 //! processes that never outlive the run, and waiting for a state instead of for a time.
 
 pub mod access;
+pub mod audit;
 pub mod control_plane;
+pub mod git_server;
 pub mod kubectl;
 pub mod pki;
 pub mod process;
+pub mod proxy;
 pub mod wait;
