@@ -134,11 +134,11 @@ async fn release(pod: &Pod, context: &Context) -> Result<(), Error> {
     let Some(at) = pod.finalizers().iter().position(|finalizer| finalizer == FINALIZER) else {
         return Ok(());
     };
-    let path = format!("/metadata/finalizers/{at}");
+    let place = format!("/metadata/finalizers/{at}");
     let patch = json!([
         {"op": "test", "path": "/metadata/uid", "value": pod.uid()},
-        {"op": "test", "path": path, "value": FINALIZER},
-        {"op": "remove", "path": path},
+        {"op": "test", "path": place, "value": FINALIZER},
+        {"op": "remove", "path": place},
     ]);
     let patch: json_patch::Patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
     let api = context.api::<Pod>(&pod.namespace().unwrap_or_default());
