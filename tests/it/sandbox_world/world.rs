@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::kubelet::container;
 use super::stage::Stage;
+use crate::support::audit::Request;
 use crate::support::wait::{DEADLINE, eventually};
 
 fn deployment(name: &str, replicas: u32) -> Value {
@@ -189,6 +190,45 @@ pub async fn jobs_end_with_their_pods(stage: &Stage) {
     eventually("the Job is deleted", DEADLINE, || async {
         let job = stage.api::<Job>().get_opt("brief").await.unwrap();
         if job.as_ref().is_none_or(deleted) { Ok(()) } else { Err(format!("{job:?}")) }
+    })
+    .await;
+}
+
+/// When a Job is deleted its pods go too, although nobody counts them any more.
+pub async fn pods_of_a_deleted_job_go(stage: &Stage) {
+    stage.create::<Job>(job("going", json!({}), "exec sleep 600")).await;
+    let running = |pod: &Pod| container(pod).state.is_some_and(|state| state.running.is_some());
+    let pod = stage.one_pod("job-name=going", "running", running).await.name_any();
+    stage.kubectl(&["delete", "job/going", "--cascade=background", "--wait=false"]).await;
+    stage.kubectl(&["wait", "--for=delete", &format!("pod/{pod}"), "--timeout=60s"]).await;
+}
+
+/// Once everything is as it should be, nothing is written any more, whatever wakes the controllers.
+pub async fn a_settled_world_writes_nothing(stage: &Stage) {
+    stage.create::<Deployment>(deployment("web", 2)).await;
+    stage.create::<Job>(job("done", json!({}), "true")).await;
+    stage.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]).await;
+    stage.kubectl(&["wait", "--for=condition=Complete", "job/done", "--timeout=60s"]).await;
+    let settled = |request: &Request| {
+        let of_these = |name: &str| name.starts_with("web") || name.starts_with("done");
+        let here = request.namespace.as_ref() == Some(&stage.namespace);
+        here && request.is_write() && request.name.as_deref().is_some_and(of_these)
+    };
+    let mut round = 0;
+    // The last status may still be on its way at first; a controller that never rests is found out all the same.
+    eventually("a new start of the controllers writes nothing", DEADLINE, || {
+        round += 1;
+        let marker = format!("marker-{round}");
+        async move {
+            let Some(log) = stage.audit() else { return Ok(()) };
+            let mark = log.mark().await;
+            stage.create::<Deployment>(deployment(&marker, 1)).await;
+            let stop = stage.start_world();
+            stage.kubectl(&["rollout", "status", &format!("deployment/{marker}"), "--timeout=60s"]).await;
+            stop.cancel();
+            let writes: Vec<_> = log.since(mark).await.into_iter().filter(settled).collect();
+            if writes.is_empty() { Ok(()) } else { Err(format!("{writes:#?}")) }
+        }
     })
     .await;
 }
