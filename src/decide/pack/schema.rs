@@ -214,7 +214,7 @@ impl Walk<'_> {
                 None,
             );
         }
-        self.count(schema, at, items.len(), ["minItems", "maxItems"], "items");
+        self.count(schema, at, items.len(), "Items");
         if schema["items"].is_object() {
             for (index, item) in items.iter().enumerate() {
                 let anchor = first_key(item).unwrap_or_else(|| at.anchor.clone());
@@ -224,13 +224,14 @@ impl Walk<'_> {
         self.unique(schema, at, items);
     }
 
-    fn count(&mut self, schema: &Value, at: &At<'_>, count: usize, [least, most]: [&str; 2], what: &str) {
+    /// Holds `minItems` and `maxItems`, or `minProperties` and `maxProperties`.
+    fn count(&mut self, schema: &Value, at: &At<'_>, count: usize, what: &str) {
         let count = count as u64;
-        if schema[least].as_u64().is_some_and(|least| count < least) {
+        if schema[format!("min{what}")].as_u64().is_some_and(|least| count < least) {
             self.say(at, "is empty", None);
         }
-        if let Some(most) = schema[most].as_u64().filter(|most| count > *most) {
-            self.say(at, format!("has {count} {what}; max {most}"), None);
+        if let Some(most) = schema[format!("max{what}")].as_u64().filter(|most| count > *most) {
+            self.say(at, format!("has {count} {}; max {most}", what.to_lowercase()), None);
         }
     }
 
@@ -259,7 +260,7 @@ impl Walk<'_> {
                 None,
             );
         }
-        self.count(schema, at, members.len(), ["minProperties", "maxProperties"], "members");
+        self.count(schema, at, members.len(), "Properties");
         let free = schema["x-kubernetes-preserve-unknown-fields"] == true;
         let (nothing, additional) = (Map::new(), &schema["additionalProperties"]);
         let known = schema["properties"].as_object().unwrap_or(&nothing);
