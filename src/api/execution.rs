@@ -268,7 +268,7 @@ impl Execution {
     /// Name of the `ControllerRevision` that keeps what it runs, once there is one.
     pub fn definition(&self) -> Option<&str> {
         let decided = self.spec.decision.as_ref().map(|d| d.definition.as_str());
-        decided.or(self.status.as_ref()?.definition.as_deref())
+        decided.or_else(|| self.status.as_ref()?.definition.as_deref())
     }
 
     /// Whether it has ended, well or badly.
@@ -280,5 +280,23 @@ impl Execution {
     pub fn reason(&self) -> Option<&str> {
         let status = self.status.as_ref()?;
         condition(&status.conditions, ConditionType::Succeeded).map(|c| c.reason.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_decided_has_its_definition_before_it_has_a_status() {
+        let decided: Execution = serde_json::from_value(serde_json::json!({
+            "apiVersion": "fother.dev/v1alpha1", "kind": "Execution", "metadata": {"name": "x"},
+            "spec": {"serviceAccountName": "h", "decision": {"id": "0", "time": "2026-01-01T00:00:00Z",
+                "rule": {"name": "r"}, "mode": "Enforce", "definition": "d-1",
+                "matched": {"object": {"apiVersion": "v1", "kind": "Pod", "name": "p"}}}},
+        }))
+        .expect("an Execution");
+        assert_eq!(decided.definition(), Some("d-1"));
+        assert_eq!(Execution::new("x", ExecutionSpec::default()).definition(), None);
     }
 }

@@ -17,13 +17,13 @@ pub struct Completion {
 
 impl Completion {
     /// Prints it.
-    pub fn run(self) -> anyhow::Result<Exit> {
+    pub fn run(self) -> Exit {
         clap_complete::generate(
             self.shell,
             &mut super::Arguments::command(),
             "fother",
             &mut std::io::stdout(),
         );
-        Ok(Exit::Yes)
+        Exit::Yes
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Each verb says with an exit code how it went.
 
 mod completion;
+mod controller;
 mod crds;
 mod exit;
 mod validate;
@@ -21,6 +22,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Completion(completion::Completion),
+    Controller(controller::Controller),
     Crds(crds::Crds),
     /// Fetches one git revision for a fother process that asks through stdin.
     #[command(name = crate::git::COMMAND, hide = true)]
@@ -32,11 +34,12 @@ enum Verb {
 /// Reads the command line, does what it says, and returns the exit code.
 pub fn run() -> std::process::ExitCode {
     let exit = match Arguments::parse().verb {
-        Verb::Completion(verb) => verb.run(),
+        Verb::Completion(verb) => Ok(verb.run()),
+        Verb::Controller(verb) => verb.run(),
         Verb::Crds(verb) => verb.run(),
         Verb::GitWorker => return crate::git::run_worker(),
         Verb::Validate(verb) => verb.run(),
-        Verb::Version(verb) => verb.run(),
+        Verb::Version(verb) => Ok(verb.run()),
     };
     exit.unwrap_or_else(|error| {
         anstream::eprintln!("fother: {error:#}");

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
 use kube::api::ApiResource;
 use kube::{Client, Resource, ResourceExt};
 use parking_lot::RwLock;
@@ -114,9 +113,4 @@ fn decode<K: Resource<DynamicType = ()> + DeserializeOwned>(item: &Value) -> Opt
             None
         }
     }
-}
-
-/// Now, by the wall clock.
-pub fn now() -> Timestamp {
-    Timestamp::now()
 }

@@ -164,6 +164,67 @@ pub fn decide(question: Question<'_>, load: Load, caps: Caps, now: Timestamp) ->
     Verdict::Fire { id, occurrence }
 }
 
+/// Why an event gets no Execution, now or ever: it is over, so it is not held.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Suppressed {
+    /// It happened before the rule was created.
+    BeforeRule,
+    /// An Execution for the target runs, or its cooldown was not over when it happened.
+    Cooldown,
+    /// Another rule's Execution acts on the target.
+    TargetBusy,
+    /// As many Executions run as may.
+    Concurrency,
+    /// An Observe rule has as many open records as are kept.
+    ObservedLimit,
+}
+
+/// One event that matches.
+#[derive(Clone, Copy, Debug)]
+pub struct EdgeQuestion<'a> {
+    /// The rule.
+    pub rule: &'a RuleFacts,
+    /// When the rule was created.
+    pub rule_created_at: Timestamp,
+    /// The target.
+    pub target: &'a TargetKey,
+    /// The identity of the event.
+    pub occurrence: &'a str,
+    /// When it happened.
+    pub time: Timestamp,
+    /// The Executions of this rule and target.
+    pub past: &'a [Past],
+}
+
+/// Decides about one event: the identity of its Execution, or why it gets none. The answer depends on when the event
+/// happened, not on when it is seen, so that a relist after a restart decides nothing anew.
+pub fn decide_edge(question: EdgeQuestion<'_>, load: Load, caps: Caps) -> Result<String, Suppressed> {
+    let EdgeQuestion { rule, rule_created_at, target, occurrence, time, past } = question;
+    let id = decision_id(&rule.namespace, &rule.name, target, occurrence);
+    if past.iter().any(|past| past.id == id) {
+        return Ok(id);
+    }
+    if time < rule_created_at {
+        return Err(Suppressed::BeforeRule);
+    }
+    let acting = past.iter().filter(|past| past.mode == Mode::Enforce || rule.mode == Mode::Observe);
+    let resting = |past: &Past| match past.finished_at {
+        None => true,
+        Some(finished) => time < finished.saturating_add(rule.cooldown.signed()).unwrap_or(Timestamp::MAX),
+    };
+    if acting.into_iter().any(resting) {
+        return Err(Suppressed::Cooldown);
+    }
+    if rule.mode == Mode::Observe {
+        return if load.observed_open >= OBSERVED_LIMIT { Err(Suppressed::ObservedLimit) } else { Ok(id) };
+    }
+    if load.target > 0 {
+        return Err(Suppressed::TargetBusy);
+    }
+    let full = load.rule >= caps.rule || load.namespace >= caps.namespace || load.total >= caps.total;
+    if full { Err(Suppressed::Concurrency) } else { Ok(id) }
+}
+
 /// The verdict, if the latest Execution still holds its episode.
 fn held_by(latest: &Past, question: Question<'_>, fresh_at: Timestamp) -> Option<Verdict> {
     let Some(finished_at) = latest.finished_at else { return Some(Verdict::InEpisode) };
@@ -361,6 +422,38 @@ mod tests {
         assert!(fires(&decide(question, full, Caps::default(), at(60))));
         let full = Load { observed_open: 100, ..full };
         assert_eq!(decide(question, full, Caps::default(), at(60)), Verdict::Held(Held::ObservedLimit, None));
+    }
+
+    #[test]
+    fn an_event_is_decided_by_when_it_happened() {
+        let rule = rule();
+        let edge = |time: i64, past: &[Past]| {
+            let question = EdgeQuestion {
+                rule: &rule,
+                rule_created_at: at(10),
+                target: &key(),
+                occurrence: "u/1",
+                time: at(time),
+                past,
+            };
+            decide_edge(question, Load::default(), Caps::default())
+        };
+        let id = decision_id("a", "crashloop", &key(), "u/1");
+        assert_eq!(edge(9, &[]), Err(Suppressed::BeforeRule));
+        assert_eq!(edge(20, &[]), Ok(id.clone()));
+        assert_eq!(
+            edge(20, &[finished(&id, 30, true)]),
+            Ok(id.clone()),
+            "the same event finds its own Execution"
+        );
+        let before = [finished("other", 50, true)];
+        for (time, verdict) in
+            [(20, Err(Suppressed::Cooldown)), (149, Err(Suppressed::Cooldown)), (150, Ok(id))]
+        {
+            assert_eq!(edge(time, &before), verdict, "at {time}");
+        }
+        let running = [Past { finished_at: None, ..finished("other", 50, false) }];
+        assert_eq!(edge(500, &running), Err(Suppressed::Cooldown));
     }
 
     #[test]

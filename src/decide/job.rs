@@ -130,7 +130,8 @@ fn metadata(execution: &Execution, rung: usize) -> Value {
     })
 }
 
-fn owner(execution: &Execution) -> Value {
+/// The owner reference of whatever is created for an Execution.
+pub fn owner(execution: &Execution) -> Value {
     json!({
         "apiVersion": "fother.dev/v1alpha1",
         "kind": "Execution",

@@ -42,24 +42,34 @@ pub struct Hit {
 impl CompiledRule {
     /// Compiles a Rule; all that is wrong with its expressions at once.
     pub fn compile(rule: &Rule) -> Result<Self, Vec<Problem>> {
+        let created_at = rule.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
+        Self::of(&rule.spec, &rule.namespace().unwrap_or_default(), &rule.name_any(), created_at)
+    }
+
+    /// Compiles the text of a Rule.
+    pub fn of(
+        spec: &RuleSpec,
+        namespace: &str,
+        name: &str,
+        created_at: Timestamp,
+    ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
-        let variables = if rule.spec.trigger.event.is_some() { EVENT_VARIABLES } else { RESOURCE_VARIABLES };
-        let when = compile(rule.spec.when.as_deref(), "spec.when", variables, &mut problems);
-        let since = compile(rule.spec.since.as_deref(), "spec.since", variables, &mut problems);
-        let selector = rule.spec.trigger.resource.as_ref().and_then(|r| r.label_selector.clone());
+        let variables = if spec.trigger.event.is_some() { EVENT_VARIABLES } else { RESOURCE_VARIABLES };
+        let when = compile(spec.when.as_deref(), "spec.when", variables, &mut problems);
+        let since = compile(spec.since.as_deref(), "spec.since", variables, &mut problems);
+        let selector = spec.trigger.resource.as_ref().and_then(|r| r.label_selector.clone());
         let selector = selector.and_then(|s| selector_of(s, &mut problems));
         if !problems.is_empty() {
             return Err(problems);
         }
         let facts = RuleFacts {
-            namespace: rule.namespace().unwrap_or_default(),
-            name: rule.name_any(),
-            mode: rule.spec.mode,
-            hold_for: rule.spec.hold_for.unwrap_or_default(),
-            cooldown: rule.spec.cooldown(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            mode: spec.mode,
+            hold_for: spec.hold_for.unwrap_or_default(),
+            cooldown: spec.cooldown(),
         };
-        let created_at = rule.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
-        Ok(Self { facts, spec: rule.spec.clone(), created_at, selector, when, since })
+        Ok(Self { facts, spec: spec.clone(), created_at, selector, when, since })
     }
 
     /// Whether an object of the trigger's kind matches.
@@ -89,6 +99,11 @@ impl CompiledRule {
     /// Whether time alone can change the answer.
     pub fn reads_now(&self) -> bool {
         self.when.as_ref().is_some_and(Expression::reads_now)
+    }
+
+    /// Whether `now` is read openly, so that time alone can make an object match that did not.
+    pub fn names_now(&self) -> bool {
+        self.when.as_ref().is_some_and(|when| when.variables().any(|variable| variable == "now"))
     }
 
     /// How an object of a kind leads to the target.

@@ -14,7 +14,7 @@ pub(super) const NOW: &str = "@now";
 /// The variables of one evaluation. Cloning is cheap and shares the values, so that what belongs
 /// to one rule alone can be added to what belongs to the event.
 ///
-/// ```ignore
+/// ```
 /// let bindings = Bindings::at(now).with("object", pod).with("event", event);
 /// ```
 #[derive(Clone, Debug)]

@@ -18,9 +18,9 @@ use std::sync::Arc;
 
 /// A compiled CEL expression. Cloning is cheap and shares everything.
 ///
-/// ```ignore
+/// ```
 /// let when = Expression::compile("object.status.phase == 'Failed'", &scope)?;
-/// if when.matches(&Bindings::at(now).with("object", pod))? { … }
+/// if when.matches(&Bindings::at(now).with("object", pod))? { heal() }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Expression {

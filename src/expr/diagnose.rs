@@ -193,8 +193,10 @@ impl Part<'_> {
             Expr::Call(call) => Some((call.func_name.as_str(), call.args.as_slice())),
             _ => None,
         };
-        let Some((operator, [left, right])) = sides else {
-            return self.error(self.node, format!("{} cannot be evaluated", self.quote(self.node)));
+        let Some((operator, [left, right])) = sides.filter(|(name, _)| is_operator(name)) else {
+            // Only sorting compares without an operator.
+            return self
+                .error(self.node, format!("{} compares values that have no order", self.quote(self.node)));
         };
         let together = match operator {
             operators::ADD => "added to",

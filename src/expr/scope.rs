@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 /// The variables that are visible to an expression.
 ///
-/// ```ignore
+/// ```
 /// let scope = Scope::of(["event", "object", "target", "now"]);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

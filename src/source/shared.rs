@@ -110,6 +110,13 @@ impl Subscribers {
 }
 
 impl Subscription {
+    /// Asks for a complete list, for all subscribers of the watch.
+    pub fn relist(&self) {
+        if let Some(shared) = self.watches.inner.lock().get(&self.key) {
+            shared.relist.notify_one();
+        }
+    }
+
     /// The next delivery; none if this subscriber fell too far behind and has to subscribe anew.
     pub async fn next(&mut self) -> Option<Delivery> {
         self.receiver.recv().await

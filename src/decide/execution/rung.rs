@@ -187,7 +187,8 @@ fn wait_for_job(context: Context<'_>, index: usize, rung: &RungStatus, name: &st
     let timeout = context.definition.actions.get(&rung.run).map(|a| a.timeout).unwrap_or_default();
     let deadline = rung.started_at.0.saturating_add(timeout.signed() + DEADLINE_GRACE).unwrap_or(context.now);
     if context.now < deadline {
-        return Next::wait(Again::At(deadline));
+        let soon = context.now.saturating_add(LOOK_EVERY).unwrap_or(deadline);
+        return Next::wait(Again::At(soon.min(deadline)));
     }
     let mut next = failed(context, index, &format!("neither ended nor was stopped within {timeout}"));
     let uid = rung.job.as_ref().and_then(|job| job.uid.clone()).unwrap_or_default();

@@ -72,6 +72,9 @@ fn replicas(object: View<'_>) -> i64 {
 fn newest_rollout(object: View<'_>) -> Option<Timestamp> {
     let created = object.at(&["metadata", "creationTimestamp"]);
     let restarted = object.at(&["spec", "template", "metadata", "annotations", RESTARTED_AT]);
-    let progressed = find(object, "Progressing").and_then(|condition| condition.field("lastUpdateTime"));
+    // A rollout that has stalled turns the condition false, long after it began.
+    let progressing =
+        find(object, "Progressing").filter(|it| it.field("status").and_then(View::text) == Some("True"));
+    let progressed = progressing.and_then(|condition| condition.field("lastUpdateTime"));
     [created, restarted, progressed].into_iter().flatten().filter_map(View::time).max()
 }

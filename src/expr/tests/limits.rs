@@ -59,6 +59,7 @@ fn values_cannot_be_made_to_grow() {
         "object.s.replace('', object.s)".to_owned(),
         "object.s.split('').join(object.s)".to_owned(),
         "object.s.findAll('.')".to_owned(),
+        "lists.range(100).map(x, 'a').join(object.s)".to_owned(),
     ] {
         refused(&source, &long, BUILT);
     }
@@ -71,6 +72,7 @@ fn reading_long_values_costs_steps() {
     let object = json!({"s": "x".repeat(200_000), "l": (0..100).collect::<Vec<_>>()});
     assert_eq!(evaluate("object.s.contains('y')", &object), Ok(json!(false)));
     refused("object.l.exists(x, object.s.contains('y'))", &object, STEPS);
+    refused("object.l.exists(x, size(object.s) < 0)", &object, STEPS);
     refused("object.l.exists(x, object.s.matches('y$'))", &object, STEPS);
     refused("object.l.exists(x, object.s.indexOf('xy') > 0)", &object, STEPS);
 }
@@ -127,8 +129,14 @@ fn the_deepest_expressions_fit_a_small_stack() {
         "a.b(".repeat(1000),
         "1 ? ".repeat(1000),
     ];
+    let deepest = (0..125).fold(json!({}), |inner, _| json!({"a": inner}));
+    let sources_of_objects =
+        ["[target]", "target == target", "string(target.a)", "[target].map(x, x)[0] == target"];
     let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
-        let values = bindings(&sample());
+        let values = bindings(&sample()).with("target", deepest);
+        for source in sources_of_objects {
+            let _ = compile(source).evaluate(&values);
+        }
         for source in &sources {
             if let Ok(expression) = crate::expr::Expression::compile(source, &super::scope()) {
                 let _ = expression.evaluate(&values);

@@ -145,6 +145,8 @@ fn a_rollout_is_dated_by_the_newest_sign_of_it() {
     };
     check(&within(5), &restarted(deployment()), true);
     check(&within(4), &restarted(deployment()), false);
+    let stalled = changed(deployment(), &[("status.conditions.1.status", json!("False"))]);
+    check(&within(60), &stalled, false);
     check(&within(60), &stateful_set(), false);
     check(&within(5), &restarted(stateful_set()), true);
     check(&within(5), &restarted(daemon_set()), true);

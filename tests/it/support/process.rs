@@ -39,6 +39,11 @@ impl Process {
         Self { child, log: log.to_owned() }
     }
 
+    /// Starts the `fother` that this test run was built with.
+    pub fn fother(arguments: &[&str], environment: &[(&str, &str)], log: &Path) -> Self {
+        Self::start(Path::new(env!("CARGO_BIN_EXE_fother")), arguments, environment, log)
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -134,6 +139,14 @@ mod tests {
         let mut process = shell("echo $GREETING; echo below >&2; exit 3", &directory.path().join("log"));
         assert_eq!(process.wait(DEADLINE).await.code(), Some(3));
         assert_eq!(process.output(), "ahoy\nbelow\n");
+    }
+
+    #[tokio::test]
+    async fn runs_the_binary_under_test() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut process = Process::fother(&["version"], &[], &directory.path().join("log"));
+        assert_eq!(process.wait(DEADLINE).await.code(), Some(0), "{}", process.output());
+        assert!(process.output().contains(env!("CARGO_PKG_VERSION")), "{}", process.output());
     }
 
     #[tokio::test]
