@@ -245,7 +245,7 @@ mod tests {
         let spec =
             json!({"trigger": {"resource": {"labelSelector": selector}}, "ladder": [{"run": "evidence"}]});
         check_with(
-            spec,
+            &spec,
             false,
             &[
                 "spec.trigger.resource.labelSelector: failed to parse value as expression: Invalid expression operator",
