@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use k8s_openapi::jiff::Timestamp;
 use regex::Regex;
@@ -52,9 +53,17 @@ pub struct Schemas {
     rules: BTreeMap<String, Expression>,
 }
 
+/// They never change while a program runs, and to compile their rules takes longer than to check a file.
+static SCHEMAS: LazyLock<Schemas> = LazyLock::new(Schemas::new);
+
 impl Schemas {
+    /// The schemas of this version.
+    pub fn current() -> &'static Self {
+        &SCHEMAS
+    }
+
     /// Reads them out of the CRDs.
-    pub fn new() -> Self {
+    fn new() -> Self {
         let mut schemas = Self { specs: BTreeMap::new(), rules: BTreeMap::new() };
         for crd in crate::api::crds() {
             let version = crd.spec.versions.first().and_then(|version| version.schema.as_ref());
@@ -397,7 +406,7 @@ mod tests {
         let text = format!("spec:\n{}", spec.trim_start_matches('\n'));
         let (documents, _) = read(&text).unwrap();
         let (key, spec) = documents[0].member("spec").unwrap();
-        let found = Schemas::new().check(kind, key, spec);
+        let found = Schemas::current().check(kind, key, spec);
         found.into_iter().map(|located| format!("{:?} {}", &text[located.span], located.problem)).collect()
     }
 
@@ -506,7 +515,7 @@ mod tests {
                 _ => {}
             }
         }
-        let schemas = Schemas::new();
+        let schemas = Schemas::current();
         let mut rules = Vec::new();
         schemas.specs.values().for_each(|schema| count(schema, &mut rules));
         assert!(rules.len() > 5);
