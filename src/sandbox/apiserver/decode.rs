@@ -37,13 +37,9 @@ pub fn decode(
             let version = &resource.version;
             let kind = &resource.kind;
             let text = complaints.join(", ");
-            let message = if resource.custom.is_some() {
-                format!("strict decoding error: {text}")
-            } else {
-                format!(
-                    "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {text}"
-                )
-            };
+            let message = format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {text}"
+            );
             Err(ApiError::bad_request(message))
         }
         FieldValidation::Warn => Ok(complaints),
@@ -101,7 +97,8 @@ fn drop_nulls(schema: Schema<'_>, value: &mut Value) {
 }
 
 /// Refuses what Go could not read into the kind's struct, in Go's words.
-fn check_types(schema: Schema<'_>, value: &Value, path: &str, owner: &str) -> Result<(), String> {
+fn check_types(schema: Schema<'_>, value: &Value, path: &str, parent: &str) -> Result<(), String> {
+    let owner = schema.type_name().unwrap_or(parent);
     let fits = match (schema.kind(), value) {
         (_, Value::Null) => true,
         _ if schema.is_int_or_string() => value.is_string() || value.is_i64(),
@@ -129,7 +126,7 @@ fn check_types(schema: Schema<'_>, value: &Value, path: &str, owner: &str) -> Re
             Value::Array(_) => "array",
             _ => "object",
         };
-        let field = if path.is_empty() { owner.to_owned() } else { format!("{owner}.{path}") };
+        let field = format!("{parent}.{path}");
         return Err(format!("cannot unmarshal {given} into Go struct field {field} of type {go}"));
     }
     match value {
@@ -232,7 +229,7 @@ mod tests {
             (
                 json!({"spec": {"replicas": "3"}}),
                 "Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal string \
-                 into Go struct field Deployment.spec.replicas of type int32",
+                 into Go struct field DeploymentSpec.spec.replicas of type int32",
             ),
             (
                 json!({"spec": {"foo": 1}}),

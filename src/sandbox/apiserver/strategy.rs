@@ -55,6 +55,11 @@ fn default(value: &mut Value, path: &[&str], fallback: Value) {
     }
 }
 
+/// The items of a list field, without making the field.
+fn items_mut<'a>(value: &'a mut Value, field: &str) -> impl Iterator<Item = &'a mut Value> {
+    value.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
 /// Fills in the defaults that controllers and people rely on.
 pub fn apply_defaults(resource: &Resource, object: &mut Value) {
     match resource.storage.as_str() {
@@ -96,7 +101,7 @@ pub fn apply_defaults(resource: &Resource, object: &mut Value) {
         "services." => {
             default(object, &["spec", "type"], "ClusterIP".into());
             default(object, &["spec", "sessionAffinity"], "None".into());
-            for port in object["spec"]["ports"].as_array_mut().into_iter().flatten() {
+            for port in items_mut(&mut object["spec"], "ports") {
                 default(port, &["protocol"], "TCP".into());
                 let target = port["port"].clone();
                 default(port, &["targetPort"], target);
@@ -105,7 +110,7 @@ pub fn apply_defaults(resource: &Resource, object: &mut Value) {
         "secrets." => secret(object),
         "rolebindings.rbac.authorization.k8s.io" | "clusterrolebindings.rbac.authorization.k8s.io" => {
             default(object, &["roleRef", "apiGroup"], "rbac.authorization.k8s.io".into());
-            for subject in object["subjects"].as_array_mut().into_iter().flatten() {
+            for subject in items_mut(object, "subjects") {
                 let group =
                     if subject["kind"] == "ServiceAccount" { "" } else { "rbac.authorization.k8s.io" };
                 if !group.is_empty() {
@@ -168,7 +173,7 @@ fn pod_spec(spec: &mut Value) {
         default(spec, &["serviceAccount"], account);
     }
     for list in ["containers", "initContainers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
+        for container in items_mut(spec, list) {
             let image = container["image"].as_str().unwrap_or_default();
             let name = image.rsplit('/').next().unwrap_or_default();
             let is_latest = !image.contains('@') && (!name.contains(':') || name.ends_with(":latest"));
@@ -177,23 +182,17 @@ fn pod_spec(spec: &mut Value) {
             default(container, &["terminationMessagePath"], "/dev/termination-log".into());
             default(container, &["terminationMessagePolicy"], "File".into());
             default(container, &["resources"], json!({}));
-            for port in container["ports"].as_array_mut().into_iter().flatten() {
+            for port in items_mut(container, "ports") {
                 default(port, &["protocol"], "TCP".into());
             }
         }
-        if spec[list].is_null() {
-            meta::remove(spec, list);
-        }
     }
-    for volume in spec["volumes"].as_array_mut().into_iter().flatten() {
+    for volume in items_mut(spec, "volumes") {
         for source in ["configMap", "secret", "projected", "downwardAPI"] {
             if volume.get(source).is_some_and(Value::is_object) {
                 default(volume, &[source, "defaultMode"], 420.into());
             }
         }
-    }
-    if spec["volumes"].is_null() {
-        meta::remove(spec, "volumes");
     }
 }
 
@@ -213,7 +212,12 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
             default(object, &["metadata", "labels", "kubernetes.io/metadata.name"], name);
         }
         "persistentvolumeclaims." => object["status"] = json!({"phase": "Pending"}),
-        "jobs.batch" => select_own_pods(object),
+        "deployments.apps" | "replicasets.apps" | "statefulsets.apps" | "daemonsets.apps"
+        | "cronjobs.batch" | "services." => object["status"] = json!({}),
+        "jobs.batch" => {
+            object["status"] = json!({});
+            select_own_pods(object);
+        }
         _ => {}
     }
 }
