@@ -15,6 +15,7 @@ pub fn decode(
     validation: FieldValidation,
 ) -> ApiResult<Vec<String>> {
     check_identity(resource, object)?;
+    drop_empty_metadata(&mut object["metadata"]);
     let Some(schema) = schema::of(resource) else { return Ok(Vec::new()) };
     if resource.custom.is_none() {
         drop_nulls(schema, object);
@@ -73,6 +74,19 @@ fn check_identity(resource: &Resource, object: &mut Value) -> ApiResult<()> {
         map.insert("metadata".into(), Value::Object(Map::new()));
     }
     Ok(())
+}
+
+/// Empty collections of the metadata are as good as absent, and shown so.
+fn drop_empty_metadata(metadata: &mut Value) {
+    if let Value::Object(map) = metadata {
+        map.retain(|name, value| match value {
+            Value::Null => false,
+            Value::Object(map) => !map.is_empty(),
+            // An emptied list of managed fields asks for a reset.
+            Value::Array(items) => !items.is_empty() || name == "managedFields",
+            _ => true,
+        });
+    }
 }
 
 /// A null in a built-in kind means that the field is absent, except in free-form content.

@@ -238,6 +238,8 @@ fn select_own_pods(job: &mut Value) {
         default(job, &["spec", "template", "metadata", "labels", label], value.clone());
     }
     job["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+    let labels = job["spec"]["template"]["metadata"]["labels"].clone();
+    default(job, &["metadata", "labels"], labels);
 }
 
 /// The checks made of built-in kinds; everything else of the real server's validation is not modelled.
@@ -334,15 +336,16 @@ fn check_pod_spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
 fn check_job(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let policy = &new["spec"]["template"]["spec"]["restartPolicy"];
     if policy == "Always" {
-        let allowed = ["OnFailure".into(), "Never".into()];
         let field = "spec.template.spec.restartPolicy";
-        causes
-            .push(Cause { reason: "FieldValueNotSupported", ..Cause::unsupported(field, policy, &allowed) });
+        causes.push(Cause::required(field, "valid values: \"OnFailure\", \"Never\""));
     }
     immutable(new, old, &["spec", "selector"], causes);
     immutable(new, old, &["spec", "completions"], causes);
-    // A suspended Job that has not started may still change its scheduling directives, not its containers.
-    immutable(new, old, &["spec", "template", "spec", "containers"], causes);
+    // Scheduling directives of a suspended Job may still change, so only its containers are compared.
+    let containers = |job: &Value| job["spec"]["template"]["spec"]["containers"].clone();
+    if old.is_some_and(|old| containers(old) != containers(new)) {
+        causes.push(Cause::invalid("spec.template", &new["spec"]["template"], "field is immutable"));
+    }
     immutable(new, old, &["spec", "podFailurePolicy"], causes);
 }
 
