@@ -1,3 +1,7 @@
-//! The `fother` binary.
+//! The `fother` binary: controller, command line and development server in one.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fother::cli::run()
+}

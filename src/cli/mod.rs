@@ -1,1 +1,49 @@
-//! The command line: one file per verb.
+//! The command line: one file per verb. Each verb says with an exit code how it went.
+
+mod completion;
+mod controller;
+mod crds;
+mod exit;
+mod validate;
+mod version;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::Exit;
+
+/// Event-driven remediation for Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "fother", version, propagate_version = false, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Completion(completion::Completion),
+    Controller(controller::Controller),
+    Crds(crds::Crds),
+    /// Fetches one git revision for a fother process that asks through stdin.
+    #[command(name = crate::git::COMMAND, hide = true)]
+    GitWorker,
+    Validate(validate::Validate),
+    Version(version::Version),
+}
+
+/// Reads the command line, does what it says, and returns the exit code.
+pub fn run() -> std::process::ExitCode {
+    let exit = match Arguments::parse().verb {
+        Verb::Completion(verb) => Ok(verb.run()),
+        Verb::Controller(verb) => verb.run(),
+        Verb::Crds(verb) => verb.run(),
+        Verb::GitWorker => return crate::git::run_worker(),
+        Verb::Validate(verb) => verb.run(),
+        Verb::Version(verb) => Ok(verb.run()),
+    };
+    exit.unwrap_or_else(|error| {
+        anstream::eprintln!("fother: {error:#}");
+        Exit::CouldNotAnswer
+    })
+    .into()
+}

@@ -1,1 +1,204 @@
-//! Observe, decide, act: one file per root kind.
+//! Observe, decide, act: one file per root kind. Controllers meet only through objects.
+
+mod action;
+mod context;
+mod definitions;
+mod execution;
+mod pack;
+mod queue;
+mod recheck;
+mod rule;
+mod store;
+
+use std::sync::Arc;
+
+use kube::{Client, ResourceExt};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Execution, GROUP, LABEL, ObjectReference, VERSION};
+use crate::cluster::discovery::Kinds;
+use crate::cluster::error::Consequence;
+use crate::cluster::lease::Candidate;
+use crate::cluster::{Result, client};
+use crate::decide::episode::Caps;
+use crate::git::{Fetcher, FetcherOptions};
+use crate::source::shared::Watches;
+use crate::telemetry::Metrics;
+use context::Context;
+use queue::{Key, Kind, Queue, Requeue, Worker, queue};
+use rule::Evaluators;
+use store::{Store, is_status_only};
+
+/// Reconciles that run at a time. Each mostly waits for the API server.
+const CONCURRENCY: usize = 32;
+
+/// What the controller is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Namespace of its Lease.
+    pub namespace: String,
+    /// Its identity in the Lease.
+    pub identity: String,
+    /// The most that may go on at once.
+    pub caps: Caps,
+    /// How git repositories are fetched.
+    pub git: FetcherOptions,
+}
+
+/// Runs the controller until `stop`, or until it does not lead any more.
+pub async fn run(
+    connection: Client,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    ready: impl Fn(bool),
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut candidate =
+        Candidate::new(connection.clone(), &settings.namespace, "fother", settings.identity.clone());
+    tokio::select! {
+        () = candidate.acquire() => {}
+        () = stop.cancelled() => return Ok(()),
+    }
+    tracing::info!(identity = settings.identity, "leading");
+    let home = client::guarded(connection, candidate.guard());
+    let work = lead(home, settings, metrics, ready);
+    let led = tokio::select! {
+        () = work => anyhow::bail!("the work ended by itself"),
+        () = candidate.keep() => Err(anyhow::anyhow!("the lease was lost: another controller may lead now")),
+        () = stop.cancelled() => Ok(()),
+    };
+    if led.is_ok() {
+        candidate.release().await?;
+    }
+    led
+}
+
+async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, ready: impl Fn(bool)) {
+    let (queue, worker) = queue(CONCURRENCY);
+    let context = Arc::new(Context {
+        home: home.clone(),
+        kinds: Kinds::default(),
+        watches: Watches::default(),
+        evaluators: Evaluators::default(),
+        packs: Store::new(),
+        rules: Store::new(),
+        actions: Store::new(),
+        executions: Store::new(),
+        queue: queue.clone(),
+        caps: settings.caps,
+        fetcher: Fetcher::new(settings.git),
+        metrics,
+        definitions: Mutex::default(),
+    });
+    let followed = follow(&context, &home, &queue);
+    let work = async {
+        context.packs.synced().await;
+        context.actions.synced().await;
+        context.executions.synced().await;
+        context.rules.synced().await;
+        ready(true);
+        reconcile_all(context.clone(), worker).await;
+    };
+    tokio::join!(followed, work);
+}
+
+/// Watches fother's own objects.
+async fn follow(context: &Arc<Context>, home: &Client, queue: &Queue) {
+    let add = |kind: Kind| {
+        let queue = queue.clone();
+        move |namespace: &str, name: &str| queue.add(kind, namespace, name)
+    };
+    let (pack, rule, action, execution) =
+        (add(Kind::Pack), add(Kind::Rule), add(Kind::Action), add(Kind::Execution));
+    let (rules, rule_of_execution, rule_of_action) =
+        (context.rules.clone(), add(Kind::Rule), add(Kind::Rule));
+    let packs = context.packs.clone().follow(home.clone(), move |before, o| {
+        if !is_status_only(before, o) {
+            pack(&namespace_of(o), &o.name_any());
+        }
+    });
+    let actions = context.actions.clone().follow(home.clone(), move |before, o| {
+        if is_status_only(before, o) {
+            return;
+        }
+        let (namespace, name) = (namespace_of(o), o.name_any());
+        action(&namespace, &name);
+        let names_it = |rule: &crate::api::Rule| rule.spec.ladder.iter().any(|rung| rung.run == name);
+        for rule in rules.filter(|rule| namespace_of(rule) == namespace && names_it(rule)) {
+            rule_of_action(&namespace, &rule.name_any());
+        }
+    });
+    let executions = context.executions.clone().follow(home.clone(), move |_, o| {
+        execution(&namespace_of(o), &o.name_any());
+        if let Some(name) = o.labels().get(LABEL.rule) {
+            rule_of_execution(&namespace_of(o), name);
+        }
+    });
+    let rules = context.rules.clone().follow(home.clone(), move |before, o| {
+        if !is_status_only(before, o) {
+            rule(&namespace_of(o), &o.name_any());
+        }
+    });
+    tokio::join!(packs, actions, executions, rules);
+}
+
+fn namespace_of(object: &impl ResourceExt) -> String {
+    object.namespace().unwrap_or_default()
+}
+
+async fn reconcile_all(context: Arc<Context>, worker: Worker) {
+    worker
+        .run(move |key| {
+            let context = context.clone();
+            async move {
+                let result = reconcile(&context, &key).await;
+                settle(&context, &key, result)
+            }
+        })
+        .await;
+}
+
+async fn reconcile(context: &Context, Key { kind, namespace, name }: &Key) -> Result<Requeue> {
+    match kind {
+        Kind::Pack => pack::reconcile(context, namespace, name).await,
+        Kind::Rule => rule::reconcile(context, namespace, name).await,
+        Kind::Action => action::reconcile(context, namespace, name).await,
+        Kind::Execution => execution::reconcile(context, namespace, name).await,
+    }
+}
+
+/// What follows from the result of a reconcile.
+fn settle(context: &Context, key: &Key, result: Result<Requeue>) -> Requeue {
+    let controller = key.kind.as_str();
+    match result {
+        Ok(requeue) => {
+            context.metrics.reconciled(controller, "success");
+            requeue
+        }
+        Err(error) if error.is_conflict() => {
+            context.metrics.reconciled(controller, "requeue");
+            tracing::debug!(controller, namespace = key.namespace, name = key.name, %error, "somebody was faster");
+            Requeue::Failed
+        }
+        Err(error) => {
+            context.metrics.reconciled(controller, "error");
+            tracing::warn!(controller, namespace = key.namespace, name = key.name, %error, "reconcile failed");
+            match error.consequence() {
+                Consequence::Retry => Requeue::Failed,
+                Consequence::Wait(pause) => Requeue::After(pause),
+            }
+        }
+    }
+}
+
+/// What an Execution is referred to by.
+fn reference_to(execution: &Execution) -> ObjectReference {
+    ObjectReference {
+        api_version: format!("{GROUP}/{VERSION}"),
+        kind: "Execution".to_owned(),
+        namespace: execution.namespace(),
+        name: execution.name_any(),
+        uid: execution.metadata.uid.clone(),
+    }
+}

@@ -1,1 +1,32 @@
-//! The verbs, pure: no I/O, no clock, no randomness.
+//! The verbs, pure: no I/O, no clock, no randomness. Time arrives as an argument; what shells are to do leaves as
+//! values.
+//!
+//! - [`identity`]: names that are the same whoever computes them, so that nothing happens twice.
+//! - [`matching`]: a rule, compiled: what matches it.
+//! - [`view`]: which objects of a watch match a rule, and since when.
+//! - [`episode`]: whether a target that matches gets an Execution now, later, or not again.
+//! - [`definition`]: what an Execution runs, frozen at the decision.
+//! - [`execution`]: the ladder, as a state machine over what was observed.
+//! - [`parameters`], [`job`], [`outcome`], [`operation`], [`verify`]: the parts of a rung.
+//! - [`check`]: what is wrong with a Rule or an Action, as [`problem`]s with a [`path`].
+//! - [`pack`]: from the files of a revision to objects, or to all their problems.
+//! - [`sync`]: from the objects of a revision to what changes in the cluster.
+//! - [`retention`]: which finished Executions may go.
+
+pub mod check;
+pub mod definition;
+pub mod episode;
+pub mod execution;
+pub mod identity;
+pub mod job;
+pub mod matching;
+pub mod operation;
+pub mod outcome;
+pub mod pack;
+pub mod parameters;
+pub mod path;
+pub mod problem;
+pub mod retention;
+pub mod sync;
+pub mod verify;
+pub mod view;

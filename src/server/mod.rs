@@ -1,1 +1,64 @@
 //! HTTP: health, readiness and metrics.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Router, serve as serve_http};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::telemetry::Metrics;
+
+/// Whether the controller works.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    ready: Arc<AtomicBool>,
+}
+
+impl Health {
+    /// Says whether it leads and has seen all of its own objects.
+    pub fn ready(&self, is: bool) {
+        self.ready.store(is, Ordering::Relaxed);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+}
+
+/// Serves `/healthz`, `/readyz` and `/metrics`.
+pub async fn serve(
+    address: SocketAddr,
+    health: Health,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<JoinHandle<()>> {
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(readiness).with_state(health))
+        .route("/metrics", get(exposition).with_state(metrics));
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))?;
+    Ok(tokio::spawn(async move {
+        if let Err(error) = serve_http(listener, router).await {
+            tracing::error!(%error, "health and metrics are not served any more");
+        }
+    }))
+}
+
+async fn readiness(State(health): State<Health>) -> impl IntoResponse {
+    match health.is_ready() {
+        true => (StatusCode::OK, "ok"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not leading, or not in sync yet"),
+    }
+}
+
+async fn exposition(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], metrics.render())
+}

@@ -1,0 +1,30 @@
+# The verbs of this repository. The work is in scripts/, so that it reads as a program.
+CARGO = $(shell scripts/cargo.sh)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt crds docs audit
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Break a make-believe cluster and watch fother heal it (needs no cluster); ARGS=--once ends by itself
+	@scripts/prerequisites.sh build
+	$(CARGO) run --locked -- dev --demo $(ARGS)
+
+test: ## Everything: format, lints, tests, docs, dependencies, a real control plane
+	@scripts/test.sh
+
+check: ## The fast part of it, for while you work
+	@scripts/test.sh --fast
+
+fmt: ## Format the code
+	$(CARGO) fmt
+
+crds: ## Write crds/ from the Rust types
+	$(CARGO) run --locked --quiet -- crds --output-dir crds
+
+docs: ## Build the documentation of the code
+	$(CARGO) doc --locked --no-deps --document-private-items
+
+audit: ## Advisories against our dependencies (needs the network), and crates that we build twice
+	@scripts/deny.sh check --hide-inclusion-graph advisories bans

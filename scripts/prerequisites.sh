@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Names what is missing on this machine, each with the line that brings it.
+#
+#   scripts/prerequisites.sh build           what building fother needs
+#   scripts/prerequisites.sh test            ... and what the tests need
+#   scripts/prerequisites.sh test --install  installs what it can: on a Debian-like machine, as root
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+purpose=$1
+install=${2:-}
+pinned=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+go=$(sed -n 's/^go //p' tests/cluster/go.mod)
+
+missing=()  # what: remedy
+packages=() # what apt has
+
+# lacking NAME PACKAGES: NAME is missing and apt can bring it.
+lacking() {
+  missing+=("$(printf '%-18s apt-get install %s' "$1" "$2")")
+  # shellcheck disable=SC2206
+  packages+=($2)
+}
+have() { command -v "$1" >/dev/null; }
+
+look() {
+  missing=() packages=()
+  have git || lacking git git
+  have cc || lacking "a C compiler" "gcc libc6-dev"
+  have pkg-config || lacking pkg-config pkg-config
+  # Without pkg-config its answer is unknown; where it is missing OpenSSL's headers are taken to be missing too.
+  { have pkg-config && pkg-config --exists openssl; } || lacking "OpenSSL headers" libssl-dev
+  if ! have cargo; then
+    missing+=("$(printf '%-18s https://rustup.rs, release %s' Rust "$pinned")")
+  elif ! $(scripts/cargo.sh) --version >/dev/null 2>&1; then
+    missing+=("$(printf '%-18s rustup toolchain install %s' "Rust $pinned" "$pinned")")
+  fi
+  [ "$purpose" = test ] || return 0
+  have setpriv || lacking setpriv util-linux
+  have flock || lacking flock util-linux
+  local component
+  for component in fmt clippy; do
+    ! have cargo || $(scripts/cargo.sh) $component --version >/dev/null 2>&1 ||
+      missing+=("$(printf '%-18s rustup component add rustfmt clippy' "cargo $component")")
+  done
+  # The tests skip the real control plane where there is no Go, unless CI says that nothing may be skipped.
+  [ "${CI:-}" != true ] || have go || missing+=("$(printf '%-18s https://go.dev/dl, %s or later' Go "$go")")
+}
+
+look
+if [ "$install" = --install ] && [ ${#missing[@]} -gt 0 ]; then
+  if [ ${#packages[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && have apt-get; then
+    echo "installing ${packages[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq && apt-get install -qq -y --no-install-recommends ca-certificates "${packages[@]}" >/dev/null
+  fi
+  if have rustup; then
+    $(scripts/cargo.sh) --version >/dev/null 2>&1 ||
+      rustup toolchain install "$pinned" --profile minimal --component rustfmt --component clippy
+    { $(scripts/cargo.sh) fmt --version && $(scripts/cargo.sh) clippy --version; } >/dev/null 2>&1 ||
+      rustup component add rustfmt clippy
+  fi
+  look
+fi
+
+[ ${#missing[@]} -eq 0 ] && exit
+{
+  echo "Missing here, and how to get it:"
+  printf '  %s\n' "${missing[@]}"
+} >&2
+exit 2

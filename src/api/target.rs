@@ -1,0 +1,145 @@
+//! What a Rule's episodes, cooldown and deduplication count by.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// How the object that matched leads to the target of the remediation.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// The matching object itself (for an event, the object it regards). The default, except for Pods.
+    Object,
+    /// The topmost controller of the matching object: a Pod's Deployment, not its `ReplicaSet`. The default for Pods.
+    Workload,
+    /// The nearest owner of a given kind.
+    Owner(OwnerKind),
+}
+
+/// A kind of owner.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnerKind {
+    /// Group and version. Example: `apps/v1`.
+    pub api_version: String,
+    /// Kind. Example: `StatefulSet`.
+    pub kind: String,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Selected {
+    owner: OwnerKind,
+}
+
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Object => serializer.serialize_str("object"),
+            Self::Workload => serializer.serialize_str("workload"),
+            Self::Owner(owner) => Selected { owner: owner.clone() }.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Target {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        match value.as_str() {
+            Some("object") => Ok(Self::Object),
+            Some("workload") => Ok(Self::Workload),
+            Some(other) => Err(de::Error::custom(format!(
+                "\"{other}\" is not a target: use object, workload or owner: {{apiVersion, kind}}"
+            ))),
+            None => serde_json::from_value::<Selected>(value)
+                .map(|s| Self::Owner(s.owner))
+                .map_err(de::Error::custom),
+        }
+    }
+}
+
+impl JsonSchema for Target {
+    fn schema_name() -> Cow<'static, str> {
+        "Target".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    /// A structural schema has no "string or object". Untyped with value validations does it: a string has to be one
+    /// of the words (any other is too long for the second branch), an object has to have just the one member.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-preserve-unknown-fields": true,
+            "anyOf": [
+                {"enum": ["object", "workload"]},
+                {"maxLength": 0, "required": ["owner"], "maxProperties": 1},
+            ],
+        })
+    }
+}
+
+/// One object of the cluster.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectReference {
+    /// Group and version. Example: `apps/v1`.
+    #[schemars(length(min = 1, max = 253))]
+    pub api_version: String,
+    /// Kind. Example: `Deployment`.
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// Namespace; absent for kinds that have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub namespace: Option<String>,
+    /// Name. Example: `payments-api`.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// UID of the object that was meant; an operation refuses to touch another one of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub uid: Option<String>,
+}
+
+impl ObjectReference {
+    /// The API group, empty for the core group.
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+}
+
+impl std::fmt::Display for ObjectReference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.kind, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_word_or_an_owner() {
+        for (json, target) in [
+            (json!("object"), Target::Object),
+            (json!("workload"), Target::Workload),
+            (
+                json!({"owner": {"apiVersion": "apps/v1", "kind": "StatefulSet"}}),
+                Target::Owner(OwnerKind { api_version: "apps/v1".into(), kind: "StatefulSet".into() }),
+            ),
+        ] {
+            assert_eq!(serde_json::from_value::<Target>(json.clone()).expect("parses"), target);
+            assert_eq!(serde_json::to_value(&target).expect("writes"), json);
+        }
+    }
+
+    #[test]
+    fn refuses_anything_else() {
+        let error = serde_json::from_value::<Target>(json!("workloads")).expect_err("refused").to_string();
+        assert_eq!(error, "\"workloads\" is not a target: use object, workload or owner: {apiVersion, kind}");
+        assert!(serde_json::from_value::<Target>(json!({"own": {}})).is_err());
+    }
+}

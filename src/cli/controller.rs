@@ -1,0 +1,131 @@
+//! `fother controller`: the controller itself.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio_util::sync::CancellationToken;
+
+use super::Exit;
+use crate::cluster::client;
+use crate::controller::{self, Settings};
+use crate::decide::episode::Caps;
+use crate::git::{FetcherOptions, Transports};
+use crate::server::{self, Health};
+use crate::telemetry::{self, Metrics};
+
+/// No fetch takes longer, whatever a Pack says.
+const LONGEST_FETCH: Duration = Duration::from_mins(10);
+
+/// Run the controller.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  fother controller                                   # in a cluster, as its Deployment does
+  fother controller --kubeconfig ~/.kube/config       # from outside")]
+pub struct Controller {
+    /// The kubeconfig to use. Default: in a cluster its own account, else what kubectl would use.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The namespace of the controller's Lease. Default: the one that the configuration names.
+    #[arg(long, value_name = "NAMESPACE", env = "FOTHER_NAMESPACE")]
+    namespace: Option<String>,
+    /// This process's name among those that want to lead. Default: host name and process id.
+    #[arg(long, value_name = "NAME", env = "FOTHER_IDENTITY")]
+    identity: Option<String>,
+    /// Where health, readiness and metrics are served.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// How logs are written. `FOTHER_LOG` says what is logged, in the syntax of `RUST_LOG`.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: telemetry::Format,
+    /// Where git repositories are cached. Default: a folder for the life of the process.
+    #[arg(long, value_name = "DIR")]
+    git_cache: Option<PathBuf>,
+    /// Whether Packs may name local paths. For development: whoever creates a Pack can then read repositories of
+    /// the controller's machine.
+    #[arg(long)]
+    allow_local_git: bool,
+    /// The most Executions of one rule that may run at a time, whatever the rules say.
+    #[arg(long, value_name = "N", default_value_t = Caps::default().rule)]
+    max_per_rule: usize,
+    /// The most Executions in one namespace that may run at a time.
+    #[arg(long, value_name = "N", default_value_t = Caps::default().namespace)]
+    max_per_namespace: usize,
+    /// The most Executions that may run at a time.
+    #[arg(long, value_name = "N", default_value_t = Caps::default().total)]
+    max_total: usize,
+}
+
+impl Controller {
+    /// Runs until it is told to stop.
+    pub fn run(self) -> anyhow::Result<Exit> {
+        telemetry::start(self.log_format);
+        let runtime = tokio::runtime::Runtime::new().context("failed to start")?;
+        runtime.block_on(self.serve())?;
+        Ok(Exit::Yes)
+    }
+
+    async fn serve(self) -> anyhow::Result<()> {
+        let config = self.config().await?;
+        let scratch = tempfile::tempdir().context("failed to make a folder for git caches")?;
+        let settings = Settings {
+            namespace: self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone()),
+            identity: self.identity.clone().unwrap_or_else(identity),
+            git: self.git(scratch.path())?,
+            caps: Caps { rule: self.max_per_rule, namespace: self.max_per_namespace, total: self.max_total },
+        };
+        let connection: Client = client::connect(config).context("failed to use the configuration")?;
+        let (health, metrics, stop) =
+            (Health::default(), Arc::new(Metrics::default()), CancellationToken::new());
+        let serving = server::serve(self.listen, health.clone(), metrics.clone()).await?;
+        let ready = move |is: bool| health.ready(is);
+        let told = stop.clone();
+        tokio::spawn(async move {
+            stop_signal().await;
+            told.cancel();
+        });
+        let ended = controller::run(connection, settings, metrics, ready, stop).await;
+        serving.abort();
+        ended
+    }
+
+    fn git(&self, scratch: &Path) -> anyhow::Result<FetcherOptions> {
+        let program = std::env::current_exe().context("failed to find this program")?;
+        let cache = self.git_cache.clone().unwrap_or_else(|| scratch.to_owned());
+        let transports = if self.allow_local_git { Transports::HttpsAndLocal } else { Transports::Https };
+        Ok(FetcherOptions { transports, timeout: LONGEST_FETCH, ..FetcherOptions::new(program, cache) })
+    }
+
+    async fn config(&self) -> anyhow::Result<Config> {
+        match &self.kubeconfig {
+            Some(path) => {
+                let read = || format!("failed to read {}", path.display());
+                let kubeconfig = Kubeconfig::read_from(path).with_context(read)?;
+                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                    .await
+                    .with_context(read)
+            }
+            None => Config::infer().await.context("no cluster: give --kubeconfig, or run in one"),
+        }
+    }
+}
+
+/// The host's name and the process id: a restarted process is another candidate.
+fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}", host.trim(), std::process::id())
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

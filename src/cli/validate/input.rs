@@ -1,0 +1,112 @@
+//! Reads what is to be checked: each folder is a set of its own, all loose files together are one.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+/// The same limits as for a revision from git.
+const MAX_FILES: usize = 10_000;
+const MAX_FILE_BYTES: u64 = 1 << 20;
+const MAX_DEPTH: usize = 32;
+
+/// Files that are checked together.
+#[derive(Debug)]
+pub(super) struct Set {
+    /// The pack's folder, as it was given; none for loose files.
+    pub folder: Option<PathBuf>,
+    /// The files, by path.
+    pub files: Vec<File>,
+}
+
+/// A file, by its path in the set.
+#[derive(Debug)]
+pub(super) struct File {
+    pub path: String,
+    pub content: Vec<u8>,
+}
+
+impl Set {
+    /// A file's path as a person can open it.
+    pub(super) fn display(&self, path: &str) -> String {
+        match &self.folder {
+            Some(folder) if folder != Path::new(".") => folder.join(path).display().to_string(),
+            _ => path.to_owned(),
+        }
+    }
+
+    /// A file's text.
+    pub(super) fn text(&self, path: &str) -> &str {
+        let file = self.files.iter().find(|file| file.path == path);
+        file.and_then(|file| std::str::from_utf8(&file.content).ok()).unwrap_or_default()
+    }
+}
+
+/// The sets for the given paths.
+pub(super) fn sets(paths: &[PathBuf]) -> anyhow::Result<Vec<Set>> {
+    let mut sets = Vec::new();
+    let mut loose = Set { folder: None, files: Vec::new() };
+    for path in paths {
+        if path == Path::new("-") {
+            let mut content = Vec::new();
+            std::io::stdin().lock().take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
+            anyhow::ensure!(content.len() as u64 <= MAX_FILE_BYTES, "standard input is larger than 1 MiB");
+            // Its name ends like a manifest's, so that it is read as one.
+            loose.files.push(File { path: "stdin.yaml".to_owned(), content });
+        } else if path.is_dir() {
+            let mut files = Vec::new();
+            walk(path, "", 1, &mut files)?;
+            files.sort_by(|a, b| a.path.cmp(&b.path));
+            sets.push(Set { folder: Some(path.clone()), files });
+        } else {
+            loose.files.push(File { path: path.display().to_string(), content: read(path)? });
+        }
+    }
+    if !loose.files.is_empty() {
+        sets.push(loose);
+    }
+    Ok(sets)
+}
+
+fn walk(folder: &Path, below: &str, depth: usize, files: &mut Vec<File>) -> anyhow::Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("failed to read {}", folder.display()))?;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("failed to read {}", folder.display()))?;
+        let kind = entry.file_type().with_context(|| format!("failed to read {}", entry.path().display()))?;
+        let Ok(name) = entry.file_name().into_string() else {
+            anyhow::bail!("{}: the name is not UTF-8", entry.path().display());
+        };
+        // Git's and other tools' own folders are no part of a pack.
+        if name.starts_with('.') {
+            continue;
+        }
+        anyhow::ensure!(!kind.is_symlink(), "{}: symlink not allowed", entry.path().display());
+        let path = if below.is_empty() { name } else { format!("{below}/{name}") };
+        if kind.is_dir() {
+            anyhow::ensure!(
+                depth < MAX_DEPTH,
+                "{}: folders are nested deeper than {MAX_DEPTH}",
+                entry.path().display()
+            );
+            walk(&entry.path(), &path, depth + 1, files)?;
+        } else {
+            anyhow::ensure!(
+                files.len() < MAX_FILES,
+                "{}: more than {MAX_FILES} files",
+                entry.path().display()
+            );
+            files.push(File { path, content: read(&entry.path())? });
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content))
+        .with_context(|| format!("failed to read {}", path.display()))?;
+    anyhow::ensure!(content.len() as u64 <= MAX_FILE_BYTES, "{}: larger than 1 MiB", path.display());
+    Ok(content)
+}

@@ -1,0 +1,109 @@
+//! `fother validate`: everything that is wrong with packs and manifests, without a cluster.
+
+mod input;
+mod render;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use self::input::Set;
+use super::Exit;
+use crate::decide::pack::{self, Reading, Source, Surroundings};
+use crate::decide::problem::Severity;
+
+/// Check packs and manifests, offline: syntax, fields, expressions, references.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "A folder is checked as a pack: all it refers to must be in it. Files and standard input are
+checked together as parts of something larger: an Action that is not among them is a warning.
+
+Exit codes: 0 nothing wrong (warnings are allowed), 1 errors found, 2 could not check.
+
+Examples:
+  fother validate packs/payments
+  fother validate rules/*.yaml
+  git show HEAD:rules/a.yaml | fother validate -"
+)]
+pub struct Validate {
+    /// Folders, files, or - for standard input.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// The namespace that the objects go to.
+    #[arg(long, short, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// An Action that is in the namespace already (repeatable).
+    #[arg(long = "external-action", value_name = "NAME")]
+    external_actions: Vec<String>,
+    /// How to write the findings.
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs: one JSON object.
+    Json,
+}
+
+/// What one set of files came to.
+struct Checked {
+    set: Set,
+    reading: Reading,
+}
+
+impl Validate {
+    /// Checks them all.
+    pub fn run(self) -> anyhow::Result<Exit> {
+        let started = Instant::now();
+        let checked: Vec<Checked> =
+            input::sets(&self.paths)?.into_iter().map(|set| self.check(set)).collect();
+        let count = |severity| checked.iter().map(|checked| checked.reading.count(severity)).sum::<usize>();
+        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+        let files = checked.iter().map(|checked| checked.reading.files).sum::<usize>();
+        anyhow::ensure!(files > 0, "no YAML files found");
+        let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
+        match self.output {
+            Output::Text => {
+                let colors = std::io::stdout().is_terminal();
+                for Checked { set, reading } in &checked {
+                    for finding in &reading.findings {
+                        writeln!(out, "{}\n", render::draw(finding, set, colors))?;
+                    }
+                }
+                writeln!(out, "{}", render::summary(errors, warnings, files, started.elapsed(), colors))?;
+            }
+            Output::Json => {
+                let findings: Vec<_> = checked
+                    .iter()
+                    .flat_map(|checked| {
+                        checked.reading.findings.iter().map(|found| render::json(found, &checked.set))
+                    })
+                    .collect();
+                writeln!(
+                    out,
+                    "{}",
+                    json!({"findings": findings, "errors": errors, "warnings": warnings, "files": files})
+                )?;
+            }
+        }
+        Ok(if errors > 0 { Exit::No } else { Exit::Yes })
+    }
+
+    fn check(&self, set: Set) -> Checked {
+        let sources: Vec<Source<'_>> =
+            set.files.iter().map(|file| Source { path: &file.path, content: &file.content }).collect();
+        let surroundings = Surroundings {
+            namespace: self.namespace.as_deref(),
+            external_actions: self.external_actions.iter().map(String::as_str).collect(),
+            partial: set.folder.is_none(),
+        };
+        let reading = pack::read(&sources, &surroundings);
+        Checked { set, reading }
+    }
+}

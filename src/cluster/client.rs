@@ -1,0 +1,48 @@
+//! Clients over one connection pool: the controller's own, guarded by its lease, and those that act as an account.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Request, header::HeaderName};
+use kube::client::Body;
+use kube::{Client, Config};
+
+use super::lease::Guard;
+
+const IMPERSONATE_USER: HeaderName = HeaderName::from_static("impersonate-user");
+
+/// A request that was not sent.
+#[derive(Debug, thiserror::Error)]
+#[error("not sent: the lease was not renewed in time, another controller may have taken over")]
+struct NotLeader;
+
+/// The client of a configuration. It repeats nothing by itself: what may be repeated is decided where it is known.
+pub fn connect(mut config: Config) -> kube::Result<Client> {
+    config.default_retry = false;
+    Client::try_from(config)
+}
+
+/// The same client, which sends no request that changes something once the lease is too old.
+pub fn guarded(client: Client, guard: Arc<Guard>) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (client, guard) = (client.clone(), guard.clone());
+        async move {
+            let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+            if !reads && !guard.holds() {
+                return Err(kube::Error::Service(Box::new(NotLeader)));
+            }
+            client.send(request).await
+        }
+    });
+    Client::new(service, namespace)
+}
+
+/// The same client, acting as a user. The API server adds the groups of a `ServiceAccount` by itself.
+pub fn acting_as(client: Client, user: HeaderValue, namespace: &str) -> Client {
+    let service = tower::service_fn(move |mut request: Request<Body>| {
+        request.headers_mut().insert(IMPERSONATE_USER, user.clone());
+        let client = client.clone();
+        async move { client.send(request).await }
+    });
+    Client::new(service, namespace.to_owned())
+}

@@ -1,0 +1,196 @@
+//! Evidence: what a person would look at, read before anything is changed and saved in a `ConfigMap`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
+use kube::Client;
+use kube::api::{Api, ListParams, LogParams, PostParams};
+use serde_json::Value;
+
+use super::error::{Error, Result, optional};
+use super::objects::MANAGER;
+use crate::api::{CollectRunner, Evidence, ObjectReference};
+
+/// The most that one `ConfigMap` may hold, with room for its keys: etcd takes 1.5 MiB.
+const LIMIT: usize = 900 * 1024;
+/// The most that one entry may hold.
+const ENTRY_LIMIT: usize = 100 * 1024;
+/// Pods that are looked at, at the most.
+const PODS: usize = 10;
+
+/// What evidence is about.
+pub struct Subject<'a> {
+    /// The target.
+    pub target: &'a ObjectReference,
+    /// The live target, if it exists.
+    pub live: Option<&'a Value>,
+    /// The target's Pods.
+    pub pods: &'a [Pod],
+}
+
+/// Reads the evidence. What cannot be read is said in its place.
+pub async fn collect(
+    client: &Client,
+    runner: &CollectRunner,
+    subject: &Subject<'_>,
+) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let wants = |evidence| runner.include.contains(&evidence);
+    if wants(Evidence::Describe) {
+        if let Some(live) = subject.live {
+            found.insert(
+                format!("{}.yaml", file_name(&[&subject.target.kind, &subject.target.name])),
+                yaml(live),
+            );
+        }
+        for pod in subject.pods.iter().take(PODS) {
+            found.insert(format!("{}.yaml", file_name(&["Pod", name(pod)])), yaml(pod));
+        }
+    }
+    if wants(Evidence::Events) {
+        found.insert("events.txt".to_owned(), events(client, subject).await);
+    }
+    if wants(Evidence::Logs) {
+        for pod in subject.pods.iter().take(PODS) {
+            found.append(&mut logs(client, pod, runner.tail_lines).await);
+        }
+    }
+    bounded(found)
+}
+
+async fn logs(client: &Client, pod: &Pod, tail_lines: i32) -> BTreeMap<String, String> {
+    let api: Api<Pod> =
+        Api::namespaced(client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
+    let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
+    let mut found = BTreeMap::new();
+    for container in statuses.into_iter().flatten() {
+        for previous in [false, true] {
+            if previous && container.restart_count == 0 {
+                continue;
+            }
+            let params = LogParams {
+                container: Some(container.name.clone()),
+                previous,
+                tail_lines: Some(i64::from(tail_lines)),
+                limit_bytes: i64::try_from(ENTRY_LIMIT).ok(),
+                ..LogParams::default()
+            };
+            let text = match api.logs(name(pod), &params).await {
+                Ok(text) => text,
+                Err(error) => format!("not readable: {error}"),
+            };
+            let which = if previous { "previous" } else { "current" };
+            found.insert(format!("{}.log", file_name(&[name(pod), &container.name, which])), text);
+        }
+    }
+    found
+}
+
+async fn events(client: &Client, subject: &Subject<'_>) -> String {
+    let api: Api<Event> = match &subject.target.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let names = std::iter::once((subject.target.kind.as_str(), subject.target.name.as_str()))
+        .chain(subject.pods.iter().take(PODS).map(|pod| ("Pod", name(pod))));
+    let mut lines = Vec::new();
+    for (kind, name) in names {
+        let selector = format!("involvedObject.kind={kind},involvedObject.name={name}");
+        match api.list(&ListParams::default().fields(&selector).limit(100)).await {
+            Ok(events) => lines.extend(events.items.iter().map(line)),
+            Err(error) => lines.push(format!("events of {kind}/{name} are not readable: {error}")),
+        }
+    }
+    lines.sort();
+    lines.join("\n")
+}
+
+fn line(event: &Event) -> String {
+    let time = event
+        .last_timestamp
+        .as_ref()
+        .map(|t| t.0)
+        .or_else(|| event.event_time.as_ref().map(|t| t.0))
+        .or_else(|| event.metadata.creation_timestamp.as_ref().map(|t| t.0));
+    format!(
+        "{} {} {} {}/{} {}",
+        time.map(|t| t.to_string()).unwrap_or_default(),
+        event.type_.as_deref().unwrap_or_default(),
+        event.reason.as_deref().unwrap_or_default(),
+        event.involved_object.kind.as_deref().unwrap_or_default(),
+        event.involved_object.name.as_deref().unwrap_or_default(),
+        event.message.as_deref().unwrap_or_default(),
+    )
+}
+
+/// Writes the evidence, once: a second attempt finds the first one's.
+pub async fn save(client: &Client, map: &ConfigMap) -> Result<()> {
+    let namespace = map.metadata.namespace.as_deref().unwrap_or_default();
+    let name = map.metadata.name.as_deref().unwrap_or_default();
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    match api.create(&params, map).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        other => other.map(drop).map_err(Error::request(format!("create ConfigMap {name}"))),
+    }
+}
+
+/// The Pods of a target: those that its selector finds, or the Pod itself; not those that are being deleted.
+pub async fn pods_of(client: &Client, target: &ObjectReference, live: Option<&Value>) -> Result<Vec<Pod>> {
+    let Some(namespace) = &target.namespace else { return Ok(Vec::new()) };
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let action = || format!("read the Pods of {target}");
+    if target.kind == "Pod" && target.group().is_empty() {
+        let found = optional(api.get(&target.name).await).map_err(Error::request(action()))?;
+        return Ok(found.into_iter().filter(is_current).collect());
+    }
+    let Some(selector) = live.and_then(selector_of) else { return Ok(Vec::new()) };
+    let pods = api.list(&ListParams::default().labels(&selector)).await.map_err(Error::request(action()))?;
+    Ok(pods.items.into_iter().filter(is_current).collect())
+}
+
+fn is_current(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_none()
+}
+
+fn selector_of(live: &Value) -> Option<String> {
+    let selector = serde_json::from_value::<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>(
+        live.pointer("/spec/selector")?.clone(),
+    );
+    let selector: kube::core::Selector = selector.ok()?.try_into().ok()?;
+    (!selector.selects_all()).then(|| selector.to_string())
+}
+
+fn yaml(object: &impl serde::Serialize) -> String {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    serde_saphyr::to_string(&value).unwrap_or_else(|error| error.to_string())
+}
+
+fn name(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+fn file_name(parts: &[&str]) -> String {
+    parts.join("-").to_lowercase()
+}
+
+/// Cuts what is too long at its front: the end of a log tells most.
+fn bounded(found: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut left = LIMIT;
+    let cut = |text: String, limit: usize| {
+        let from = text.len().saturating_sub(limit);
+        let from = (from..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+        text[from..].to_owned()
+    };
+    found
+        .into_iter()
+        .map(|(name, text)| {
+            let text = cut(text, ENTRY_LIMIT.min(left));
+            left -= text.len();
+            (name, text)
+        })
+        .collect()
+}

@@ -1,0 +1,108 @@
+//! Jobs, as the account: create, look at, stop, let go.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use serde_json::json;
+
+use super::error::{Error, Result, optional};
+use super::objects::MANAGER;
+use crate::api::LABEL;
+
+/// How long a Job and its log stay after its outcome is recorded.
+const KEEP_SECONDS: i32 = 3600;
+
+/// The Jobs of one namespace.
+pub struct Jobs {
+    jobs: Api<Job>,
+    pods: Api<Pod>,
+}
+
+impl Jobs {
+    /// Those of a namespace.
+    pub fn of(client: &Client, namespace: &str) -> Self {
+        Self {
+            jobs: Api::namespaced(client.clone(), namespace),
+            pods: Api::namespaced(client.clone(), namespace),
+        }
+    }
+
+    /// Creates one. One that exists is no error: whose it is, is looked at afterwards.
+    pub async fn create(&self, job: &Job) -> Result<()> {
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        match self.jobs.create(&params, job).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            other => other.map(drop).map_err(Error::request(format!("create Job {}", name(job)))),
+        }
+    }
+
+    /// Reads one and, once it has ended or is being deleted, its Pods.
+    pub async fn get(&self, name: &str) -> Result<Option<(Job, Vec<Pod>)>> {
+        let found =
+            optional(self.jobs.get(name).await).map_err(Error::request(format!("read Job {name}")))?;
+        let Some(job) = found else { return Ok(None) };
+        let ended = job.status.as_ref().and_then(|s| s.conditions.as_ref()).is_some_and(|c| !c.is_empty());
+        let pods = if ended || job.metadata.deletion_timestamp.is_some() {
+            self.pods(&job).await?
+        } else {
+            Vec::new()
+        };
+        Ok(Some((job, pods)))
+    }
+
+    async fn pods(&self, job: &Job) -> Result<Vec<Pod>> {
+        let uid = job.metadata.uid.as_deref().unwrap_or_default();
+        let params = ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={uid}"));
+        let pods = self
+            .pods
+            .list(&params)
+            .await
+            .map_err(Error::request(format!("list the Pods of Job {}", name(job))))?;
+        Ok(pods.items)
+    }
+
+    /// The Jobs of an Execution.
+    pub async fn of_execution(&self, execution: &str) -> Result<Vec<Job>> {
+        let params = ListParams::default().labels(&format!("{}={execution}", LABEL.execution));
+        let jobs = self.jobs.list(&params).await.map_err(Error::request("list Jobs"))?;
+        Ok(jobs.items)
+    }
+
+    /// Deletes one of this UID and its Pods.
+    pub async fn stop(&self, name: &str, uid: &str) -> Result<()> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            ..DeleteParams::background()
+        };
+        let deleted = optional(self.jobs.delete(name, &params).await);
+        deleted.map(drop).map_err(Error::request(format!("delete Job {name}")))?;
+        // The finalizer keeps the Job, and with it its Pods from the garbage collector: they are stopped here.
+        let pods = ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={uid}"));
+        let deleted = self.pods.delete_collection(&DeleteParams::default(), &pods).await;
+        deleted.map(drop).map_err(Error::request(format!("stop the Pods of Job {name}")))
+    }
+
+    /// Drops our finalizer and lets the Job expire, in one patch that fits only this UID.
+    pub async fn release(&self, name: &str, uid: &str, finalizer: &str) -> Result<()> {
+        let found =
+            optional(self.jobs.get(name).await).map_err(Error::request(format!("read Job {name}")))?;
+        let Some(job) = found.filter(|job| job.metadata.uid.as_deref() == Some(uid)) else { return Ok(()) };
+        let before = job.metadata.finalizers.clone().unwrap_or_default();
+        let finalizers: Vec<_> = before.iter().filter(|f| *f != finalizer).collect();
+        if finalizers.len() == before.len() {
+            return Ok(());
+        }
+        let patch = json!({
+            "metadata": {"uid": uid, "resourceVersion": job.metadata.resource_version, "finalizers": finalizers},
+            "spec": {"ttlSecondsAfterFinished": KEEP_SECONDS},
+        });
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let released = optional(self.jobs.patch(name, &params, &Patch::Merge(&patch)).await);
+        released.map(drop).map_err(Error::request(format!("release Job {name}")))
+    }
+}
+
+fn name(job: &Job) -> &str {
+    job.metadata.name.as_deref().unwrap_or_default()
+}

@@ -1,0 +1,112 @@
+//! Objects of any kind, as JSON.
+
+use std::sync::Arc;
+
+use kube::Client;
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions, TypeMeta,
+};
+use serde_json::Value;
+
+use super::discovery::{Kinds, Served};
+use super::error::{Error, Result, optional};
+use crate::api::ObjectReference;
+
+/// The field manager of everything that fother writes.
+pub const MANAGER: &str = "fother";
+
+/// Objects of one kind in one namespace, reached as one user.
+pub struct Objects {
+    api: Api<DynamicObject>,
+    kind: String,
+    types: TypeMeta,
+}
+
+impl Objects {
+    /// Those of a kind that was looked up.
+    pub fn of(client: Client, served: &Served, namespace: Option<&str>) -> Self {
+        let api = match namespace.filter(|_| served.namespaced) {
+            Some(namespace) => Api::namespaced_with(client, namespace, &served.resource),
+            None => Api::all_with(client, &served.resource),
+        };
+        let resource = &served.resource;
+        let types = TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() };
+        Self { api, kind: resource.kind.clone(), types }
+    }
+
+    /// Those among which an object is.
+    pub async fn around(client: Client, kinds: &Kinds, object: &ObjectReference) -> Result<Self> {
+        let served = kinds.find(&client, &object.api_version, &object.kind).await?;
+        Ok(Self::of(client, &served, object.namespace.as_deref()))
+    }
+
+    /// Reads one, if it exists.
+    pub async fn get(&self, name: &str) -> Result<Option<Arc<Value>>> {
+        let found = optional(self.api.get(name).await)
+            .map_err(Error::request(format!("read {} {name}", self.kind)))?;
+        found.map(|object| json(&object).map(Arc::new)).transpose()
+    }
+
+    /// Lists all, page by page, as they are in the store at this moment.
+    pub async fn list(&self, selector: Option<&str>) -> Result<Vec<Value>> {
+        let mut params = ListParams::default().limit(500);
+        params.label_selector = selector.map(str::to_owned);
+        let mut found = Vec::new();
+        loop {
+            let page = self.api.list(&params).await.map_err(Error::request(format!("list {}", self.kind)))?;
+            for mut object in page.items {
+                if object.types.is_none() {
+                    object.types = Some(self.types.clone());
+                }
+                found.push(json(&object)?);
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params.continue_token = Some(token),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// Creates one.
+    pub async fn create(&self, manifest: &Value) -> Result<Value> {
+        let object: DynamicObject = serde_json::from_value(manifest.clone())
+            .map_err(|error| Error::Unexpected(format!("the manifest is no object: {error}")))?;
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let created = self.api.create(&params, &object).await;
+        json(&created.map_err(Error::request(format!("create {} {name}", self.kind)))?)
+    }
+
+    /// Patches one.
+    pub async fn patch(&self, name: &str, patch: &Patch<&Value>) -> Result<Value> {
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let patched = self.api.patch(name, &params, patch).await;
+        json(&patched.map_err(Error::request(format!("patch {} {name}", self.kind)))?)
+    }
+
+    /// Applies one server-side. The fields belong to us: whoever changed them by hand is overruled, as git says.
+    pub async fn apply(&self, name: &str, manifest: &Value) -> Result<Value> {
+        let params = PatchParams::apply(MANAGER).force();
+        let applied = self.api.patch(name, &params, &Patch::Apply(manifest)).await;
+        json(&applied.map_err(Error::request(format!("apply {} {name}", self.kind)))?)
+    }
+
+    /// Deletes one of this UID; gone already is as well.
+    pub async fn delete(
+        &self,
+        name: &str,
+        uid: Option<&str>,
+        grace_period_seconds: Option<u32>,
+    ) -> Result<()> {
+        let mut params = DeleteParams::background();
+        params.grace_period_seconds = grace_period_seconds;
+        params.preconditions =
+            uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+        let deleted = optional(self.api.delete(name, &params).await);
+        deleted.map(drop).map_err(Error::request(format!("delete {} {name}", self.kind)))
+    }
+}
+
+fn json(object: &DynamicObject) -> Result<Value> {
+    serde_json::to_value(object).map_err(|error| Error::Unexpected(format!("the object is no JSON: {error}")))
+}

@@ -1,0 +1,52 @@
+//! Actions: said to be good or not, and why.
+
+use std::sync::Arc;
+
+use super::context::Context;
+use super::queue::Requeue;
+use crate::api::{Action, ActionStatus, ConditionStatus, ConditionType, Reason, ScriptRunner, set_condition};
+use crate::cluster::{Result, status};
+use crate::source::watch::now;
+
+/// Reconciles one Action.
+pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
+    let Some(action) = context.actions.get(namespace, name) else { return Ok(Requeue::OnChange) };
+    let mut fresh = action.status.clone().unwrap_or_default();
+    describe(&mut fresh, &action);
+    if let Some(written) = status::write(&context.home, &*action, action.status.as_ref(), &fresh).await? {
+        context.actions.insert(Arc::new(written));
+    }
+    Ok(Requeue::OnChange)
+}
+
+fn describe(status: &mut ActionStatus, action: &Action) {
+    let (generation, now) = (action.metadata.generation, now());
+    let mistake = mistake(action);
+    let (state, ready, accepted) = match &mistake {
+        None => (ConditionStatus::True, Reason::Active, Reason::Accepted),
+        Some(_) => (ConditionStatus::False, Reason::UnsupportedValue, Reason::UnsupportedValue),
+    };
+    let message = mistake.unwrap_or_else(|| "can be run".to_owned());
+    set_condition(
+        &mut status.conditions,
+        (ConditionType::Accepted, state, accepted),
+        message.clone(),
+        generation,
+        now,
+    );
+    set_condition(&mut status.conditions, (ConditionType::Ready, state, ready), message, generation, now);
+    status.runner = action.spec.runner().map(crate::api::Runner::kind);
+    status.observed_generation = generation;
+}
+
+fn mistake(action: &Action) -> Option<String> {
+    let Some(_) = action.spec.runner() else {
+        return Some("exactly one of script, container, kubernetes and collect must be set".to_owned());
+    };
+    match &action.spec.script {
+        Some(ScriptRunner { file: Some(file), .. }) => {
+            Some(format!("spec.script.file {file:?} means something in a Pack only; use inline or configMap"))
+        }
+        _ => None,
+    }
+}

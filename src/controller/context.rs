@@ -1,0 +1,48 @@
+//! What all reconcilers share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kube::Client;
+use parking_lot::Mutex;
+
+use super::queue::Queue;
+use super::rule::Evaluators;
+use super::store::Store;
+use crate::api::{Action, Execution, Pack, Rule};
+use crate::cluster::discovery::Kinds;
+use crate::decide::definition::Definition;
+use crate::decide::episode::Caps;
+use crate::git::Fetcher;
+use crate::source::shared::Watches;
+use crate::telemetry::Metrics;
+
+/// Clients, stores and settings.
+pub struct Context {
+    /// The controller's own client, guarded by the lease.
+    pub home: Client,
+    /// Which kinds there are.
+    pub kinds: Kinds,
+    /// What is watched for rules.
+    pub watches: Watches,
+    /// The evaluators of rules.
+    pub evaluators: Evaluators,
+    /// Packs, as last seen.
+    pub packs: Store<Pack>,
+    /// Rules, as last seen.
+    pub rules: Store<Rule>,
+    /// Actions, as last seen.
+    pub actions: Store<Action>,
+    /// Executions, as last seen.
+    pub executions: Store<Execution>,
+    /// What is to be reconciled.
+    pub queue: Queue,
+    /// The most that may go on at once.
+    pub caps: Caps,
+    /// Fetches Packs.
+    pub fetcher: Fetcher,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Definitions that were read: they never change under their name.
+    pub definitions: Mutex<BTreeMap<(String, String), Arc<Definition>>>,
+}

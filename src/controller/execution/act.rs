@@ -1,0 +1,273 @@
+//! Carries out what was decided, in order. What the account may not do fails the rung; what the network lost is tried
+//! again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::api::{CollectRunner, Execution, FreeForm, ObjectReference};
+use crate::cluster::account::Account;
+use crate::cluster::error::{Consequence, optional};
+use crate::cluster::events::{Telling, tell};
+use crate::cluster::evidence::{self, Subject};
+use crate::cluster::jobs::Jobs;
+use crate::cluster::objects::{MANAGER, Objects};
+use crate::cluster::{Error, Result, owners};
+use crate::controller::context::Context;
+use crate::controller::reference_to;
+use crate::decide::execution::{Done, EXECUTION_FINALIZER, Effect, Notice, Seen};
+use crate::decide::job;
+use crate::decide::operation::{Operation, PatchFormat, RECREATED_BY};
+use crate::decide::outcome::JOB_FINALIZER;
+use crate::source::watch::now;
+
+/// How long a deleted object may take to be gone before its successor is created.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
+
+/// What an operation came to; none if there was none.
+type Came = Option<std::result::Result<Done, String>>;
+
+/// Carries out effects. Stops at the first that fails.
+pub async fn all(
+    context: &Context,
+    execution: &Arc<Execution>,
+    account: &Account,
+    seen: &Seen,
+    effects: Vec<Effect>,
+) -> Result<Came> {
+    let mut came = None;
+    for effect in effects {
+        came = one(context, execution, account, seen, effect).await?.or(came);
+    }
+    Ok(came)
+}
+
+async fn one(
+    context: &Context,
+    execution: &Arc<Execution>,
+    account: &Account,
+    seen: &Seen,
+    effect: Effect,
+) -> Result<Came> {
+    let jobs = Jobs::of(&account.client(), &execution.namespace().unwrap_or_default());
+    match effect {
+        Effect::CreateJob(job) => return create_job(context, execution, &jobs, &job).await,
+        Effect::DeleteJob(name, uid) => jobs.stop(&name, &uid).await?,
+        Effect::ReleaseJob(name, uid) => jobs.release(&name, &uid, JOB_FINALIZER).await?,
+        Effect::Operate(operation) => return came(operate(context, account, *operation).await),
+        Effect::Collect(runner, rung) => {
+            return came(collect(execution, account, (&runner, rung, seen)).await);
+        }
+        Effect::Status(status) => super::write(context, execution, &status).await?,
+        Effect::Event(notice) => announce(context, execution, &notice).await,
+        Effect::RemoveFinalizer => remove_finalizer(context, execution).await?,
+    }
+    Ok(None)
+}
+
+/// What will not change by trying again is the rung's result; the rest is an error that is tried again.
+fn came(result: Result<Done>) -> Result<Came> {
+    match result {
+        Ok(done) => Ok(Some(Ok(done))),
+        Err(error) if matches!(error.consequence(), Consequence::Wait(_)) || error.is_conflict() => {
+            Ok(Some(Err(error.to_string())))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A Job that may not be created fails its rung.
+async fn create_job(
+    context: &Context,
+    execution: &Arc<Execution>,
+    jobs: &Jobs,
+    job: &k8s_openapi::api::batch::v1::Job,
+) -> Result<Came> {
+    match jobs.create(job).await {
+        Ok(()) => Ok(None),
+        Err(error) => match error.consequence() {
+            Consequence::Retry => Err(error),
+            Consequence::Wait(_) => {
+                let note = format!("Job {} was refused: {error}", job.name_any());
+                announce(
+                    context,
+                    execution,
+                    &Notice { reason: "ExecutionStepFailed", warning: true, note, rung: 0 },
+                )
+                .await;
+                Err(error)
+            }
+        },
+    }
+}
+
+async fn operate(context: &Context, account: &Account, operation: Operation) -> Result<Done> {
+    match operation {
+        Operation::Patch { target, format, body } => {
+            let objects = Objects::around(account.client(), &context.kinds, &target).await?;
+            patch(&objects, &target, format, &body).await?;
+            Ok(Done { message: format!("{target} patched"), ..Done::default() })
+        }
+        Operation::Delete { target, grace_period_seconds } => {
+            let objects = Objects::around(account.client(), &context.kinds, &target).await?;
+            let grace = grace_period_seconds.and_then(|seconds| u32::try_from(seconds).ok());
+            objects.delete(&target.name, target.uid.as_deref(), grace).await?;
+            Ok(Done { message: format!("{target} deleted"), ..Done::default() })
+        }
+        Operation::Recreate { target, manifest } => recreate(context, account, &target, &manifest).await,
+    }
+}
+
+async fn patch(
+    objects: &Objects,
+    target: &ObjectReference,
+    format: PatchFormat,
+    body: &Value,
+) -> Result<Value> {
+    let parsed;
+    let patch = match format {
+        PatchFormat::Merge => Patch::Merge(body),
+        PatchFormat::Strategic => Patch::Strategic(body),
+        PatchFormat::Json => {
+            parsed = serde_json::from_value(body.clone())
+                .map_err(|error| Error::Unexpected(format!("json patch: {error}")))?;
+            Patch::Json(parsed)
+        }
+    };
+    objects.patch(&target.name, &patch).await
+}
+
+/// Deletes the old object, waits until it is gone, and creates the saved one. Each part may have happened already.
+async fn recreate(
+    context: &Context,
+    account: &Account,
+    target: &ObjectReference,
+    manifest: &Value,
+) -> Result<Done> {
+    let objects = Objects::around(account.client(), &context.kinds, target).await?;
+    let mark = |object: &Value| object.pointer("/metadata/annotations").map(|a| a[RECREATED_BY].clone());
+    let deadline = tokio::time::Instant::now() + GONE_WITHIN;
+    while let Some(found) = objects.get(&target.name).await? {
+        let uid = owners::reference(&found).uid;
+        if uid != target.uid && mark(&found).is_some() && mark(&found) == mark(manifest) {
+            return Ok(recreated(target, uid));
+        }
+        if uid != target.uid {
+            return Err(Error::Unexpected(format!("another {target} has taken its place")));
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Err(Error::Unexpected(format!(
+                "{target} was deleted and is still there; a finalizer holds it"
+            )));
+        }
+        objects.delete(&target.name, uid.as_deref(), None).await?;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let created = objects.create(manifest).await?;
+    Ok(recreated(target, owners::reference(&created).uid))
+}
+
+fn recreated(target: &ObjectReference, uid: Option<String>) -> Done {
+    Done { message: format!("{target} recreated"), replaced_by: uid, ..Done::default() }
+}
+
+async fn collect(
+    execution: &Execution,
+    account: &Account,
+    (runner, rung, seen): (&CollectRunner, usize, &Seen),
+) -> Result<Done> {
+    let client = account.client();
+    let name = job::name(execution, rung);
+    if exists(&client, execution, &name).await? {
+        return Ok(collected(name));
+    }
+    let target = execution.spec.target.as_ref();
+    let target = target.ok_or_else(|| Error::Unexpected("evidence needs a target".to_owned()))?;
+    let live = seen.look.target.as_deref();
+    let pods = evidence::pods_of(&client, target, live).await?;
+    let found = evidence::collect(&client, runner, &Subject { target, live, pods: &pods }).await;
+    let map: ConfigMap = serde_json::from_value(json!({
+        "metadata": {
+            "name": name,
+            "namespace": execution.namespace(),
+            "labels": job::labels(execution),
+            "ownerReferences": [job::owner(execution)],
+        },
+        "data": found,
+        "immutable": true,
+    }))
+    .map_err(|error| Error::Unexpected(error.to_string()))?;
+    evidence::save(&client, &map).await?;
+    Ok(collected(name))
+}
+
+async fn exists(client: &Client, execution: &Execution, name: &str) -> Result<bool> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &execution.namespace().unwrap_or_default());
+    let found =
+        optional(api.get_metadata(name).await).map_err(Error::request(format!("read ConfigMap {name}")))?;
+    Ok(found.is_some())
+}
+
+fn collected(name: String) -> Done {
+    let message = format!("evidence saved in ConfigMap {name}");
+    let outputs = FreeForm([("configMap".to_owned(), Value::String(name))].into_iter().collect());
+    Done { outputs, message, replaced_by: None }
+}
+
+async fn announce(context: &Context, execution: &Execution, notice: &Notice) {
+    let Some(target) = &execution.spec.target else { return };
+    let related = reference_to(execution);
+    let telling = Telling {
+        name: format!("{}-{}-{}", execution.name_any(), notice.rung, notice.reason.to_lowercase()),
+        reason: notice.reason,
+        warning: notice.warning,
+        note: notice.note.clone(),
+        regarding: target,
+        related: Some(&related),
+    };
+    if let Err(error) = tell(&context.home, &telling, now()).await {
+        tracing::warn!(%error, "event not written");
+    }
+}
+
+/// Puts our finalizer on.
+pub async fn add_finalizer(context: &Context, execution: &Execution) -> Result<()> {
+    let mut finalizers = execution.finalizers().to_vec();
+    finalizers.push(EXECUTION_FINALIZER.to_owned());
+    set_finalizers(context, execution, &finalizers).await
+}
+
+/// Takes our finalizer off.
+pub async fn remove_finalizer(context: &Context, execution: &Execution) -> Result<()> {
+    let rest: Vec<_> = execution.finalizers().iter().filter(|f| *f != EXECUTION_FINALIZER).cloned().collect();
+    if rest.len() == execution.finalizers().len() {
+        return Ok(());
+    }
+    // The status was written a moment ago; the version to compare with is the newest that we know.
+    let namespace = execution.namespace().unwrap_or_default();
+    let newest = context.executions.get(&namespace, &execution.name_any());
+    set_finalizers(context, newest.as_deref().unwrap_or(execution), &rest).await
+}
+
+async fn set_finalizers(context: &Context, execution: &Execution, finalizers: &[String]) -> Result<()> {
+    let api: Api<Execution> =
+        Api::namespaced(context.home.clone(), &execution.namespace().unwrap_or_default());
+    let patch = json!({"metadata": {
+        "uid": execution.metadata.uid,
+        "resourceVersion": execution.metadata.resource_version,
+        "finalizers": finalizers,
+    }});
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let name = execution.name_any();
+    let patched = optional(api.patch(&name, &params, &Patch::Merge(&patch)).await);
+    if let Some(patched) =
+        patched.map_err(Error::request(format!("set the finalizers of Execution {name}")))?
+    {
+        context.executions.insert(Arc::new(patched));
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! Executions: observe, decide, act, round and round until there is nothing to do at the moment.
+
+mod act;
+mod observe;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use super::context::Context;
+use super::definitions;
+use super::queue::{Kind, Requeue};
+use crate::api::{
+    ConditionStatus, ConditionType, Execution, ExecutionStatus, LABEL, Reason, Rung, set_condition,
+};
+use crate::cluster::account::Account;
+use crate::cluster::{Result, status};
+use crate::decide::definition::Definition;
+use crate::decide::execution::{Again, EXECUTION_FINALIZER, Seen, needs, next};
+use crate::source::watch::now;
+
+/// Rounds of one reconcile, at the most: each ends in a wait or an end, so more would be a bug.
+const ROUNDS: usize = 64;
+
+/// Reconciles one Execution.
+pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
+    let mut done = None;
+    for _ in 0..ROUNDS {
+        let Some(execution) = context.executions.get(namespace, name) else { return Ok(Requeue::OnChange) };
+        if execution.is_finished() && !has_finalizer(&execution) {
+            return Ok(Requeue::OnChange);
+        }
+        let Some((definition, account)) = prepare(context, &execution).await? else {
+            return Ok(Requeue::OnChange);
+        };
+        let need = needs(&execution, &definition);
+        let mut seen: Seen = observe::observe(context, &execution, &definition, &account, need).await?;
+        seen.done = done.take();
+        let next = next(&execution, &definition, &seen, now());
+        done = act::all(context, &execution, &account, &seen, next.effects).await?;
+        match next.again {
+            Again::Now => {}
+            Again::At(at) => {
+                let pause = Duration::try_from(at.duration_since(now())).unwrap_or_default();
+                return Ok(Requeue::After(pause + Duration::from_millis(5)));
+            }
+            Again::OnChange => return Ok(Requeue::OnChange),
+        }
+    }
+    Ok(Requeue::Failed)
+}
+
+fn has_finalizer(execution: &Execution) -> bool {
+    execution.finalizers().iter().any(|f| f == EXECUTION_FINALIZER)
+}
+
+/// What it runs and as whom; none if it can never run, which its status then says.
+async fn prepare(
+    context: &Context,
+    execution: &Arc<Execution>,
+) -> Result<Option<(Arc<Definition>, Account)>> {
+    let namespace = execution.namespace().unwrap_or_default();
+    let account = match Account::read(&context.home, &namespace, &execution.spec.service_account_name).await {
+        Ok(account) => account,
+        Err(error)
+            if error.is_forbidden() && execution.status.as_ref().is_none_or(|s| s.rungs.is_empty()) =>
+        {
+            return refuse(context, execution, Reason::MissingPermissions, &error.to_string()).await;
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(name) = execution.definition() {
+        return Ok(Some((definitions::read(context, &namespace, name).await?, account)));
+    }
+    by_hand(context, execution, account).await
+}
+
+/// Freezes what a run by hand runs, and holds it until no Job of it is live.
+async fn by_hand(
+    context: &Context,
+    execution: &Arc<Execution>,
+    account: Account,
+) -> Result<Option<(Arc<Definition>, Account)>> {
+    let namespace = execution.namespace().unwrap_or_default();
+    let run = execution.spec.run.clone().unwrap_or_default();
+    let Some(action) = context.actions.get(&namespace, &run) else {
+        let message = format!("Action {run:?} not found in namespace {namespace:?}");
+        return refuse(context, execution, Reason::ActionNotFound, &message).await;
+    };
+    if !has_finalizer(execution) && execution.metadata.deletion_timestamp.is_none() {
+        act::add_finalizer(context, execution).await?;
+        context.queue.add(Kind::Execution, &namespace, &execution.name_any());
+        return Ok(None);
+    }
+    let rung =
+        Rung { run: run.clone(), with: execution.spec.with.clone(), verify: execution.spec.verify.clone() };
+    let definition =
+        Definition { rule: None, ladder: vec![rung], actions: [(run.clone(), action.spec.clone())].into() };
+    let name = definition.name(&run);
+    definitions::keep(context, &namespace, &name, &definition).await?;
+    let mut fresh = execution.status.clone().unwrap_or_default();
+    fresh.definition = Some(name);
+    write(context, execution, &fresh).await?;
+    Ok(Some((Arc::new(definition), account)))
+}
+
+/// Ends an Execution that cannot begin.
+async fn refuse<T>(
+    context: &Context,
+    execution: &Arc<Execution>,
+    reason: Reason,
+    message: &str,
+) -> Result<Option<T>> {
+    let mut fresh = execution.status.clone().unwrap_or_default();
+    let generation = execution.metadata.generation;
+    for (condition, state) in
+        [(ConditionType::Succeeded, ConditionStatus::False), (ConditionType::Finished, ConditionStatus::True)]
+    {
+        set_condition(&mut fresh.conditions, (condition, state, reason), message, generation, now());
+    }
+    fresh.finished_at.get_or_insert(Time(now()));
+    write(context, execution, &fresh).await?;
+    act::remove_finalizer(context, execution).await?;
+    Ok(None)
+}
+
+/// Writes a status and takes the answer in.
+async fn write(context: &Context, execution: &Arc<Execution>, fresh: &ExecutionStatus) -> Result<()> {
+    if let Some(written) =
+        status::write(&context.home, &**execution, execution.status.as_ref(), fresh).await?
+    {
+        let ended = !execution.is_finished() && written.is_finished();
+        if ended {
+            let rule = execution.labels().get(LABEL.rule).cloned().unwrap_or_default();
+            let (namespace, reason) =
+                (written.namespace().unwrap_or_default(), written.reason().unwrap_or_default());
+            tracing::info!(execution = %written.name_any(), rule, reason, "finished");
+            context.metrics.ended(&namespace, &rule, reason);
+        }
+        context.executions.insert(Arc::new(written));
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! What the next step of an Execution has to know, read as the account and straight from the store.
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use serde_json::Value;
+
+use crate::api::{Execution, ObjectReference};
+use crate::cluster::account::Account;
+use crate::cluster::jobs::Jobs;
+use crate::cluster::objects::Objects;
+use crate::cluster::{Result, evidence};
+use crate::controller::context::Context;
+use crate::controller::recheck;
+use crate::decide::definition::Definition;
+use crate::decide::execution::{Need, Seen};
+use crate::decide::identity::TargetKey;
+use crate::decide::matching::CompiledRule;
+use crate::decide::outcome::{JOB_FINALIZER, JobSeen};
+use crate::decide::verify::Look;
+use k8s_openapi::jiff::Timestamp;
+
+/// Looks at what is needed.
+pub async fn observe(
+    context: &Context,
+    execution: &Execution,
+    definition: &Definition,
+    account: &Account,
+    need: Need,
+) -> Result<Seen> {
+    let namespace = execution.namespace().unwrap_or_default();
+    let jobs = Jobs::of(&account.client(), &namespace);
+    let mut seen = Seen::default();
+    match need {
+        Need::Nothing => {}
+        Need::Begin { job } => {
+            if let Some(name) = job {
+                seen.job = look_at_job(&jobs, &name).await?;
+            }
+            if seen.job.is_none() {
+                seen.busy = is_busy(context, execution);
+                seen.look.target = live_target(context, execution, account).await?;
+                seen.object = matching(context, execution, definition, account).await?;
+                seen.look.matches = has_state(definition).then_some(seen.object.is_some());
+            }
+        }
+        Need::Job(name) => seen.job = look_at_job(&jobs, &name).await?,
+        Need::Target => {
+            seen.look.target = live_target(context, execution, account).await?;
+            seen.object = matching(context, execution, definition, account).await?;
+        }
+        Need::Look => seen.look = look(context, execution, definition, account).await?,
+        Need::Jobs => {
+            let held = jobs.of_execution(&execution.name_any()).await?.into_iter().filter(|job| {
+                let ours = job
+                    .owner_references()
+                    .iter()
+                    .any(|owner| Some(&owner.uid) == execution.metadata.uid.as_ref());
+                ours && job.finalizers().iter().any(|finalizer| finalizer == JOB_FINALIZER)
+            });
+            seen.held_jobs = held.map(|job| (job.name_any(), job.uid().unwrap_or_default())).collect();
+        }
+    }
+    Ok(seen)
+}
+
+async fn look_at_job(jobs: &Jobs, name: &str) -> Result<Option<JobSeen>> {
+    Ok(jobs.get(name).await?.map(|(job, pods)| JobSeen::of(&job, &pods)))
+}
+
+/// Whether another Execution, begun or older, acts on the same target.
+fn is_busy(context: &Context, execution: &Execution) -> bool {
+    let Some(target) = &execution.spec.target else { return false };
+    let (target, age) =
+        (TargetKey::from(target), |e: &Execution| (e.creation_timestamp(), e.metadata.uid.clone()));
+    let acts = |other: &Execution| {
+        let other_target = other.spec.target.as_ref().map(TargetKey::from);
+        let observes = other.spec.decision.as_ref().is_some_and(|d| d.mode == crate::api::Mode::Observe);
+        !other.is_finished() && !observes && other_target.as_ref() == Some(&target)
+    };
+    let before = |other: &Execution| age(other) < age(execution);
+    !context.executions.filter(|other| acts(other) && before(other)).is_empty()
+}
+
+fn has_state(definition: &Definition) -> bool {
+    definition.rule.as_ref().is_some_and(|rule| rule.trigger.resource.is_some())
+}
+
+async fn matching(
+    context: &Context,
+    execution: &Execution,
+    definition: &Definition,
+    account: &Account,
+) -> Result<Option<Arc<Value>>> {
+    let (Some(rule), Some(target)) = (&definition.rule, &execution.spec.target) else { return Ok(None) };
+    let name = execution.spec.decision.as_ref().map(|d| d.rule.name.as_str()).unwrap_or_default();
+    let namespace = execution.namespace().unwrap_or_default();
+    let compiled = CompiledRule::of(rule, &namespace, name, Timestamp::UNIX_EPOCH);
+    // A definition compiled when it was written; if it does not any more, nothing matches it.
+    let Ok(compiled) = compiled else { return Ok(None) };
+    recheck::matching(context, account, &compiled, target).await
+}
+
+async fn live_target(
+    context: &Context,
+    execution: &Execution,
+    account: &Account,
+) -> Result<Option<Arc<Value>>> {
+    let Some(target) = &execution.spec.target else { return Ok(None) };
+    read(context, target, account).await
+}
+
+async fn read(context: &Context, target: &ObjectReference, account: &Account) -> Result<Option<Arc<Value>>> {
+    Objects::around(account.client(), &context.kinds, target).await?.get(&target.name).await
+}
+
+/// The target, its Pods, and whether anything still matches.
+pub async fn look(
+    context: &Context,
+    execution: &Execution,
+    definition: &Definition,
+    account: &Account,
+) -> Result<Look> {
+    let target = live_target(context, execution, account).await?;
+    let pods = match &execution.spec.target {
+        Some(reference) => evidence::pods_of(&account.client(), reference, target.as_deref()).await?,
+        None => Vec::new(),
+    };
+    let matches = match has_state(definition) {
+        true => Some(matching(context, execution, definition, account).await?.is_some()),
+        false => None,
+    };
+    Ok(Look { target, pods, matches })
+}

@@ -1,0 +1,235 @@
+//! What is to be reconciled, and when: each key at most once at a time, however often it is asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// An object to reconcile: its kind, namespace and name.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Key {
+    /// Which reconciler.
+    pub kind: Kind,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// The root kinds.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    /// Pack.
+    Pack,
+    /// Rule.
+    Rule,
+    /// Action.
+    Action,
+    /// Execution.
+    Execution,
+}
+
+impl Kind {
+    /// The name of its controller, in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pack => "pack",
+            Self::Rule => "rule",
+            Self::Action => "action",
+            Self::Execution => "execution",
+        }
+    }
+}
+
+/// The longest pause after failures.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// The first pause after a failure.
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+
+/// When a key is to be looked at again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Requeue {
+    /// When something changes.
+    OnChange,
+    /// After a time, or earlier if something changes.
+    After(Duration),
+    /// It failed: after a pause that grows with each failure in a row.
+    Failed,
+}
+
+/// Where keys are put in.
+#[derive(Clone)]
+pub struct Queue {
+    sender: mpsc::UnboundedSender<(Key, Instant)>,
+}
+
+/// Where keys come out.
+pub struct Worker {
+    receiver: mpsc::UnboundedReceiver<(Key, Instant)>,
+    due: BTreeMap<Key, Instant>,
+    running: BTreeSet<Key>,
+    failures: BTreeMap<Key, u32>,
+    concurrency: usize,
+}
+
+/// A queue whose worker runs at most so many reconciles at a time.
+pub fn queue(concurrency: usize) -> (Queue, Worker) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let worker = Worker {
+        receiver,
+        due: BTreeMap::new(),
+        running: BTreeSet::new(),
+        failures: BTreeMap::new(),
+        concurrency,
+    };
+    (Queue { sender }, worker)
+}
+
+impl Queue {
+    /// Asks for a reconcile now.
+    pub fn add(&self, kind: Kind, namespace: &str, name: &str) {
+        let key = Key { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+        // The worker is gone only when the process ends.
+        let _ = self.sender.send((key, Instant::now()));
+    }
+}
+
+impl Worker {
+    /// Reconciles for ever.
+    pub async fn run<F, R>(mut self, reconcile: F)
+    where
+        F: Fn(Key) -> R,
+        R: Future<Output = Requeue> + Send + 'static,
+    {
+        let mut tasks: JoinSet<(Key, Requeue)> = JoinSet::new();
+        loop {
+            while let Some(key) = self.next_due() {
+                let (name, work) = (key.clone(), reconcile(key));
+                tasks.spawn(async move { (name, work.await) });
+            }
+            let wake = self.wake_at();
+            tokio::select! {
+                asked = self.receiver.recv() => match asked {
+                    Some((key, at)) => self.ask(key, at),
+                    None => return,
+                },
+                Some(ended) = tasks.join_next() => match ended {
+                    Ok((key, requeue)) => self.ended(key, requeue),
+                    // A panic in one reconcile is a bug; going on without its key would hide it.
+                    Err(error) => return tracing::error!(%error, "a reconcile panicked"),
+                },
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn ask(&mut self, key: Key, at: Instant) {
+        let due = self.due.entry(key).or_insert(at);
+        *due = (*due).min(at);
+    }
+
+    fn next_due(&mut self) -> Option<Key> {
+        if self.running.len() >= self.concurrency {
+            return None;
+        }
+        let now = Instant::now();
+        let ready = self.due.iter().filter(|(key, at)| **at <= now && !self.running.contains(*key));
+        let key = ready.min_by_key(|(_, at)| **at).map(|(key, _)| key.clone())?;
+        self.due.remove(&key);
+        self.running.insert(key.clone());
+        Some(key)
+    }
+
+    fn wake_at(&self) -> Instant {
+        let waiting = self.due.iter().filter(|(key, _)| !self.running.contains(*key)).map(|(_, at)| *at);
+        let full = self.running.len() >= self.concurrency;
+        waiting.min().filter(|_| !full).unwrap_or_else(|| Instant::now() + LONGEST_BACKOFF)
+    }
+
+    fn ended(&mut self, key: Key, requeue: Requeue) {
+        self.running.remove(&key);
+        let pause = match requeue {
+            Requeue::Failed => {
+                let failures = self.failures.entry(key.clone()).or_default();
+                *failures += 1;
+                Some(FIRST_BACKOFF.saturating_mul(1 << (*failures).min(7)).min(LONGEST_BACKOFF))
+            }
+            Requeue::After(pause) => {
+                self.failures.remove(&key);
+                Some(pause)
+            }
+            Requeue::OnChange => {
+                self.failures.remove(&key);
+                None
+            }
+        };
+        if let Some(pause) = pause {
+            self.ask(key, Instant::now() + pause);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+    use std::sync::Arc;
+
+    fn key(name: &str) -> Key {
+        Key { kind: Kind::Rule, namespace: "a".into(), name: name.into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_asked_for_many_times_runs_once_and_never_twice_at_a_time() {
+        let (queue, worker) = queue(8);
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let seen = log.clone();
+        for _ in 0..5 {
+            queue.add(Kind::Rule, "a", "x");
+        }
+        let again = queue.clone();
+        let run = worker.run(move |key| {
+            let (log, queue) = (seen.clone(), again.clone());
+            async move {
+                let first = log.lock().is_empty();
+                log.lock().push(format!("begin {}", key.name));
+                if first {
+                    queue.add(Kind::Rule, "a", "x");
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                log.lock().push(format!("end {}", key.name));
+                Requeue::OnChange
+            }
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(60), run).await;
+        assert_eq!(*log.lock(), ["begin x", "end x", "begin x", "end x"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_wait_longer_and_longer() {
+        let (queue, worker) = queue(1);
+        let (times, started) = (Arc::new(Mutex::new(Vec::new())), Instant::now());
+        let seen = times.clone();
+        queue.add(Kind::Rule, "a", "x");
+        let run = worker.run(move |_| {
+            seen.lock().push(started.elapsed().as_secs());
+            std::future::ready(Requeue::Failed)
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(100), run).await;
+        assert_eq!(*times.lock(), [0, 1, 3, 7, 15, 31, 61, 91]);
+    }
+
+    #[test]
+    fn an_earlier_time_wins() {
+        let (_queue, mut worker) = queue(1);
+        let now = Instant::now();
+        worker.ask(key("x"), now + Duration::from_secs(60));
+        worker.ask(key("x"), now);
+        worker.ask(key("x"), now + Duration::from_secs(90));
+        assert_eq!(worker.next_due(), Some(key("x")));
+        assert_eq!(worker.next_due(), None);
+    }
+}

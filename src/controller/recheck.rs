@@ -1,0 +1,41 @@
+//! Whether a target still matches, by what the API server says now: the look before every act.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::context::Context;
+use crate::api::ObjectReference;
+use crate::cluster::account::Account;
+use crate::cluster::objects::Objects;
+use crate::cluster::{Error, Result, owners};
+use crate::decide::identity::TargetKey;
+use crate::decide::matching::CompiledRule;
+use crate::source::watch::now;
+
+/// An object that matches and leads to the target, if there is one. Objects whose owners cannot be found count as
+/// leading nowhere: they are on their way out.
+pub async fn matching(
+    context: &Context,
+    account: &Account,
+    rule: &CompiledRule,
+    target: &ObjectReference,
+) -> Result<Option<Arc<Value>>> {
+    let Some(trigger) = &rule.spec.trigger.resource else { return Ok(None) };
+    let served = context.kinds.find(&context.home, &trigger.api_version, &trigger.kind).await?;
+    let objects = Objects::of(account.client(), &served, Some(&rule.facts.namespace));
+    let wanted = TargetKey::from(target);
+    for object in objects.list(None).await? {
+        let object = Arc::new(object);
+        if !matches!(rule.matches_object(&object, now()), Ok(Some(_))) {
+            continue;
+        }
+        let how = rule.target(&trigger.kind);
+        match owners::resolve(&account.client(), &context.kinds, &object, &how).await {
+            Ok(found) if TargetKey::from(&found) == wanted => return Ok(Some(object)),
+            Ok(_) | Err(Error::Unexpected(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,115 @@
+//! Whether a rule can be used: its text, what it names, its account's rights; and the conditions that say so.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::evaluator::Seen;
+use crate::api::{ActionSpec, Condition, ConditionStatus, ConditionType, Reason, Rule, set_condition};
+use crate::cluster::Result;
+use crate::cluster::account::Account;
+use crate::controller::context::Context;
+use crate::decide::matching::CompiledRule;
+
+/// What checking a rule gave.
+#[derive(Clone, Default)]
+pub struct Checked {
+    /// The rule, if its text and all that it names is good.
+    pub compiled: Option<Arc<CompiledRule>>,
+    /// What is wrong with its text.
+    pub mistake: Option<String>,
+    /// What it names that is not there.
+    pub missing: Option<String>,
+    /// Which right or permission is missing.
+    pub forbidden: Option<String>,
+}
+
+/// Checks the text and what it names.
+pub fn check(context: &Context, rule: &Rule) -> Checked {
+    let compiled = match CompiledRule::compile(rule) {
+        Ok(compiled) => compiled,
+        Err(problems) => {
+            let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            return Checked { mistake: Some(texts.join("; ")), ..Checked::default() };
+        }
+    };
+    match actions(context, rule) {
+        Ok(_) => Checked { compiled: Some(Arc::new(compiled)), ..Checked::default() },
+        Err(missing) => Checked { missing: Some(missing), ..Checked::default() },
+    }
+}
+
+/// The Actions that a rule names.
+pub fn actions(context: &Context, rule: &Rule) -> std::result::Result<BTreeMap<String, ActionSpec>, String> {
+    let namespace = rule.namespace().unwrap_or_default();
+    let mut found = BTreeMap::new();
+    for rung in &rule.spec.ladder {
+        let action = context.actions.get(&namespace, &rung.run);
+        let action =
+            action.ok_or_else(|| format!("Action {:?} not found in namespace {namespace:?}", rung.run))?;
+        found.insert(rung.run.clone(), action.spec.clone());
+    }
+    Ok(found)
+}
+
+/// Reads the account, live, if the rule can be used at all.
+pub async fn authorize(
+    context: &Context,
+    rule: &Rule,
+    checked: Checked,
+) -> Result<(Checked, Option<Account>)> {
+    if checked.compiled.is_none() {
+        return Ok((checked, None));
+    }
+    let namespace = rule.namespace().unwrap_or_default();
+    match Account::read(&context.home, &namespace, &rule.spec.service_account_name).await {
+        Ok(account) => Ok((checked, Some(account))),
+        Err(error) if error.is_forbidden() => {
+            Ok((Checked { forbidden: Some(error.to_string()), ..checked }, None))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets the rule's conditions.
+pub fn conditions(
+    conditions: &mut Vec<Condition>,
+    checked: &Checked,
+    seen: Option<&Seen>,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    use {ConditionStatus as S, ConditionType as T, Reason as R};
+    let broken = seen.and_then(|seen| seen.broken.clone());
+    let (denied, broken) = match broken {
+        Some(text) if text.contains("forbidden") => (Some(text), None),
+        other => (None, other),
+    };
+    let denied = checked.forbidden.clone().or(denied);
+    let verdict = |problem: &Option<String>, good: R, bad: R, text: &str| match problem {
+        Some(problem) => (S::False, bad, problem.clone()),
+        None => (S::True, good, text.to_owned()),
+    };
+    let accepted = verdict(&checked.mistake, R::Accepted, R::InvalidExpression, "the text is valid");
+    let resolved =
+        verdict(&checked.missing, R::ResolvedRefs, R::ActionNotFound, "everything it names exists");
+    let authorized =
+        verdict(&denied, R::Authorized, R::MissingPermissions, "the account may do what it needs to watch");
+    let synced = seen.is_some_and(|seen| seen.fresh_at.is_some());
+    let ready = [&accepted, &resolved, &authorized]
+        .into_iter()
+        .find(|(status, ..)| *status == S::False)
+        .cloned()
+        .or_else(|| broken.map(|text| (S::False, R::SourceUnavailable, text)))
+        .unwrap_or_else(|| match synced {
+            true => (S::True, R::Active, "watching".to_owned()),
+            false => (S::False, R::Progressing, "the watch is not in sync yet".to_owned()),
+        });
+    for (condition, (status, reason, message)) in
+        [(T::Accepted, accepted), (T::ResolvedRefs, resolved), (T::Authorized, authorized), (T::Ready, ready)]
+    {
+        set_condition(conditions, (condition, status, reason), message, generation, now);
+    }
+}

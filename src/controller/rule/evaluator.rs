@@ -1,0 +1,345 @@
+//! One rule's eye on its watch: objects come in, matches and events go into the rule's state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::task::AbortHandle;
+
+use crate::api::{MatchedObject, ObjectReference, Target};
+use crate::cluster::account::Account;
+use crate::cluster::discovery::{Kinds, Served};
+use crate::cluster::{Error, Result, owners};
+use crate::controller::context::Context;
+use crate::controller::queue::{Kind, Queue};
+use crate::decide::identity::TargetKey;
+use crate::decide::matching::{CompiledRule, event_identity, event_time};
+use crate::decide::view::{Match, ObjectKey, TargetView, View};
+use crate::source::shared::{Subscription, WatchKey, Watches};
+use crate::source::watch::{Delivery, Scope, now};
+
+/// How often objects that match are looked at again because time passes, and failed look-ups are repeated.
+const TICK: Duration = Duration::from_secs(2);
+/// How often everything is listed again for a rule that reads `now`: an object that did not match may do so by now.
+const RESYNC: SignedDuration = SignedDuration::from_secs(60);
+/// Events that wait for their decision, at the most: a flood is cut, not hoarded.
+const EDGES: usize = 1000;
+
+/// An event that matches, led to its target.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    /// What is to be remedied.
+    pub target: ObjectReference,
+    /// The Event itself.
+    pub event: MatchedObject,
+    /// What tells this occurrence from others.
+    pub occurrence: String,
+    /// When it happened.
+    pub time: Timestamp,
+}
+
+/// What a rule knows of the world.
+#[derive(Default)]
+struct State {
+    view: View,
+    edges: BTreeMap<String, Edge>,
+    /// The time for which the view is complete.
+    fresh_at: Option<Timestamp>,
+    /// Why the watch does not work.
+    broken: Option<String>,
+    /// The last object that could not be evaluated, and why.
+    mistake: Option<String>,
+}
+
+/// What a reconcile sees of it.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Targets that match.
+    pub targets: BTreeMap<TargetKey, TargetView>,
+    /// Events that wait for their decision, oldest first.
+    pub edges: Vec<Edge>,
+    /// The time for which the view is complete.
+    pub fresh_at: Option<Timestamp>,
+    /// Why the watch does not work.
+    pub broken: Option<String>,
+    /// The last object that could not be evaluated, and why.
+    pub mistake: Option<String>,
+}
+
+/// A running evaluator. Dropping it stops it.
+pub struct Evaluator {
+    state: Arc<Mutex<State>>,
+    task: AbortHandle,
+    /// What it was started for: another text or account needs another evaluator.
+    pub started_for: (i64, String),
+}
+
+impl Drop for Evaluator {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Evaluator {
+    /// Starts one.
+    pub async fn start(
+        context: &Context,
+        rule: Arc<CompiledRule>,
+        account: Account,
+        generation: i64,
+    ) -> Result<Self> {
+        let started_for = (generation, account.user().to_owned());
+        let state = Arc::new(Mutex::new(State::default()));
+        let watched = watched(context, &rule, &account).await?;
+        let eye = Eye {
+            rule,
+            account,
+            kinds: context.kinds.clone(),
+            watches: context.watches.clone(),
+            queue: context.queue.clone(),
+            state: state.clone(),
+            matching: BTreeMap::new(),
+            unresolved: BTreeMap::new(),
+            resynced: now(),
+        };
+        let task = tokio::spawn(eye.follow(watched)).abort_handle();
+        Ok(Self { state, task, started_for })
+    }
+
+    /// What it has seen.
+    pub fn seen(&self) -> Seen {
+        let state = self.state.lock();
+        let mut edges: Vec<_> = state.edges.values().cloned().collect();
+        edges.sort_by(|a, b| (a.time, &a.occurrence).cmp(&(b.time, &b.occurrence)));
+        Seen {
+            targets: state.view.targets(),
+            edges,
+            fresh_at: state.fresh_at,
+            broken: state.broken.clone(),
+            mistake: state.mistake.clone(),
+        }
+    }
+
+    /// Forgets an event that has been decided.
+    pub fn decided(&self, occurrence: &str) {
+        self.state.lock().edges.remove(occurrence);
+    }
+}
+
+/// What is watched for a rule.
+async fn watched(context: &Context, rule: &CompiledRule, account: &Account) -> Result<(WatchKey, Scope)> {
+    let (api_version, kind) = match &rule.spec.trigger.resource {
+        Some(resource) => (resource.api_version.clone(), resource.kind.clone()),
+        None => ("events.k8s.io/v1".to_owned(), "Event".to_owned()),
+    };
+    let Served { resource, namespaced } = context.kinds.find(&context.home, &api_version, &kind).await?;
+    let namespace = namespaced.then(|| rule.facts.namespace.clone());
+    let key = WatchKey { user: account.user().to_owned(), api_version, kind, namespace: namespace.clone() };
+    Ok((key, Scope { resource, namespace }))
+}
+
+struct Eye {
+    rule: Arc<CompiledRule>,
+    account: Account,
+    kinds: Kinds,
+    watches: Watches,
+    queue: Queue,
+    state: Arc<Mutex<State>>,
+    /// Objects that match a rule whose answer time alone can change.
+    matching: BTreeMap<ObjectKey, Arc<Value>>,
+    /// Objects that match and whose target could not be found yet.
+    unresolved: BTreeMap<ObjectKey, Arc<Value>>,
+    resynced: Timestamp,
+}
+
+impl Eye {
+    async fn follow(mut self, (key, scope): (WatchKey, Scope)) {
+        loop {
+            let mut subscription = self.watches.subscribe(key.clone(), self.account.client(), scope.clone());
+            self.listen(&mut subscription).await;
+            tracing::warn!(rule = %self.rule.facts.name, "fell behind its watch; starting again with a complete list");
+            self.state.lock().fresh_at = None;
+        }
+    }
+
+    async fn listen(&mut self, subscription: &mut Subscription) {
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                delivery = subscription.next() => match delivery {
+                    Some(delivery) => self.take(delivery).await,
+                    None => return,
+                },
+                _ = tick.tick() => {
+                    self.look_again().await;
+                    if self.rule.names_now() && now().duration_since(self.resynced) > RESYNC {
+                        self.resynced = now();
+                        subscription.relist();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Synced(objects) => self.replace(&objects).await,
+            Delivery::Changed(object) => self.change(&object).await,
+            Delivery::Deleted(object) => self.set(key_of(&object), None),
+            Delivery::Alive => {}
+            Delivery::Broken(error) => {
+                self.state.lock().broken = Some(error);
+                return self.wake();
+            }
+        }
+        let mut state = self.state.lock();
+        let first = state.fresh_at.is_none() || state.broken.is_some();
+        state.fresh_at = Some(now());
+        state.broken = None;
+        drop(state);
+        if first {
+            self.wake();
+        }
+    }
+
+    async fn replace(&mut self, objects: &[Arc<Value>]) {
+        self.matching.clear();
+        self.unresolved.clear();
+        let mut found = BTreeMap::new();
+        for object in objects {
+            if self.rule.spec.trigger.event.is_some() {
+                self.event(object).await;
+            } else if let Some(hit) = self.evaluate(object).await {
+                found.insert(key_of(object), hit);
+            }
+        }
+        self.state.lock().view.replace(found, now());
+        self.wake();
+    }
+
+    async fn change(&mut self, object: &Arc<Value>) {
+        if self.rule.spec.trigger.event.is_some() {
+            return self.event(object).await;
+        }
+        let key = key_of(object);
+        self.matching.remove(&key);
+        self.unresolved.remove(&key);
+        let found = self.evaluate(object).await;
+        self.set(key, found);
+    }
+
+    /// Takes in an object's verdict and wakes the rule if anything changed.
+    fn set(&mut self, key: ObjectKey, found: Option<Match>) {
+        if found.is_none() {
+            self.matching.remove(&key);
+            self.unresolved.remove(&key);
+        }
+        let mut state = self.state.lock();
+        let known = state.view.matching_keys().any(|k| *k == key);
+        let matters = known || found.is_some();
+        state.view.observe(key, found, now());
+        drop(state);
+        if matters {
+            self.wake();
+        }
+    }
+
+    async fn look_again(&mut self) {
+        let again: Vec<_> = self.matching.values().chain(self.unresolved.values()).cloned().collect();
+        for object in again {
+            let key = key_of(&object);
+            let found = self.evaluate(&object).await;
+            let before = self.state.lock().view.matching_keys().any(|k| *k == key);
+            if before != found.is_some() {
+                self.set(key, found);
+            }
+        }
+    }
+
+    async fn evaluate(&mut self, object: &Arc<Value>) -> Option<Match> {
+        let key = key_of(object);
+        let hit = match self.rule.matches_object(object, now()) {
+            Ok(hit) => hit,
+            Err(error) => {
+                self.mistake(&key, &error.to_string());
+                None
+            }
+        }?;
+        let kind = object["kind"].as_str().unwrap_or_default();
+        match self.resolve(object, &self.rule.target(kind)).await {
+            Ok(target) => {
+                self.unresolved.remove(&key);
+                if self.rule.reads_now() {
+                    self.matching.insert(key, object.clone());
+                }
+                Some(Match { object: matched(object), target, since: hit.since })
+            }
+            Err(error) => {
+                self.mistake(&key, &error.to_string());
+                self.unresolved.insert(key, object.clone());
+                None
+            }
+        }
+    }
+
+    async fn event(&mut self, event: &Arc<Value>) {
+        let (occurrence, time) = (event_identity(event), event_time(event).unwrap_or_else(now));
+        if time < self.rule.created_at || !matches!(self.rule.matches_event(event, now()), Ok(true)) {
+            return;
+        }
+        match self.regarded(event).await {
+            Ok(target) => {
+                let edge = Edge { target, event: matched(event), occurrence: occurrence.clone(), time };
+                let mut state = self.state.lock();
+                if state.edges.len() < EDGES {
+                    state.edges.insert(occurrence, edge);
+                }
+                drop(state);
+                self.wake();
+            }
+            Err(error) => self.mistake(&key_of(event), &error.to_string()),
+        }
+    }
+
+    /// The target of an event: the object that it regards, led on as the rule says.
+    async fn regarded(&self, event: &Value) -> Result<ObjectReference> {
+        let regarding: ObjectReference = serde_json::from_value(event["regarding"].clone())
+            .map_err(|error| Error::Unexpected(format!("the Event regards no object: {error}")))?;
+        let how = self.rule.target(&regarding.kind);
+        if how == Target::Object {
+            return Ok(regarding);
+        }
+        let objects =
+            crate::cluster::objects::Objects::around(self.account.client(), &self.kinds, &regarding).await?;
+        match objects.get(&regarding.name).await? {
+            Some(object) => self.resolve(&object, &how).await,
+            None => Err(Error::Unexpected(format!("{regarding} does not exist any more"))),
+        }
+    }
+
+    async fn resolve(&self, object: &Value, how: &Target) -> Result<ObjectReference> {
+        owners::resolve(&self.account.client(), &self.kinds, object, how).await
+    }
+
+    fn mistake(&self, (_, name): &ObjectKey, error: &str) {
+        tracing::debug!(rule = %self.rule.facts.name, object = name, error, "object not evaluated");
+        self.state.lock().mistake = Some(format!("{name}: {error}"));
+    }
+
+    fn wake(&self) {
+        self.queue.add(Kind::Rule, &self.rule.facts.namespace, &self.rule.facts.name);
+    }
+}
+
+fn matched(object: &Value) -> MatchedObject {
+    let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
+    MatchedObject { object: owners::reference(object), resource_version: version.to_owned() }
+}
+
+fn key_of(object: &Value) -> ObjectKey {
+    let reference = owners::reference(object);
+    (reference.namespace.unwrap_or_default(), reference.name)
+}

@@ -1,0 +1,197 @@
+//! Checks one Action.
+
+use serde_json::Value;
+
+use super::{has_template, templates};
+use crate::api::{ActionSpec, Parameter, Runner, ValueType};
+use crate::decide::operation;
+use crate::decide::parameters::{environment_name, resolve};
+use crate::decide::path::Path;
+use crate::decide::problem::Problem;
+
+/// Everything that is wrong with an Action, in the order of its fields.
+pub fn check(spec: &ActionSpec) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let root = Path::default().member("spec");
+    for (index, parameter) in spec.parameters.iter().enumerate() {
+        check_parameter(parameter, &root.member("parameters").item(index), &mut problems);
+    }
+    if spec.timeout.as_secs() == 0 {
+        problems.push(Problem::error(root.member("timeout").to_string(), "must be longer than 0s"));
+    }
+    match spec.runner() {
+        Some(Runner::Script(script)) => {
+            let path = root.member("script");
+            check_image(&script.image, &path, &mut problems);
+            no_templates("interpreter", &script.interpreter, &path, spec, &mut problems);
+            if script.inline.as_deref().is_some_and(has_template) {
+                problems.push(no_template("inline", &path.member("inline"), spec));
+            }
+        }
+        Some(Runner::Container(container)) => {
+            let path = root.member("container");
+            check_image(&container.image, &path, &mut problems);
+            no_templates("command", &container.command, &path, spec, &mut problems);
+            no_templates("args", &container.args, &path, spec, &mut problems);
+        }
+        Some(runner @ (Runner::Kubernetes(_) | Runner::Collect(_))) => {
+            if !spec.outputs.is_empty() {
+                let message = "only script and container have declared outputs";
+                problems.push(Problem::error(root.member("outputs").to_string(), message));
+            }
+            if let Runner::Kubernetes(operation) = runner {
+                let value =
+                    serde_json::to_value(operation).expect("plain data structures always become JSON");
+                check_operation(&value, &root.member("kubernetes"), spec, &mut problems);
+            }
+        }
+        // The schema says so already.
+        None => {}
+    }
+    problems
+}
+
+fn check_parameter(parameter: &Parameter, path: &Path, problems: &mut Vec<Problem>) {
+    let numeric = matches!(parameter.value_type, ValueType::Integer | ValueType::Number);
+    for (field, set) in [("minimum", parameter.minimum.is_some()), ("maximum", parameter.maximum.is_some())] {
+        if set && !numeric {
+            let message = format!("{field} is for numbers; the type is {}", parameter.value_type.as_str());
+            problems.push(Problem::error(path.member(field).to_string(), message));
+        }
+    }
+    if !parameter.allowed.is_empty() && parameter.value_type != ValueType::String {
+        let message = format!("enum is for strings; the type is {}", parameter.value_type.as_str());
+        problems.push(Problem::error(path.member("enum").to_string(), message));
+    }
+    if let (Some(least), Some(most)) = (parameter.minimum, parameter.maximum)
+        && least > most
+    {
+        let message = format!("minimum {least} is greater than maximum {most}");
+        problems.push(Problem::error(path.member("minimum").to_string(), message));
+    } else if parameter.default.is_some() {
+        let mistakes =
+            resolve(std::slice::from_ref(parameter), &serde_json::Map::new()).err().unwrap_or_default();
+        let default = path.member("default").to_string();
+        problems.extend(mistakes.into_iter().map(|mistake| Problem::error(default.clone(), mistake)));
+    }
+}
+
+fn check_image(image: &str, runner: &Path, problems: &mut Vec<Problem>) {
+    let path = runner.member("image");
+    if has_template(image) {
+        problems.push(Problem::error(path.to_string(), "templating not allowed in image"));
+    } else if !image.contains("@sha256:") {
+        let problem = Problem::warning(path.to_string(), "image is not pinned by sha256 digest");
+        problems.push(problem.help("a tag can come to mean another image"));
+    }
+}
+
+fn no_templates(
+    field: &str,
+    words: &[String],
+    runner: &Path,
+    spec: &ActionSpec,
+    problems: &mut Vec<Problem>,
+) {
+    for (index, word) in words.iter().enumerate() {
+        if has_template(word) {
+            problems.push(no_template(field, &runner.member(field).item(index), spec));
+        }
+    }
+}
+
+fn no_template(field: &str, path: &Path, spec: &ActionSpec) -> Problem {
+    let variable =
+        spec.parameters.first().map_or("FOTHER_PARAM_…".to_owned(), |first| environment_name(&first.name));
+    Problem::error(path.to_string(), format!("templating not allowed in {field}"))
+        .help(format!("use env: ${variable}"))
+}
+
+/// Templates over `inputs` name declared parameters.
+fn check_operation(value: &Value, path: &Path, spec: &ActionSpec, problems: &mut Vec<Problem>) {
+    let Some(tree) = templates(value, path, &operation::VARIABLES, problems) else { return };
+    let declared: Vec<&str> = spec.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+    for expression in tree.expressions() {
+        for read in expression.paths() {
+            let [variable, name, ..] = read else { continue };
+            if variable == "inputs" && !declared.contains(&name.as_str()) {
+                let names = if declared.is_empty() { "none".to_owned() } else { declared.join(", ") };
+                problems.push(Problem::error(
+                    path.to_string(),
+                    format!("param {name:?} undeclared; declared: {names}"),
+                ));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check_all(spec: Value, expected: &[&str]) {
+        let spec: ActionSpec = serde_json::from_value(spec).unwrap();
+        let found: Vec<String> = check(&spec).iter().map(ToString::to_string).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn parameters_make_sense() {
+        check_all(
+            json!({"collect": {}, "parameters": [
+                {"name": "a", "type": "integer", "default": "abc"},
+                {"name": "b", "minimum": 1},
+                {"name": "c", "type": "integer", "minimum": 2, "maximum": 1},
+                {"name": "d", "enum": ["x", "y"], "default": "z"},
+                {"name": "e", "type": "boolean", "enum": ["x"]},
+                {"name": "f", "type": "integer", "default": "7", "minimum": 1},
+            ]}),
+            &[
+                "spec.parameters[0].default: param a=\"abc\": want integer",
+                "spec.parameters[1].minimum: minimum is for numbers; the type is string",
+                "spec.parameters[2].minimum: minimum 2 is greater than maximum 1",
+                "spec.parameters[3].default: param d=\"z\": must be one of x, y",
+                "spec.parameters[4].enum: enum is for strings; the type is boolean",
+            ],
+        );
+    }
+
+    #[test]
+    fn nothing_is_pasted_into_commands() {
+        let image = format!("a@sha256:{}", "0".repeat(64));
+        check_all(
+            json!({"container": {"image": image, "command": ["rm", "${{ inputs.path }}"], "args": ["${{ x }}"]},
+                   "parameters": [{"name": "pathName"}]}),
+            &[
+                "spec.container.command[1]: templating not allowed in command; use env: $FOTHER_PARAM_PATH_NAME",
+                "spec.container.args[0]: templating not allowed in args; use env: $FOTHER_PARAM_PATH_NAME",
+            ],
+        );
+        check_all(
+            json!({"script": {"image": "debian:12", "inline": "rm ${{ inputs.path }}", "interpreter": ["sh"]}}),
+            &[
+                "spec.script.image: image is not pinned by sha256 digest; a tag can come to mean another image",
+                "spec.script.inline: templating not allowed in inline; use env: $FOTHER_PARAM_…",
+            ],
+        );
+    }
+
+    #[test]
+    fn operations_read_what_is_declared() {
+        check_all(
+            json!({"kubernetes": {"scale": {"replicas": "${{ inputs.replica }}"}}, "parameters": [{"name": "replicas"}],
+                   "outputs": [{"name": "x"}], "timeout": "0s"}),
+            &[
+                "spec.timeout: must be longer than 0s",
+                "spec.outputs: only script and container have declared outputs",
+                "spec.kubernetes: param \"replica\" undeclared; declared: replicas",
+            ],
+        );
+        let wrong = json!({"kubernetes": {"annotate": {"values": {"a.b/c": "${{ object.x }}"}}}});
+        let spec: ActionSpec = serde_json::from_value(wrong).unwrap();
+        let found = check(&spec);
+        assert_eq!(found[0].path, "spec.kubernetes.annotate.values[\"a.b/c\"]");
+        assert_eq!(found[0].span, Some(4..10));
+    }
+}

@@ -1,0 +1,84 @@
+//! What is wrong with a Rule or an Action beyond its schema: expressions, references, parameters.
+//!
+//! The same checks serve `fother validate`, a Pack's revision and the conditions of a Rule in the cluster; they
+//! differ only in what is known of the Actions around it.
+
+mod action;
+mod rule;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::matching::expression_problem;
+use super::path::Path;
+use super::problem::{Problem, Severity};
+use crate::api::ActionSpec;
+use crate::expr::{Expression, Scope, TemplateTree, TreeError, closest};
+
+pub use action::check as action;
+pub use rule::check as rule;
+
+/// What is known of the Actions that a Rule may name.
+#[derive(Clone, Debug, Default)]
+pub struct Known<'a> {
+    /// The namespace, if it is known.
+    pub namespace: Option<&'a str>,
+    /// By name; none for one that exists but cannot be read here.
+    pub actions: BTreeMap<&'a str, Option<&'a ActionSpec>>,
+    /// Whether there may be others: a missing one then is only a warning.
+    pub partial: bool,
+}
+
+impl Known<'_> {
+    /// Why a rung cannot run `name`, if it cannot.
+    fn missing(&self, path: &Path, name: &str) -> Option<Problem> {
+        if name.contains('/') {
+            let namespace =
+                self.namespace.map_or("their own namespace".to_owned(), |name| format!("{name:?}"));
+            return Some(Problem::error(
+                path.to_string(),
+                format!("{name:?}: refs must stay in {namespace}"),
+            ));
+        }
+        if self.actions.contains_key(name) {
+            return None;
+        }
+        let place =
+            self.namespace.map(|namespace| format!(" in namespace {namespace:?}")).unwrap_or_default();
+        let severity = if self.partial { Severity::Warning } else { Severity::Error };
+        let help = closest(name, self.actions.keys().copied()).map(|name| format!("did you mean {name:?}?"));
+        let problem = Problem::error(path.to_string(), format!("Action {name:?} not found{place}"));
+        Some(Problem { severity, help, ..problem })
+    }
+}
+
+/// What is wrong with one expression; each mistake has its place in it.
+fn expression(source: &str, path: &Path, variables: &[&str]) -> Vec<Problem> {
+    let errors = Expression::compile(source, &Scope::of(variables.iter().copied())).err().unwrap_or_default();
+    errors.iter().map(|error| expression_problem(&path.to_string(), error)).collect()
+}
+
+/// Compiles all templates of a value.
+fn templates(
+    value: &Value,
+    path: &Path,
+    variables: &[&str],
+    problems: &mut Vec<Problem>,
+) -> Option<TemplateTree> {
+    let at = |error: &TreeError| {
+        expression_problem(&path.join_pointer(value, &error.path).to_string(), &error.error)
+    };
+    match TemplateTree::compile(value, &Scope::of(variables.iter().copied())) {
+        Ok(tree) => Some(tree),
+        Err(errors) => {
+            problems.extend(errors.iter().map(at));
+            None
+        }
+    }
+}
+
+/// Whether a string has a template in it.
+fn has_template(text: &str) -> bool {
+    text.contains("${{")
+}

@@ -1,0 +1,131 @@
+//! What an Execution runs, frozen when it was decided: a Rule or Action that is edited meanwhile does not change it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::identity::{digest, readable};
+use crate::api::{ActionSpec, RuleSpec, Rung};
+
+/// The ladder and all that it needs.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Definition {
+    /// The Rule, for its trigger and condition; none for a run by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleSpec>,
+    /// The rungs.
+    pub ladder: Vec<Rung>,
+    /// The Actions that the rungs name.
+    pub actions: BTreeMap<String, ActionSpec>,
+}
+
+/// A stored definition that is not what its name says.
+#[derive(Debug, thiserror::Error)]
+pub enum DefinitionError {
+    /// It does not parse.
+    #[error("definition {name} cannot be read: {source}")]
+    Unreadable {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// Somebody changed it.
+    #[error("definition {name} was changed after it was written: refusing to run it")]
+    Changed {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Definition {
+    /// What a Rule's Execution runs.
+    pub fn of_rule(rule: &RuleSpec, actions: BTreeMap<String, ActionSpec>) -> Self {
+        Self { rule: Some(rule.clone()), ladder: rule.ladder.clone(), actions }
+    }
+
+    /// The data to store.
+    pub fn data(&self) -> Value {
+        serde_json::to_value(self).expect("plain data structures always become JSON")
+    }
+
+    /// The name to store it under, for the Rule or Action called `name`: it says what is in it.
+    pub fn name(&self, name: &str) -> String {
+        stored_name(name, &self.data())
+    }
+
+    /// Reads a stored definition and checks it against its name.
+    pub fn read(name: &str, data: &Value) -> Result<Self, DefinitionError> {
+        let digest = name.rsplit_once('-').map_or("", |(_, digest)| digest);
+        if digest != digest_of(data) {
+            return Err(DefinitionError::Changed { name: name.to_owned() });
+        }
+        serde_json::from_value(data.clone())
+            .map_err(|source| DefinitionError::Unreadable { name: name.to_owned(), source })
+    }
+}
+
+fn stored_name(name: &str, data: &Value) -> String {
+    readable(name, &digest_of(data))
+}
+
+fn digest_of(data: &Value) -> String {
+    digest(&[&canonical(data)])[..32].to_owned()
+}
+
+/// One text for one value, whatever order its members came in.
+pub fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let sorted: BTreeMap<_, _> = members.iter().collect();
+            let members: Vec<_> = sorted
+                .into_iter()
+                .map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), canonical(v)))
+                .collect();
+            format!("{{{}}}", members.join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn definition() -> Definition {
+        serde_json::from_value(json!({
+            "ladder": [{"run": "restart", "with": {"b": 1, "a": 2}}],
+            "actions": {"restart": {"kubernetes": {"restart": {}}}},
+        }))
+        .expect("a definition")
+    }
+
+    #[test]
+    fn what_was_stored_is_read_back() {
+        let (name, data) = (definition().name("crashloop"), definition().data());
+        assert!(name.starts_with("crashloop-"));
+        assert_eq!(Definition::read(&name, &data).expect("reads"), definition());
+    }
+
+    #[test]
+    fn a_changed_definition_is_refused() {
+        let name = definition().name("crashloop");
+        let mut data = definition().data();
+        data["ladder"][0]["run"] = "delete-everything".into();
+        let error = Definition::read(&name, &data).expect_err("refused").to_string();
+        assert_eq!(error, format!("definition {name} was changed after it was written: refusing to run it"));
+    }
+
+    #[test]
+    fn the_order_of_members_does_not_matter() {
+        let (one, other): (Value, Value) = (
+            serde_json::from_str(r#"{"a":1,"b":[{"c":2,"d":3}]}"#).expect("JSON"),
+            serde_json::from_str(r#"{"b":[{"d":3,"c":2}],"a":1}"#).expect("JSON"),
+        );
+        assert_eq!(canonical(&one), canonical(&other));
+    }
+}

@@ -1,0 +1,470 @@
+//! Whether a target that matches gets an Execution now, later, or not again.
+//!
+//! An episode is a (rule, target), open while any object that leads to the target matches. One episode gets one
+//! Execution. The state that this needs is in the Executions themselves.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::identity::{TargetKey, decision_id};
+use super::view::TargetView;
+use crate::api::{Duration, Execution, Mode};
+
+/// What of a Rule bears on its episodes.
+#[derive(Clone, Debug)]
+pub struct RuleFacts {
+    /// Namespace of the Rule.
+    pub namespace: String,
+    /// Name of the Rule.
+    pub name: String,
+    /// Whether it acts.
+    pub mode: Mode,
+    /// How long a target has to match first.
+    pub hold_for: Duration,
+    /// How long a target rests after an Execution.
+    pub cooldown: Duration,
+}
+
+/// What of an Execution bears on later decisions about the same rule and target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Past {
+    /// Identity of its decision.
+    pub id: String,
+    /// When it was decided.
+    pub decided_at: Timestamp,
+    /// Whether it acted.
+    pub mode: Mode,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// When its episode was seen to be over.
+    pub closed_at: Option<Timestamp>,
+}
+
+impl Past {
+    /// The facts of an Execution, if a Rule decided it.
+    pub fn of(execution: &Execution) -> Option<Self> {
+        let decision = execution.spec.decision.as_ref()?;
+        let status = execution.status.clone().unwrap_or_default();
+        Some(Self {
+            id: decision.id.clone(),
+            decided_at: decision.time.0,
+            mode: decision.mode,
+            finished_at: status.finished_at.map(|t| t.0),
+            closed_at: status.episode_closed_at.map(|t| t.0),
+        })
+    }
+}
+
+/// How much is going on, counted over unfinished Executions that act.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// Of this rule.
+    pub rule: usize,
+    /// In this namespace.
+    pub namespace: usize,
+    /// In all.
+    pub total: usize,
+    /// Of any rule, on this very target.
+    pub target: usize,
+    /// Observed Executions of this rule whose episode is open.
+    pub observed_open: usize,
+}
+
+/// The most that may go on at once, whatever the rules say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Caps {
+    /// Of one rule.
+    pub rule: usize,
+    /// In one namespace.
+    pub namespace: usize,
+    /// In all.
+    pub total: usize,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { rule: 1, namespace: 5, total: 20 }
+    }
+}
+
+/// The most open Observed Executions of one rule; more would only fill the store with what nobody reads.
+const OBSERVED_LIMIT: usize = 100;
+
+/// A view older than this proves nothing: the API server sends a sign of life every minute.
+pub const STALE_AFTER: SignedDuration = SignedDuration::from_mins(2);
+
+/// Why a target that matches gets no Execution now. It is decided again when that ends.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Held {
+    /// The rule's `for` is not over.
+    For,
+    /// The rule's cooldown for the target is not over.
+    Cooldown,
+    /// Another Execution acts on the target.
+    TargetBusy,
+    /// As many Executions run as may.
+    Concurrency,
+    /// An Observe rule has as many open records as are kept.
+    ObservedLimit,
+    /// The watch is not in sync.
+    Blind,
+}
+
+/// What is to be done about one target of one rule.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Nothing matches, and nothing is open.
+    Clear,
+    /// The latest Execution runs, or has ended and still holds its episode.
+    InEpisode,
+    /// The latest Execution's episode is over, and that has to be recorded.
+    Close,
+    /// Not now; look again at the time, if one is known.
+    Held(Held, Option<Timestamp>),
+    /// Create an Execution with this identity.
+    Fire {
+        /// Identity of the decision.
+        id: String,
+        /// What tells it from the one before.
+        occurrence: String,
+    },
+}
+
+/// What is known about one target of one rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The rule.
+    pub rule: &'a RuleFacts,
+    /// The target.
+    pub target: &'a TargetKey,
+    /// What matches, if anything does.
+    pub view: Option<&'a TargetView>,
+    /// The time for which the view is known to be complete; none if it is not in sync.
+    pub fresh_at: Option<Timestamp>,
+    /// The Executions of this rule and target.
+    pub past: &'a [Past],
+}
+
+/// Decides about one target of one rule.
+pub fn decide(question: Question<'_>, load: Load, caps: Caps, now: Timestamp) -> Verdict {
+    let Some(fresh_at) = question.fresh_at.filter(|fresh| now.duration_since(*fresh) < STALE_AFTER) else {
+        return Verdict::Held(Held::Blind, None);
+    };
+    let latest = question.past.iter().max_by(|a, b| (a.decided_at, &a.id).cmp(&(b.decided_at, &b.id)));
+    if let Some(latest) = latest
+        && let Some(verdict) = held_by(latest, question, fresh_at)
+    {
+        return verdict;
+    }
+    let Some(view) = question.view else { return Verdict::Clear };
+    if let Some(held) = guard(question, view, load, caps, now) {
+        return held;
+    }
+    let occurrence = latest.map(|l| l.id.clone()).unwrap_or_default();
+    let id = decision_id(&question.rule.namespace, &question.rule.name, question.target, &occurrence);
+    Verdict::Fire { id, occurrence }
+}
+
+/// Why an event gets no Execution, now or ever: it is over, so it is not held.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Suppressed {
+    /// It happened before the rule was created.
+    BeforeRule,
+    /// An Execution for the target runs, or its cooldown was not over when it happened.
+    Cooldown,
+    /// Another rule's Execution acts on the target.
+    TargetBusy,
+    /// As many Executions run as may.
+    Concurrency,
+    /// An Observe rule has as many open records as are kept.
+    ObservedLimit,
+}
+
+/// One event that matches.
+#[derive(Clone, Copy, Debug)]
+pub struct EdgeQuestion<'a> {
+    /// The rule.
+    pub rule: &'a RuleFacts,
+    /// When the rule was created.
+    pub rule_created_at: Timestamp,
+    /// The target.
+    pub target: &'a TargetKey,
+    /// The identity of the event.
+    pub occurrence: &'a str,
+    /// When it happened.
+    pub time: Timestamp,
+    /// The Executions of this rule and target.
+    pub past: &'a [Past],
+}
+
+/// Decides about one event: the identity of its Execution, or why it gets none. The answer depends on when the event
+/// happened, not on when it is seen, so that a relist after a restart decides nothing anew.
+pub fn decide_edge(question: EdgeQuestion<'_>, load: Load, caps: Caps) -> Result<String, Suppressed> {
+    let EdgeQuestion { rule, rule_created_at, target, occurrence, time, past } = question;
+    let id = decision_id(&rule.namespace, &rule.name, target, occurrence);
+    if past.iter().any(|past| past.id == id) {
+        return Ok(id);
+    }
+    if time < rule_created_at {
+        return Err(Suppressed::BeforeRule);
+    }
+    let acting = past.iter().filter(|past| past.mode == Mode::Enforce || rule.mode == Mode::Observe);
+    let resting = |past: &Past| match past.finished_at {
+        None => true,
+        Some(finished) => time < finished.saturating_add(rule.cooldown.signed()).unwrap_or(Timestamp::MAX),
+    };
+    if acting.into_iter().any(resting) {
+        return Err(Suppressed::Cooldown);
+    }
+    if rule.mode == Mode::Observe {
+        return if load.observed_open >= OBSERVED_LIMIT { Err(Suppressed::ObservedLimit) } else { Ok(id) };
+    }
+    if load.target > 0 {
+        return Err(Suppressed::TargetBusy);
+    }
+    let full = load.rule >= caps.rule || load.namespace >= caps.namespace || load.total >= caps.total;
+    if full { Err(Suppressed::Concurrency) } else { Ok(id) }
+}
+
+/// The verdict, if the latest Execution still holds its episode.
+fn held_by(latest: &Past, question: Question<'_>, fresh_at: Timestamp) -> Option<Verdict> {
+    let Some(finished_at) = latest.finished_at else { return Some(Verdict::InEpisode) };
+    if latest.closed_at.is_some() {
+        return None;
+    }
+    let Some(view) = question.view else {
+        return Some(if fresh_at > finished_at { Verdict::Close } else { Verdict::InEpisode });
+    };
+    let began_anew = view.began.is_some_and(|began| began > finished_at);
+    let now_enforced = latest.mode == Mode::Observe && question.rule.mode == Mode::Enforce;
+    if began_anew || now_enforced { None } else { Some(Verdict::InEpisode) }
+}
+
+/// What stops a target that matches, if anything does.
+fn guard(
+    question: Question<'_>,
+    view: &TargetView,
+    load: Load,
+    caps: Caps,
+    now: Timestamp,
+) -> Option<Verdict> {
+    let rule = question.rule;
+    let ripe = view.since.saturating_add(rule.hold_for.signed()).unwrap_or(Timestamp::MAX);
+    if ripe > now {
+        return Some(Verdict::Held(Held::For, Some(ripe)));
+    }
+    let rested = question
+        .past
+        .iter()
+        .filter(|past| past.mode == Mode::Enforce)
+        .filter_map(|past| past.finished_at)
+        .max()
+        .and_then(|finished| finished.saturating_add(rule.cooldown.signed()).ok());
+    if let Some(rested) = rested.filter(|rested| *rested > now) {
+        return Some(Verdict::Held(Held::Cooldown, Some(rested)));
+    }
+    if rule.mode == Mode::Observe {
+        return (load.observed_open >= OBSERVED_LIMIT).then_some(Verdict::Held(Held::ObservedLimit, None));
+    }
+    if load.target > 0 {
+        return Some(Verdict::Held(Held::TargetBusy, None));
+    }
+    let full = load.rule >= caps.rule || load.namespace >= caps.namespace || load.total >= caps.total;
+    full.then_some(Verdict::Held(Held::Concurrency, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{MatchedObject, ObjectReference};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
+    }
+
+    fn rule() -> RuleFacts {
+        RuleFacts {
+            namespace: "a".into(),
+            name: "crashloop".into(),
+            mode: Mode::Enforce,
+            hold_for: Duration::from_secs(10),
+            cooldown: Duration::from_secs(100),
+        }
+    }
+
+    fn key() -> TargetKey {
+        TargetKey {
+            group: "apps".into(),
+            kind: "Deployment".into(),
+            namespace: "a".into(),
+            name: "web".into(),
+        }
+    }
+
+    fn matching(since: i64) -> TargetView {
+        let object = ObjectReference { kind: "Pod".into(), name: "web-1".into(), ..Default::default() };
+        TargetView {
+            target: ObjectReference::default(),
+            object: MatchedObject { object, resource_version: String::new() },
+            since: at(since),
+            began: None,
+        }
+    }
+
+    fn finished(id: &str, finished_at: i64, closed: bool) -> Past {
+        Past {
+            id: id.into(),
+            decided_at: at(finished_at - 5),
+            mode: Mode::Enforce,
+            finished_at: Some(at(finished_at)),
+            closed_at: closed.then(|| at(finished_at)),
+        }
+    }
+
+    fn ask(rule: &RuleFacts, view: Option<&TargetView>, past: &[Past], now: i64) -> Verdict {
+        let question = Question { rule, target: &key(), view, fresh_at: Some(at(now)), past };
+        decide(question, Load::default(), Caps::default(), at(now))
+    }
+
+    fn fires(verdict: &Verdict) -> bool {
+        matches!(verdict, Verdict::Fire { .. })
+    }
+
+    #[test]
+    fn it_waits_for_the_hold_and_then_fires() {
+        let view = matching(0);
+        assert_eq!(ask(&rule(), Some(&view), &[], 9), Verdict::Held(Held::For, Some(at(10))));
+        assert!(fires(&ask(&rule(), Some(&view), &[], 10)));
+        assert_eq!(ask(&rule(), None, &[], 10), Verdict::Clear);
+    }
+
+    #[test]
+    fn the_same_question_has_the_same_identity() {
+        let view = matching(0);
+        assert_eq!(ask(&rule(), Some(&view), &[], 10), ask(&rule(), Some(&view), &[], 20));
+        let after = [finished("before", 15, true)];
+        let again = ask(&rule(), Some(&view), &after, 200);
+        assert!(matches!(&again, Verdict::Fire { occurrence, .. } if occurrence == "before"));
+        assert_ne!(again, ask(&rule(), Some(&view), &[], 10));
+    }
+
+    #[test]
+    fn a_running_execution_holds_its_episode() {
+        let running = Past { finished_at: None, ..finished("x", 5, false) };
+        assert_eq!(ask(&rule(), Some(&matching(0)), &[running.clone()], 1000), Verdict::InEpisode);
+        assert_eq!(ask(&rule(), None, &[running], 1000), Verdict::InEpisode);
+    }
+
+    #[test]
+    fn a_finished_execution_holds_until_a_newer_view_is_clear() {
+        let past = [finished("x", 50, false)];
+        assert_eq!(
+            ask(&rule(), Some(&matching(0)), &past, 1000),
+            Verdict::InEpisode,
+            "still wrong: quarantined"
+        );
+        assert_eq!(ask(&rule(), None, &past, 1000), Verdict::Close);
+        let question =
+            Question { rule: &rule(), target: &key(), view: None, fresh_at: Some(at(50)), past: &past };
+        let verdict = decide(question, Load::default(), Caps::default(), at(51));
+        assert_eq!(verdict, Verdict::InEpisode, "a view from before the end proves nothing");
+    }
+
+    #[test]
+    fn a_break_that_nobody_saw_counts_if_the_object_tells() {
+        let past = [finished("x", 50, false)];
+        let mut view = matching(60);
+        view.began = Some(at(60));
+        assert!(fires(&ask(&rule(), Some(&view), &past, 1000)));
+        view.began = Some(at(40));
+        assert_eq!(ask(&rule(), Some(&view), &past, 1000), Verdict::InEpisode);
+    }
+
+    #[test]
+    fn the_cooldown_counts_from_the_end_and_holds() {
+        let past = [finished("x", 50, true)];
+        assert_eq!(
+            ask(&rule(), Some(&matching(60)), &past, 149),
+            Verdict::Held(Held::Cooldown, Some(at(150)))
+        );
+        assert!(fires(&ask(&rule(), Some(&matching(60)), &past, 150)));
+    }
+
+    #[test]
+    fn observe_changed_to_enforce_decides_once_more() {
+        let observed = [Past { mode: Mode::Observe, ..finished("x", 50, false) }];
+        let observing = RuleFacts { mode: Mode::Observe, ..rule() };
+        assert_eq!(ask(&observing, Some(&matching(0)), &observed, 60), Verdict::InEpisode);
+        assert!(
+            fires(&ask(&rule(), Some(&matching(0)), &observed, 60)),
+            "observed executions count for no cooldown"
+        );
+        let enforced =
+            [observed[0].clone(), Past { decided_at: at(61), finished_at: None, ..finished("y", 61, false) }];
+        assert_eq!(ask(&rule(), Some(&matching(0)), &enforced, 70), Verdict::InEpisode);
+    }
+
+    #[test]
+    fn caps_hold_whatever_the_rules_say() {
+        let (rule, view) = (rule(), matching(0));
+        let question =
+            Question { rule: &rule, target: &key(), view: Some(&view), fresh_at: Some(at(60)), past: &[] };
+        for (load, held) in [
+            (Load { rule: 1, ..Load::default() }, Held::Concurrency),
+            (Load { namespace: 5, ..Load::default() }, Held::Concurrency),
+            (Load { total: 20, ..Load::default() }, Held::Concurrency),
+            (Load { target: 1, total: 1, ..Load::default() }, Held::TargetBusy),
+        ] {
+            assert_eq!(decide(question, load, Caps::default(), at(60)), Verdict::Held(held, None));
+        }
+        let observing = RuleFacts { mode: Mode::Observe, ..rule.clone() };
+        let full = Load { rule: 9, namespace: 9, total: 99, target: 1, observed_open: 99 };
+        let question = Question { rule: &observing, ..question };
+        assert!(fires(&decide(question, full, Caps::default(), at(60))));
+        let full = Load { observed_open: 100, ..full };
+        assert_eq!(decide(question, full, Caps::default(), at(60)), Verdict::Held(Held::ObservedLimit, None));
+    }
+
+    #[test]
+    fn an_event_is_decided_by_when_it_happened() {
+        let rule = rule();
+        let edge = |time: i64, past: &[Past]| {
+            let question = EdgeQuestion {
+                rule: &rule,
+                rule_created_at: at(10),
+                target: &key(),
+                occurrence: "u/1",
+                time: at(time),
+                past,
+            };
+            decide_edge(question, Load::default(), Caps::default())
+        };
+        let id = decision_id("a", "crashloop", &key(), "u/1");
+        assert_eq!(edge(9, &[]), Err(Suppressed::BeforeRule));
+        assert_eq!(edge(20, &[]), Ok(id.clone()));
+        assert_eq!(
+            edge(20, &[finished(&id, 30, true)]),
+            Ok(id.clone()),
+            "the same event finds its own Execution"
+        );
+        let before = [finished("other", 50, true)];
+        for (time, verdict) in
+            [(20, Err(Suppressed::Cooldown)), (149, Err(Suppressed::Cooldown)), (150, Ok(id))]
+        {
+            assert_eq!(edge(time, &before), verdict, "at {time}");
+        }
+        let running = [Past { finished_at: None, ..finished("other", 50, false) }];
+        assert_eq!(edge(500, &running), Err(Suppressed::Cooldown));
+    }
+
+    #[test]
+    fn a_blind_or_stale_watch_decides_nothing() {
+        let (rule, view) = (rule(), matching(0));
+        for fresh_at in [None, Some(at(0))] {
+            let question = Question { rule: &rule, target: &key(), view: Some(&view), fresh_at, past: &[] };
+            assert_eq!(
+                decide(question, Load::default(), Caps::default(), at(121)),
+                Verdict::Held(Held::Blind, None)
+            );
+        }
+    }
+}

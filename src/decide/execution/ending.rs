@@ -1,0 +1,168 @@
+//! How an Execution ends: by itself, by a person, or because there is nothing to do.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Again, Context, EXECUTION_FINALIZER, Effect, Next, Notice, Phase};
+use crate::api::{
+    AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus, Reason, set_condition,
+};
+use crate::decide::job;
+
+pub(super) fn has_finalizer(execution: &Execution) -> bool {
+    execution.metadata.finalizers.iter().flatten().any(|f| f == EXECUTION_FINALIZER)
+}
+
+/// After the end: let go of the Jobs, then of the Execution.
+pub(super) fn release(context: Context<'_>) -> Next {
+    if !has_finalizer(context.execution) {
+        return Next::wait(Again::OnChange);
+    }
+    let jobs = context.seen.held_jobs.iter().map(|(name, uid)| Effect::ReleaseJob(name.clone(), uid.clone()));
+    Next::of(jobs.chain([Effect::RemoveFinalizer]).collect(), Again::OnChange)
+}
+
+/// The end of a Rule that only observes: what it would have done.
+pub(super) fn observed(context: Context<'_>) -> Next {
+    let rungs: Vec<_> = context.definition.ladder.iter().map(|rung| rung.run.as_str()).collect();
+    let target = context.execution.spec.target.as_ref().map(ToString::to_string).unwrap_or_default();
+    let message = format!("would have run {} on {target}", rungs.join(", then "));
+    finish(context, context.status(), Reason::Observed, &message)
+}
+
+/// The end of a ladder that was climbed without success, or that never asked for proof.
+pub(super) fn exhausted(context: Context<'_>) -> Next {
+    let status = context.status();
+    let asked = context.definition.ladder.iter().any(|rung| rung.verify.is_some());
+    let last = status.rungs.last();
+    let last_failed = last.is_some_and(|rung| rung.state != AttemptState::Succeeded);
+    let said = last
+        .map(|rung| rung.verify.as_ref().map_or(&rung.message, |v| &v.message).clone())
+        .unwrap_or_default();
+    let (reason, message) = match (asked, context.execution.spec.decision.is_some()) {
+        (true, true) => {
+            (Reason::Quarantined, format!("no rung of the ladder helped; left alone until it clears: {said}"))
+        }
+        (true, false) if !last_failed => (Reason::StillUnhealthy, said),
+        (false, _) if !last_failed => (Reason::Completed, "all rungs were done".to_owned()),
+        _ => (Reason::ActionFailed, said),
+    };
+    finish(context, status, reason, &message)
+}
+
+/// Nothing matches any more before anything was done.
+pub(super) fn superseded(context: Context<'_>, rung: usize) -> Next {
+    let message = "nothing of the target matches any more: nothing left to do";
+    let mut next = finish(context, context.status(), Reason::Superseded, message);
+    take_name(context, rung, &mut next);
+    next
+}
+
+/// A person wants it to stop.
+pub(super) fn cancel(context: Context<'_>, phase: &Phase<'_>) -> Next {
+    match phase {
+        Phase::Begin(rung) if context.runs_in_job(*rung) && context.seen.job.is_some() => {
+            super::rung::adopt(context, *rung)
+        }
+        Phase::Begin(rung) => {
+            let mut next = finish(context, context.status(), Reason::Canceled, "canceled");
+            take_name(context, *rung, &mut next);
+            next
+        }
+        Phase::Running(index, _) => stop_job(context, *index),
+        _ => finish(context, context.status(), Reason::Canceled, "canceled"),
+    }
+}
+
+/// Deletes the Job, and ends when its Pods are gone.
+fn stop_job(context: Context<'_>, index: usize) -> Next {
+    let mut status = context.status();
+    let Some(rung) = status.rungs.get_mut(index) else { return Next::wait(Again::OnChange) };
+    let (name, job) =
+        (rung.job.as_ref().map(|j| j.name.clone()).unwrap_or_default(), context.seen.job.as_ref());
+    match job {
+        Some(job) if !job.deleting && job.end.is_none() => {
+            Next::of(vec![Effect::DeleteJob(name, job.uid.clone())], Again::At(soon(context)))
+        }
+        Some(job) if job.live_pods > 0 => Next::wait(Again::At(soon(context))),
+        job => {
+            rung.state = AttemptState::Failed;
+            rung.finished_at = Some(Time(context.now));
+            "canceled".clone_into(&mut rung.message);
+            let release = job.map(|job| Effect::ReleaseJob(name, job.uid.clone()));
+            let mut next = finish(context, status, Reason::Canceled, "canceled; its Job was stopped");
+            next.effects.extend(release);
+            next
+        }
+    }
+}
+
+fn soon(context: Context<'_>) -> k8s_openapi::jiff::Timestamp {
+    context.now.saturating_add(super::LOOK_EVERY).unwrap_or(context.now)
+}
+
+/// A create of the rung's Job may still be on its way from a process that believes it leads. Whoever ends the
+/// Execution first takes the Job's name with a Job that starts no Pod.
+fn take_name(context: Context<'_>, rung: usize, next: &mut Next) {
+    if context.runs_in_job(rung) && context.seen.job.is_none() {
+        next.effects.insert(0, Effect::CreateJob(Box::new(job::placeholder(context.execution, rung))));
+    }
+}
+
+/// Ends the Execution.
+pub(super) fn finish(
+    context: Context<'_>,
+    mut status: ExecutionStatus,
+    reason: Reason,
+    message: &str,
+) -> Next {
+    let now = context.now;
+    let generation = context.execution.metadata.generation;
+    let succeeded = match reason {
+        Reason::TargetRecovered | Reason::Completed | Reason::Observed | Reason::Superseded => {
+            ConditionStatus::True
+        }
+        _ => ConditionStatus::False,
+    };
+    let verified = match reason {
+        Reason::TargetRecovered => (ConditionStatus::True, Reason::TargetRecovered),
+        Reason::Quarantined | Reason::StillUnhealthy => (ConditionStatus::False, Reason::StillUnhealthy),
+        _ => (ConditionStatus::False, Reason::NotConfigured),
+    };
+    let mut set = |condition, (status_of, why), text: &str| {
+        set_condition(&mut status.conditions, (condition, status_of, why), text, generation, now);
+    };
+    set(ConditionType::Succeeded, (succeeded, reason), message);
+    set(ConditionType::Verified, verified, message);
+    set(ConditionType::Finished, (ConditionStatus::True, reason), message);
+    status.finished_at = Some(Time(now));
+    status.duration = Some(lasted(context, &status));
+    // The episode is over if this very look showed it, or if the trigger was an event, which is over at once.
+    let decided = context.execution.spec.decision.is_some();
+    let proven = context.seen.look.matches == Some(false) && context.has_state();
+    if decided && reason != Reason::Observed && (proven || !context.has_state()) {
+        status.episode_closed_at = Some(Time(now));
+    }
+    let rung = status.rungs.len().saturating_sub(1);
+    let mut effects = vec![Effect::Status(Box::new(status))];
+    effects.extend(notice(reason, message, rung).map(Effect::Event));
+    Next::of(effects, Again::Now)
+}
+
+fn lasted(context: Context<'_>, status: &ExecutionStatus) -> String {
+    let started = status.started_at.as_ref().map_or(context.now, |t| t.0);
+    let seconds = context.now.duration_since(started).as_secs();
+    Duration::from_secs(u32::try_from(seconds).unwrap_or(0)).to_string()
+}
+
+fn notice(reason: Reason, message: &str, rung: usize) -> Option<Notice> {
+    let (event, warning) = match reason {
+        Reason::TargetRecovered => ("RemediationVerified", false),
+        Reason::Completed => ("RemediationCompleted", false),
+        Reason::Quarantined | Reason::StillUnhealthy => ("RemediationIneffective", true),
+        Reason::ActionFailed => ("ExecutionStepFailed", true),
+        Reason::Canceled => ("ExecutionCanceled", false),
+        Reason::Superseded => ("ExecutionSuperseded", false),
+        _ => return None,
+    };
+    Some(Notice { reason: event, warning, note: message.to_owned(), rung })
+}

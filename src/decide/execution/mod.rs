@@ -1,0 +1,269 @@
+//! The ladder of an Execution, as a state machine over what was observed.
+//!
+//! [`needs`] says what to look at, [`next`] says what to do, and the shell goes round. Where an Execution stands is read
+//! from its status alone, so any process can go on at any point.
+
+mod ending;
+pub mod rung;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::definition::Definition;
+use super::job;
+use super::operation::Operation;
+use super::outcome::JobSeen;
+use super::verify::Look;
+use crate::api::{
+    AttemptState, CollectRunner, Execution, ExecutionStatus, FreeForm, Mode, Reason, RungStatus, Runner,
+};
+
+/// The finalizer that keeps an Execution until no Job of it is live.
+pub const EXECUTION_FINALIZER: &str = "fother.dev/execution";
+
+/// An Execution without status that is so much younger than its decision was put back from a backup.
+const RESTORED_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// How often a verification looks.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(2);
+
+/// How long the API server may take to notice that a Job is over its deadline.
+const DEADLINE_GRACE: SignedDuration = SignedDuration::from_secs(60);
+
+/// What has to be observed before the next step can be decided.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Need {
+    /// Nothing.
+    Nothing,
+    /// A rung is about to begin: its Job, if one of this name exists; whether the target still matches, and which
+    /// object does; whether another Execution acts on the target; the live target.
+    Begin {
+        /// The name of the rung's Job; none if it does not run in one.
+        job: Option<String>,
+    },
+    /// The Job of this name and its Pods.
+    Job(String),
+    /// The live target, for an operation.
+    Target,
+    /// A look at the target: it, its Pods, whether anything matches.
+    Look,
+    /// The Execution has ended: the Jobs that belong to it.
+    Jobs,
+}
+
+/// What was observed.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The Job that was asked for, if it exists.
+    pub job: Option<JobSeen>,
+    /// After the end: the names and UIDs of Jobs that still carry our finalizer.
+    pub held_jobs: Vec<(String, String)>,
+    /// An object that matches, if one does and it was asked for.
+    pub object: Option<Arc<Value>>,
+    /// Whether another Execution acts on the target.
+    pub busy: bool,
+    /// The target, its Pods, and whether anything matches.
+    pub look: Look,
+    /// What an operation came to that was done since the last step.
+    pub done: Option<Result<Done, String>>,
+}
+
+/// What an operation gave.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Done {
+    /// Its outputs.
+    pub outputs: FreeForm,
+    /// What happened, in a sentence.
+    pub message: String,
+    /// The UID of the object that took the target's place.
+    pub replaced_by: Option<String>,
+}
+
+/// What the shell is to do, in order. If one fails, the rest is not done, and it starts again.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Create a Job as the account; one that exists is looked at in the next round.
+    CreateJob(Box<Job>),
+    /// Delete a Job of this name and UID, with its Pods.
+    DeleteJob(String, String),
+    /// Drop the finalizer of a Job of this name and UID, and let it expire.
+    ReleaseJob(String, String),
+    /// Do an operation on the target as the account.
+    Operate(Box<Operation>),
+    /// Save evidence about the target as the account, for this rung.
+    Collect(Box<CollectRunner>, usize),
+    /// Write the status.
+    Status(Box<ExecutionStatus>),
+    /// Tell about it on the target.
+    Event(Notice),
+    /// Take the finalizer off the Execution.
+    RemoveFinalizer,
+}
+
+/// A Kubernetes Event about the target.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Notice {
+    /// Reason, such as `RemediationVerified`.
+    pub reason: &'static str,
+    /// Whether it is a warning.
+    pub warning: bool,
+    /// The text.
+    pub note: String,
+    /// Which rung it is about.
+    pub rung: usize,
+}
+
+/// When to look again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Again {
+    /// At once: the effects change what there is to see.
+    Now,
+    /// At a time, or earlier if something changes.
+    At(Timestamp),
+    /// When something changes.
+    OnChange,
+}
+
+/// The next step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Next {
+    /// What to do.
+    pub effects: Vec<Effect>,
+    /// When to look again.
+    pub again: Again,
+}
+
+impl Next {
+    fn of(effects: Vec<Effect>, again: Again) -> Self {
+        Self { effects, again }
+    }
+
+    fn wait(again: Again) -> Self {
+        Self { effects: Vec::new(), again }
+    }
+}
+
+/// Where an Execution stands, read from its status.
+enum Phase<'a> {
+    Begin(usize),
+    Launching(usize, &'a RungStatus),
+    Running(usize, &'a RungStatus),
+    Verifying(usize, &'a RungStatus),
+    Ended,
+}
+
+fn phase<'a>(execution: &'a Execution, definition: &Definition) -> Phase<'a> {
+    if execution.is_finished() {
+        return Phase::Ended;
+    }
+    let rungs = execution.status.as_ref().map_or(&[][..], |s| s.rungs.as_slice());
+    let Some((rung, index)) = rungs.last().map(|last| (last, rungs.len() - 1)) else {
+        return Phase::Begin(0);
+    };
+    match rung.state {
+        AttemptState::Launching => Phase::Launching(index, rung),
+        AttemptState::Running => Phase::Running(index, rung),
+        AttemptState::Succeeded | AttemptState::Failed | AttemptState::Lost => {
+            let open = rung.verify.as_ref().is_some_and(|v| v.held.is_none());
+            let asked = definition.ladder.get(index).is_some_and(|r| r.verify.is_some());
+            if open && asked { Phase::Verifying(index, rung) } else { Phase::Begin(index + 1) }
+        }
+    }
+}
+
+/// A step as seen from all functions below.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    execution: &'a Execution,
+    definition: &'a Definition,
+    seen: &'a Seen,
+    now: Timestamp,
+}
+
+impl Context<'_> {
+    fn status(&self) -> ExecutionStatus {
+        let mut status = self.execution.status.clone().unwrap_or_default();
+        status.observed_generation = self.execution.metadata.generation;
+        status
+    }
+
+    fn runs_in_job(&self, rung: usize) -> bool {
+        let action = self.definition.ladder.get(rung).and_then(|r| self.definition.actions.get(&r.run));
+        matches!(action.and_then(|a| a.runner()), Some(Runner::Script(_) | Runner::Container(_)))
+    }
+
+    /// Whether the trigger is a state, which can be looked at again, rather than an event, which is over.
+    fn has_state(&self) -> bool {
+        self.definition.rule.as_ref().is_some_and(|rule| rule.trigger.resource.is_some())
+    }
+}
+
+/// Whether a person wants it to stop.
+fn is_canceled(execution: &Execution) -> bool {
+    execution.spec.cancel || execution.metadata.deletion_timestamp.is_some()
+}
+
+/// Says what to look at.
+pub fn needs(execution: &Execution, definition: &Definition) -> Need {
+    let context = Context { execution, definition, seen: &Seen::default(), now: Timestamp::UNIX_EPOCH };
+    match phase(execution, definition) {
+        Phase::Ended if ending::has_finalizer(execution) => Need::Jobs,
+        Phase::Ended => Need::Nothing,
+        Phase::Begin(_) if is_observed(execution) => Need::Nothing,
+        Phase::Begin(rung) if rung >= definition.ladder.len() => Need::Nothing,
+        Phase::Begin(rung) => {
+            Need::Begin { job: context.runs_in_job(rung).then(|| job::name(execution, rung)) }
+        }
+        Phase::Launching(..) => Need::Target,
+        Phase::Running(_, rung) => {
+            Need::Job(rung.job.as_ref().map(|job| job.name.clone()).unwrap_or_default())
+        }
+        Phase::Verifying(..) => Need::Look,
+    }
+}
+
+fn is_observed(execution: &Execution) -> bool {
+    execution.spec.decision.as_ref().is_some_and(|d| d.mode == Mode::Observe)
+}
+
+/// Decides the next step.
+pub fn next(execution: &Execution, definition: &Definition, seen: &Seen, now: Timestamp) -> Next {
+    let context = Context { execution, definition, seen, now };
+    let phase = phase(execution, definition);
+    if let Phase::Ended = phase {
+        return ending::release(context);
+    }
+    if is_restored(execution) {
+        let message = "put back from a backup, long after it was decided: not run";
+        return ending::finish(context, context.status(), Reason::Superseded, message);
+    }
+    if is_observed(execution) {
+        return ending::observed(context);
+    }
+    if is_canceled(execution) {
+        return ending::cancel(context, &phase);
+    }
+    match phase {
+        Phase::Begin(index) => rung::begin(context, index),
+        Phase::Launching(index, rung) => rung::launching(context, index, rung),
+        Phase::Running(index, rung) => rung::running(context, index, rung),
+        Phase::Verifying(index, rung) => rung::verifying(context, index, rung),
+        Phase::Ended => Next::wait(Again::OnChange),
+    }
+}
+
+fn is_restored(execution: &Execution) -> bool {
+    let decided = execution.spec.decision.as_ref().map(|d| d.time.0);
+    let created = execution.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    let untouched = execution.status.as_ref().is_none_or(|s| s.conditions.is_empty() && s.rungs.is_empty());
+    match (decided, created) {
+        (Some(decided), Some(created)) => untouched && created.duration_since(decided) > RESTORED_AFTER,
+        _ => false,
+    }
+}

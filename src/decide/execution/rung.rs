@@ -1,0 +1,369 @@
+//! One rung: begin, launch, run, verify.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+
+use super::{Again, Context, DEADLINE_GRACE, Effect, LOOK_EVERY, Next, Notice, ending};
+use crate::api::{
+    ActionSpec, AttemptState, ConditionStatus, ConditionType, Execution, ExecutionStatus, FreeForm,
+    ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
+};
+use crate::decide::operation::{self, Operation};
+use crate::decide::outcome::{JobEnd, read_outputs};
+use crate::decide::parameters::{Inputs, resolve};
+use crate::decide::{job, verify};
+use crate::expr::{Bindings, Scope, TemplateTree};
+
+/// The variables of a rung's `with`.
+pub const VARIABLES: [&str; 4] = ["object", "target", "ladder", "now"];
+
+/// Begins a rung, if there still is something to do.
+pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
+    let Some(rung) = context.definition.ladder.get(index) else { return ending::exhausted(context) };
+    if context.runs_in_job(index) && context.seen.job.is_some() {
+        return adopt(context, index);
+    }
+    if context.seen.busy {
+        return Next::wait(Again::At(context.now.saturating_add(LOOK_EVERY).unwrap_or(context.now)));
+    }
+    if context.has_state() && context.seen.look.matches == Some(false) {
+        return ending::superseded(context, index);
+    }
+    let Some(action) = context.definition.actions.get(&rung.run) else {
+        return failed(context, index, &format!("Action {} is not part of the definition", rung.run));
+    };
+    let inputs = match inputs(context, rung, action) {
+        Ok(inputs) => inputs,
+        Err(message) => return failed(context, index, &message),
+    };
+    match job::build(context.execution, index, action, &inputs) {
+        Some(job) => Next::of(vec![Effect::CreateJob(Box::new(job))], Again::Now),
+        None => record(context, index, AttemptState::Launching, None),
+    }
+}
+
+/// Records a Job that exists: created just now, or by a process that died before it could say so.
+pub(super) fn adopt(context: Context<'_>, index: usize) -> Next {
+    let Some(seen) = &context.seen.job else { return Next::wait(Again::Now) };
+    let name = job::name(context.execution, index);
+    if seen.owner.as_deref() != context.execution.metadata.uid.as_deref() {
+        return failed(context, index, &format!("a Job {name} exists that belongs to someone else"));
+    }
+    let job = ObjectReference {
+        api_version: "batch/v1".to_owned(),
+        kind: "Job".to_owned(),
+        namespace: context.execution.metadata.namespace.clone(),
+        name: name.clone(),
+        uid: Some(seen.uid.clone()),
+    };
+    let mut next = record(context, index, AttemptState::Running, Some(job));
+    let run = context.definition.ladder.get(index).map_or("", |rung| rung.run.as_str());
+    next.effects.push(Effect::Event(Notice {
+        reason: "ExecutionJobCreated",
+        warning: false,
+        note: format!("{run} runs as Job {name}"),
+        rung: index,
+    }));
+    next
+}
+
+/// The parameters of a rung, templates filled in.
+fn inputs(context: Context<'_>, rung: &Rung, action: &ActionSpec) -> Result<Inputs, String> {
+    let tree = TemplateTree::compile(&rung.with.to_value(), &Scope::of(VARIABLES))
+        .map_err(|errors| errors.first().map(ToString::to_string).unwrap_or_default())?;
+    let given = tree.render(&bindings(context)).map_err(|error| error.to_string())?;
+    let given = given.as_object().cloned().unwrap_or_default();
+    resolve(&action.parameters, &given).map_err(|mistakes| mistakes.join("; "))
+}
+
+fn bindings(context: Context<'_>) -> Bindings {
+    let earlier = context.status().rungs;
+    let ladder: Vec<Value> =
+        earlier.iter().map(|r| json!({"run": r.run, "state": r.state, "outputs": r.outputs})).collect();
+    let null = || Arc::new(Value::Null);
+    Bindings::at(context.now)
+        .with("object", context.seen.object.clone().unwrap_or_else(null))
+        .with("target", context.seen.look.target.clone().unwrap_or_else(null))
+        .with("ladder", Value::Array(ladder))
+}
+
+/// An operation without a Job: it may be repeated, so it is recorded first and done then.
+pub(super) fn launching(context: Context<'_>, index: usize, rung: &RungStatus) -> Next {
+    let Some(action) = context.definition.actions.get(&rung.run) else {
+        return failed(context, index, "the Action is not part of the definition");
+    };
+    match &context.seen.done {
+        Some(Ok(done)) => {
+            let mut status = context.status();
+            let current = &mut status.rungs[index];
+            current.outputs = done.outputs.clone();
+            current.message.clone_from(&done.message);
+            current.replaced_by.clone_from(&done.replaced_by);
+            return over(context, status, index, AttemptState::Succeeded);
+        }
+        Some(Err(message)) => return failed(context, index, message),
+        None => {}
+    }
+    let deadline = rung.started_at.0.saturating_add(action.timeout.signed()).unwrap_or(context.now);
+    if context.now > deadline {
+        return failed(context, index, &format!("not done within {}", action.timeout));
+    }
+    match action.runner() {
+        Some(Runner::Collect(collect)) => {
+            Next::of(vec![Effect::Collect(Box::new(collect.clone()), index)], Again::Now)
+        }
+        Some(Runner::Kubernetes(runner)) => match resolved(context, index, action, runner) {
+            Ok(operation) => operate(context, index, rung, operation),
+            Err(message) => failed(context, index, &message),
+        },
+        _ => failed(context, index, "the Action has no single runner"),
+    }
+}
+
+fn resolved(
+    context: Context<'_>,
+    index: usize,
+    action: &ActionSpec,
+    runner: &crate::api::KubernetesRunner,
+) -> Result<Operation, String> {
+    let rung = context.status().rungs[index].clone();
+    let target = context.execution.spec.target.as_ref().ok_or("an operation needs a target")?;
+    if let (Some(manifest), true) = (&rung.replacement, runner.recreate.is_some()) {
+        return Ok(Operation::Recreate { target: current(context, target), manifest: manifest.to_value() });
+    }
+    let live = context.seen.look.target.clone().ok_or_else(|| format!("{target} does not exist"))?;
+    let with = context.definition.ladder.get(index).ok_or("the rung is not part of the definition")?;
+    let inputs = inputs(context, with, action)?;
+    let bindings = bindings(context).with("inputs", json!(inputs));
+    let target = current(context, target);
+    let context = operation::Context {
+        live: &live,
+        target: &target,
+        bindings: &bindings,
+        began: rung.started_at.0,
+        execution: context.execution.metadata.uid.as_deref().unwrap_or_default(),
+    };
+    operation::resolve(runner, context)
+}
+
+/// The target with the UID that it has by now: an earlier rung may have replaced it.
+fn current(context: Context<'_>, target: &ObjectReference) -> ObjectReference {
+    let replaced = context.status().rungs.iter().rev().find_map(|rung| rung.replaced_by.clone());
+    ObjectReference { uid: replaced.or_else(|| target.uid.clone()), ..target.clone() }
+}
+
+/// Does an operation. One that replaces the target first has its new manifest saved: after the old object is deleted
+/// there is nothing else to make it from.
+fn operate(context: Context<'_>, index: usize, rung: &RungStatus, operation: Operation) -> Next {
+    if let Operation::Recreate { manifest, .. } = &operation
+        && rung.replacement.is_none()
+    {
+        let mut status = context.status();
+        status.rungs[index].replacement = manifest.as_object().cloned().map(FreeForm);
+        return Next::of(vec![Effect::Status(Box::new(status))], Again::Now);
+    }
+    Next::of(vec![Effect::Operate(Box::new(operation))], Again::Now)
+}
+
+/// A Job that is known to exist.
+pub(super) fn running(context: Context<'_>, index: usize, rung: &RungStatus) -> Next {
+    let Some(seen) = &context.seen.job else { return lost(context, index) };
+    if rung.job.as_ref().and_then(|job| job.uid.as_deref()) != Some(seen.uid.as_str()) {
+        return lost(context, index);
+    }
+    let name = rung.job.as_ref().map(|job| job.name.clone()).unwrap_or_default();
+    let release = Effect::ReleaseJob(name.clone(), seen.uid.clone());
+    let Some(end) = &seen.end else {
+        return wait_for_job(context, index, rung, &name);
+    };
+    let mut next = ended(context, index, end);
+    next.effects.push(release);
+    next
+}
+
+fn wait_for_job(context: Context<'_>, index: usize, rung: &RungStatus, name: &str) -> Next {
+    let timeout = context.definition.actions.get(&rung.run).map(|a| a.timeout).unwrap_or_default();
+    let deadline = rung.started_at.0.saturating_add(timeout.signed() + DEADLINE_GRACE).unwrap_or(context.now);
+    if context.now < deadline {
+        let soon = context.now.saturating_add(LOOK_EVERY).unwrap_or(deadline);
+        return Next::wait(Again::At(soon.min(deadline)));
+    }
+    let mut next = failed(context, index, &format!("neither ended nor was stopped within {timeout}"));
+    let uid = rung.job.as_ref().and_then(|job| job.uid.clone()).unwrap_or_default();
+    next.effects.push(Effect::DeleteJob(name.to_owned(), uid.clone()));
+    next.effects.push(Effect::ReleaseJob(name.to_owned(), uid));
+    next
+}
+
+fn ended(context: Context<'_>, index: usize, end: &JobEnd) -> Next {
+    let mut status = context.status();
+    let action = context.definition.actions.get(&status.rungs[index].run);
+    if !end.completed {
+        let code = end.exit_code.map(|code| format!("exit code {code}: ")).unwrap_or_default();
+        let text = match end.reason.as_str() {
+            "DeadlineExceeded" => {
+                let timeout = action.map(|a| a.timeout).unwrap_or_default();
+                format!("killed after {timeout}: {}", end.message.trim())
+            }
+            _ => format!("{code}{}", end.message.trim()),
+        };
+        return failed(context, index, &text);
+    }
+    let declared = action.map_or(&[][..], |a| a.outputs.as_slice());
+    match read_outputs(declared, &end.message) {
+        Ok(outputs) => {
+            status.rungs[index].outputs = outputs.values;
+            status.rungs[index].message = outputs.notes.join("; ");
+            over(context, status, index, AttemptState::Succeeded)
+        }
+        Err(message) => failed(context, index, &message),
+    }
+}
+
+fn lost(context: Context<'_>, index: usize) -> Next {
+    let mut status = context.status();
+    "its Job vanished before its outcome was recorded; it is not repeated"
+        .clone_into(&mut status.rungs[index].message);
+    over(context, status, index, AttemptState::Lost)
+}
+
+/// Ends the rung badly, beginning it first if it had not begun.
+fn failed(context: Context<'_>, index: usize, message: &str) -> Next {
+    let mut status = context.status();
+    if status.rungs.len() <= index {
+        begun(context, &mut status, index, AttemptState::Failed, None);
+    }
+    status.rungs[index].message = message.chars().take(2048).collect();
+    let run = status.rungs[index].run.clone();
+    let mut next = over(context, status, index, AttemptState::Failed);
+    let note = format!("{run} failed: {message}");
+    next.effects.push(Effect::Event(Notice {
+        reason: "ExecutionStepFailed",
+        warning: true,
+        note,
+        rung: index,
+    }));
+    next
+}
+
+/// Writes that a rung has begun.
+fn record(context: Context<'_>, index: usize, state: AttemptState, job: Option<ObjectReference>) -> Next {
+    let mut status = context.status();
+    begun(context, &mut status, index, state, job);
+    Next::of(vec![Effect::Status(Box::new(status))], Again::Now)
+}
+
+fn begun(
+    context: Context<'_>,
+    status: &mut ExecutionStatus,
+    index: usize,
+    state: AttemptState,
+    job: Option<ObjectReference>,
+) {
+    let run = context.definition.ladder.get(index).map(|rung| rung.run.clone()).unwrap_or_default();
+    status.started_at.get_or_insert(Time(context.now));
+    status.step = Some(format!("{run} ({}/{})", index + 1, context.definition.ladder.len()));
+    let message = format!("{run} is rung {} of {}", index + 1, context.definition.ladder.len());
+    let generation = context.execution.metadata.generation;
+    let running = (ConditionType::Succeeded, ConditionStatus::Unknown, Reason::Running);
+    set_condition(&mut status.conditions, running, &message, generation, context.now);
+    let unfinished = (ConditionType::Finished, ConditionStatus::False, Reason::Running);
+    set_condition(&mut status.conditions, unfinished, &message, generation, context.now);
+    status.rungs.push(RungStatus {
+        run,
+        state,
+        started_at: Time(context.now),
+        finished_at: None,
+        job,
+        outputs: FreeForm::default(),
+        message: String::new(),
+        replacement: None,
+        replaced_by: None,
+        verify: None,
+    });
+}
+
+/// The Action of a rung has ended: verify if it went well and proof is asked for, else go on.
+fn over(context: Context<'_>, mut status: ExecutionStatus, index: usize, state: AttemptState) -> Next {
+    let rung = &mut status.rungs[index];
+    rung.state = state;
+    rung.finished_at = Some(Time(context.now));
+    let asked = context.definition.ladder.get(index).and_then(|r| r.verify.as_ref());
+    if let (Some(_), AttemptState::Succeeded) = (asked, state) {
+        rung.verify = Some(VerifyStatus {
+            started_at: Time(context.now),
+            holding_since: None,
+            held: None,
+            message: String::new(),
+        });
+        let verifying = (ConditionType::Verified, ConditionStatus::Unknown, Reason::Verifying);
+        let message = format!("watching what {} has done", rung.run);
+        set_condition(
+            &mut status.conditions,
+            verifying,
+            message,
+            context.execution.metadata.generation,
+            context.now,
+        );
+    }
+    if status.rungs[index].verify.is_some() { advance(status) } else { climb(context, status, index) }
+}
+
+/// A remedy that did not help.
+fn ineffective(context: Context<'_>, status: ExecutionStatus, index: usize, note: String) -> Next {
+    let mut next = climb(context, status, index);
+    next.effects.push(Effect::Event(Notice {
+        reason: "RemediationIneffective",
+        warning: true,
+        note,
+        rung: index,
+    }));
+    next
+}
+
+/// Goes on to the next rung, or ends if there is none: one write instead of two.
+fn climb(context: Context<'_>, status: ExecutionStatus, index: usize) -> Next {
+    if index + 1 < context.definition.ladder.len() {
+        return advance(status);
+    }
+    let last = Execution { status: Some(status), ..context.execution.clone() };
+    ending::exhausted(Context { execution: &last, ..context })
+}
+
+fn advance(status: ExecutionStatus) -> Next {
+    Next::of(vec![Effect::Status(Box::new(status))], Again::Now)
+}
+
+/// Watches what a rung has done.
+pub(super) fn verifying(context: Context<'_>, index: usize, rung: &RungStatus) -> Next {
+    let asked = context.definition.ladder.get(index).and_then(|r| r.verify.as_ref());
+    let (Some(asked), Some(known)) = (asked, &rung.verify) else { return Next::wait(Again::Now) };
+    let check = verify::check(asked, &context.seen.look, context.now);
+    let mut status = context.status();
+    let current = &mut status.rungs[index];
+    let mut verdict = VerifyStatus { message: check.message.chars().take(1024).collect(), ..known.clone() };
+    verdict.holding_since = check.holds.then(|| known.holding_since.clone().unwrap_or(Time(context.now)));
+    let deadline = known.started_at.0.saturating_add(asked.within.signed()).unwrap_or(context.now);
+    let stable_at =
+        verdict.holding_since.as_ref().and_then(|t| t.0.saturating_add(asked.stable_for.signed()).ok());
+    if stable_at.is_some_and(|at| at <= context.now) {
+        verdict.held = Some(true);
+        let message = format!("{}, stable for {}", verdict.message, asked.stable_for);
+        current.verify = Some(verdict);
+        return ending::finish(context, status, Reason::TargetRecovered, &message);
+    }
+    if !check.holds && context.now >= deadline {
+        verdict.held = Some(false);
+        let note = format!("{} did not help within {}: {}", current.run, asked.within, check.message);
+        current.verify = Some(verdict);
+        return ineffective(context, status, index, note);
+    }
+    let look_at = context.now.saturating_add(LOOK_EVERY).unwrap_or(context.now);
+    let again = Again::At(look_at.min(stable_at.unwrap_or(deadline.max(context.now)).max(context.now)));
+    let flipped = verdict.holding_since.is_some() != known.holding_since.is_some();
+    current.verify = Some(verdict);
+    let write = flipped.then(|| Effect::Status(Box::new(status)));
+    Next::of(write.into_iter().collect(), again)
+}

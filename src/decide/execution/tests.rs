@@ -1,0 +1,405 @@
+//! The ladder against a small world: effects change it, and it is looked at again.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+use super::*;
+use crate::api::{AttemptState, ConditionType, condition};
+use crate::decide::outcome::JobEnd;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
+}
+
+/// A world with one Execution in it.
+struct World {
+    execution: Execution,
+    definition: Definition,
+    now: i64,
+    jobs: BTreeMap<String, JobSeen>,
+    created: usize,
+    released: Vec<String>,
+    operations: Vec<Operation>,
+    notices: Vec<&'static str>,
+    matches: bool,
+    ready: bool,
+    result: Result<Done, String>,
+    writes: usize,
+}
+
+const COLLECT: &str = "collect";
+const CLEAN: &str = "clean";
+const RESTART: &str = "restart";
+
+impl World {
+    /// A Rule's Execution with these rungs: name of the Action, and whether it is verified.
+    fn new(ladder: &[(&str, bool)]) -> Self {
+        let ladder: Vec<_> = ladder
+            .iter()
+            .map(|(run, verified)| match verified {
+                true => json!({"run": run, "verify": {"within": "60s", "stableFor": "10s"}}),
+                false => json!({"run": run}),
+            })
+            .collect();
+        let rule = json!({
+            "serviceAccountName": "healer", "when": "true", "mode": "Enforce",
+            "trigger": {"resource": {"apiVersion": "v1", "kind": "Pod"}}, "ladder": ladder,
+        });
+        let definition = json!({"rule": rule, "ladder": ladder, "actions": {
+            COLLECT: {"collect": {}},
+            CLEAN: {"script": {"image": "i", "inline": "true"}, "outputs": [{"name": "freed", "type": "integer"}]},
+            RESTART: {"kubernetes": {"restart": {}}},
+            "recreate": {"kubernetes": {"recreate": {}}},
+        }});
+        let execution = json!({
+            "apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
+            "metadata": {"name": "crashloop-1", "namespace": "a", "uid": "x", "generation": 1,
+                "creationTimestamp": "1970-01-01T00:00:00Z", "finalizers": [EXECUTION_FINALIZER]},
+            "spec": {"serviceAccountName": "healer",
+                "target": {"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "a", "name": "web", "uid": "d"},
+                "decision": {"id": "0", "time": "1970-01-01T00:00:00Z", "rule": {"name": "crashloop"}, "mode": "Enforce",
+                    "matched": {"object": {"apiVersion": "v1", "kind": "Pod", "name": "web-1"}}, "definition": "d-1"}},
+        });
+        Self {
+            execution: serde_json::from_value(execution).expect("an Execution"),
+            definition: serde_json::from_value(definition).expect("a definition"),
+            now: 1,
+            jobs: BTreeMap::new(),
+            created: 0,
+            released: Vec::new(),
+            operations: Vec::new(),
+            notices: Vec::new(),
+            matches: true,
+            ready: false,
+            result: Ok(Done::default()),
+            writes: 0,
+        }
+    }
+
+    fn seen(&self) -> Seen {
+        let mut seen = Seen::default();
+        match needs(&self.execution, &self.definition) {
+            Need::Begin { job } => seen.job = job.and_then(|name| self.jobs.get(&name).cloned()),
+            Need::Job(name) => seen.job = self.jobs.get(&name).cloned(),
+            Need::Jobs => {
+                let held = self.jobs.iter().filter(|(_, job)| job.held);
+                seen.held_jobs = held.map(|(name, job)| (name.clone(), job.uid.clone())).collect();
+            }
+            Need::Nothing | Need::Target | Need::Look => {}
+        }
+        let pod = json!({"status": {"conditions": [{"type": "Ready", "status": if self.ready { "True" } else { "False" }}]}});
+        seen.look = Look {
+            target: Some(Arc::new(json!({"metadata": {"name": "web"}, "kind": "Deployment"}))),
+            pods: vec![serde_json::from_value::<Pod>(pod).expect("a Pod")],
+            matches: Some(self.matches),
+        };
+        seen
+    }
+
+    fn act(&mut self, effect: Effect) -> Option<Result<Done, String>> {
+        match effect {
+            Effect::CreateJob(job) => {
+                let name = job.metadata.name.clone().expect("a name");
+                self.created += usize::from(!self.jobs.contains_key(&name));
+                let uid = format!("job-{}", self.created);
+                let held = job.metadata.finalizers.is_some();
+                self.jobs.entry(name).or_insert(JobSeen {
+                    uid,
+                    owner: Some("x".into()),
+                    held,
+                    ..JobSeen::default()
+                });
+            }
+            Effect::DeleteJob(name, _) => {
+                if let Some(job) = self.jobs.get_mut(&name) {
+                    job.deleting = true;
+                }
+            }
+            Effect::ReleaseJob(name, _) => {
+                if let Some(job) = self.jobs.get_mut(&name) {
+                    job.held = false;
+                }
+                self.released.push(name);
+            }
+            Effect::Operate(operation) => {
+                self.operations.push(*operation);
+                return Some(self.result.clone());
+            }
+            Effect::Collect(..) => return Some(self.result.clone()),
+            Effect::Status(status) => {
+                self.writes += 1;
+                self.execution.status = Some(*status);
+            }
+            Effect::Event(notice) => self.notices.push(notice.reason),
+            Effect::RemoveFinalizer => self.execution.metadata.finalizers = None,
+        }
+        None
+    }
+
+    /// Goes round until there is nothing more to do now. `None` for a crash: only so many effects are done.
+    fn step_at_most(&mut self, effects: usize) -> Again {
+        let (mut left, mut done) = (effects, None);
+        for _ in 0..50 {
+            let mut seen = self.seen();
+            seen.done = done.take();
+            let next = next(&self.execution, &self.definition, &seen, at(self.now));
+            for effect in next.effects {
+                if left == 0 {
+                    return Again::OnChange;
+                }
+                left -= 1;
+                done = self.act(effect);
+            }
+            if next.again != Again::Now {
+                return next.again;
+            }
+        }
+        panic!("it goes round for ever: {:?}", self.execution.status);
+    }
+
+    fn step(&mut self) -> Again {
+        self.step_at_most(usize::MAX)
+    }
+
+    fn end_job(&mut self, completed: bool, message: &str) {
+        let job = self.jobs.values_mut().last().expect("a Job");
+        let code = i32::from(!completed);
+        job.end =
+            Some(JobEnd { completed, reason: String::new(), exit_code: Some(code), message: message.into() });
+    }
+
+    fn status(&self) -> &ExecutionStatus {
+        self.execution.status.as_ref().expect("a status")
+    }
+
+    fn outcome(&self) -> &str {
+        if self.execution.is_finished() { self.execution.reason().expect("a reason") } else { "" }
+    }
+
+    fn states(&self) -> Vec<AttemptState> {
+        self.status().rungs.iter().map(|rung| rung.state).collect()
+    }
+}
+
+#[test]
+fn a_job_heals_and_is_verified() {
+    let mut world = World::new(&[(COLLECT, false), (CLEAN, true)]);
+    world.step();
+    assert_eq!(world.states(), [AttemptState::Succeeded, AttemptState::Running]);
+    world.end_job(true, "freed=42");
+    assert_eq!(world.step(), Again::At(at(3)), "looks again soon");
+    assert_eq!(world.status().rungs[1].outputs.to_value(), json!({"freed": 42}));
+    (world.now, world.ready, world.matches) = (20, true, false);
+    assert_eq!(world.step(), Again::At(at(22)));
+    world.now = 29;
+    world.step();
+    assert_eq!(world.outcome(), "", "not stable yet");
+    world.now = 30;
+    world.step();
+    assert_eq!(world.outcome(), "TargetRecovered");
+    assert_eq!(
+        world.status().episode_closed_at.as_ref().map(|t| t.0),
+        Some(at(30)),
+        "the last look proved it"
+    );
+    assert_eq!((world.created, world.execution.metadata.finalizers.clone()), (1, None));
+    assert_eq!(world.released.len(), 1);
+    assert_eq!(world.notices, ["ExecutionJobCreated", "RemediationVerified"]);
+}
+
+#[test]
+fn wherever_it_is_interrupted_it_goes_on_to_the_same_end() {
+    for interruption in 0..12 {
+        let mut world = World::new(&[(COLLECT, false), (CLEAN, true)]);
+        world.step_at_most(interruption);
+        world.step();
+        world.end_job(true, "freed=42");
+        world.step_at_most(interruption);
+        (world.ready, world.matches) = (true, false);
+        for now in [10, 21, 40] {
+            world.now = now;
+            world.step_at_most(interruption);
+            world.step();
+        }
+        assert_eq!((world.outcome(), world.created), ("TargetRecovered", 1), "after {interruption} effects");
+        assert!(world.jobs.values().all(|job| !job.held), "after {interruption} effects");
+    }
+}
+
+#[test]
+fn a_second_look_at_the_same_world_writes_nothing() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.step();
+    let writes = world.writes;
+    world.step();
+    world.end_job(true, "");
+    world.step();
+    assert_eq!(world.writes, writes + 1);
+    world.step();
+    assert_eq!((world.writes, world.created), (writes + 1, 1));
+}
+
+#[test]
+fn a_flap_starts_the_stability_again() {
+    let mut world = World::new(&[(RESTART, true)]);
+    world.step();
+    for (now, ready) in [(10, true), (15, false), (18, true), (27, true)] {
+        (world.now, world.ready, world.matches) = (now, ready, false);
+        world.step();
+        assert_eq!(world.outcome(), "");
+    }
+    world.now = 28;
+    world.step();
+    assert_eq!(world.outcome(), "TargetRecovered");
+}
+
+#[test]
+fn what_does_not_help_leads_up_the_ladder_and_to_quarantine() {
+    let mut world = World::new(&[(CLEAN, true), (RESTART, true)]);
+    world.step();
+    world.end_job(false, "disk is read-only");
+    world.step();
+    assert_eq!(world.states(), [AttemptState::Failed, AttemptState::Succeeded]);
+    assert_eq!(world.status().rungs[0].message, "exit code 1: disk is read-only");
+    world.now = 62;
+    world.step();
+    assert_eq!(world.outcome(), "Quarantined");
+    assert_eq!(world.status().episode_closed_at, None, "it still matches: the episode is held");
+    assert_eq!(
+        world.notices,
+        ["ExecutionJobCreated", "ExecutionStepFailed", "RemediationIneffective", "RemediationIneffective"]
+    );
+}
+
+#[test]
+fn the_first_rung_replaced_the_pods_and_they_match_again() {
+    let mut world = World::new(&[(RESTART, true), (CLEAN, true)]);
+    world.step();
+    (world.now, world.matches) = (10, false);
+    world.step();
+    (world.now, world.matches) = (62, true);
+    world.step();
+    assert_eq!(
+        world.states(),
+        [AttemptState::Succeeded, AttemptState::Running],
+        "the target counts, not its old pods"
+    );
+}
+
+#[test]
+fn nothing_is_done_when_nothing_matches_any_more() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.matches = false;
+    world.step();
+    assert_eq!(world.outcome(), "Superseded");
+    assert!(world.status().episode_closed_at.is_some());
+    let placeholder = world.jobs.values().next().expect("its name is taken");
+    assert!(!placeholder.held, "by a Job that nobody waits for");
+}
+
+#[test]
+fn a_job_that_was_created_but_not_recorded_is_adopted() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.step_at_most(1);
+    assert_eq!((world.created, world.execution.status.is_none()), (1, true));
+    world.matches = false;
+    world.step();
+    assert_eq!(
+        world.states(),
+        [AttemptState::Running],
+        "it runs, so it is waited for even if nothing matches now"
+    );
+}
+
+#[test]
+fn a_foreign_job_of_the_same_name_is_refused() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    let name = job::name(&world.execution, 0);
+    world.jobs.insert(name, JobSeen { owner: Some("other".into()), ..JobSeen::default() });
+    world.step();
+    assert!(world.status().rungs[0].message.ends_with("belongs to someone else"));
+}
+
+#[test]
+fn a_job_that_vanished_is_lost_and_not_repeated() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.step();
+    world.jobs.clear();
+    world.step();
+    assert_eq!((world.states(), world.created), (vec![AttemptState::Lost], 1));
+    assert_eq!(world.outcome(), "Quarantined");
+}
+
+#[test]
+fn canceling_stops_the_job_and_waits_for_its_pods() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.step();
+    world.jobs.values_mut().for_each(|job| job.live_pods = 1);
+    world.execution.spec.cancel = true;
+    world.step();
+    assert!(world.jobs.values().all(|job| job.deleting));
+    assert_eq!(world.outcome(), "");
+    world.jobs.values_mut().for_each(|job| job.live_pods = 0);
+    world.step();
+    assert_eq!(world.outcome(), "Canceled");
+    assert!(world.jobs.values().all(|job| !job.held));
+}
+
+#[test]
+fn deleting_is_canceling() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.execution.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(1)));
+    world.step();
+    assert_eq!((world.outcome(), world.execution.metadata.finalizers.clone()), ("Canceled", None));
+    assert!(world.jobs.values().all(|job| !job.held), "only the placeholder");
+}
+
+#[test]
+fn observing_does_nothing_and_says_what_it_would_have_done() {
+    let mut world = World::new(&[(COLLECT, false), (CLEAN, true)]);
+    world.execution.spec.decision.as_mut().expect("a decision").mode = Mode::Observe;
+    world.step();
+    assert_eq!((world.outcome(), world.created, world.writes), ("Observed", 0, 1));
+    assert_eq!(world.status().episode_closed_at, None);
+    let succeeded = condition(&world.status().conditions, ConditionType::Succeeded).expect("set");
+    assert_eq!(succeeded.message, "would have run collect, then clean on Deployment/web");
+}
+
+#[test]
+fn what_was_put_back_from_a_backup_is_not_run() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.execution.metadata.creation_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(601)));
+    world.now = 602;
+    world.step();
+    assert_eq!((world.outcome(), world.created), ("Superseded", 0));
+}
+
+#[test]
+fn a_replacement_is_saved_before_the_old_object_is_deleted() {
+    let mut world = World::new(&[("recreate", true), (RESTART, true)]);
+    world.result = Ok(Done { replaced_by: Some("d2".into()), ..Done::default() });
+    world.step_at_most(2);
+    let saved = world.status().rungs[0].replacement.clone().expect("saved");
+    assert_eq!(world.operations, []);
+    world.step();
+    let Operation::Recreate { manifest, target } = &world.operations[0] else { panic!("a recreation") };
+    assert_eq!((manifest, target.uid.as_deref()), (&saved.to_value(), Some("d")));
+    world.now = 62;
+    world.step();
+    let Operation::Patch { target, .. } = &world.operations[1] else { panic!("a patch") };
+    assert_eq!(target.uid.as_deref(), Some("d2"), "later rungs act on the object that took its place");
+}
+
+#[test]
+fn an_event_closes_its_episode_with_its_execution() {
+    let mut world = World::new(&[(COLLECT, false)]);
+    let rule = world.definition.rule.as_mut().expect("a rule");
+    rule.trigger = serde_json::from_value(json!({"event": {}})).expect("a trigger");
+    world.step();
+    assert_eq!(world.outcome(), "Completed");
+    assert!(world.status().episode_closed_at.is_some());
+}

@@ -1,0 +1,344 @@
+//! The Job of a rung: its Pod may do nothing that the restricted Pod security standard forbids, has no token unless
+//! the Action asks for it, and gets parameters as environment and file only.
+
+use k8s_openapi::api::batch::v1::Job;
+use serde_json::{Value, json};
+
+use super::identity::job_name;
+use super::outcome::JOB_FINALIZER;
+use super::parameters::{Inputs, environment_name, text};
+use crate::api::{ActionSpec, ClaimMount, Execution, LABEL, Runner, SecretMount};
+
+/// Where parameters and script are found in the container.
+const ACTION_FOLDER: &str = "/fother/action";
+/// Where the container writes its outputs: the kubelet reads it when the container ends.
+const OUTPUT_FILE: &str = "/dev/termination-log";
+/// The user that the container runs as, `nobody`: images of everyday tools would run as root.
+const USER: i64 = 65534;
+/// Annotations of the Pod that become files in the container.
+const PARAMETERS: &str = "fother.dev/parameters";
+const SCRIPT: &str = "fother.dev/script";
+/// Which rung the Job belongs to.
+pub const RUNG: &str = "fother.dev/rung";
+
+/// The parts of a runner that a container needs.
+struct Parts<'a> {
+    image: &'a str,
+    command: Vec<String>,
+    args: &'a [String],
+    script: Option<Value>,
+    inline: Option<&'a str>,
+    secrets: &'a [SecretMount],
+    volumes: &'a [ClaimMount],
+    token: bool,
+}
+
+/// The Job of one rung; none if its Action does not run in a Job.
+pub fn build(execution: &Execution, rung: usize, action: &ActionSpec, inputs: &Inputs) -> Option<Job> {
+    let parts = parts(action)?;
+    let meta = metadata(execution, rung);
+    let job = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": meta,
+        "spec": {
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "activeDeadlineSeconds": action.timeout.as_secs().max(1),
+            "template": {
+                "metadata": {"labels": labels(execution), "annotations": annotations(&parts, inputs)},
+                "spec": pod_spec(execution, &parts, inputs),
+            },
+        },
+    });
+    Some(serde_json::from_value(job).expect("the literal above is a Job"))
+}
+
+/// The same name with a Job that starts no Pod, so that a create that is still on its way comes too late.
+pub fn placeholder(execution: &Execution, rung: usize) -> Job {
+    let job = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": metadata(execution, rung)["name"],
+            "namespace": execution.metadata.namespace,
+            "labels": labels(execution),
+            "annotations": {RUNG: rung.to_string()},
+            "ownerReferences": [owner(execution)],
+        },
+        "spec": {
+            "suspend": true,
+            "backoffLimit": 0,
+            "template": {"spec": {
+                "restartPolicy": "Never",
+                "automountServiceAccountToken": false,
+                "containers": [{"name": "none", "image": "none"}],
+            }},
+        },
+    });
+    serde_json::from_value(job).expect("the literal above is a Job")
+}
+
+/// The name of the Job of the rung that comes at `rung`.
+pub fn name(execution: &Execution, rung: usize) -> String {
+    let uid = execution.metadata.uid.as_deref().unwrap_or_default();
+    let rule = execution.spec.decision.as_ref().map(|d| d.rule.name.as_str());
+    job_name(rule.or(execution.spec.run.as_deref()).unwrap_or("fother"), uid, rung)
+}
+
+fn parts(action: &ActionSpec) -> Option<Parts<'_>> {
+    match action.runner()? {
+        Runner::Script(script) => {
+            let mut command = script.interpreter.clone();
+            command.push(format!("{ACTION_FOLDER}/script"));
+            let source = script.config_map.as_ref().map(
+                |from| json!({"configMap": {"name": from.name, "items": [{"key": from.key, "path": "script", "mode": 0o555}]}}),
+            );
+            Some(Parts {
+                image: &script.image,
+                command,
+                args: &[],
+                script: source,
+                inline: script.inline.as_deref(),
+                secrets: &script.secrets,
+                volumes: &script.volumes,
+                token: script.automount_service_account_token,
+            })
+        }
+        Runner::Container(container) => Some(Parts {
+            image: &container.image,
+            command: container.command.clone(),
+            args: &container.args,
+            script: None,
+            inline: None,
+            secrets: &container.secrets,
+            volumes: &container.volumes,
+            token: container.automount_service_account_token,
+        }),
+        Runner::Kubernetes(_) | Runner::Collect(_) => None,
+    }
+}
+
+fn metadata(execution: &Execution, rung: usize) -> Value {
+    json!({
+        "name": name(execution, rung),
+        "namespace": execution.metadata.namespace,
+        "labels": labels(execution),
+        "annotations": {RUNG: rung.to_string()},
+        "finalizers": [JOB_FINALIZER],
+        "ownerReferences": [owner(execution)],
+    })
+}
+
+/// The owner reference of whatever is created for an Execution.
+pub fn owner(execution: &Execution) -> Value {
+    json!({
+        "apiVersion": "fother.dev/v1alpha1",
+        "kind": "Execution",
+        "name": execution.metadata.name,
+        "uid": execution.metadata.uid,
+        "controller": true,
+    })
+}
+
+/// The labels of whatever is created for an Execution.
+pub fn labels(execution: &Execution) -> Value {
+    let mut labels = json!({
+        "app.kubernetes.io/managed-by": "fother",
+        LABEL.execution: execution.metadata.name,
+    });
+    if let Some(decision) = &execution.spec.decision {
+        labels[LABEL.rule] = json!(decision.rule.name);
+    }
+    labels
+}
+
+fn annotations(parts: &Parts<'_>, inputs: &Inputs) -> Value {
+    let mut annotations = json!({PARAMETERS: json!(inputs).to_string()});
+    if let Some(inline) = parts.inline {
+        annotations[SCRIPT] = json!(inline);
+    }
+    annotations
+}
+
+fn pod_spec(execution: &Execution, parts: &Parts<'_>, inputs: &Inputs) -> Value {
+    let (volumes, mounts) = volumes(parts);
+    let mut container = json!({
+        "name": "action",
+        "image": parts.image,
+        "env": environment(execution, inputs),
+        "volumeMounts": mounts,
+        "terminationMessagePath": OUTPUT_FILE,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": true,
+        },
+    });
+    if !parts.command.is_empty() {
+        container["command"] = json!(parts.command);
+    }
+    if !parts.args.is_empty() {
+        container["args"] = json!(parts.args);
+    }
+    json!({
+        "restartPolicy": "Never",
+        "serviceAccountName": execution.spec.service_account_name,
+        "automountServiceAccountToken": parts.token,
+        "enableServiceLinks": false,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": volumes,
+    })
+}
+
+fn environment(execution: &Execution, inputs: &Inputs) -> Value {
+    let mut variables = vec![
+        json!({"name": "FOTHER_OUTPUT", "value": OUTPUT_FILE}),
+        json!({"name": "FOTHER_PARAMETERS", "value": format!("{ACTION_FOLDER}/parameters.json")}),
+        json!({"name": "FOTHER_EXECUTION", "value": execution.metadata.name}),
+    ];
+    if let Some(target) = &execution.spec.target {
+        variables.push(json!({"name": "FOTHER_TARGET_KIND", "value": target.kind}));
+        variables.push(
+            json!({"name": "FOTHER_TARGET_NAMESPACE", "value": target.namespace.as_deref().unwrap_or("")}),
+        );
+        variables.push(json!({"name": "FOTHER_TARGET_NAME", "value": target.name}));
+    }
+    // The kubelet expands `$(NAME)` in values; a doubled dollar keeps a parameter as it is.
+    let literal = |value: &Value| text(value).replace("$(", "$$(");
+    variables.extend(
+        inputs.iter().map(|(name, value)| json!({"name": environment_name(name), "value": literal(value)})),
+    );
+    Value::Array(variables)
+}
+
+fn volumes(parts: &Parts<'_>) -> (Vec<Value>, Vec<Value>) {
+    let annotation = |key: &str, path: &str, mode: i32| json!({"path": path, "mode": mode, "fieldRef": {"fieldPath": format!("metadata.annotations['{key}']")}});
+    let mut items = vec![annotation(PARAMETERS, "parameters.json", 0o444)];
+    if parts.inline.is_some() {
+        items.push(annotation(SCRIPT, "script", 0o555));
+    }
+    let sources: Vec<Value> =
+        [json!({"downwardAPI": {"items": items}})].into_iter().chain(parts.script.clone()).collect();
+    let mut volumes = vec![
+        json!({"name": "action", "projected": {"sources": sources}}),
+        json!({"name": "tmp", "emptyDir": {}}),
+    ];
+    let mut mounts = vec![
+        json!({"name": "action", "mountPath": ACTION_FOLDER, "readOnly": true}),
+        json!({"name": "tmp", "mountPath": "/tmp"}),
+    ];
+    for (index, secret) in parts.secrets.iter().enumerate() {
+        let name = format!("secret-{index}");
+        volumes.push(json!({"name": name, "secret": {"secretName": secret.name, "defaultMode": 0o440}}));
+        mounts.push(
+            json!({"name": name, "mountPath": format!("/fother/secrets/{}", secret.name), "readOnly": true}),
+        );
+    }
+    for (index, claim) in parts.volumes.iter().enumerate() {
+        let name = format!("claim-{index}");
+        volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": claim.claim_name}}));
+        mounts.push(json!({"name": name, "mountPath": claim.mount_path}));
+    }
+    (volumes, mounts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{ExecutionSpec, ObjectReference};
+
+    fn execution() -> Execution {
+        let mut execution = Execution::new(
+            "crashloop-1",
+            ExecutionSpec {
+                service_account_name: "healer".into(),
+                run: Some("clean".into()),
+                target: Some(ObjectReference {
+                    kind: "Deployment".into(),
+                    name: "web".into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            },
+        );
+        execution.metadata.uid = Some("u".into());
+        execution.metadata.namespace = Some("a".into());
+        execution
+    }
+
+    fn action(spec: Value) -> ActionSpec {
+        serde_json::from_value(spec).expect("an Action")
+    }
+
+    fn built(spec: Value, inputs: Value) -> Value {
+        let inputs = serde_json::from_value(inputs).expect("inputs");
+        let job = build(&execution(), 1, &action(spec), &inputs).expect("a Job");
+        serde_json::to_value(job).expect("JSON")
+    }
+
+    #[test]
+    fn a_script_gets_its_parameters_as_environment_and_file_only() {
+        let evil = "$(FOTHER_OUTPUT) `id`; rm -rf / #";
+        let job = built(json!({"script": {"image": "i", "inline": "echo hello"}}), json!({"path": evil}));
+        let pod = &job["spec"]["template"]["spec"];
+        assert_eq!(pod["containers"][0]["command"], json!(["sh", "-eu", "/fother/action/script"]));
+        assert!(!pod["containers"][0]["command"].to_string().contains("rm -rf"));
+        let env = pod["containers"][0]["env"].as_array().expect("a list");
+        let path = env.iter().find(|e| e["name"] == "FOTHER_PARAM_PATH").expect("there");
+        assert_eq!(path["value"], "$$(FOTHER_OUTPUT) `id`; rm -rf / #", "not expanded by the kubelet");
+        let annotations = &job["spec"]["template"]["metadata"]["annotations"];
+        assert_eq!(annotations["fother.dev/script"], "echo hello");
+        let file: Value =
+            serde_json::from_str(annotations["fother.dev/parameters"].as_str().expect("text")).expect("JSON");
+        assert_eq!(file, json!({"path": evil}));
+    }
+
+    #[test]
+    fn a_pod_is_restricted_and_has_no_token() {
+        let job = built(json!({"container": {"image": "i", "args": ["x"]}, "timeout": "30s"}), json!({}));
+        assert_eq!(job["spec"]["activeDeadlineSeconds"], 30);
+        assert_eq!(job["spec"]["backoffLimit"], 0);
+        assert_eq!(job["metadata"]["finalizers"], json!([JOB_FINALIZER]));
+        let pod = &job["spec"]["template"]["spec"];
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        assert_eq!(pod["restartPolicy"], "Never");
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        let container = &pod["containers"][0]["securityContext"];
+        assert_eq!(container["allowPrivilegeEscalation"], false);
+        assert_eq!(container["capabilities"]["drop"], json!(["ALL"]));
+    }
+
+    #[test]
+    fn a_script_of_a_pack_comes_from_its_config_map() {
+        let script = json!({"image": "i", "configMap": {"name": "s-1", "key": "clean.sh"}, "secrets": [{"name": "db"}]});
+        let job = built(json!({"script": script}), json!({}));
+        let pod = &job["spec"]["template"]["spec"];
+        let source = &pod["volumes"][0]["projected"]["sources"][1]["configMap"];
+        assert_eq!(
+            *source,
+            json!({"name": "s-1", "items": [{"key": "clean.sh", "path": "script", "mode": 0o555}]})
+        );
+        assert_eq!(pod["containers"][0]["volumeMounts"][2]["mountPath"], "/fother/secrets/db");
+    }
+
+    #[test]
+    fn a_placeholder_has_the_same_name_and_starts_no_pod() {
+        let spec = action(json!({"container": {"image": "i"}}));
+        let real = build(&execution(), 1, &spec, &Inputs::new()).expect("a Job");
+        let placeholder = placeholder(&execution(), 1);
+        assert_eq!(placeholder.metadata.name, real.metadata.name);
+        assert_eq!(placeholder.spec.expect("a spec").suspend, Some(true));
+        assert_ne!(real.metadata.name.as_deref(), Some(name(&execution(), 2).as_str()));
+    }
+}

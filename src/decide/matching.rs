@@ -1,0 +1,271 @@
+//! A Rule, compiled: whether an object or an event matches it, and where that leads.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::core::{Selector, SelectorExt};
+use serde_json::{Value, json};
+
+use super::episode::RuleFacts;
+use super::problem::Problem;
+use crate::api::{EventTrigger, Rule, RuleSpec, Target};
+use crate::expr::{Bindings, EvalError, Expression, Scope};
+
+/// The variables of `when` and `since` of a resource trigger.
+pub const RESOURCE_VARIABLES: [&str; 2] = ["object", "now"];
+/// The variables of `when` of an event trigger.
+pub const EVENT_VARIABLES: [&str; 2] = ["event", "now"];
+
+/// A Rule that compiles.
+#[derive(Clone)]
+pub struct CompiledRule {
+    /// What bears on its episodes.
+    pub facts: RuleFacts,
+    /// Its text.
+    pub spec: RuleSpec,
+    /// When it was created: events from before are not its business.
+    pub created_at: Timestamp,
+    selector: Option<Selector>,
+    when: Option<Expression>,
+    since: Option<Expression>,
+}
+
+/// That an object matches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hit {
+    /// Since when it has been wrong, if the rule reads that from the object.
+    pub since: Option<Timestamp>,
+}
+
+impl CompiledRule {
+    /// Compiles a Rule; all that is wrong with its expressions at once.
+    pub fn compile(rule: &Rule) -> Result<Self, Vec<Problem>> {
+        let created_at = rule.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
+        Self::of(&rule.spec, &rule.namespace().unwrap_or_default(), &rule.name_any(), created_at)
+    }
+
+    /// Compiles the text of a Rule.
+    pub fn of(
+        spec: &RuleSpec,
+        namespace: &str,
+        name: &str,
+        created_at: Timestamp,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let variables = if spec.trigger.event.is_some() { EVENT_VARIABLES } else { RESOURCE_VARIABLES };
+        let when = compile(spec.when.as_deref(), "spec.when", variables, &mut problems);
+        let since = compile(spec.since.as_deref(), "spec.since", variables, &mut problems);
+        let selector = spec.trigger.resource.as_ref().and_then(|r| r.label_selector.clone());
+        let selector = selector.and_then(|s| selector_of(s, &mut problems));
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let facts = RuleFacts {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            mode: spec.mode,
+            hold_for: spec.hold_for.unwrap_or_default(),
+            cooldown: spec.cooldown(),
+        };
+        Ok(Self { facts, spec: spec.clone(), created_at, selector, when, since })
+    }
+
+    /// Whether an object of the trigger's kind matches.
+    pub fn matches_object(&self, object: &Arc<Value>, now: Timestamp) -> Result<Option<Hit>, EvalError> {
+        if self.selector.as_ref().is_some_and(|selector| !selector.matches(&labels(object))) {
+            return Ok(None);
+        }
+        let Some(when) = &self.when else { return Ok(None) };
+        let bindings = Bindings::at(now).with("object", object.clone());
+        if !when.matches(&bindings)? {
+            return Ok(None);
+        }
+        let since = self.since.as_ref().map(|since| since.evaluate_timestamp(&bindings)).transpose()?;
+        Ok(Some(Hit { since }))
+    }
+
+    /// Whether a Kubernetes Event matches.
+    pub fn matches_event(&self, event: &Value, now: Timestamp) -> Result<bool, EvalError> {
+        let Some(trigger) = &self.spec.trigger.event else { return Ok(false) };
+        if !selects(trigger, event) {
+            return Ok(false);
+        }
+        let Some(when) = &self.when else { return Ok(true) };
+        when.matches(&Bindings::at(now).with("event", envelope(event)))
+    }
+
+    /// Whether time alone can change the answer.
+    pub fn reads_now(&self) -> bool {
+        self.when.as_ref().is_some_and(Expression::reads_now)
+    }
+
+    /// Whether `now` is read openly, so that time alone can make an object match that did not.
+    pub fn names_now(&self) -> bool {
+        self.when.as_ref().is_some_and(|when| when.variables().any(|variable| variable == "now"))
+    }
+
+    /// How an object of a kind leads to the target.
+    pub fn target(&self, kind: &str) -> Target {
+        let default = if kind == "Pod" { Target::Workload } else { Target::Object };
+        self.spec.target.clone().unwrap_or(default)
+    }
+}
+
+fn compile(
+    source: Option<&str>,
+    path: &str,
+    variables: [&str; 2],
+    problems: &mut Vec<Problem>,
+) -> Option<Expression> {
+    match Expression::compile(source?, &Scope::of(variables)) {
+        Ok(expression) => Some(expression),
+        Err(errors) => {
+            problems.extend(errors.iter().map(|error| expression_problem(path, error)));
+            None
+        }
+    }
+}
+
+/// An expression's mistake as a problem of the object that it stands in.
+pub fn expression_problem(path: &str, error: &crate::expr::ExprError) -> Problem {
+    let problem = Problem::error(path, error.message.clone()).at(error.span.clone());
+    match &error.suggestion {
+        Some(suggestion) => problem.help(format!("did you mean {suggestion:?}?")),
+        None => problem,
+    }
+}
+
+fn selector_of(selector: LabelSelector, problems: &mut Vec<Problem>) -> Option<Selector> {
+    let compiled: Result<Selector, _> = selector.try_into();
+    compiled
+        .map_err(|error| {
+            problems.push(Problem::error("spec.trigger.resource.labelSelector", error.to_string()))
+        })
+        .ok()
+}
+
+fn labels(object: &Value) -> std::collections::BTreeMap<String, String> {
+    let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+    labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
+}
+
+fn selects(trigger: &EventTrigger, event: &Value) -> bool {
+    let is = |wanted: &Option<String>, pointer: &str| {
+        wanted.as_deref().is_none_or(|wanted| event.pointer(pointer).and_then(Value::as_str) == Some(wanted))
+    };
+    let reason = event["reason"].as_str().unwrap_or_default();
+    is(&trigger.event_type, "/type")
+        && is(&trigger.regarding_kind, "/regarding/kind")
+        && (trigger.reasons.is_empty() || trigger.reasons.iter().any(|r| r == reason))
+}
+
+/// An event as expressions see it: id, source, type, time and data.
+pub fn envelope(event: &Value) -> Value {
+    json!({
+        "id": event_identity(event),
+        "source": "events.k8s.io",
+        "type": event["reason"],
+        "time": event_time(event).map(|t| t.to_string()),
+        "data": event,
+    })
+}
+
+/// What tells one occurrence of an Event from the next: a series counts up without a new object.
+pub fn event_identity(event: &Value) -> String {
+    let uid = event.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+    let count = [event.pointer("/series/count"), event.get("deprecatedCount")].into_iter().flatten();
+    let count = count.filter_map(Value::as_i64).next().unwrap_or(0);
+    format!("{uid}/{count}")
+}
+
+/// When an Event last occurred.
+pub fn event_time(event: &Value) -> Option<Timestamp> {
+    ["/series/lastObservedTime", "/deprecatedLastTimestamp", "/eventTime", "/metadata/creationTimestamp"]
+        .into_iter()
+        .filter_map(|pointer| event.pointer(pointer)?.as_str()?.parse().ok())
+        .next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(spec: Value) -> Result<CompiledRule, Vec<Problem>> {
+        let rule = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Rule", "metadata": {"name": "r", "namespace": "a"}, "spec": spec});
+        CompiledRule::compile(&serde_json::from_value(rule).expect("a Rule"))
+    }
+
+    fn resource(extra: Value) -> Value {
+        let mut spec = json!({"serviceAccountName": "h", "ladder": [{"run": "x"}], "when": "true",
+            "trigger": {"resource": {"apiVersion": "v1", "kind": "Pod"}}});
+        json_patch::merge(&mut spec, &extra);
+        spec
+    }
+
+    #[test]
+    fn labels_and_condition_select() {
+        let selector = json!({"trigger": {"resource": {"labelSelector": {"matchLabels": {"tier": "web"}}}},
+            "when": "object.status.phase == 'Failed'"});
+        let rule = rule(resource(selector)).expect("compiles");
+        let pod = |tier: &str, phase: &str| {
+            Arc::new(json!({"metadata": {"labels": {"tier": tier}}, "status": {"phase": phase}}))
+        };
+        for (tier, phase, matches) in
+            [("web", "Failed", true), ("db", "Failed", false), ("web", "Running", false)]
+        {
+            let hit = rule.matches_object(&pod(tier, phase), Timestamp::UNIX_EPOCH).expect("evaluates");
+            assert_eq!(hit.is_some(), matches, "{tier} {phase}");
+        }
+    }
+
+    #[test]
+    fn since_is_read_from_the_object() {
+        let rule = rule(resource(json!({"since": "timestamp(object.at)"}))).expect("compiles");
+        let object = Arc::new(json!({"at": "2026-01-01T00:00:00Z"}));
+        let hit = rule.matches_object(&object, Timestamp::UNIX_EPOCH).expect("evaluates").expect("matches");
+        assert_eq!(hit.since, Some("2026-01-01T00:00:00Z".parse().expect("a time")));
+    }
+
+    #[test]
+    fn all_mistakes_are_found_with_their_places() {
+        let Err(problems) = rule(resource(json!({"when": "objct.a", "since": "1 +"}))) else {
+            panic!("refused")
+        };
+        let paths: Vec<_> = problems.iter().map(|p| (p.path.as_str(), p.span.clone())).collect();
+        assert_eq!(paths.len(), 2, "{problems:?}");
+        assert_eq!(paths[0], ("spec.when", Some(0..5)));
+        assert_eq!(paths[1].0, "spec.since");
+    }
+
+    #[test]
+    fn events_are_told_apart_by_uid_and_count() {
+        let event = |count: i64| json!({"metadata": {"uid": "u"}, "deprecatedCount": count});
+        assert_ne!(event_identity(&event(1)), event_identity(&event(2)));
+        assert_eq!(
+            event_identity(&json!({"metadata": {"uid": "u"}, "series": {"count": 3}, "deprecatedCount": 1})),
+            "u/3"
+        );
+    }
+
+    #[test]
+    fn an_event_is_selected_by_type_reason_and_kind() {
+        let trigger = json!({"trigger": {"event": {"type": "Warning", "reasons": ["FailedMount"], "regardingKind": "Pod"}},
+            "serviceAccountName": "h", "ladder": [{"run": "x"}], "when": "event.data.note.contains('disk')"});
+        let rule = rule(trigger).expect("compiles");
+        let event = |reason: &str, note: &str| {
+            json!({"type": "Warning", "reason": reason, "note": note,
+            "regarding": {"kind": "Pod"}, "metadata": {"uid": "u"}})
+        };
+        for (reason, note, matches) in
+            [("FailedMount", "disk", true), ("Other", "disk", false), ("FailedMount", "net", false)]
+        {
+            assert_eq!(rule.matches_event(&event(reason, note), Timestamp::UNIX_EPOCH), Ok(matches));
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Operations on the target, resolved to absolute requests with a UID precondition, so that they may be repeated.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::api::{KubernetesRunner, ObjectReference, PatchOperation, Recreate};
+use crate::expr::{Bindings, Scope, TemplateTree};
+
+/// The variables of templates in an operation.
+pub const VARIABLES: [&str; 3] = ["inputs", "target", "now"];
+
+/// Marks an object that was created to take another's place.
+pub const RECREATED_BY: &str = "fother.dev/recreated-by";
+
+/// A request that says all by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation {
+    /// Patch an object.
+    Patch {
+        /// The object, with the UID that it must have.
+        target: ObjectReference,
+        /// How the patch is read.
+        format: PatchFormat,
+        /// The patch.
+        body: Value,
+    },
+    /// Delete an object; it may be gone already.
+    Delete {
+        /// The object, with the UID that it must have.
+        target: ObjectReference,
+        /// Seconds to stop.
+        grace_period_seconds: Option<i64>,
+    },
+    /// Delete an object and create another in its place.
+    Recreate {
+        /// The object, with the UID of the old one.
+        target: ObjectReference,
+        /// The new object.
+        manifest: Value,
+    },
+}
+
+/// How a patch is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PatchFormat {
+    /// RFC 7386.
+    Merge,
+    /// Kubernetes' own.
+    Strategic,
+    /// RFC 6902.
+    Json,
+}
+
+/// What an operation is resolved against.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The live target.
+    pub live: &'a Value,
+    /// Which it is, with its UID.
+    pub target: &'a ObjectReference,
+    /// Values for templates.
+    pub bindings: &'a Bindings,
+    /// When the rung began.
+    pub began: Timestamp,
+    /// UID of the Execution.
+    pub execution: &'a str,
+}
+
+/// Resolves an operation; the error says what cannot be done.
+pub fn resolve(runner: &KubernetesRunner, context: Context<'_>) -> Result<Operation, String> {
+    if runner.restart.is_some() {
+        return restart(context);
+    }
+    if let Some(scale) = &runner.scale {
+        let replicas = replicas(&scale.replicas, context)?;
+        return Ok(merge(context, json!({"spec": {"replicas": replicas}})));
+    }
+    if let Some(patch) = &runner.patch {
+        let (format, body) = match (&patch.merge, &patch.strategic, &patch.json) {
+            (Some(body), None, None) => (PatchFormat::Merge, render(&body.to_value(), context)?),
+            (None, Some(body), None) => (PatchFormat::Strategic, render(&body.to_value(), context)?),
+            (None, None, Some(operations)) => {
+                (PatchFormat::Json, render(&operations_value(operations), context)?)
+            }
+            _ => return Err("patch wants exactly one of merge, strategic and json".to_owned()),
+        };
+        return Ok(Operation::Patch {
+            target: context.target.clone(),
+            format,
+            body: guarded(body, format, context),
+        });
+    }
+    if let Some(delete) = &runner.delete {
+        let grace_period_seconds = delete.grace_period_seconds.map(i64::from);
+        return Ok(Operation::Delete { target: context.target.clone(), grace_period_seconds });
+    }
+    if let Some(recreate) = &runner.recreate {
+        let manifest = replacement(recreate, context)?;
+        return Ok(Operation::Recreate { target: context.target.clone(), manifest });
+    }
+    for (change, field) in [(&runner.annotate, "annotations"), (&runner.label, "labels")] {
+        if let Some(change) = change {
+            let values = render(&json!(change.values), context)?;
+            return Ok(merge(context, json!({"metadata": {field: texts(&values)}})));
+        }
+    }
+    Err("the Action names no operation".to_owned())
+}
+
+fn restart(context: Context<'_>) -> Result<Operation, String> {
+    match (context.target.group(), context.target.kind.as_str()) {
+        ("apps", "Deployment" | "StatefulSet" | "DaemonSet") => {
+            let at = json!({"kubectl.kubernetes.io/restartedAt": context.began.to_string()});
+            Ok(merge(context, json!({"spec": {"template": {"metadata": {"annotations": at}}}})))
+        }
+        (_, kind) => {
+            Err(format!("restart wants a Deployment, StatefulSet or DaemonSet; the target is a {kind}"))
+        }
+    }
+}
+
+fn replicas(value: &IntOrString, context: Context<'_>) -> Result<i64, String> {
+    let rendered = match value {
+        IntOrString::Int(number) => json!(number),
+        IntOrString::String(template) => render(&json!(template), context)?,
+    };
+    let number = rendered.as_i64().or_else(|| rendered.as_str().and_then(|text| text.parse().ok()));
+    number
+        .filter(|n| (0..=100_000).contains(n))
+        .ok_or_else(|| format!("replicas {rendered}: want a whole number >= 0"))
+}
+
+/// A merge patch that only fits the object of the recorded UID.
+fn merge(context: Context<'_>, body: Value) -> Operation {
+    let body = guarded(body, PatchFormat::Merge, context);
+    Operation::Patch { target: context.target.clone(), format: PatchFormat::Merge, body }
+}
+
+/// Adds the UID precondition: the API server refuses a patch that names another UID than the object has.
+fn guarded(mut body: Value, format: PatchFormat, context: Context<'_>) -> Value {
+    let Some(uid) = &context.target.uid else { return body };
+    match (format, &mut body) {
+        (PatchFormat::Json, Value::Array(operations)) => {
+            operations.insert(0, json!({"op": "test", "path": "/metadata/uid", "value": uid}));
+        }
+        (_, Value::Object(members)) => {
+            let metadata = members.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+            if let Some(metadata) = metadata.as_object_mut() {
+                metadata.insert("uid".to_owned(), json!(uid));
+            }
+        }
+        _ => {}
+    }
+    body
+}
+
+fn operations_value(operations: &[PatchOperation]) -> Value {
+    serde_json::to_value(operations).expect("plain data structures always become JSON")
+}
+
+fn render(value: &Value, context: Context<'_>) -> Result<Value, String> {
+    let tree = TemplateTree::compile(value, &Scope::of(VARIABLES))
+        .map_err(|errors| errors.first().map(ToString::to_string).unwrap_or_default())?;
+    tree.render(context.bindings).map_err(|error| error.to_string())
+}
+
+/// Labels and annotations are texts, whatever a template gives.
+fn texts(values: &Value) -> Value {
+    let members = values.as_object().into_iter().flatten();
+    members.map(|(key, value)| (key.clone(), Value::String(super::parameters::text(value)))).collect()
+}
+
+/// The manifest of the object that takes the target's place.
+fn replacement(recreate: &Recreate, context: Context<'_>) -> Result<Value, String> {
+    let mut manifest = portable(context.live);
+    match (&recreate.merge, &recreate.json) {
+        (Some(patch), _) => json_patch::merge(&mut manifest, &render(&patch.to_value(), context)?),
+        (None, Some(operations)) => {
+            let rendered = render(&operations_value(operations), context)?;
+            let patch: json_patch::Patch =
+                serde_json::from_value(rendered).map_err(|e| format!("json patch: {e}"))?;
+            json_patch::patch(&mut manifest, &patch).map_err(|e| format!("json patch: {e}"))?;
+        }
+        (None, None) => {}
+    }
+    let metadata = manifest["metadata"].as_object_mut().ok_or("the target has no metadata")?;
+    let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
+    annotations[RECREATED_BY] = json!(context.execution);
+    Ok(manifest)
+}
+
+/// An object without what the API server and controllers put into it.
+fn portable(live: &Value) -> Value {
+    let mut manifest = live.clone();
+    if let Some(members) = manifest.as_object_mut() {
+        members.remove("status");
+    }
+    if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|key, _| {
+            matches!(
+                key.as_str(),
+                "name" | "namespace" | "labels" | "annotations" | "ownerReferences" | "finalizers"
+            )
+        });
+    }
+    let is_job = manifest["kind"] == "Job" && manifest.pointer("/spec/manualSelector") != Some(&json!(true));
+    if is_job && let Some(spec) = manifest.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.remove("selector");
+        for labels in ["/spec/template/metadata/labels", "/metadata/labels"] {
+            if let Some(labels) = manifest.pointer_mut(labels).and_then(Value::as_object_mut) {
+                labels.retain(|key, _| {
+                    !matches!(key.trim_start_matches("batch.kubernetes.io/"), "controller-uid" | "job-name")
+                });
+            }
+        }
+    }
+    manifest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn resolved(runner: Value, target: &ObjectReference, live: Value) -> Result<Operation, String> {
+        let runner: KubernetesRunner = serde_json::from_value(runner).expect("an operation");
+        let live = Arc::new(live);
+        let bindings = Bindings::at(Timestamp::UNIX_EPOCH)
+            .with("target", live.clone())
+            .with("inputs", json!({"replicas": 3}));
+        let context = Context {
+            live: &live,
+            target,
+            bindings: &bindings,
+            began: Timestamp::UNIX_EPOCH,
+            execution: "x",
+        };
+        resolve(&runner, context)
+    }
+
+    fn deployment() -> ObjectReference {
+        ObjectReference {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            namespace: Some("a".into()),
+            name: "web".into(),
+            uid: Some("u".into()),
+        }
+    }
+
+    fn body(runner: Value) -> Value {
+        match resolved(runner, &deployment(), json!({"spec": {"replicas": 1}})).expect("resolves") {
+            Operation::Patch { body, .. } => body,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn patches_name_the_uid_and_absolute_values() {
+        assert_eq!(
+            body(json!({"restart": {}})),
+            json!({"metadata": {"uid": "u"}, "spec": {"template": {"metadata": {"annotations":
+                {"kubectl.kubernetes.io/restartedAt": "1970-01-01T00:00:00Z"}}}}})
+        );
+        let scaled = json!({"metadata": {"uid": "u"}, "spec": {"replicas": 3}});
+        assert_eq!(body(json!({"scale": {"replicas": 3}})), scaled);
+        assert_eq!(body(json!({"scale": {"replicas": "${{ inputs.replicas }}"}})), scaled);
+        assert_eq!(
+            body(json!({"annotate": {"values": {"n": "${{ inputs.replicas }}"}}})),
+            json!({"metadata": {"uid": "u", "annotations": {"n": "3"}}})
+        );
+        assert_eq!(
+            body(
+                json!({"patch": {"json": [{"op": "replace", "path": "/spec/replicas", "value": "${{ inputs.replicas }}"}]}})
+            ),
+            json!([{"op": "test", "path": "/metadata/uid", "value": "u"}, {"op": "replace", "path": "/spec/replicas", "value": 3}])
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_said() {
+        let pod = ObjectReference { api_version: "v1".into(), kind: "Pod".into(), ..deployment() };
+        assert_eq!(
+            resolved(json!({"restart": {}}), &pod, json!({})).expect_err("refused"),
+            "restart wants a Deployment, StatefulSet or DaemonSet; the target is a Pod"
+        );
+        let error =
+            resolved(json!({"scale": {"replicas": -1}}), &deployment(), json!({})).expect_err("refused");
+        assert_eq!(error, "replicas -1: want a whole number >= 0");
+    }
+
+    #[test]
+    fn a_job_is_recreated_without_what_bound_it_to_its_pods() {
+        let live = json!({
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": "report", "namespace": "a", "uid": "u", "resourceVersion": "7",
+                "labels": {"app": "report", "batch.kubernetes.io/job-name": "report"}},
+            "spec": {"selector": {"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}},
+                "template": {"metadata": {"labels": {"app": "report", "controller-uid": "u", "job-name": "report"}},
+                    "spec": {"containers": [{"name": "c", "resources": {"limits": {"memory": "256Mi"}}}]}}},
+            "status": {"failed": 1},
+        });
+        let runner = json!({"recreate": {"json": [{"op": "replace",
+            "path": "/spec/template/spec/containers/0/resources/limits/memory", "value": "512Mi"}]}});
+        let Operation::Recreate { manifest, .. } = resolved(runner, &deployment(), live).expect("resolves")
+        else {
+            panic!("a recreation");
+        };
+        assert_eq!(
+            manifest,
+            json!({
+                "apiVersion": "batch/v1", "kind": "Job",
+                "metadata": {"name": "report", "namespace": "a", "labels": {"app": "report"}, "annotations": {RECREATED_BY: "x"}},
+                "spec": {"template": {"metadata": {"labels": {"app": "report"}},
+                    "spec": {"containers": [{"name": "c", "resources": {"limits": {"memory": "512Mi"}}}]}}},
+            })
+        );
+    }
+}

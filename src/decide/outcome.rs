@@ -1,0 +1,195 @@
+//! How an Action's Job went: its end, and the outputs in its termination message.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Map, Value};
+
+use super::parameters::coerce;
+use crate::api::{FreeForm, Output};
+
+/// The most that the kubelet keeps of a termination message, in bytes.
+const MESSAGE_LIMIT: usize = 4096;
+
+/// What was seen of a Job and its Pods.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JobSeen {
+    /// UID of the Job.
+    pub uid: String,
+    /// UID of the Execution that owns it.
+    pub owner: Option<String>,
+    /// How it ended, if it did.
+    pub end: Option<JobEnd>,
+    /// Whether it still carries our finalizer.
+    pub held: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Pods that may still run.
+    pub live_pods: usize,
+}
+
+/// How a Job ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobEnd {
+    /// Whether it completed.
+    pub completed: bool,
+    /// The Job's own reason, such as `DeadlineExceeded`.
+    pub reason: String,
+    /// The exit code of its container.
+    pub exit_code: Option<i32>,
+    /// The termination message: outputs, or the end of a failed container's log.
+    pub message: String,
+}
+
+/// The finalizer that keeps a Job until its outcome is recorded.
+pub const JOB_FINALIZER: &str = "fother.dev/job";
+
+impl JobSeen {
+    /// What is to be known of a Job, from it and its Pods.
+    pub fn of(job: &Job, pods: &[Pod]) -> Self {
+        let finalizers = job.metadata.finalizers.as_deref().unwrap_or_default();
+        Self {
+            uid: job.metadata.uid.clone().unwrap_or_default(),
+            owner: job
+                .metadata
+                .owner_references
+                .iter()
+                .flatten()
+                .find(|o| o.controller == Some(true))
+                .map(|o| o.uid.clone()),
+            end: end_of(job, pods),
+            held: finalizers.iter().any(|f| f == JOB_FINALIZER),
+            deleting: job.metadata.deletion_timestamp.is_some(),
+            live_pods: pods.iter().filter(|pod| is_live(pod)).count(),
+        }
+    }
+}
+
+fn is_live(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn end_of(job: &Job, pods: &[Pod]) -> Option<JobEnd> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    let ended = conditions
+        .iter()
+        .find(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"))?;
+    let completed = ended.type_ == "Complete";
+    let terminated = pods
+        .iter()
+        .filter_map(|pod| {
+            pod.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref()?.terminated.as_ref()
+        })
+        .find(|terminated| (terminated.exit_code == 0) == completed);
+    Some(JobEnd {
+        completed,
+        reason: ended.reason.clone().unwrap_or_default(),
+        exit_code: terminated.map(|t| t.exit_code),
+        message: terminated
+            .and_then(|t| t.message.clone())
+            .or_else(|| ended.message.clone())
+            .unwrap_or_default(),
+    })
+}
+
+/// The outputs of an Action, and what is to be said about them.
+#[derive(Debug, Default, PartialEq)]
+pub struct Outputs {
+    /// Declared outputs, typed.
+    pub values: FreeForm,
+    /// Remarks that are no failure.
+    pub notes: Vec<String>,
+}
+
+/// Reads the outputs that a container wrote: one JSON object, or lines of `name=value`.
+pub fn read_outputs(declared: &[Output], message: &str) -> Result<Outputs, String> {
+    if message.len() >= MESSAGE_LIMIT {
+        return Err(format!("output exceeds {MESSAGE_LIMIT} bytes; write the rest to the log"));
+    }
+    let written = parse(message)?;
+    let mut outputs = Outputs::default();
+    for (name, value) in written {
+        match declared.iter().find(|output| output.name == name) {
+            Some(output) => {
+                let value =
+                    coerce(&name, output.value_type, &value).map_err(|e| e.replacen("param", "output", 1))?;
+                outputs.values.0.insert(name, value);
+            }
+            None => outputs.notes.push(format!("output {name:?} is not declared and was left out")),
+        }
+    }
+    Ok(outputs)
+}
+
+fn parse(message: &str) -> Result<Map<String, Value>, String> {
+    let message = message.trim();
+    if message.starts_with('{') {
+        return serde_json::from_str(message).map_err(|e| format!("output is not valid JSON: {e}"));
+    }
+    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines
+        .map(|line| match line.split_once('=') {
+            Some((name, value)) => Ok((name.trim().to_owned(), Value::String(value.trim().to_owned()))),
+            None => Err("output is neither a JSON object nor lines of name=value".to_owned()),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn declared() -> Vec<Output> {
+        serde_json::from_value(json!([{"name": "freedBytes", "type": "integer"}, {"name": "note"}]))
+            .expect("valid")
+    }
+
+    #[test]
+    fn lines_or_json() {
+        for message in ["freedBytes=42\nnote = a=b \n", "{\"freedBytes\": 42, \"note\": \"a=b\"}"] {
+            let outputs = read_outputs(&declared(), message).expect("reads");
+            assert_eq!(outputs.values.to_value(), json!({"freedBytes": 42, "note": "a=b"}), "{message}");
+        }
+        assert_eq!(read_outputs(&declared(), ""), Ok(Outputs::default()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (message, error) in [
+            ("freedBytes=many", "output freedBytes=\"many\": want integer"),
+            ("free text", "output is neither a JSON object nor lines of name=value"),
+            ("{broken", "output is not valid JSON: key must be a string at line 1 column 2"),
+        ] {
+            assert_eq!(read_outputs(&declared(), message).expect_err("refused"), error);
+        }
+        let error = read_outputs(&declared(), &"x".repeat(4096)).expect_err("refused");
+        assert_eq!(error, "output exceeds 4096 bytes; write the rest to the log");
+    }
+
+    #[test]
+    fn undeclared_outputs_are_left_out_and_said() {
+        let outputs = read_outputs(&declared(), "extra=1").expect("reads");
+        assert_eq!(outputs.notes, ["output \"extra\" is not declared and was left out"]);
+        assert!(outputs.values.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_job_is_its_condition_and_its_container() {
+        let job: Job = serde_json::from_value(json!({
+            "metadata": {"uid": "j", "finalizers": [JOB_FINALIZER], "ownerReferences": [
+                {"apiVersion": "fother.dev/v1alpha1", "kind": "Execution", "name": "x", "uid": "x", "controller": true}]},
+            "status": {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]},
+        }))
+        .expect("a Job");
+        let pod: Pod = serde_json::from_value(json!({
+            "status": {"phase": "Failed", "containerStatuses": [{"name": "action", "image": "i", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"terminated": {"exitCode": 3, "message": "no space left"}}}]},
+        }))
+        .expect("a Pod");
+        let seen = JobSeen::of(&job, &[pod]);
+        assert_eq!((seen.owner.as_deref(), seen.held, seen.live_pods), (Some("x"), true, 0));
+        let end = seen.end.expect("ended");
+        assert_eq!((end.completed, end.exit_code, end.message.as_str()), (false, Some(3), "no space left"));
+    }
+}

@@ -1,0 +1,275 @@
+//! Packs: from the files of a revision to validated objects, or to everything that is wrong with them.
+//!
+//! ```text
+//! files ─▶ yaml (places) ─▶ envelope ─▶ schema ─▶ types ─▶ checks ─▶ objects + findings
+//! ```
+//!
+//! One reading serves `fother validate` and the Pack controller, so that both say the same. Nothing is used of a
+//! set in which anything is an error.
+
+mod envelope;
+pub mod finding;
+mod place;
+mod schema;
+mod script;
+mod yaml;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use self::envelope::Envelope;
+use self::finding::{File, Finding};
+use self::schema::{Located, Schemas};
+use self::yaml::Node;
+use super::check::{self, Known};
+use super::path::Path;
+use super::problem::{Problem, Severity};
+use crate::api::{Action, ActionSpec, Rule};
+
+pub use self::script::{Scripts, resolve_scripts};
+
+/// A file of a pack.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Its path below the pack's folder.
+    pub path: &'a str,
+    /// Its content.
+    pub content: &'a [u8],
+}
+
+/// What is known around the files.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings<'a> {
+    /// The namespace the objects go to, if it is known.
+    pub namespace: Option<&'a str>,
+    /// Actions that exist there without being among the files.
+    pub external_actions: Vec<&'a str>,
+    /// Whether the files are only some of a set: then other kinds than a pack's are welcome, and a reference to an
+    /// Action that is not among them is only a warning.
+    pub partial: bool,
+}
+
+/// An object of a pack.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// A Rule.
+    Rule(Box<Rule>),
+    /// An Action.
+    Action(Box<Action>),
+}
+
+/// An object and where it is written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The object.
+    pub object: Object,
+    /// Its file.
+    pub file: String,
+    /// The line on which it begins.
+    pub line: usize,
+}
+
+/// What reading gave.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// The objects that could be read; to be used only if there is no error.
+    pub objects: Vec<Written>,
+    /// What is wrong, by file and place.
+    pub findings: Vec<Finding>,
+    /// How many files were read.
+    pub files: usize,
+}
+
+impl Reading {
+    /// How many findings are of this severity.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.problem.severity == severity).count()
+    }
+}
+
+/// Whether a file of a pack holds objects; files and folders that begin with a dot belong to tools.
+pub fn is_manifest(path: &str) -> bool {
+    let yaml = std::path::Path::new(path).extension().is_some_and(|end| end == "yaml" || end == "yml");
+    yaml && !path.split('/').any(|part| part.starts_with('.'))
+}
+
+/// Reads and checks all manifests among the files.
+pub fn read(sources: &[Source<'_>], surroundings: &Surroundings<'_>) -> Reading {
+    let mut reader = Reader { surroundings, files: Vec::new(), documents: Vec::new() };
+    let mut findings = Vec::new();
+    for source in sources.iter().filter(|source| is_manifest(source.path)) {
+        findings.extend(reader.file(source));
+    }
+    findings.extend(reader.duplicates());
+    findings.extend(reader.check(sources));
+    findings.sort_by(|a, b| {
+        (&a.file, a.span.start, &a.problem.path).cmp(&(&b.file, b.span.start, &b.problem.path))
+    });
+    let files = reader.files.len();
+    let objects = reader.documents.into_iter().filter_map(|document| {
+        Some(Written { object: document.object?, file: document.file.path.to_owned(), line: document.line })
+    });
+    Reading { objects: objects.collect(), findings, files }
+}
+
+struct Reader<'a> {
+    surroundings: &'a Surroundings<'a>,
+    files: Vec<File<'a>>,
+    documents: Vec<Document<'a>>,
+}
+
+/// One document that has at least a kind and a name.
+struct Document<'a> {
+    file: File<'a>,
+    node: Node,
+    kind: String,
+    name: String,
+    line: usize,
+    object: Option<Object>,
+}
+
+impl Document<'_> {
+    fn title(&self) -> String {
+        format!("{} {}", self.kind, self.name)
+    }
+
+    fn finding(&self, problem: Problem) -> Finding {
+        let path = Path::parse(&problem.path);
+        let span = place::of_problem(self.file.text, &self.node, &path, problem.span.as_ref());
+        self.file.finding(span, problem).of(self.title())
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// Reads one file's documents; returns what is wrong with each by itself.
+    fn file(&mut self, source: &Source<'a>) -> Vec<Finding> {
+        let Ok(text) = std::str::from_utf8(source.content) else {
+            let file = File { path: source.path, text: "" };
+            self.files.push(file);
+            return vec![file.finding(0..0, Problem::error("", "the file is not UTF-8"))];
+        };
+        let file = File { path: source.path, text };
+        self.files.push(file);
+        let in_file = |mistake: yaml::Mistake| {
+            file.finding(mistake.span, Problem { help: mistake.help, ..Problem::error("", mistake.message) })
+        };
+        let (documents, ambiguous) = match yaml::read(text) {
+            Ok(read) => read,
+            Err(mistake) => return vec![in_file(mistake)],
+        };
+        let mut findings: Vec<Finding> = ambiguous.into_iter().map(in_file).collect();
+        for node in documents {
+            findings.extend(self.document(file, node));
+        }
+        findings
+    }
+
+    fn document(&mut self, file: File<'a>, node: Node) -> Vec<Finding> {
+        let Envelope { kind, name, spec, mut problems } = envelope::open(&node, self.surroundings);
+        if let (Some(kind), Some((key, spec))) = (&kind, spec) {
+            problems.extend(Schemas::current().check(kind, key, spec));
+        }
+        let title = match (&kind, &name) {
+            (Some(kind), Some(name)) => format!("{kind} {name}"),
+            _ => String::new(),
+        };
+        let mut object = None;
+        if let (Some(kind), Some(_)) = (&kind, &name) {
+            match decode(kind, &node, &problems) {
+                Ok(decoded) => object = decoded,
+                // The schema has said it better, if it said anything.
+                Err(message) if problems.is_empty() => {
+                    let span = spec.map_or(node.span.clone(), |(key, _)| key.span.clone());
+                    problems.push(Located { span, problem: Problem::error("spec", message) });
+                }
+                Err(_) => {}
+            }
+        }
+        if let (Some(kind), Some(name)) = (kind, name) {
+            let line = file.position(node.span.start).0;
+            self.documents.push(Document { file, node, kind, name, line, object });
+        }
+        problems.into_iter().map(|found| file.finding(found.span, found.problem).of(title.clone())).collect()
+    }
+
+    /// One finding for each object that is there already.
+    fn duplicates(&self) -> Vec<Finding> {
+        let mut first: BTreeMap<(&str, &str), &Document<'_>> = BTreeMap::new();
+        let mut findings = Vec::new();
+        for document in &self.documents {
+            let Some(known) = first.get(&(document.kind.as_str(), document.name.as_str())) else {
+                first.insert((&document.kind, &document.name), document);
+                continue;
+            };
+            let places =
+                [known, document].map(|document| format!("{}:{}", document.file.path, document.line));
+            let message = format!("{} {:?} in {}", document.kind, document.name, places.join(" and "));
+            findings.push(document.finding(Problem::error("metadata.name", message)));
+        }
+        findings
+    }
+
+    /// What is wrong with the objects beyond their form, alone and together.
+    fn check(&self, sources: &[Source<'_>]) -> Vec<Finding> {
+        let mut actions: BTreeMap<&str, Option<&ActionSpec>> =
+            self.surroundings.external_actions.iter().map(|name| (*name, None)).collect();
+        for document in self.documents.iter().filter(|document| document.kind == "Action") {
+            let spec = match &document.object {
+                Some(Object::Action(action)) => Some(&action.spec),
+                _ => None,
+            };
+            actions.insert(&document.name, spec);
+        }
+        let known =
+            Known { namespace: self.surroundings.namespace, actions, partial: self.surroundings.partial };
+        let mut findings = Vec::new();
+        for document in &self.documents {
+            let problems = match &document.object {
+                Some(Object::Rule(rule)) => check::rule(&rule.spec, &known),
+                Some(Object::Action(action)) => {
+                    let mut problems = check::action(&action.spec);
+                    problems.extend(script::missing(&action.spec, sources, self.surroundings.partial));
+                    problems
+                }
+                None => Vec::new(),
+            };
+            findings.extend(problems.into_iter().map(|problem| document.finding(problem)));
+        }
+        findings
+    }
+}
+
+/// The typed object; none for kinds that are read only for their form. What is known to be wrong is left out, so that it
+/// does not hide what is wrong with the rest: an object with problems is only looked at, never used.
+fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object>, String> {
+    let mut value = node.to_json();
+    for located in problems {
+        Path::parse(&located.problem.path).remove_from(&mut value);
+    }
+    let metadata = &node.to_json()["metadata"];
+    value["metadata"] = json!({"name": metadata["name"], "namespace": text(&metadata["namespace"]),
+        "labels": texts(&metadata["labels"]), "annotations": texts(&metadata["annotations"])});
+    let decoded = match kind {
+        "Rule" => serde_json::from_value(value).map(|rule| Some(Object::Rule(Box::new(rule)))),
+        "Action" => serde_json::from_value(value).map(|action| Some(Object::Action(Box::new(action)))),
+        _ => Ok(None),
+    };
+    decoded.map_err(|error| error.to_string())
+}
+
+fn text(value: &Value) -> Value {
+    value.as_str().map_or(Value::Null, Value::from)
+}
+
+fn texts(value: &Value) -> Value {
+    let Some(members) = value.as_object() else { return Value::Null };
+    members
+        .iter()
+        .filter(|(_, value)| value.is_string())
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

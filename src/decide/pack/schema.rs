@@ -1,0 +1,526 @@
+//! Checks a manifest against its CRD's schema: what the API server would refuse, said before it is asked, all at once, with a
+//! place for each mistake. The schemas are generated from the Rust types, so that they cannot differ from the cluster's.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use k8s_openapi::jiff::Timestamp;
+use regex::Regex;
+use serde_json::{Map, Value};
+
+use super::yaml::{Data, Key, Node};
+use crate::api::{DURATION_PATTERN, Duration};
+use crate::decide::path::Path;
+use crate::decide::problem::Problem;
+use crate::expr::{Bindings, Expression, Scope, closest};
+
+/// Fields of pods and containers that people try to set, and that only the controller's pod policy decides.
+const POD_FIELDS: [&str; 17] = [
+    "allowPrivilegeEscalation",
+    "capabilities",
+    "containers",
+    "dnsPolicy",
+    "hostAliases",
+    "hostIPC",
+    "hostNetwork",
+    "hostPID",
+    "hostPath",
+    "initContainers",
+    "nodeName",
+    "podTemplate",
+    "privileged",
+    "runAsUser",
+    "securityContext",
+    "template",
+    "volumeMounts",
+];
+
+/// A mistake with its place in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The bytes that are meant.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// The schemas of all kinds.
+pub struct Schemas {
+    /// By kind.
+    specs: BTreeMap<String, Value>,
+    /// The CEL rules of the schemas, by their text; those that compare with an old object are left to the API server.
+    rules: BTreeMap<String, Expression>,
+}
+
+/// They never change while a program runs, and to compile their rules takes longer than to check a file.
+static SCHEMAS: LazyLock<Schemas> = LazyLock::new(Schemas::new);
+
+impl Schemas {
+    /// The schemas of this version.
+    pub fn current() -> &'static Self {
+        &SCHEMAS
+    }
+
+    /// Reads them out of the CRDs.
+    fn new() -> Self {
+        let mut schemas = Self { specs: BTreeMap::new(), rules: BTreeMap::new() };
+        for crd in crate::api::crds() {
+            let version = crd.spec.versions.first().and_then(|version| version.schema.as_ref());
+            let schema = version.and_then(|validation| validation.open_api_v3_schema.as_ref());
+            let schema = serde_json::to_value(schema).expect("plain data structures always become JSON");
+            let spec = schema["properties"]["spec"].clone();
+            schemas.compile_rules(&spec);
+            schemas.specs.insert(crd.spec.names.kind, spec);
+        }
+        schemas
+    }
+
+    fn compile_rules(&mut self, schema: &Value) {
+        for rule in rules_of(schema) {
+            if let Ok(expression) = Expression::compile(&unescape(rule), &Scope::of(["self"])) {
+                self.rules.insert(rule.to_owned(), expression);
+            }
+        }
+        match schema {
+            Value::Object(members) => members.values().for_each(|value| self.compile_rules(value)),
+            Value::Array(items) => items.iter().for_each(|value| self.compile_rules(value)),
+            _ => {}
+        }
+    }
+
+    /// Everything in `spec` that the schema of `kind` refuses.
+    pub fn check(&self, kind: &str, key: &Key, spec: &Node) -> Vec<Located> {
+        let Some(schema) = self.specs.get(kind) else { return Vec::new() };
+        let mut walk = Walk { schemas: self, found: Vec::new() };
+        walk.node(schema, &At { path: Path::default().member("spec"), anchor: key.span.clone(), node: spec });
+        walk.found
+    }
+}
+
+/// The CEL rules at one level of a schema.
+fn rules_of(schema: &Value) -> impl Iterator<Item = &str> {
+    let rules = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
+    rules.filter_map(|rule| rule["rule"].as_str())
+}
+
+/// Kubernetes wraps field names that CEL reserves: `__for__`.
+fn unescape(rule: &str) -> String {
+    Regex::new("__([a-z]+)__").expect("a constant that a test compiles").replace_all(rule, "$1").into_owned()
+}
+
+/// A node, where it is, and what to underline when it is a list or map.
+struct At<'n> {
+    path: Path,
+    anchor: Range<usize>,
+    node: &'n Node,
+}
+
+impl At<'_> {
+    fn span(&self) -> Range<usize> {
+        match &self.node.data {
+            Data::Scalar(value) if !value.is_null() => self.node.span.clone(),
+            _ => self.anchor.clone(),
+        }
+    }
+}
+
+struct Walk<'s> {
+    schemas: &'s Schemas,
+    found: Vec<Located>,
+}
+
+impl Walk<'_> {
+    fn say(&mut self, at: &At<'_>, message: impl Into<String>, help: Option<String>) {
+        let problem = Problem { help, ..Problem::error(at.path.to_string(), message) };
+        self.found.push(Located { span: at.span(), problem });
+    }
+
+    fn node(&mut self, schema: &Value, at: &At<'_>) {
+        let before = self.found.len();
+        match &at.node.data {
+            Data::Scalar(Value::Null) if schema["nullable"] == true => return,
+            Data::Scalar(value) => self.scalar(schema, at, value),
+            Data::List(items) => self.list(schema, at, items),
+            Data::Map(members) => self.map(schema, at, members),
+        }
+        self.alternatives(schema, at);
+        // A rule over something that is malformed would only repeat it in other words.
+        if self.found.len() == before {
+            self.rules(schema, at);
+        }
+    }
+
+    fn scalar(&mut self, schema: &Value, at: &At<'_>, value: &Value) {
+        let wanted = schema["type"].as_str();
+        let fits = match (wanted, value) {
+            (None, _)
+            | (Some("string"), Value::String(_))
+            | (Some("boolean"), Value::Bool(_))
+            | (Some("number"), Value::Number(_)) => true,
+            (Some("integer"), Value::Number(number)) => number.is_i64(),
+            _ => schema["x-kubernetes-int-or-string"] == true && (value.is_string() || value.is_i64()),
+        };
+        if !fits {
+            let help = match (wanted, value) {
+                (Some("string"), Value::Number(_) | Value::Bool(_)) => Some(format!("write \"{value}\"")),
+                (Some("object"), Value::Null) => Some("write {}".to_owned()),
+                _ => None,
+            };
+            let wanted = wanted.unwrap_or("a number or text");
+            return self.say(at, format!("want {}, got {}", called(wanted), got(&at.node.data)), help);
+        }
+        match value {
+            Value::String(text) => self.text(schema, at, text),
+            Value::Number(number) => self.number(schema, at, number.as_f64().unwrap_or_default()),
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, schema: &Value, at: &At<'_>, text: &str) {
+        if let Some(allowed) = schema["enum"].as_array() {
+            let allowed: Vec<&str> = allowed.iter().filter_map(Value::as_str).collect();
+            if !allowed.contains(&text) {
+                let help = closest(text, allowed.iter().copied()).map(did_you_mean);
+                self.say(at, format!("{text:?} is not one of {}", allowed.join(", ")), help);
+            }
+            return;
+        }
+        if schema["pattern"] == DURATION_PATTERN {
+            if let Err(error) = text.parse::<Duration>() {
+                self.say(at, error.to_string(), None);
+            }
+            return;
+        }
+        let length = text.chars().count();
+        if schema["minLength"].as_u64().is_some_and(|least| (length as u64) < least) {
+            return self.say(at, if text.is_empty() { "is empty" } else { "is too short" }, None);
+        }
+        if let Some(most) = schema["maxLength"].as_u64().filter(|most| length as u64 > *most) {
+            return self.say(at, format!("is {length} chars; max {most}"), None);
+        }
+        if let Some(pattern) = schema["pattern"].as_str()
+            && Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text))
+        {
+            self.say(at, format!("{text:?} does not match {pattern}"), None);
+        }
+    }
+
+    fn number(&mut self, schema: &Value, at: &At<'_>, number: f64) {
+        if let Some(least) = schema["minimum"].as_f64().filter(|least| number < *least) {
+            self.say(at, format!("{number}: must be >= {least}"), None);
+        }
+        if let Some(most) = schema["maximum"].as_f64().filter(|most| number > *most) {
+            self.say(at, format!("{number}: must be <= {most}"), None);
+        }
+    }
+
+    fn list(&mut self, schema: &Value, at: &At<'_>, items: &[Node]) {
+        if schema["type"].as_str().is_some_and(|wanted| wanted != "array") {
+            return self.say(
+                at,
+                format!("want {}, got a list", called(schema["type"].as_str().unwrap_or_default())),
+                None,
+            );
+        }
+        self.count(schema, at, items.len(), "Items");
+        if schema["items"].is_object() {
+            for (index, item) in items.iter().enumerate() {
+                let anchor = first_key(item).unwrap_or_else(|| at.anchor.clone());
+                self.node(&schema["items"], &At { path: at.path.item(index), anchor, node: item });
+            }
+        }
+        self.unique(schema, at, items);
+    }
+
+    /// Holds `minItems` and `maxItems`, or `minProperties` and `maxProperties`.
+    fn count(&mut self, schema: &Value, at: &At<'_>, count: usize, what: &str) {
+        let count = count as u64;
+        if schema[format!("min{what}")].as_u64().is_some_and(|least| count < least) {
+            self.say(at, "is empty", None);
+        }
+        if let Some(most) = schema[format!("max{what}")].as_u64().filter(|most| count > *most) {
+            self.say(at, format!("has {count} {}; max {most}", what.to_lowercase()), None);
+        }
+    }
+
+    /// The items of a list that is a map have different keys.
+    fn unique(&mut self, schema: &Value, at: &At<'_>, items: &[Node]) {
+        for key in
+            schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str)
+        {
+            let mut seen = BTreeMap::new();
+            for (index, item) in items.iter().enumerate() {
+                let Some(value) = item.get(key) else { continue };
+                if let Some(first) = seen.insert(value.to_json().to_string(), index) {
+                    let path = at.path.item(index).member(key);
+                    let message = format!("duplicate {key} {}, also in item {first}", value.to_json());
+                    self.say(&At { path, anchor: value.span.clone(), node: value }, message, None);
+                }
+            }
+        }
+    }
+
+    fn map(&mut self, schema: &Value, at: &At<'_>, members: &[(Key, Node)]) {
+        if schema["type"].as_str().is_some_and(|wanted| wanted != "object") {
+            return self.say(
+                at,
+                format!("want {}, got a map", called(schema["type"].as_str().unwrap_or_default())),
+                None,
+            );
+        }
+        self.count(schema, at, members.len(), "Properties");
+        let free = schema["x-kubernetes-preserve-unknown-fields"] == true;
+        let (nothing, additional) = (Map::new(), &schema["additionalProperties"]);
+        let known = schema["properties"].as_object().unwrap_or(&nothing);
+        for (key, value) in members {
+            let member = At { path: at.path.member(&key.name), anchor: key.span.clone(), node: value };
+            match known.get(&key.name) {
+                Some(schema) => self.node(schema, &member),
+                None if additional.is_object() => self.node(additional, &member),
+                None if free => {}
+                None => self.unknown(member, key, known, members),
+            }
+        }
+        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if !members.iter().any(|(key, _)| key.name == name) {
+                self.say(at, format!("{name} is required"), None);
+            }
+        }
+    }
+
+    fn unknown(&mut self, member: At<'_>, key: &Key, known: &Map<String, Value>, present: &[(Key, Node)]) {
+        if POD_FIELDS.contains(&key.name.as_str()) {
+            let message = "field not settable here; the controller's pod policy refuses it";
+            return self.found.push(Located {
+                span: member.anchor,
+                problem: Problem::error(member.path.to_string(), message),
+            });
+        }
+        // What is there already was not meant once more.
+        let missing = known.keys().filter(|name| !present.iter().any(|(key, _)| key.name == **name));
+        let help = closest(&key.name, missing.map(String::as_str)).map(did_you_mean);
+        let problem = Problem { help, ..Problem::error(member.path.to_string(), "unknown field") };
+        self.found.push(Located { span: member.anchor, problem });
+    }
+
+    /// `anyOf`, which the structural schemas use for values of two types.
+    fn alternatives(&mut self, schema: &Value, at: &At<'_>) {
+        let Some(branches) = schema["anyOf"].as_array() else { return };
+        let fits = |branch: &Value| {
+            let mut attempt = Walk { schemas: self.schemas, found: Vec::new() };
+            let open = with_open_members(branch);
+            attempt.node(&open, at);
+            attempt.found.is_empty()
+        };
+        if branches.iter().any(fits) {
+            return;
+        }
+        let words = branches.iter().flat_map(|branch| branch["enum"].as_array().into_iter().flatten());
+        let words: Vec<String> = words.map(ToString::to_string).collect();
+        let members = branches.iter().flat_map(|branch| branch["required"].as_array().into_iter().flatten());
+        let maps: Vec<String> =
+            members.filter_map(Value::as_str).map(|name| format!("a map with {name}")).collect();
+        let help = at.node.as_str().and_then(|text| {
+            let words = branches.iter().flat_map(|branch| branch["enum"].as_array().into_iter().flatten());
+            closest(text, words.filter_map(Value::as_str)).map(did_you_mean)
+        });
+        self.say(at, format!("want {}", [words, maps].concat().join(" or ")), help);
+    }
+
+    fn rules(&mut self, schema: &Value, at: &At<'_>) {
+        for (rule, text) in
+            rules_of(schema).zip(schema["x-kubernetes-validations"].as_array().into_iter().flatten())
+        {
+            let Some(expression) = self.schemas.rules.get(rule) else { continue };
+            let bindings = Bindings::at(Timestamp::UNIX_EPOCH).with("self", without_nulls(at.node.to_json()));
+            if matches!(expression.matches(&bindings), Ok(false)) {
+                self.say(at, text["message"].as_str().unwrap_or(rule), None);
+            }
+        }
+    }
+}
+
+/// A branch of `anyOf` says nothing of the members it does not name.
+fn with_open_members(branch: &Value) -> Value {
+    let mut branch = branch.clone();
+    branch["x-kubernetes-preserve-unknown-fields"] = true.into();
+    branch
+}
+
+fn first_key(node: &Node) -> Option<Range<usize>> {
+    match &node.data {
+        Data::Map(members) => members.first().map(|(key, _)| key.span.clone()),
+        _ => None,
+    }
+}
+
+/// A null is an absent field, to the types and to the API server.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => Value::Object(
+            members
+                .into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(key, value)| (key, without_nulls(value)))
+                .collect(),
+        ),
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
+}
+
+fn did_you_mean(word: &str) -> String {
+    format!("did you mean {word:?}?")
+}
+
+fn called(schema_type: &str) -> &str {
+    match schema_type {
+        "object" => "a map",
+        "array" => "a list",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "boolean" => "true or false",
+        "string" => "text",
+        other => other,
+    }
+}
+
+fn got(data: &Data) -> String {
+    match data {
+        Data::Scalar(Value::Null) => "nothing".to_owned(),
+        Data::Scalar(Value::String(_)) => "text".to_owned(),
+        Data::Scalar(value) => value.to_string(),
+        Data::List(_) => "a list".to_owned(),
+        Data::Map(_) => "a map".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::yaml::read;
+    use super::*;
+
+    /// All problems of a spec, each with the text that is underlined.
+    fn check(kind: &str, spec: &str) -> Vec<String> {
+        let text = format!("spec:\n{}", spec.trim_start_matches('\n'));
+        let (documents, _) = read(&text).unwrap();
+        let (key, spec) = documents[0].member("spec").unwrap();
+        let found = Schemas::current().check(kind, key, spec);
+        found.into_iter().map(|located| format!("{:?} {}", &text[located.span], located.problem)).collect()
+    }
+
+    #[test]
+    fn accepts_what_is_right() {
+        let rule = "
+  description: fine
+  mode: Enforce
+  serviceAccountName: healer
+  trigger: {resource: {apiVersion: v1, kind: Pod, labelSelector: {matchLabels: {a.b/c: d}}}}
+  when: 'true'
+  target: {owner: {apiVersion: apps/v1, kind: StatefulSet}}
+  for: 2m
+  limits:
+  ladder:
+    - {run: a, with: {x: {y: [1]}}, verify: {stableFor: 1m}}
+";
+        assert_eq!(check("Rule", rule), [""; 0]);
+        assert_eq!(
+            check(
+                "Rule",
+                &rule.replace("target: {owner: {apiVersion: apps/v1, kind: StatefulSet}}", "target: object")
+            ),
+            [""; 0]
+        );
+        assert_eq!(check("Action", "  kubernetes: {scale: {replicas: 3}}"), [""; 0]);
+        assert_eq!(check("Action", "  kubernetes: {scale: {replicas: '${{ inputs.n }}'}}"), [""; 0]);
+    }
+
+    #[test]
+    fn names_everything_that_is_wrong() {
+        let rule = "
+  serviceAccountNam: healer
+  mode: enforce
+  trigger:
+    resource: {apiVersion: v1, kind: Pod, labelSelector: {}}
+  when: true
+  target: workloads
+  for: 5 minutes
+  ladder:
+    - {run: a, verify: {within: 10}}
+    - with: [1]
+";
+        assert_eq!(
+            check("Rule", rule),
+            [
+                "\"serviceAccountNam\" spec.serviceAccountNam: unknown field; did you mean \"serviceAccountName\"?",
+                "\"enforce\" spec.mode: \"enforce\" is not one of Observe, Enforce; did you mean \"Enforce\"?",
+                "\"labelSelector\" spec.trigger.resource.labelSelector: selector is empty; leave it out to mean every object of the kind in this namespace",
+                "\"true\" spec.when: want text, got true; write \"true\"",
+                "\"workloads\" spec.target: want \"object\" or \"workload\" or a map with owner; did you mean \"workload\"?",
+                "\"5 minutes\" spec.for: \"5 minutes\" is not a duration: use \"5m\"",
+                "\"10\" spec.ladder[0].verify.within: want text, got 10; write \"10\"",
+                "\"with\" spec.ladder[1].with: want a map, got a list",
+                "\"with\" spec.ladder[1]: run is required",
+                "\"spec\" spec: serviceAccountName is required",
+            ]
+        );
+    }
+
+    #[test]
+    fn holds_unions_and_lists() {
+        for (action, expected) in [
+            (
+                "  script: {image: a, inline: x, file: y}",
+                "\"script\" spec.script: exactly one of inline, file and configMap must be set",
+            ),
+            (
+                "  timeout: 5m",
+                "\"spec\" spec: exactly one of script, container, kubernetes and collect must be set",
+            ),
+            (
+                "  collect: {}\n  parameters: [{name: a}, {name: a}]",
+                "\"a\" spec.parameters[1].name: duplicate name \"a\", also in item 0",
+            ),
+            (
+                "  collect: {}\n  parameters: [{name: A-b}]",
+                "\"A-b\" spec.parameters[0].name: \"A-b\" does not match ^[a-z][a-zA-Z0-9]{0,62}$",
+            ),
+            (
+                "  collect: {}\n  parameters: [{name: a, required: true, default: b}]",
+                "\"name\" spec.parameters[0]: a required parameter has no default",
+            ),
+            ("  collect: {tailLines: 0}", "\"0\" spec.collect.tailLines: 0: must be >= 1"),
+            ("  collect: {include: []}", "\"include\" spec.collect.include: is empty"),
+            (
+                "  container: {image: a, securityContext: {privileged: true}}",
+                "\"securityContext\" spec.container.securityContext: field not settable here; the controller's pod policy refuses it",
+            ),
+            (
+                "  container:\n    image: a\n    volumes: [{hostPath: {path: /}, mountPath: /x, claimName: y}]",
+                "\"hostPath\" spec.container.volumes[0].hostPath: field not settable here; the controller's pod policy refuses it",
+            ),
+        ] {
+            assert_eq!(check("Action", action), [expected]);
+        }
+    }
+
+    #[test]
+    fn every_rule_of_the_schemas_is_held() {
+        fn count(schema: &Value, found: &mut Vec<String>) {
+            found.extend(rules_of(schema).filter(|rule| !rule.contains("oldSelf")).map(str::to_owned));
+            match schema {
+                Value::Object(members) => members.values().for_each(|value| count(value, found)),
+                Value::Array(items) => items.iter().for_each(|value| count(value, found)),
+                _ => {}
+            }
+        }
+        let schemas = Schemas::current();
+        let mut rules = Vec::new();
+        schemas.specs.values().for_each(|schema| count(schema, &mut rules));
+        assert!(rules.len() > 5);
+        for rule in rules {
+            assert!(schemas.rules.contains_key(&rule), "{rule}");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Whole sets of files.
+
+use super::*;
+
+const RULE: &str = "\
+apiVersion: fother.dev/v1alpha1
+kind: Rule
+metadata:
+  name: crashloop
+spec:
+  serviceAccountName: healer
+  trigger: {resource: {apiVersion: v1, kind: Pod}}
+  when: crashLooping(object, 3, duration('10m'))
+  ladder:
+    - run: restart
+";
+
+const ACTION: &str = "\
+apiVersion: fother.dev/v1alpha1
+kind: Action
+metadata: {name: restart, namespace: a, labels: {team: web}}
+spec:
+  kubernetes: {restart: {}}
+";
+
+const SCRIPT: &str = "\
+apiVersion: fother.dev/v1alpha1
+kind: Action
+metadata: {name: clean}
+spec:
+  script: {image: 'debian@sha256:0', file: scripts/clean.sh}
+";
+
+fn read_files(files: &[(&str, &str)], surroundings: &Surroundings<'_>) -> Reading {
+    let sources: Vec<Source<'_>> =
+        files.iter().map(|(path, content)| Source { path, content: content.as_bytes() }).collect();
+    read(&sources, surroundings)
+}
+
+fn check(files: &[(&str, &str)], expected: &[&str]) {
+    let surroundings = Surroundings { namespace: Some("a"), ..Surroundings::default() };
+    let found: Vec<String> =
+        read_files(files, &surroundings).findings.iter().map(ToString::to_string).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_good_pack_becomes_objects() {
+    let files = [
+        ("rules/a.yaml", RULE),
+        ("b.yml", &format!("---\n{ACTION}---\n{SCRIPT}")),
+        ("scripts/clean.sh", "echo\n"),
+    ];
+    let mut reading = read_files(&files, &Surroundings { namespace: Some("a"), ..Surroundings::default() });
+    assert_eq!(reading.findings, []);
+    assert_eq!(reading.files, 2);
+    let places: Vec<(&str, usize)> = reading.objects.iter().map(|w| (w.file.as_str(), w.line)).collect();
+    assert_eq!(places, [("rules/a.yaml", 1), ("b.yml", 2), ("b.yml", 8)]);
+
+    let sources = files.map(|(path, content)| Source { path, content: content.as_bytes() });
+    let scripts = resolve_scripts(&mut reading.objects, &sources);
+    let Object::Action(clean) = &reading.objects[2].object else { panic!("not an Action") };
+    let script = clean.spec.script.as_ref().unwrap();
+    let key = script.config_map.as_ref().unwrap();
+    assert_eq!((script.file.as_deref(), key.key.as_str()), (None, "clean.sh"));
+    let config_map = &scripts[&key.name];
+    assert_eq!(config_map.immutable, Some(true));
+    assert_eq!(config_map.data.as_ref().unwrap()["clean.sh"], "echo\n");
+    assert!(key.name.starts_with("clean-") && key.name.len() == "clean-".len() + 16);
+}
+
+#[test]
+fn all_problems_of_all_files_are_found_at_once() {
+    let rule = RULE.replace("  when: crash", "  when: crashs").replace("run: restart", "run: restrat");
+    check(
+        &[("a.yaml", "a: 1\na: 2\n"), ("b.yaml", &rule), ("c.yaml", &ACTION.replace("spec:", "spek:"))],
+        &[
+            "a.yaml:2:1: duplicate key \"a\"",
+            "b.yaml:8:9: spec.when: unknown function \"crashsLooping\"; did you mean \"crashLooping\"?",
+            "b.yaml:10:12: spec.ladder[0].run: Action \"restrat\" not found in namespace \"a\"; did you mean \"restart\"?",
+            "c.yaml:1:1: spec is required",
+            "c.yaml:4:1: spek: unknown field; did you mean \"spec\"?",
+        ],
+    );
+}
+
+#[test]
+fn a_malformed_field_does_not_hide_the_others() {
+    let rule = RULE
+        .replace("run: restart", "run: restrat")
+        .replace("  when:", "  for: 5 minutes\n  mode: [x]\n  when:");
+    check(
+        &[("a.yaml", &rule), ("b.yaml", ACTION)],
+        &[
+            "a.yaml:8:8: spec.for: \"5 minutes\" is not a duration: use \"5m\"",
+            "a.yaml:9:3: spec.mode: want text, got a list",
+            "a.yaml:12:12: spec.ladder[0].run: Action \"restrat\" not found in namespace \"a\"; did you mean \"restart\"?",
+        ],
+    );
+}
+
+#[test]
+fn one_name_is_one_object() {
+    check(
+        &[("a.yaml", RULE), ("b.yaml", &format!("{ACTION}---\n{RULE}"))],
+        &["b.yaml:10:9: metadata.name: Rule \"crashloop\" in a.yaml:1 and b.yaml:7"],
+    );
+}
+
+#[test]
+fn names_and_namespaces() {
+    let long = "x".repeat(71);
+    for (from, to, expected) in [
+        ("name: restart", format!("name: {long}"), "a.yaml:3:18: metadata.name: name is 71 chars; max 52"),
+        (
+            "name: restart",
+            "name: Restart".to_owned(),
+            "a.yaml:3:18: metadata.name: \"Restart\": use lower-case letters, digits and hyphens, a letter or digit at both ends",
+        ),
+        (
+            "namespace: a",
+            "namespace: b".to_owned(),
+            "a.yaml:3:38: metadata.namespace: namespace \"b\": everything here goes to \"a\"; leave it out",
+        ),
+        ("team: web", "team: 5".to_owned(), "a.yaml:3:50: metadata.labels.team: want text; write \"5\""),
+        (
+            "team: web",
+            "fother.dev/pack: x".to_owned(),
+            "a.yaml:3:50: metadata.labels[\"fother.dev/pack\"]: is set by fother itself",
+        ),
+        (
+            "labels: {team: web}",
+            "finalizers: [x]".to_owned(),
+            "a.yaml:3:41: metadata.finalizers: field not settable here",
+        ),
+        (
+            "labels: {team: web}",
+            "label: {}".to_owned(),
+            "a.yaml:3:41: metadata.label: unknown field; did you mean \"labels\"?",
+        ),
+    ] {
+        check(&[("a.yaml", &ACTION.replace(from, &to))], &[expected]);
+    }
+}
+
+#[test]
+fn only_kinds_of_a_pack() {
+    let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n";
+    let pack = "apiVersion: fother.dev/v1alpha1\nkind: Pack\nmetadata: {name: x}\nspec: {url: u, serviceAccountName: s}\n";
+    let old = ACTION.replace("v1alpha1", "v1");
+    check(
+        &[
+            ("a.yaml", deployment),
+            ("b.yaml", pack),
+            ("c.yaml", "- 1"),
+            ("d.yaml", "{}"),
+            ("e.yaml", &old),
+            (".github/x.yaml", "}"),
+        ],
+        &[
+            "a.yaml:1:13: apiVersion: kind Deployment of apps/v1 is not allowed here; allowed: Rule, Action",
+            "b.yaml:2:7: kind: kind Pack is not allowed here; allowed: Rule, Action",
+            "c.yaml:1:1: want a map with apiVersion, kind, metadata and spec",
+            "d.yaml:1:1: apiVersion is required",
+            "d.yaml:1:1: kind is required",
+            "e.yaml:1:13: apiVersion: \"fother.dev/v1\": want fother.dev/v1alpha1",
+        ],
+    );
+    let loose = read_files(&[("b.yaml", pack)], &Surroundings { partial: true, ..Surroundings::default() });
+    assert_eq!(loose.findings, []);
+}
+
+#[test]
+fn what_cannot_be_decided_here_is_a_warning() {
+    let partial = Surroundings { partial: true, ..Surroundings::default() };
+    let reading = read_files(&[("a.yaml", RULE), ("b.yaml", SCRIPT)], &partial);
+    assert_eq!((reading.count(Severity::Error), reading.count(Severity::Warning)), (0, 2));
+    let external = Surroundings { external_actions: vec!["restart"], ..Surroundings::default() };
+    assert_eq!(read_files(&[("a.yaml", RULE)], &external).findings, []);
+}
+
+#[test]
+fn an_action_that_cannot_be_read_is_not_missing_too() {
+    let broken = ACTION.replace("{restart: {}}", "{restrat: {}}");
+    check(
+        &[("a.yaml", RULE), ("b.yaml", &broken)],
+        &["b.yaml:5:16: spec.kubernetes.restrat: unknown field; did you mean \"restart\"?"],
+    );
+}
+
+#[test]
+fn scripts_are_there() {
+    check(
+        &[("a.yaml", SCRIPT), ("scripts/clear.sh", "x")],
+        &[
+            "a.yaml:5:44: spec.script.file: no file \"scripts/clean.sh\" in the pack; did you mean \"scripts/clear.sh\"?",
+        ],
+    );
+    check(
+        &[("a.yaml", SCRIPT), ("scripts/clean.sh", "")],
+        &["a.yaml:5:44: spec.script.file: \"scripts/clean.sh\" is empty"],
+    );
+}
+
+#[test]
+fn problems_inside_strings_are_pointed_at() {
+    let block = RULE.replace(
+        "when: crashLooping(object, 3, duration('10m'))",
+        "when: |\n    crashLooping(object, 3, duration('10m')) &&\n      objekt.x == 1",
+    );
+    check(
+        &[("a.yaml", &block), ("b.yaml", ACTION)],
+        &["a.yaml:10:7: spec.when: unknown variable \"objekt\"; did you mean \"object\"?"],
+    );
+    let template = RULE.replace("- run: restart", "- run: restart\n      with: {x: [1, 'a ${{ objekt }}']}");
+    let reading = read_files(
+        &[("a.yaml", &template)],
+        &Surroundings { external_actions: vec!["restart"], ..Surroundings::default() },
+    );
+    let finding = &reading.findings[0];
+    assert_eq!(
+        (finding.pointer().as_str(), &template[finding.span.clone()]),
+        ("/spec/ladder/0/with/x/1", "objekt")
+    );
+    assert_eq!(finding.object.as_deref(), Some("Rule crashloop"));
+}
+
+mod arbitrary {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Reads a text as a file; every place that is named must be one.
+    fn survives(text: &str) {
+        let reading = read_files(&[("a.yaml", text), ("b.yaml", ACTION)], &Surroundings::default());
+        for finding in reading.findings.iter().filter(|finding| finding.file == "a.yaml") {
+            assert!(text.get(finding.span.clone()).is_some(), "{finding:?} is no place in {text:?}");
+            assert!(finding.line >= 1 && finding.column >= 1);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn any_text(text in "\\PC{0,200}") {
+            survives(&text);
+        }
+
+        #[test]
+        fn yaml_of_sorts(text in "[-a-z0-9é:{}\\[\\],'\"|>&*!?#%@~ \n\t]{0,120}") {
+            survives(&text);
+        }
+
+        #[test]
+        fn a_rule_with_a_piece_replaced(start in 0..RULE.len(), length in 0..40usize, piece in "[-a-zé:{}\\[\\],'\"|>$ \n]{0,12}") {
+            let end = (start + length).min(RULE.len());
+            survives(&format!("{}{piece}{}", &RULE[..start], &RULE[end..]));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Which objects of a watch match a rule, and since when: all that is remembered of what was watched.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::identity::TargetKey;
+use crate::api::{MatchedObject, ObjectReference};
+
+/// An object that matches a rule, led to its target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Match {
+    /// The object that matches.
+    pub object: MatchedObject,
+    /// What is to be remedied.
+    pub target: ObjectReference,
+    /// Since when it has been wrong, if the rule reads that from the object.
+    pub since: Option<Timestamp>,
+}
+
+/// The matches of one rule.
+#[derive(Debug, Default)]
+pub struct View {
+    matches: BTreeMap<ObjectKey, Match>,
+    /// Since when each target has had a match without a break, as seen by this process.
+    seen_since: BTreeMap<TargetKey, Timestamp>,
+}
+
+/// Namespace and name: what a watch knows an object by.
+pub type ObjectKey = (String, String);
+
+/// What is known of one target that matches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetView {
+    /// The target, with its UID as last seen.
+    pub target: ObjectReference,
+    /// The object that stands for all that match.
+    pub object: MatchedObject,
+    /// Since when the target has matched: what the rule reads from the objects, else what this process has seen.
+    pub since: Timestamp,
+    /// The newest time that the rule reads from a matching object, if it reads one.
+    pub began: Option<Timestamp>,
+}
+
+impl View {
+    /// Takes in what an object has come to: a match, or none (also when it is gone).
+    pub fn observe(&mut self, key: ObjectKey, found: Option<Match>, now: Timestamp) {
+        match found {
+            Some(found) => drop(self.matches.insert(key, found)),
+            None => drop(self.matches.remove(&key)),
+        }
+        self.settle(now);
+    }
+
+    /// Takes in a complete list: what is not in it is gone.
+    pub fn replace(&mut self, found: BTreeMap<ObjectKey, Match>, now: Timestamp) {
+        self.matches = found;
+        self.settle(now);
+    }
+
+    /// The objects that match, by their keys.
+    pub fn matching_keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.matches.keys()
+    }
+
+    /// The targets that match now.
+    pub fn targets(&self) -> BTreeMap<TargetKey, TargetView> {
+        let mut targets = BTreeMap::<TargetKey, TargetView>::new();
+        for found in self.matches.values() {
+            let key = TargetKey::from(&found.target);
+            let seen = self.seen_since.get(&key).copied().unwrap_or(Timestamp::MAX);
+            let since = found.since.unwrap_or(seen);
+            targets
+                .entry(key)
+                .and_modify(|view| {
+                    view.since = view.since.min(since);
+                    view.began = view.began.max(found.since);
+                })
+                .or_insert_with(|| TargetView {
+                    target: found.target.clone(),
+                    object: found.object.clone(),
+                    since,
+                    began: found.since,
+                });
+        }
+        targets
+    }
+
+    /// A target's time starts with its first match and ends with its last.
+    fn settle(&mut self, now: Timestamp) {
+        let current: BTreeMap<_, _> = self
+            .matches
+            .values()
+            .map(|found| TargetKey::from(&found.target))
+            .map(|key| {
+                let since = self.seen_since.get(&key).copied().unwrap_or(now);
+                (key, since)
+            })
+            .collect();
+        self.seen_since = current;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::jiff::SignedDuration;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
+    }
+
+    fn key(pod: &str) -> ObjectKey {
+        ("a".into(), pod.into())
+    }
+
+    fn found(pod: &str, since: Option<Timestamp>) -> Option<Match> {
+        let reference = |kind: &str, name: &str| ObjectReference {
+            api_version: "v1".into(),
+            kind: kind.into(),
+            namespace: Some("a".into()),
+            name: name.into(),
+            uid: None,
+        };
+        Some(Match {
+            object: MatchedObject { object: reference("Pod", pod), resource_version: "1".into() },
+            target: reference("Deployment", "web"),
+            since,
+        })
+    }
+
+    fn only(view: &View) -> Option<(Timestamp, Option<Timestamp>)> {
+        let targets = view.targets();
+        assert!(targets.len() <= 1);
+        targets.into_values().next().map(|t| (t.since, t.began))
+    }
+
+    #[test]
+    fn of_three_matching_objects_one_goes_away_and_the_target_goes_on() {
+        let mut view = View::default();
+        for (second, pod) in [(1, "a"), (2, "b"), (3, "c")] {
+            view.observe(key(pod), found(pod, None), at(second));
+        }
+        view.observe(key("a"), None, at(4));
+        assert_eq!(only(&view), Some((at(1), None)));
+        view.observe(key("b"), None, at(5));
+        view.observe(key("c"), None, at(6));
+        assert_eq!(only(&view), None);
+        view.observe(key("d"), found("d", None), at(7));
+        assert_eq!(only(&view), Some((at(7), None)), "a break starts the time again");
+    }
+
+    #[test]
+    fn a_replacement_without_a_break_keeps_the_time() {
+        let mut view = View::default();
+        view.observe(key("a"), found("a", None), at(1));
+        view.observe(key("b"), found("b", None), at(2));
+        view.observe(key("a"), None, at(3));
+        assert_eq!(only(&view), Some((at(1), None)));
+    }
+
+    #[test]
+    fn a_relist_forgets_what_is_gone() {
+        let mut view = View::default();
+        view.observe(key("a"), found("a", None), at(1));
+        view.replace(BTreeMap::new(), at(2));
+        assert_eq!(only(&view), None);
+    }
+
+    #[test]
+    fn a_time_read_from_the_object_outlives_this_process() {
+        let mut view = View::default();
+        view.replace([(key("a"), found("a", Some(at(10))).expect("a match"))].into(), at(100));
+        assert_eq!(only(&view), Some((at(10), Some(at(10)))));
+        view.observe(key("b"), found("b", Some(at(50))), at(101));
+        assert_eq!(only(&view), Some((at(10), Some(at(50)))));
+    }
+}

@@ -1,0 +1,68 @@
+//! What an expression reads, found without evaluating it: for the index, and to keep of an old
+//! object only what expressions look at. Works on the tree as parsed, before `instrument`.
+
+use super::ast;
+use cel::IdedExpr;
+use cel::common::ast::{Expr, LiteralValue, operators};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// The paths that a tree reads, without those that another one covers.
+pub(super) fn paths(root: &IdedExpr) -> BTreeSet<Vec<String>> {
+    let mut found = BTreeSet::new();
+    collect(root, &mut Vec::new(), &mut found);
+    let covered = |path: &[String]| (1..path.len()).any(|length| found.contains(&path[..length]));
+    found.iter().filter(|path| !covered(path)).cloned().collect()
+}
+
+fn collect<'a>(node: &'a IdedExpr, locals: &mut Vec<&'a str>, found: &mut BTreeSet<Vec<String>>) {
+    if let Some(path) = ast::path(node) {
+        if !locals.contains(&path[0].as_str()) && !path[0].contains('@') {
+            found.insert(path);
+        }
+        return;
+    }
+    let Expr::Comprehension(loops) = &node.expr else {
+        return ast::children(node).into_iter().for_each(|child| collect(child, locals, found));
+    };
+    collect(&loops.accu_init, locals, found);
+    collect(&loops.iter_range, locals, found);
+    let outer = locals.len();
+    locals.extend([loops.iter_var.as_str(), &loops.accu_var]);
+    for inner in [&loops.loop_cond, &loops.loop_step, &loops.result] {
+        collect(inner, locals, found);
+    }
+    locals.truncate(outer);
+}
+
+/// The `path == literal` terms among the conjuncts of a tree. Numbers are left out: `1 == 1.0`.
+pub(super) fn equalities(root: &IdedExpr) -> Vec<(Vec<String>, Value)> {
+    let Expr::Call(call) = &root.expr else { return Vec::new() };
+    match (call.func_name.as_str(), call.args.as_slice()) {
+        (operators::LOGICAL_AND, [left, right]) => [equalities(left), equalities(right)].concat(),
+        (operators::EQUALS, [left, right]) => {
+            let either = equality(left, right).or_else(|| equality(right, left));
+            either.into_iter().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn equality(path: &IdedExpr, literal: &IdedExpr) -> Option<(Vec<String>, Value)> {
+    let value = match &literal.expr {
+        Expr::Literal(LiteralValue::String(text)) => Value::from(text.inner()),
+        Expr::Literal(LiteralValue::Boolean(truth)) => Value::from(*truth.inner()),
+        _ => return None,
+    };
+    is_plain(path).then(|| ast::path(path)).flatten().map(|path| (path, value))
+}
+
+/// Whether a path gives the value itself; one with `.?` gives an optional, which equals no literal.
+fn is_plain(node: &IdedExpr) -> bool {
+    match &node.expr {
+        Expr::Ident(_) => true,
+        Expr::Select(select) => !select.test && is_plain(&select.operand),
+        Expr::Call(call) => call.func_name == operators::INDEX && call.args.first().is_some_and(is_plain),
+        _ => false,
+    }
+}

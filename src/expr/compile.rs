@@ -1,0 +1,107 @@
+//! From source to [`Expression`]: parse, check against the scope, rewrite for the limits. Done once
+//! per definition; evaluation never looks at the source again, except to say what failed.
+
+use super::analysis;
+use super::ast;
+use super::check::{self, Found};
+use super::errors::ExprError;
+use super::functions::{self, Patterns};
+use super::instrument::instrument;
+use super::limits::{MAX_CHAIN, MAX_DEPTH, MAX_SOURCE};
+use super::scope::Scope;
+use super::syntax;
+use cel::IdedExpr;
+use cel::common::ast::SourceInfo;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A compiled CEL expression. Cloning is cheap and shares everything.
+///
+/// ```
+/// let when = Expression::compile("object.status.phase == 'Failed'", &scope)?;
+/// if when.matches(&Bindings::at(now).with("object", pod))? { heal() }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Expression {
+    pub(super) program: Arc<Program>,
+}
+
+/// Everything that is known of an expression after its compilation.
+#[derive(Debug)]
+pub(super) struct Program {
+    /// The tree that is evaluated.
+    pub(super) root: IdedExpr,
+    /// The source, and where in it each node stands.
+    pub(super) info: SourceInfo,
+    pub(super) patterns: Patterns,
+    variables: BTreeSet<String>,
+    paths: BTreeSet<Vec<String>>,
+    equalities: Vec<(Vec<String>, Value)>,
+    reads_now: bool,
+}
+
+impl Expression {
+    /// Compiles a source that may use the variables of `scope`.
+    ///
+    /// # Errors
+    /// All mistakes at once where the source parses; else the first place where it does not.
+    pub fn compile(source: &str, scope: &Scope) -> Result<Self, Vec<ExprError>> {
+        let (mut root, info) = parse(source).map_err(|error| vec![error])?;
+        let Found { mut errors, patterns, variables, reads_now } = check::check(&info, &root, scope);
+        if !errors.is_empty() {
+            errors.sort_by_key(|error| error.span.start);
+            return Err(errors);
+        }
+        let (paths, equalities) = (analysis::paths(&root), analysis::equalities(&root));
+        instrument(&mut root);
+        let patterns = Patterns(Arc::new(patterns));
+        let program = Program { root, info, patterns, variables, paths, equalities, reads_now };
+        Ok(Self { program: Arc::new(program) })
+    }
+
+    /// What it was compiled from.
+    pub fn source(&self) -> &str {
+        &self.program.info.source
+    }
+
+    /// The variables that it names.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.program.variables.iter().map(String::as_str)
+    }
+
+    /// Whether its value depends on the clock, and so may change without any event.
+    pub fn reads_now(&self) -> bool {
+        self.program.reads_now
+    }
+
+    /// The fields that it reads, each as a variable and the fields below it. A path stands for all
+    /// that is below it: `object` alone means the whole object.
+    pub fn paths(&self) -> impl Iterator<Item = &[String]> {
+        self.program.paths.iter().map(Vec::as_slice)
+    }
+
+    /// Conditions without which it cannot be true: the field at a path equals a string or a
+    /// boolean. They are found in the `&&` terms at its top.
+    pub fn equalities(&self) -> &[(Vec<String>, Value)] {
+        &self.program.equalities
+    }
+}
+
+fn parse(source: &str) -> Result<(IdedExpr, SourceInfo), ExprError> {
+    if source.len() > MAX_SOURCE {
+        let message = format!("expression is {} bytes; max {MAX_SOURCE}", source.len());
+        return Err(ExprError::new(message, 0..source.len()));
+    }
+    if source.trim().is_empty() {
+        return Err(ExprError::new("expression is empty", 0..source.len()));
+    }
+    let parser = functions::environment().parser().max_recursion_depth(MAX_DEPTH);
+    let (root, info) =
+        parser.parse_with_source_info(source).map_err(|errors| syntax::explain(source, &errors))?;
+    if ast::depth(&root) > MAX_CHAIN {
+        let message = format!("expression chains more than {MAX_CHAIN} operators, fields or calls");
+        return Err(ExprError::new(message, 0..source.len()));
+    }
+    Ok((root, info))
+}

@@ -1,0 +1,168 @@
+//! Rewrites a checked expression so that it stays within its limits and gets what its functions
+//! need: the meter, the compiled patterns, the clock. Called once by `compile`.
+//!
+//! Loops and the parts that build values are wrapped in the counting functions of `limits`. The
+//! library runs `map` and `filter` in linear time only as long as their loop has the very shape
+//! that it made, so there the counting goes inside the element.
+
+use super::bindings::NOW;
+use super::functions::{self, Kind, PATTERNS};
+use super::limits::{CHARGE, ELEMENT, METER, RANGE, TICK, TIMES, WORK};
+use cel::IdedExpr;
+use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators};
+
+/// Rewrites a node and all below it.
+pub(super) fn instrument(node: &mut IdedExpr) {
+    match &mut node.expr {
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) | Expr::Struct(_) => {}
+        Expr::Select(select) => instrument(&mut select.operand),
+        Expr::List(list) => list.elements.iter_mut().for_each(built),
+        Expr::Map(map) => {
+            for entry in &mut map.entries {
+                if let EntryExpr::MapEntry(entry) = &mut entry.expr {
+                    built(&mut entry.key);
+                    built(&mut entry.value);
+                }
+            }
+        }
+        Expr::Comprehension(loops) => comprehension(loops),
+        Expr::Call(call) => {
+            if let Some(target) = &mut call.target {
+                instrument(target);
+            }
+            call.args.iter_mut().for_each(instrument);
+            if rewrite_call(call) {
+                wrap(CHARGE, node);
+            }
+        }
+    }
+}
+
+/// A part of a value that is built.
+fn built(node: &mut IdedExpr) {
+    instrument(node);
+    wrap(CHARGE, node);
+}
+
+/// Puts a counting function around a node; what stands in the source is counted by its length.
+fn wrap(function: &str, node: &mut IdedExpr) {
+    if function != TIMES && matches!(node.expr, Expr::Literal(_)) {
+        return;
+    }
+    let inner = std::mem::take(node);
+    let id = inner.id;
+    let args = if function == RANGE { vec![inner] } else { vec![ident(id, METER), inner] };
+    *node = call(id, function, args);
+}
+
+fn ident(id: u64, name: &str) -> IdedExpr {
+    IdedExpr { id, expr: Expr::Ident(name.to_owned()) }
+}
+
+fn call(id: u64, name: &str, args: Vec<IdedExpr>) -> IdedExpr {
+    IdedExpr { id, expr: Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args }) }
+}
+
+/// Rewrites one call; true if its result has to be counted.
+fn rewrite_call(call: &mut CallExpr) -> bool {
+    match call.func_name.as_str() {
+        operators::ADD => return true,
+        operators::IN => {
+            call.args.iter_mut().skip(1).for_each(|list| wrap(WORK, list));
+            return false;
+        }
+        _ => {}
+    }
+    let Some((signature, namespaced)) = functions::called(call) else { return false };
+    match signature.kind {
+        Kind::Object | Kind::Macro => return false,
+        Kind::Clock => {
+            call.args.push(ident(0, NOW));
+            return false;
+        }
+        Kind::Counts => {
+            call.args.iter_mut().for_each(|count| wrap(TIMES, count));
+            return true;
+        }
+        Kind::Reads | Kind::Builds | Kind::Metered(_) | Kind::Pattern(_) => {}
+    }
+    if let Some(target) = call.target.as_deref_mut().filter(|_| !namespaced) {
+        wrap(WORK, target);
+    }
+    call.args.iter_mut().for_each(|arg| wrap(WORK, arg));
+    match signature.kind {
+        Kind::Metered(name) => rename(call, name, METER, namespaced),
+        Kind::Pattern(name) => rename(call, name, PATTERNS, namespaced),
+        _ => {}
+    }
+    matches!(signature.kind, Kind::Builds | Kind::Pattern("@findAll"))
+}
+
+/// Makes a global call of it that has what it needs as its first argument.
+fn rename(call: &mut CallExpr, name: &str, needs: &str, namespaced: bool) {
+    name.clone_into(&mut call.func_name);
+    let target = call.target.take().filter(|_| !namespaced);
+    call.args =
+        [ident(0, needs)].into_iter().chain(target.map(|it| *it)).chain(call.args.drain(..)).collect();
+}
+
+fn comprehension(loops: &mut ComprehensionExpr) {
+    instrument(&mut loops.accu_init);
+    instrument(&mut loops.iter_range);
+    wrap(RANGE, &mut loops.iter_range);
+    let plain = matches!(loops.loop_cond.expr, Expr::Literal(_));
+    if plain && is_ident(&loops.result, &loops.accu_var) && appending(&mut loops.loop_step, &loops.accu_var) {
+        return;
+    }
+    instrument(&mut loops.loop_cond);
+    instrument(&mut loops.loop_step);
+    instrument(&mut loops.result);
+    ticking(&mut loops.loop_cond);
+}
+
+/// Counts a turn before a condition is asked. An `&&` would not do, because it absorbs errors.
+fn ticking(condition: &mut IdedExpr) {
+    let id = condition.id;
+    let tick = call(id, TICK, vec![ident(id, METER)]);
+    let stop = IdedExpr { id, expr: Expr::Literal(LiteralValue::Boolean(false.into())) };
+    let asked = std::mem::take(condition);
+    *condition = call(id, operators::CONDITIONAL, vec![tick, asked, stop]);
+}
+
+/// The step of `map` and `filter`: `@result + [x]`, or `guard ? @result + [x] : @result`. True if
+/// it is one, and then it is rewritten.
+fn appending(step: &mut IdedExpr, accumulator: &str) -> bool {
+    let Expr::Call(step) = &mut step.expr else { return false };
+    match (step.func_name.as_str(), step.args.as_mut_slice()) {
+        (operators::ADD, [_, _]) => append(step, accumulator),
+        (operators::CONDITIONAL, [guard, then, otherwise]) if is_ident(otherwise, accumulator) => {
+            let Expr::Call(then) = &mut then.expr else { return false };
+            if then.func_name != operators::ADD || !append(then, accumulator) {
+                return false;
+            }
+            instrument(guard);
+            ticking(guard);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn append(call: &mut CallExpr, accumulator: &str) -> bool {
+    let [result, appended] = call.args.as_mut_slice() else { return false };
+    let Expr::List(list) = &mut appended.expr else { return false };
+    if !is_ident(result, accumulator) {
+        return false;
+    }
+    for element in &mut list.elements {
+        instrument(element);
+        // A literal element is counted as well: the turn is what matters.
+        let inner = std::mem::take(element);
+        *element = self::call(inner.id, ELEMENT, vec![ident(inner.id, METER), inner]);
+    }
+    true
+}
+
+fn is_ident(node: &IdedExpr, name: &str) -> bool {
+    matches!(&node.expr, Expr::Ident(found) if found == name)
+}

@@ -1,0 +1,314 @@
+//! The worker's way out: a reverse proxy on loopback that reaches one `https` origin, and no other.
+//!
+//! libgit2 asks the gate over plain HTTP; the gate asks the server over TLS and adds the credentials. libgit2 so
+//! never has the credentials, cannot send them elsewhere whatever a server answers, and has no TLS to misconfigure. The
+//! gate also knows exactly what went wrong, which libgit2's errors tell only roughly.
+
+use std::error::Error as StdError;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, USER_AGENT,
+};
+use http::{HeaderValue, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::TokioExecutor;
+use parking_lot::Mutex;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::runtime::Runtime;
+use url::Url;
+
+/// What libgit2 may tell the server.
+const REQUEST_HEADERS: [HeaderName; 4] = [ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT];
+/// Requests list what is wanted and what is there; a megabyte is twenty thousand commits.
+const REQUEST_BYTES: usize = 1 << 20;
+
+/// What went wrong at the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The server redirects to another origin.
+    Elsewhere(String),
+    /// The server's certificate is not trusted.
+    Untrusted(String),
+    /// The server could not be reached, or broke off.
+    Unreachable(String),
+    /// The server answered with this status.
+    Status(StatusCode),
+    /// One answer is larger than allowed.
+    TooLarge(u64),
+}
+
+/// An open gate; dropping it closes it.
+pub(super) struct Gate {
+    address: SocketAddr,
+    passage: Arc<Passage>,
+    _runtime: Runtime,
+}
+
+/// What every request needs to pass.
+struct Passage {
+    origin: Url,
+    /// The first part of every path: without it another user of the machine could borrow the credentials.
+    token: String,
+    authorization: Option<HeaderValue>,
+    client: Client<HttpsConnector<HttpConnector>, Full<bytes::Bytes>>,
+    answer_bytes: u64,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// What a gate is opened for.
+pub(super) struct Opening<'a> {
+    /// Only its scheme, host and port count.
+    pub origin: &'a Url,
+    /// The `Authorization` header to add.
+    pub authorization: Option<String>,
+    /// PEM certificates to trust instead of the system's.
+    pub ca_bundle: Option<&'a str>,
+    /// Bytes that one answer may have.
+    pub answer_bytes: u64,
+}
+
+impl Gate {
+    /// Opens a gate.
+    pub(super) fn open(opening: Opening<'_>) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let authorization =
+            opening.authorization.map(HeaderValue::try_from).transpose().map_err(io::Error::other)?;
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(trust(opening.ca_bundle)?)
+            .https_only()
+            .enable_http1()
+            .build();
+        let passage = Arc::new(Passage {
+            origin: opening.origin.clone(),
+            token: random_token()?,
+            authorization,
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            answer_bytes: opening.answer_bytes,
+            trouble: Mutex::new(None),
+        });
+        let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let address = listener.local_addr()?;
+        let router = Router::new().fallback(pass).with_state(Arc::clone(&passage));
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        Ok(Self { address, passage, _runtime: runtime })
+    }
+
+    /// Where libgit2 finds the repository.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("http://{}/{}{path}", self.address, self.passage.token)
+    }
+
+    /// What went wrong since this was asked last.
+    pub(super) fn take_trouble(&self) -> Option<Trouble> {
+        self.passage.trouble.lock().take()
+    }
+}
+
+async fn pass(State(passage): State<Arc<Passage>>, request: Request) -> Response<Body> {
+    match Arc::clone(&passage).forward(request).await {
+        Ok(response) => response,
+        Err(trouble) => {
+            *passage.trouble.lock() = Some(trouble);
+            empty(StatusCode::BAD_GATEWAY)
+        }
+    }
+}
+
+impl Passage {
+    async fn forward(self: Arc<Self>, request: Request) -> Result<Response<Body>, Trouble> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let Some(path) = path.strip_prefix('/').and_then(|path| path.strip_prefix(self.token.as_str()))
+        else {
+            return Ok(empty(StatusCode::NOT_FOUND));
+        };
+        let body = Limited::new(body, REQUEST_BYTES).collect().await.map_err(|error| unreachable(&*error))?;
+        let mut onward = http::Request::new(Full::new(body.to_bytes()));
+        *onward.method_mut() = head.method;
+        *onward.uri_mut() = self.uri(path).map_err(|error| unreachable(&error))?;
+        copy_headers(&head.headers, onward.headers_mut());
+        if let Some(authorization) = &self.authorization {
+            onward.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        let answer = self.client.request(onward).await.map_err(|error| classify(&error))?;
+        self.back(path, answer)
+    }
+
+    /// Lets an answer through: content, or a redirect that stays within the origin.
+    fn back(
+        self: Arc<Self>,
+        path: &str,
+        answer: Response<hyper::body::Incoming>,
+    ) -> Result<Response<Body>, Trouble> {
+        let status = answer.status();
+        if status.is_redirection() {
+            let location =
+                answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let mut response = empty(status);
+            response.headers_mut().insert(LOCATION, self.redirect(path, location)?);
+            return Ok(response);
+        }
+        if !status.is_success() {
+            return Err(Trouble::Status(status));
+        }
+        let content_type = answer.headers().get(CONTENT_TYPE).cloned();
+        let limit = self.answer_bytes;
+        let body = Limited::new(answer.into_body(), usize::try_from(limit).unwrap_or(usize::MAX));
+        let body = body.map_err(move |error| {
+            let too_large = error.is::<http_body_util::LengthLimitError>();
+            *self.trouble.lock() =
+                Some(if too_large { Trouble::TooLarge(limit) } else { unreachable(&*error) });
+            error
+        });
+        let mut response = Response::new(Body::new(body));
+        if let Some(value) = content_type {
+            response.headers_mut().insert(CONTENT_TYPE, value);
+        }
+        Ok(response)
+    }
+
+    fn uri(&self, path: &str) -> Result<Uri, http::Error> {
+        let (host, port) = (self.origin.host_str().unwrap_or_default(), self.origin.port_or_known_default());
+        let authority = port.map_or(host.to_owned(), |port| format!("{host}:{port}"));
+        Uri::builder().scheme("https").authority(authority).path_and_query(path).build()
+    }
+
+    /// The path behind the gate for a redirect within the origin.
+    fn redirect(&self, path: &str, location: &str) -> Result<HeaderValue, Trouble> {
+        let target = self.origin.join(path).and_then(|here| here.join(location));
+        let target = target.map_err(|error| Trouble::Unreachable(format!("redirect: {error}")))?;
+        let origin = target.origin();
+        if origin != self.origin.origin() {
+            return Err(Trouble::Elsewhere(origin.ascii_serialization()));
+        }
+        let query = target.query().map(|query| format!("?{query}")).unwrap_or_default();
+        HeaderValue::try_from(format!("/{}{}{query}", self.token, target.path()))
+            .map_err(|error| unreachable(&error))
+    }
+}
+
+fn trust(ca_bundle: Option<&str>) -> io::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let certificates = match ca_bundle {
+        Some(pem) => CertificateDer::pem_slice_iter(pem.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| io::Error::other(format!("ca bundle: {error}")))?,
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    roots.add_parsable_certificates(certificates);
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn random_token() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+fn copy_headers(from: &HeaderMap, to: &mut HeaderMap) {
+    for name in REQUEST_HEADERS {
+        if let Some(value) = from.get(&name) {
+            to.insert(name, value.clone());
+        }
+    }
+}
+
+/// The innermost cause says most: `connection refused` rather than `client error`.
+fn classify(error: &legacy::Error) -> Trouble {
+    let cause = innermost(error);
+    match cause.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(problem)) => Trouble::Untrusted(problem.to_string()),
+        _ => Trouble::Unreachable(cause.to_string()),
+    }
+}
+
+fn unreachable(error: &(dyn StdError + 'static)) -> Trouble {
+    Trouble::Unreachable(innermost(error).to_string())
+}
+
+/// Follows the causes to the last one. An `io::Error` shows what it wraps as itself, not as its cause.
+fn innermost<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    match wrapped.map(|wrapped| wrapped as &(dyn StdError + 'static)).or_else(|| error.source()) {
+        Some(cause) => innermost(cause),
+        None => error,
+    }
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpStream;
+
+    /// A gate to a port where nobody listens.
+    fn gate(origin: &str) -> Gate {
+        let origin = &Url::parse(origin).unwrap();
+        Gate::open(Opening { origin, authorization: None, ca_bundle: Some(""), answer_bytes: 1 }).unwrap()
+    }
+
+    fn status(gate: &Gate, path: &str) -> String {
+        let mut stream = TcpStream::connect(gate.address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.lines().next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn opens_only_with_its_token() {
+        let gate = gate("https://127.0.0.1:1/x");
+        assert_eq!(status(&gate, "/x"), "HTTP/1.1 404 Not Found");
+        assert_eq!(gate.take_trouble(), None, "nothing was tried");
+        let with_token =
+            gate.url("/x").split_once("127.0.0.1:").unwrap().1.split_once('/').unwrap().1.to_owned();
+        assert_eq!(status(&gate, &format!("/{with_token}")), "HTTP/1.1 502 Bad Gateway");
+        assert!(matches!(gate.take_trouble(), Some(Trouble::Unreachable(_))));
+    }
+
+    #[test]
+    fn keeps_redirects_within_the_origin() {
+        let gate = gate("https://git.example.com/old.git");
+        let passage = &gate.passage;
+        let redirect = |location| passage.redirect("/old.git/info/refs?service=x", location);
+        let inside =
+            HeaderValue::try_from(format!("/{}/new.git/info/refs?service=x", passage.token)).unwrap();
+        for location in [
+            "/new.git/info/refs?service=x",
+            "../../new.git/info/refs?service=x",
+            "https://git.example.com/new.git/info/refs?service=x",
+            "https://git.example.com:443/new.git/info/refs?service=x",
+        ] {
+            assert_eq!(redirect(location), Ok(inside.clone()), "{location}");
+        }
+        for (location, origin) in [
+            ("https://git.example.com:8443/x", "https://git.example.com:8443"),
+            ("http://git.example.com/x", "http://git.example.com"),
+            ("//evil.example/x", "https://evil.example"),
+            ("https://git.example.com@evil.example/x", "https://evil.example"),
+            ("https://git.example.com.evil.example/x", "https://git.example.com.evil.example"),
+        ] {
+            assert_eq!(redirect(location), Err(Trouble::Elsewhere(origin.into())), "{location}");
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! One cached repository: locked, opened or rebuilt, brought to the wanted commit, read.
+//!
+//! Runs in the worker. The cache is only a cache: it is thrown away when it is damaged (a worker may have been
+//! killed at any point), when it has grown too large, and when nobody used it for a day.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use git2::{Oid, Repository};
+use sha2::{Digest, Sha256};
+
+use super::error::{Error, Failure};
+use super::reference::{Head, Reference, Revision, Target};
+use super::remote::{Depth, Remote};
+use super::source::{Location, Source, Transports};
+use super::tree::{self, Limits};
+use super::worker::Snapshot;
+
+/// Where commits are kept that were fetched completely.
+const KEPT: &str = "refs/fother/commits/";
+/// Where a fetch puts its result first.
+const INCOMING: &str = "refs/fother/incoming";
+/// How deep to search all branches for a commit before asking for everything.
+const SEARCH_DEPTH: i32 = 100;
+/// Repositories that were not used for so long are removed.
+const UNUSED: Duration = Duration::from_hours(24);
+/// Every fetch leaves a pack behind; libgit2 cannot repack.
+const MAX_PACKS: usize = 64;
+
+/// Brings the source's revision into the cache and reads it.
+pub(super) fn sync(
+    cache: &Path,
+    source: &Source,
+    transports: Transports,
+    limits: &Limits,
+) -> Result<Snapshot, Error> {
+    let location = source.locate(transports)?;
+    let folder = cache.join(key(source));
+    let _lock = lock(cache, &folder).map_err(cache_failed)?;
+    sweep(cache, &folder).map_err(cache_failed)?;
+    let attempt = || attempt(&folder, source, &location, limits);
+    let result = match attempt() {
+        Err(Failure::Cache(_)) => {
+            remove(&folder).map_err(cache_failed)?;
+            attempt()
+        }
+        other => other,
+    };
+    result.map_err(|failure| match failure {
+        Failure::Final(error) => error,
+        // With a fresh cache it was not the cache: what remains is the other side or the disk.
+        Failure::Cache(error) => {
+            Error::FetchFailed { url: super::source::redact(&source.url), cause: error.message().to_owned() }
+        }
+    })
+}
+
+fn attempt(
+    folder: &Path,
+    source: &Source,
+    location: &Location,
+    limits: &Limits,
+) -> Result<Snapshot, Failure> {
+    let repository = open(folder, limits)?;
+    let revision = find(&repository, source, location, limits)?;
+    let commit = Oid::from_str(&revision.commit)?;
+    let files = tree::read(&repository, commit, &source.path, limits)?;
+    Ok(Snapshot { revision, files })
+}
+
+fn find(
+    repository: &Repository,
+    source: &Source,
+    location: &Location,
+    limits: &Limits,
+) -> Result<Revision, Failure> {
+    if let Reference::Commit(hash) = &source.reference {
+        let commit = hash.to_ascii_lowercase();
+        if kept(repository, &commit) {
+            // A hash never means anything else: no need to ask.
+            return Ok(Revision { commit, name: None });
+        }
+    }
+    let remote = Remote::new(location, source, limits.transfer_bytes)?;
+    let heads = remote.list(repository)?;
+    match source.reference.resolve(&heads)? {
+        Target::Advertised { reference, commit } => {
+            let commit = if kept(repository, &commit) {
+                commit
+            } else {
+                fetch_reference(repository, &remote, &reference)?
+            };
+            Ok(Revision { commit, name: short_name(&source.reference, &reference) })
+        }
+        Target::Hidden { commit } => {
+            fetch_commit(repository, &remote, &heads, &commit)?;
+            if !kept(repository, &commit) {
+                return Err(source.reference.not_found(String::new()).into());
+            }
+            Ok(Revision { commit, name: None })
+        }
+    }
+}
+
+fn short_name(wanted: &Reference, found: &str) -> Option<String> {
+    let short =
+        found.strip_prefix("refs/heads/").or_else(|| found.strip_prefix("refs/tags/")).unwrap_or(found);
+    (!matches!(wanted, Reference::Commit(_))).then(|| short.to_owned())
+}
+
+/// Fetches the tip of an advertised reference; what arrived counts, should it have moved since it was listed.
+fn fetch_reference(repository: &Repository, remote: &Remote<'_>, reference: &str) -> Result<String, Failure> {
+    remote.download(repository, &[&format!("+{reference}:{INCOMING}")], Depth::Last(1))?;
+    let commit = repository.find_reference(INCOMING)?.peel_to_commit()?.id();
+    keep(repository, commit)?;
+    Ok(commit.to_string())
+}
+
+/// Fetches a commit that no reference points to: by its hash where the server serves those, else by deepening.
+fn fetch_commit(
+    repository: &Repository,
+    remote: &Remote<'_>,
+    heads: &[Head],
+    commit: &str,
+) -> Result<(), Failure> {
+    let wanted = Oid::from_str(commit)?;
+    let by_hash = remote.download(repository, &[&format!("+{commit}:{INCOMING}")], Depth::Last(1));
+    if by_hash.is_ok() && repository.find_commit(wanted).is_ok() {
+        return Ok(keep(repository, wanted)?);
+    }
+    if heads.is_empty() {
+        return Ok(());
+    }
+    let all = ["+refs/heads/*:refs/fother/search/heads/*", "+refs/tags/*:refs/fother/search/tags/*"];
+    for depth in [Depth::Last(SEARCH_DEPTH), Depth::Full] {
+        remote.download(repository, &all, depth)?;
+        if repository.find_commit(wanted).is_ok() {
+            return Ok(keep(repository, wanted)?);
+        }
+    }
+    Ok(())
+}
+
+fn kept(repository: &Repository, commit: &str) -> bool {
+    repository.find_reference(&format!("{KEPT}{commit}")).is_ok()
+}
+
+fn keep(repository: &Repository, commit: Oid) -> Result<(), git2::Error> {
+    repository.reference(&format!("{KEPT}{commit}"), commit, true, "fetched").map(|_| ())
+}
+
+fn open(folder: &Path, limits: &Limits) -> Result<Repository, Failure> {
+    if oversized(folder, limits) {
+        remove(folder).map_err(cache_failed)?;
+    }
+    if folder.exists() {
+        return Ok(Repository::open_bare(folder)?);
+    }
+    Ok(Repository::init_bare(folder)?)
+}
+
+fn oversized(folder: &Path, limits: &Limits) -> bool {
+    let packs: Vec<u64> = fs::read_dir(folder.join("objects/pack"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|metadata| metadata.len())
+        .collect();
+    packs.len() > 2 * MAX_PACKS || packs.iter().sum::<u64>() > limits.cache_bytes
+}
+
+/// Owner and URL, length-prefixed so that no two pairs look alike.
+fn key(source: &Source) -> String {
+    let mut hash = Sha256::new();
+    for part in [&source.owner, &source.url] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let digest = hash.finalize();
+    let mut start = [0; 16];
+    start.copy_from_slice(&digest[..16]);
+    format!("{:032x}.git", u128::from_be_bytes(start))
+}
+
+/// One worker at a time for one repository, across processes: the kernel drops the lock of a killed one.
+fn lock(cache: &Path, folder: &Path) -> io::Result<fs::File> {
+    fs::create_dir_all(cache)?;
+    let file = fs::File::create(lock_path(folder))?;
+    file.lock()?;
+    file.set_modified(SystemTime::now())?;
+    Ok(file)
+}
+
+fn lock_path(folder: &Path) -> PathBuf {
+    folder.with_extension("lock")
+}
+
+/// Removes repositories that nobody used for a day; the lock file's time says when.
+fn sweep(cache: &Path, current: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(cache)?.flatten() {
+        let lock = entry.path();
+        let old = entry
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .is_ok_and(|used| SystemTime::now().duration_since(used).is_ok_and(|age| age > UNUSED));
+        let folder = lock.with_extension("git");
+        if lock.extension().is_none_or(|extension| extension != "lock") || !old || folder == current {
+            continue;
+        }
+        let file = fs::File::open(&lock)?;
+        if file.try_lock().is_ok() {
+            remove(&folder)?;
+            fs::remove_file(&lock)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Something else than a folder sits there.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(folder),
+        other => other,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
+fn cache_failed(error: io::Error) -> Error {
+    Error::CacheFailed { cause: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An origin repository and a cache next to it.
+    struct Fixture {
+        dir: tempfile::TempDir,
+        origin: Repository,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let mut options = git2::RepositoryInitOptions::new();
+            options.bare(true).initial_head("main");
+            let origin = Repository::init_opts(dir.path().join("origin"), &options).unwrap();
+            Self { dir, origin }
+        }
+
+        /// Commits one file to a branch and returns the hash.
+        fn commit(&self, branch: &str, path: &str, content: &str) -> String {
+            let reference = format!("refs/heads/{branch}");
+            let parent = self.origin.find_reference(&reference).ok().map(|r| r.peel_to_commit().unwrap());
+            let mut index = git2::Index::new().unwrap();
+            if let Some(parent) = &parent {
+                index.read_tree(&parent.tree().unwrap()).unwrap();
+            }
+            let entry = git2::IndexEntry {
+                ctime: git2::IndexTime::new(0, 0),
+                mtime: git2::IndexTime::new(0, 0),
+                dev: 0,
+                ino: 0,
+                mode: 0o100_644,
+                uid: 0,
+                gid: 0,
+                file_size: 0,
+                id: self.origin.blob(content.as_bytes()).unwrap(),
+                flags: 0,
+                flags_extended: 0,
+                path: path.into(),
+            };
+            index.add(&entry).unwrap();
+            let tree = self.origin.find_tree(index.write_tree_to(&self.origin).unwrap()).unwrap();
+            let author = git2::Signature::now("a", "a@example.com").unwrap();
+            let parents: Vec<_> = parent.iter().collect();
+            self.origin.commit(Some(&reference), &author, &author, "m", &tree, &parents).unwrap().to_string()
+        }
+
+        fn source(&self, reference: Reference) -> Source {
+            Source {
+                owner: "ns/pack".into(),
+                url: self.dir.path().join("origin").to_str().unwrap().into(),
+                reference,
+                path: String::new(),
+                credentials: None,
+                ca_bundle: None,
+            }
+        }
+
+        fn cache(&self) -> PathBuf {
+            self.dir.path().join("cache")
+        }
+
+        fn sync(&self, source: &Source) -> Result<Snapshot, Error> {
+            sync(&self.cache(), source, Transports::HttpsAndLocal, &Limits::default())
+        }
+
+        fn folder(&self, source: &Source) -> PathBuf {
+            self.cache().join(key(source))
+        }
+    }
+
+    fn contents(snapshot: &Snapshot) -> Vec<(&str, &str)> {
+        snapshot.files.iter().map(|f| (f.path.as_str(), std::str::from_utf8(&f.content).unwrap())).collect()
+    }
+
+    #[test]
+    fn follows_a_branch() {
+        let fixture = Fixture::new();
+        let first = fixture.commit("main", "rules/a.yaml", "1");
+        let source = fixture.source(Reference::Default);
+        let snapshot = fixture.sync(&source).unwrap();
+        assert_eq!(snapshot.revision.to_string(), format!("main@sha1:{first}"));
+        assert_eq!(contents(&snapshot), [("rules/a.yaml", "1")]);
+        let second = fixture.commit("main", "rules/b.yaml", "2");
+        let snapshot = fixture.sync(&source).unwrap();
+        assert_eq!(snapshot.revision.commit, second);
+        assert_eq!(contents(&snapshot), [("rules/a.yaml", "1"), ("rules/b.yaml", "2")]);
+    }
+
+    #[test]
+    fn finds_tags_ranges_and_old_commits() {
+        let fixture = Fixture::new();
+        let first = fixture.commit("main", "a", "1");
+        let second = fixture.commit("main", "a", "2");
+        let author = git2::Signature::now("a", "a@example.com").unwrap();
+        let object = fixture.origin.revparse_single(&second).unwrap();
+        fixture.origin.tag("v1.4.0", &object, &author, "annotated", false).unwrap();
+        fixture.commit("main", "a", "3");
+        for (reference, commit, name) in [
+            (Reference::Tag("v1.4.0".into()), &second, Some("v1.4.0")),
+            (Reference::Semver("^1.2".into()), &second, Some("v1.4.0")),
+            (Reference::Commit(first.to_uppercase()), &first, None),
+        ] {
+            let revision = fixture.sync(&fixture.source(reference)).unwrap().revision;
+            assert_eq!((&revision.commit, revision.name.as_deref()), (commit, name));
+        }
+        let missing = fixture.sync(&fixture.source(Reference::Commit("a".repeat(40)))).unwrap_err();
+        assert_eq!(missing.to_string(), format!("commit {} not found", "a".repeat(40)));
+        assert_eq!(missing.reason(), "ReferenceNotFound");
+    }
+
+    #[test]
+    fn a_kept_commit_needs_no_origin_and_a_branch_does() {
+        let fixture = Fixture::new();
+        let commit = fixture.commit("main", "a", "1");
+        fixture.sync(&fixture.source(Reference::Default)).unwrap();
+        fs::rename(fixture.dir.path().join("origin"), fixture.dir.path().join("gone")).unwrap();
+        let pinned = fixture.sync(&fixture.source(Reference::Commit(commit))).unwrap();
+        assert_eq!(contents(&pinned), [("a", "1")]);
+        let error = fixture.sync(&fixture.source(Reference::Default)).unwrap_err();
+        assert_eq!(error.reason(), "FetchFailed", "{error}");
+    }
+
+    #[test]
+    fn owners_share_nothing() {
+        let fixture = Fixture::new();
+        let commit = fixture.commit("main", "a", "1");
+        fixture.sync(&fixture.source(Reference::Default)).unwrap();
+        fs::rename(fixture.dir.path().join("origin"), fixture.dir.path().join("gone")).unwrap();
+        let mut other = fixture.source(Reference::Commit(commit));
+        other.owner = "other/pack".into();
+        assert!(fixture.sync(&other).is_err());
+    }
+
+    type Damage = fn(&Path);
+
+    #[test]
+    fn rebuilds_a_damaged_cache() {
+        let fixture = Fixture::new();
+        fixture.commit("main", "a", "1");
+        let source = fixture.source(Reference::Default);
+        let damages: [(&str, Damage); 5] = [
+            ("no HEAD", |folder| fs::remove_file(folder.join("HEAD")).unwrap()),
+            ("no objects", |folder| fs::remove_dir_all(folder.join("objects")).unwrap()),
+            ("stale lock", |folder| fs::write(folder.join("refs/fother/incoming.lock"), "").unwrap()),
+            ("garbage packs", |folder| {
+                for entry in fs::read_dir(folder.join("objects/pack")).unwrap().flatten() {
+                    fs::remove_file(entry.path()).unwrap();
+                    fs::write(entry.path(), "garbage").unwrap();
+                }
+            }),
+            ("a file", |folder| {
+                fs::remove_dir_all(folder).unwrap();
+                fs::write(folder, "?").unwrap();
+            }),
+        ];
+        for (round, (name, damage)) in damages.into_iter().enumerate() {
+            fixture.sync(&source).unwrap();
+            damage(&fixture.folder(&source));
+            let commit = fixture.commit("main", "a", &format!("round {round}"));
+            let snapshot = fixture.sync(&source).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(snapshot.revision.commit, commit, "{name}");
+        }
+    }
+
+    #[test]
+    fn removes_what_nobody_uses() {
+        let fixture = Fixture::new();
+        fixture.commit("main", "a", "1");
+        let old = fixture.source(Reference::Default);
+        fixture.sync(&old).unwrap();
+        let folder = fixture.folder(&old);
+        let day_ago = SystemTime::now() - UNUSED - Duration::from_secs(1);
+        fs::File::open(lock_path(&folder)).unwrap().set_modified(day_ago).unwrap();
+        let mut current = old.clone();
+        current.owner = "other".into();
+        fixture.sync(&current).unwrap();
+        assert!(!folder.exists() && !lock_path(&folder).exists());
+        assert!(fixture.folder(&current).exists());
+    }
+
+    #[test]
+    fn starts_afresh_when_the_cache_has_grown() {
+        let fixture = Fixture::new();
+        fixture.commit("main", "a", "1");
+        let source = fixture.source(Reference::Default);
+        fixture.sync(&source).unwrap();
+        let marker = fixture.folder(&source).join("objects/pack/old.keep");
+        fs::write(&marker, "x".repeat(2000)).unwrap();
+        let small = Limits { cache_bytes: 1000, ..Limits::default() };
+        sync(&fixture.cache(), &source, Transports::HttpsAndLocal, &small).unwrap();
+        assert!(!marker.exists());
+    }
+
+    #[test]
+    fn an_empty_repository_is_not_an_accident() {
+        let fixture = Fixture::new();
+        let error = fixture.sync(&fixture.source(Reference::Default)).unwrap_err();
+        assert_eq!(error.to_string(), "default branch not found; the repository is empty");
+    }
+}

@@ -1,0 +1,60 @@
+//! Memory limits of local processes.
+//!
+//! There is no control group to enforce them, so the group's own memory is looked at
+//! several times a second: whatever stays above its limit for that long is found out. A process that
+//! allocates and frees between two looks is not; on systems without `/proc` none is.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Pid;
+
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Waits until the processes of `group` together hold more than `limit` bytes.
+pub async fn exceeds(group: Pid, limit: Option<u64>) {
+    let Some(limit) = limit else { return std::future::pending().await };
+    loop {
+        if used(group) > limit {
+            return;
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// The bytes that the processes of `group` hold for themselves.
+fn used(group: Pid) -> u64 {
+    let Ok(entries) = fs::read_dir("/proc") else { return 0 };
+    let members = entries.flatten().filter(|entry| group_of(&entry.path()) == Some(group));
+    members.filter_map(|entry| private(&entry.path())).sum()
+}
+
+fn group_of(process: &Path) -> Option<Pid> {
+    let id: u32 = process.file_name()?.to_str()?.parse().ok()?;
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The program's name, in parentheses, may hold anything; the state, the parent and the group follow it.
+    let group = stat.rsplit_once(')')?.1.split_whitespace().nth(2)?;
+    Pid::from_raw(group.parse().ok()?)
+}
+
+fn private(process: &Path) -> Option<u64> {
+    let statm = fs::read_to_string(process.join("statm")).ok()?;
+    let mut pages = statm.split_whitespace().skip(1).map(str::parse::<u64>);
+    let (resident, shared) = (pages.next()?.ok()?, pages.next()?.ok()?);
+    Some(resident.saturating_sub(shared) * u64::try_from(rustix::param::page_size()).ok()?)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_holds_what_its_processes_hold() {
+        let group = rustix::process::getpgrp();
+        let before = used(group);
+        let held = vec![1u8; 64 << 20];
+        let after = used(group);
+        assert!(after >= before + (60 << 20), "{before} {after}");
+        drop(held);
+    }
+}

@@ -1,0 +1,165 @@
+//! What the controllers share: whose objects are whose, and what a pod's state means.
+
+use std::fmt::Debug;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
+use kube::core::Selector;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use crate::sandbox::clock::Clock;
+use crate::sandbox::recorder::{Notice, Recorder};
+
+/// What every controller works with.
+#[derive(Clone)]
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Writes events.
+    pub recorder: Recorder,
+    /// The time.
+    pub clock: Clock,
+    /// The first wait before a Job's failed pod is replaced.
+    pub backoff_base: std::time::Duration,
+}
+
+/// Why a reconcile did not come to its end. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused or did not answer.
+    #[error("failed to reconcile: {0}")]
+    Api(#[from] kube::Error),
+    /// A selector that selects nothing known.
+    #[error("failed to read the selector: {0}")]
+    Selector(#[from] kube::core::ParseExpressionError),
+}
+
+impl Context {
+    /// The objects of one kind in a namespace.
+    pub fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// What `owner` controls of what `selector` selects, as the API server has it now.
+    pub async fn owned<K, O>(&self, owner: &O, selector: &LabelSelector) -> Result<Vec<K>, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+        O: ResourceExt,
+    {
+        let selector = Selector::try_from(selector.clone())?;
+        let namespace = owner.namespace().unwrap_or_default();
+        let all = self.api::<K>(&namespace).list(&ListParams::default().labels_from(&selector)).await?;
+        let uid = owner.uid();
+        Ok(all.items.into_iter().filter(|object| controller_uid(object) == uid).collect())
+    }
+
+    /// Creates a pod for `owner`, and says so in an event of `component`.
+    pub async fn create_pod<O>(&self, owner: &O, pod: &Pod, component: &'static str) -> Result<(), Error>
+    where
+        O: ResourceExt + Resource<DynamicType = ()>,
+    {
+        let namespace = owner.namespace().unwrap_or_default();
+        match self.api::<Pod>(&namespace).create(&PostParams::default(), pod).await {
+            Ok(pod) => {
+                let message = format!("Created pod: {}", pod.name_any());
+                self.recorder
+                    .record(owner.object_ref(&()), Notice::normal(component, "SuccessfulCreate", message));
+                Ok(())
+            }
+            Err(error) => {
+                let message = format!("Error creating: {error}");
+                self.recorder
+                    .record(owner.object_ref(&()), Notice::warning(component, "FailedCreate", message));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Deletes a pod of `owner`; one that is gone already is as good.
+    pub async fn delete_pod<O>(&self, owner: &O, pod: &Pod, component: &'static str) -> Result<(), Error>
+    where
+        O: ResourceExt + Resource<DynamicType = ()>,
+    {
+        if pod.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let api = self.api::<Pod>(&owner.namespace().unwrap_or_default());
+        let preconditions = Some(Preconditions { uid: pod.uid(), resource_version: None });
+        let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
+        match api.delete(&pod.name_any(), &parameters).await {
+            Err(kube::Error::Api(refusal)) if refusal.is_not_found() || refusal.is_conflict() => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => {
+                let message = format!("Deleted pod: {}", pod.name_any());
+                self.recorder
+                    .record(owner.object_ref(&()), Notice::normal(component, "SuccessfulDelete", message));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A pod as `template` has it, controlled by `owner`.
+pub fn pod_of<O>(owner: &O, template: &PodTemplateSpec) -> Pod
+where
+    O: Resource<DynamicType = ()>,
+{
+    let given = template.metadata.clone().unwrap_or_default();
+    let metadata = ObjectMeta {
+        labels: given.labels,
+        annotations: given.annotations,
+        finalizers: given.finalizers,
+        generate_name: owner.meta().name.as_ref().map(|name| format!("{name}-")),
+        namespace: owner.meta().namespace.clone(),
+        owner_references: Some(owner.controller_owner_ref(&()).into_iter().collect()),
+        ..ObjectMeta::default()
+    };
+    Pod { metadata, spec: template.spec.clone(), status: None }
+}
+
+/// The UID of what controls `object`.
+pub fn controller_uid(object: &impl ResourceExt) -> Option<String> {
+    let controller = object.owner_references().iter().find(|owner| owner.controller == Some(true));
+    controller.map(|owner| owner.uid.clone())
+}
+
+/// The pod's phase.
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// Whether the pod has succeeded or failed.
+pub fn terminal(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Whether the pod is neither ended nor being ended.
+pub fn active(pod: &Pod) -> bool {
+    !terminal(pod) && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Since when the pod is ready, if it is.
+pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let ready =
+        conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
+    Some(ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0))
+}
+
+/// How long until a ready pod counts as available; none if it is not ready.
+pub fn until_available(pod: &Pod, min_ready_seconds: Option<i32>, now: Timestamp) -> Option<SignedDuration> {
+    let needed = SignedDuration::from_secs(min_ready_seconds.unwrap_or_default().into());
+    Some((needed - now.duration_since(ready_since(pod)?)).max(SignedDuration::ZERO))
+}
+
+/// A number of things, as Kubernetes counts them.
+pub fn count<T>(things: impl IntoIterator<Item = T>) -> i32 {
+    i32::try_from(things.into_iter().count()).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,130 @@
+//! Many subscribers of one watch: one per account, kind and scope, however many rules there are.
+//!
+//! A new subscriber gets a complete list, as does everybody else of that watch; the watch ends with its last
+//! subscriber.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kube::Client;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
+
+use super::watch::{self, Delivery, Scope};
+
+/// Deliveries that a subscriber may be behind before the watch waits for nobody: it is dropped and starts again with a
+/// complete list. Two pages of a list and a minute of events of a busy cluster.
+const BACKLOG: usize = 4096;
+
+/// What one watch is known by.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct WatchKey {
+    /// Who watches: the user that is impersonated.
+    pub user: String,
+    /// Group and version.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace; none for the whole cluster.
+    pub namespace: Option<String>,
+}
+
+/// All watches.
+#[derive(Clone, Default)]
+pub struct Watches {
+    inner: Arc<Mutex<BTreeMap<WatchKey, Shared>>>,
+}
+
+struct Shared {
+    subscribers: Arc<Mutex<Subscribers>>,
+    relist: Arc<Notify>,
+    task: AbortHandle,
+}
+
+#[derive(Default)]
+struct Subscribers {
+    next: u64,
+    senders: BTreeMap<u64, mpsc::Sender<Delivery>>,
+}
+
+/// One subscriber's end of a watch. Dropping it unsubscribes.
+pub struct Subscription {
+    watches: Watches,
+    key: WatchKey,
+    id: u64,
+    receiver: mpsc::Receiver<Delivery>,
+}
+
+impl Watches {
+    /// Subscribes to a watch, starting it if it is the first.
+    pub fn subscribe(&self, key: WatchKey, client: Client, scope: Scope) -> Subscription {
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        let mut watches = self.inner.lock();
+        let shared = watches.entry(key.clone()).or_insert_with(|| Shared::start(client, scope));
+        let id = shared.subscribers.lock().add(sender);
+        shared.relist.notify_one();
+        Subscription { watches: self.clone(), key, id, receiver }
+    }
+
+    /// How many watches there are.
+    pub fn count(&self) -> usize {
+        self.inner.lock().len()
+    }
+
+    fn unsubscribe(&self, key: &WatchKey, id: u64) {
+        let mut watches = self.inner.lock();
+        let Some(shared) = watches.get(key) else { return };
+        let mut subscribers = shared.subscribers.lock();
+        subscribers.senders.remove(&id);
+        if subscribers.senders.is_empty() {
+            shared.task.abort();
+            drop(subscribers);
+            watches.remove(key);
+        }
+    }
+}
+
+impl Shared {
+    fn start(client: Client, scope: Scope) -> Self {
+        let (subscribers, relist) = (Arc::new(Mutex::new(Subscribers::default())), Arc::new(Notify::new()));
+        let (to, wanted) = (subscribers.clone(), relist.clone());
+        let task = tokio::spawn(async move {
+            watch::run(client, scope, &wanted, |delivery| to.lock().send(&delivery)).await;
+        });
+        Self { subscribers, relist, task: task.abort_handle() }
+    }
+}
+
+impl Subscribers {
+    fn add(&mut self, sender: mpsc::Sender<Delivery>) -> u64 {
+        self.next += 1;
+        self.senders.insert(self.next, sender);
+        self.next
+    }
+
+    /// Hands a delivery to everybody. Who is too far behind loses the subscription and notices it.
+    fn send(&mut self, delivery: &Delivery) {
+        self.senders.retain(|_, sender| sender.try_send(delivery.clone()).is_ok());
+    }
+}
+
+impl Subscription {
+    /// Asks for a complete list, for all subscribers of the watch.
+    pub fn relist(&self) {
+        if let Some(shared) = self.watches.inner.lock().get(&self.key) {
+            shared.relist.notify_one();
+        }
+    }
+
+    /// The next delivery; none if this subscriber fell too far behind and has to subscribe anew.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        self.receiver.recv().await
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.watches.unsubscribe(&self.key, self.id);
+    }
+}

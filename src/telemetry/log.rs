@@ -1,0 +1,27 @@
+//! Logs: for people or as JSON, to standard error.
+
+use tracing_subscriber::EnvFilter;
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging. The variable `FOTHER_LOG` says what is logged, in the syntax of `RUST_LOG`; the default is `info`.
+pub fn start(format: Format) {
+    let filter = EnvFilter::try_from_env("FOTHER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let started = match format {
+        Format::Human => builder.try_init(),
+        Format::Json => builder.json().flatten_event(true).try_init(),
+    };
+    if let Err(error) = started {
+        anstream::eprintln!("fother: logging was started already: {error}");
+    }
+}

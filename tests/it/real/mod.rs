@@ -1,0 +1,9 @@
+//! Tests against a real control plane: etcd, kube-apiserver, kube-controller-manager.
+//!
+//! Each starts with `let Some(plane) = ControlPlane::shared().await else { return };` and works in a namespace
+//! of its own.
+
+mod audit;
+mod control_plane;
+mod kubectl;
+mod proxy;

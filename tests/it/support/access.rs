@@ -1,0 +1,92 @@
+//! How a test reaches an API server: a kubeconfig, and clients made from it.
+
+use std::path::{Path, PathBuf};
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::json;
+
+/// Server, authority and identity. A client belongs to the runtime of the test that makes it.
+#[derive(Clone)]
+pub struct Access {
+    kubeconfig: Kubeconfig,
+}
+
+impl Access {
+    pub fn new(server: &str, authority_pem: &str, token: &str) -> Self {
+        let authority = base64_of(authority_pem);
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority-data": authority}}],
+            "users": [{"name": "test", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        });
+        Self { kubeconfig: serde_json::from_value(kubeconfig).unwrap() }
+    }
+
+    /// What the kubeconfig file at `path` says.
+    pub fn from_file(path: &Path) -> Self {
+        Self { kubeconfig: Kubeconfig::read_from(path).unwrap() }
+    }
+
+    /// The same identity acting as somebody else; the audit log names both.
+    pub fn impersonating(&self, user: &str, groups: &[&str]) -> Self {
+        let mut other = self.clone();
+        for named in &mut other.kubeconfig.auth_infos {
+            let auth = named.auth_info.get_or_insert_default();
+            auth.impersonate = Some(user.to_owned());
+            auth.impersonate_groups = Some(groups.iter().map(|group| (*group).to_owned()).collect());
+        }
+        other
+    }
+
+    /// The same server, somebody else's token.
+    pub fn with_token(&self, token: &str) -> Self {
+        let mut other = self.clone();
+        for named in &mut other.kubeconfig.auth_infos {
+            named.auth_info = Some(serde_json::from_value(json!({"token": token})).unwrap());
+        }
+        other
+    }
+
+    /// The same identity at another server.
+    pub fn through(&self, server: &str, authority_pem: &str) -> Self {
+        let mut other = self.clone();
+        for named in &mut other.kubeconfig.clusters {
+            let cluster = json!({"server": server, "certificate-authority-data": base64_of(authority_pem)});
+            named.cluster = Some(serde_json::from_value(cluster).unwrap());
+        }
+        other
+    }
+
+    pub async fn client(&self) -> kube::Client {
+        kube::Client::try_from(self.config().await).unwrap()
+    }
+
+    /// A client that says nothing of itself, for what others say through it.
+    pub async fn anonymous_client(&self) -> kube::Client {
+        let mut config = self.config().await;
+        config.auth_info = kube::config::AuthInfo::default();
+        config.disable_compression = true;
+        kube::Client::try_from(config).unwrap()
+    }
+
+    async fn config(&self) -> kube::Config {
+        let options = KubeConfigOptions::default();
+        let mut config =
+            kube::Config::from_custom_kubeconfig(self.kubeconfig.clone(), &options).await.unwrap();
+        // A test that provokes a 503 wants to see it.
+        config.default_retry = false;
+        config
+    }
+
+    /// Writes the kubeconfig for other processes.
+    pub fn write(&self, path: &Path) -> PathBuf {
+        std::fs::write(path, serde_json::to_string_pretty(&self.kubeconfig).unwrap()).unwrap();
+        path.to_owned()
+    }
+}
+
+fn base64_of(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}

@@ -1,0 +1,339 @@
+//! A real control plane on loopback: etcd, kube-apiserver and kube-controller-manager as child processes.
+//!
+//! One is shared by all tests of the binary, each in its own namespace; a test that restarts or breaks things
+//! starts a private one. `FOTHER_TEST_KUBECONFIG` names a cluster to share instead.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::anyhow;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use kube::api::{Api, PostParams};
+use rcgen::KeyPair;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+use super::access::Access;
+use super::audit::AuditLog;
+use super::kubectl::Kubectl;
+use super::pki::Authority;
+use super::process::Process;
+use super::wait::{DEADLINE, eventually};
+
+/// The kubeconfig of a cluster that tests share instead of starting one.
+const EXTERNAL: &str = "FOTHER_TEST_KUBECONFIG";
+const PARTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
+/// Exit code of tests/cluster/build.sh where there is no Go.
+const NO_GO: i32 = 3;
+/// A free port can be taken by another process before the part that was given it listens.
+const ATTEMPTS: usize = 3;
+
+const ADMIN_TOKEN: &str = "admin-of-a-test-cluster";
+const CONTROLLER_MANAGER_TOKEN: &str = "controller-manager-of-a-test-cluster";
+
+/// An API server with its storage and controllers, and who may do everything there.
+pub struct ControlPlane {
+    admin: Access,
+    own: Option<Own>,
+}
+
+/// What is running when the cluster is ours.
+struct Own {
+    files: Files,
+    ports: Ports,
+    api_server: Process,
+    _etcd: Process,
+    _controller_manager: Process,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    etcd: u16,
+    etcd_peer: u16,
+    api_server: u16,
+}
+
+/// The directory of one control plane; it goes with the control plane.
+struct Files {
+    directory: TempDir,
+    programs: PathBuf,
+}
+
+impl ControlPlane {
+    /// The control plane that all tests share. None where it cannot be had, which is an error under `CI=true`.
+    pub async fn shared() -> Option<&'static Self> {
+        static SHARED: OnceCell<Option<ControlPlane>> = OnceCell::const_new();
+        SHARED
+            .get_or_init(|| async {
+                match std::env::var_os(EXTERNAL) {
+                    Some(path) => Some(Self { admin: Access::from_file(Path::new(&path)), own: None }),
+                    None => Self::private().await,
+                }
+            })
+            .await
+            .as_ref()
+    }
+
+    /// A control plane for one test, to be broken at will.
+    pub async fn private() -> Option<Self> {
+        Self::private_without(&[]).await
+    }
+
+    /// The same without some of the controllers, whose part the test plays.
+    pub async fn private_without(controllers: &[&str]) -> Option<Self> {
+        let programs = built_parts()?;
+        for attempt in 1.. {
+            match Self::start(&programs, controllers).await {
+                Ok(plane) => return Some(plane),
+                Err(error) if attempt < ATTEMPTS => eprintln!("control plane, attempt {attempt}: {error:#}"),
+                Err(error) => panic!("failed to start a control plane: {error:#}"),
+            }
+        }
+        None
+    }
+
+    async fn start(programs: &Path, without: &[&str]) -> anyhow::Result<Self> {
+        let files = Files::new(programs);
+        let ports = Ports { etcd: free_port(), etcd_peer: free_port(), api_server: free_port() };
+        let authority = Authority::new("test cluster");
+        files.write_credentials(&authority);
+        let server = format!("https://127.0.0.1:{}", ports.api_server);
+        let admin = Access::new(&server, &authority.pem, ADMIN_TOKEN);
+        let manager = Access::new(&server, &authority.pem, CONTROLLER_MANAGER_TOKEN);
+        manager.write(&files.path("controller-manager.kubeconfig"));
+
+        let etcd = files.start("etcd", &etcd_flags(&files, ports));
+        let mut api_server = files.start("kube-apiserver", &api_server_flags(&files, ports));
+        wait_until_serving(&admin, &mut api_server).await?;
+        let flags = controller_manager_flags(&files, without);
+        let controller_manager = files.start("kube-controller-manager", &flags);
+        let own = Own { files, ports, api_server, _etcd: etcd, _controller_manager: controller_manager };
+        let plane = Self { admin, own: Some(own) };
+        plane.wait_for_controllers("default").await;
+        Ok(plane)
+    }
+
+    /// Who may do everything.
+    pub fn admin(&self) -> &Access {
+        &self.admin
+    }
+
+    /// kubectl as the administrator; [`Kubectl::with`] is the same for somebody else.
+    pub fn kubectl(&self) -> Kubectl {
+        let built = self.own.as_ref().map(|own| own.files.programs.join("kubectl"));
+        Kubectl::new(built.filter(|program| program.exists()), &self.admin)
+    }
+
+    /// What the API server was asked; None where the cluster is not ours, and a test that counts is skipped.
+    pub fn audit(&self) -> Option<AuditLog> {
+        let Some(own) = &self.own else {
+            skip("the audit log of the given cluster cannot be read");
+            return None;
+        };
+        Some(AuditLog::new(own.files.path("audit.log"), self.admin.clone()))
+    }
+
+    /// A new namespace, named after its test, with what the controllers put into each: pods need it.
+    pub async fn namespace(&self, test: &str) -> String {
+        let namespace: Namespace = serde_json::from_value(json!({
+            "metadata": {"generateName": format!("{test}-"), "labels": {"fother.dev/test": "true"}},
+        }))
+        .unwrap();
+        let api = Api::<Namespace>::all(self.admin.client().await);
+        let name = api.create(&PostParams::default(), &namespace).await.unwrap().metadata.name.unwrap();
+        self.wait_for_controllers(&name).await;
+        name
+    }
+
+    /// Access as a ServiceAccount, made where it is missing, by a token of its own.
+    pub async fn service_account(&self, namespace: &str, name: &str) -> Access {
+        use k8s_openapi::api::authentication::v1::TokenRequest;
+        let api = Api::<ServiceAccount>::namespaced(self.admin.client().await, namespace);
+        if api.get_opt(name).await.unwrap().is_none() {
+            let account = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+            api.create(&PostParams::default(), &account).await.unwrap();
+        }
+        let request: TokenRequest =
+            serde_json::from_value(json!({"metadata": {}, "spec": {"audiences": []}})).unwrap();
+        let issued = api.create_token_request(name, &PostParams::default(), &request).await.unwrap();
+        self.admin.with_token(&issued.status.unwrap().token)
+    }
+
+    /// Restarts the API server on the same port and the same storage, as a crash would.
+    ///
+    /// Only a private control plane can be borrowed for it.
+    pub async fn restart_api_server(&mut self) {
+        let own =
+            self.own.as_mut().expect("only a control plane that the test started can be borrowed mutably");
+        own.api_server.kill();
+        own.api_server = own.files.start("kube-apiserver", &api_server_flags(&own.files, own.ports));
+        wait_until_serving(&self.admin, &mut own.api_server).await.unwrap();
+    }
+
+    /// The controllers have been there once `namespace` has what two of them put into each.
+    async fn wait_for_controllers(&self, namespace: &str) {
+        let client = self.admin.client().await;
+        let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
+        let roots = Api::<ConfigMap>::namespaced(client, namespace);
+        eventually("the controller manager serves the namespace", DEADLINE, || async {
+            accounts.get("default").await?;
+            roots.get("kube-root-ca.crt").await.map(|_| ())
+        })
+        .await;
+    }
+}
+
+impl Files {
+    fn new(programs: &Path) -> Self {
+        let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        remove_leftovers(parent);
+        let prefix = format!("cluster-{}-", std::process::id());
+        let directory = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).unwrap();
+        Self { directory, programs: programs.to_owned() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn start(&self, part: &str, flags: &[String]) -> Process {
+        Process::start(&self.programs.join(part), flags, &[], &self.path(&format!("{part}.log")))
+    }
+
+    fn write_credentials(&self, authority: &Authority) {
+        let serving = authority.serving();
+        let account_key = KeyPair::generate().unwrap();
+        let tokens = format!(
+            "{ADMIN_TOKEN},admin,admin,system:masters\n\
+             {CONTROLLER_MANAGER_TOKEN},system:kube-controller-manager,controller-manager\n"
+        );
+        // One stage a request, and for a watch also its start, which may be all that is seen of it.
+        let policy = json!({
+            "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+            "rules": [{"level": "Metadata"}],
+        });
+        for (name, content) in [
+            ("ca.crt", authority.pem.clone()),
+            ("serving.crt", serving.certificate),
+            ("serving.key", serving.key),
+            ("accounts.key", account_key.serialize_pem()),
+            ("accounts.pub", account_key.public_key_pem()),
+            ("tokens.csv", tokens),
+            ("audit-policy.json", policy.to_string()),
+        ] {
+            std::fs::write(self.path(name), content).unwrap();
+        }
+    }
+}
+
+/// The directory of the built parts, building what is missing.
+fn built_parts() -> Option<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
+    let output = Command::new(script).args(PARTS).stderr(Stdio::inherit()).output().unwrap();
+    if output.status.success() {
+        return Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()));
+    }
+    assert!(output.status.code() == Some(NO_GO), "tests/cluster/build.sh failed: {}", output.status);
+    skip("the real control plane is not built and there is no Go to build it");
+    None
+}
+
+/// Says loudly that a layer is skipped; under `CI=true` that is a failure.
+fn skip(reason: &str) {
+    use std::io::Write as _;
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped under CI: {reason}");
+    // Past the capture of a passing test's output: nobody should believe that this layer passed.
+    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {reason} ***");
+}
+
+/// Directories of runs that were killed before they could clean up.
+fn remove_leftovers(parent: &Path) {
+    for entry in std::fs::read_dir(parent).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix("cluster-").and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Another run may be removing it too.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// An error where the API server ended instead: it may be worth another attempt.
+async fn wait_until_serving(admin: &Access, api_server: &mut Process) -> anyhow::Result<()> {
+    let client = admin.client().await;
+    eventually("kube-apiserver is ready", DEADLINE, || {
+        let ended = api_server
+            .exit_status()
+            .map(|status| anyhow!("kube-apiserver: {status}\n{}", api_server.output()));
+        let client = client.clone();
+        async move {
+            match ended {
+                Some(error) => Ok(Err(error)),
+                None => client
+                    .request_text(http::Request::get("/readyz").body(Vec::new()).unwrap())
+                    .await
+                    .map(|_| Ok(())),
+            }
+        }
+    })
+    .await
+}
+
+fn etcd_flags(files: &Files, ports: Ports) -> Vec<String> {
+    let client = format!("http://127.0.0.1:{}", ports.etcd);
+    let peer = format!("http://127.0.0.1:{}", ports.etcd_peer);
+    vec![
+        format!("--data-dir={}", files.path("etcd").display()),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster=default={peer}"),
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+    ]
+}
+
+fn api_server_flags(files: &Files, ports: Ports) -> Vec<String> {
+    let file = |flag: &str, name: &str| format!("--{flag}={}", files.path(name).display());
+    vec![
+        format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd),
+        format!("--secure-port={}", ports.api_server),
+        "--bind-address=127.0.0.1".to_owned(),
+        // Nothing here is reached through the `kubernetes` Service, and loopback may not be an endpoint.
+        "--endpoint-reconciler-type=none".to_owned(),
+        "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+        "--authorization-mode=RBAC".to_owned(),
+        "--allow-privileged=true".to_owned(),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        file("service-account-key-file", "accounts.pub"),
+        file("service-account-signing-key-file", "accounts.key"),
+        file("tls-cert-file", "serving.crt"),
+        file("tls-private-key-file", "serving.key"),
+        file("cert-dir", "certificates"),
+        file("token-auth-file", "tokens.csv"),
+        file("audit-policy-file", "audit-policy.json"),
+        file("audit-log-path", "audit.log"),
+    ]
+}
+
+fn controller_manager_flags(files: &Files, without: &[&str]) -> Vec<String> {
+    let without: Vec<_> = without.iter().map(|controller| format!("-{controller}")).collect();
+    let file = |flag: &str, name: &str| format!("--{flag}={}", files.path(name).display());
+    vec![
+        file("kubeconfig", "controller-manager.kubeconfig"),
+        file("root-ca-file", "ca.crt"),
+        file("service-account-private-key-file", "accounts.key"),
+        // As a real cluster does it: each controller acts under its own name.
+        "--use-service-account-credentials=true".to_owned(),
+        format!("--controllers={}", [&["*".to_owned()], without.as_slice()].concat().join(",")),
+        "--leader-elect=false".to_owned(),
+        "--secure-port=0".to_owned(),
+    ]
+}

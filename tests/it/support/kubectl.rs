@@ -1,0 +1,70 @@
+//! Running kubectl as a person would, and judging its exit code and output.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use tempfile::NamedTempFile;
+
+use super::access::Access;
+
+/// kubectl with a kubeconfig of its own and nothing else of the machine's configuration.
+pub struct Kubectl {
+    program: PathBuf,
+    kubeconfig: NamedTempFile,
+}
+
+/// What one call came to.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Kubectl {
+    /// `program`, or the kubectl in PATH.
+    pub fn new(program: Option<PathBuf>, access: &Access) -> Self {
+        let kubeconfig = NamedTempFile::new().unwrap();
+        access.write(kubeconfig.path());
+        Self { program: program.unwrap_or_else(|| "kubectl".into()), kubeconfig }
+    }
+
+    /// The same program with other access.
+    pub fn with(&self, access: &Access) -> Self {
+        Self::new(Some(self.program.clone()), access)
+    }
+
+    /// Runs it with `input` on its standard input and returns whatever comes of it.
+    pub async fn try_run(&self, arguments: &[&str], input: &str) -> Answer {
+        use tokio::io::AsyncWriteExt as _;
+        let mut command = Command::new(&self.program);
+        command.arg("--kubeconfig").arg(self.kubeconfig.path()).args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        // kubectl may fail without reading its input.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        let output = child.wait_with_output().await.unwrap();
+        Answer {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs it, expects exit code 0 and returns its standard output.
+    pub async fn run(&self, arguments: &[&str]) -> String {
+        let answer = self.try_run(arguments, "").await;
+        assert!(answer.code == 0, "kubectl {arguments:?}: {answer:#?}");
+        answer.stdout
+    }
+
+    /// `kubectl apply -f -` of `manifest`, with further `arguments`.
+    pub async fn apply(&self, manifest: &str, arguments: &[&str]) -> String {
+        let arguments = [&["apply", "-f", "-"], arguments].concat();
+        let answer = self.try_run(&arguments, manifest).await;
+        assert!(answer.code == 0, "kubectl {arguments:?}: {answer:#?}\n{manifest}");
+        answer.stdout
+    }
+}

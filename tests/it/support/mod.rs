@@ -1,0 +1,12 @@
+//! What the tests stand on: a real control plane, its audit log, a proxy that misbehaves on demand, child
+//! processes that never outlive the run, and waiting for a state instead of for a time.
+
+pub mod access;
+pub mod audit;
+pub mod control_plane;
+pub mod git_server;
+pub mod kubectl;
+pub mod pki;
+pub mod process;
+pub mod proxy;
+pub mod wait;

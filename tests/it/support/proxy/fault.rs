@@ -1,0 +1,182 @@
+//! What a proxy does to which request, and when.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::{Method, StatusCode, Uri};
+use regex::Regex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Which requests: a method, a pattern for path and query, and perhaps only the nth of those.
+pub struct Requests {
+    method: Option<Method>,
+    pattern: Regex,
+    nth: Option<usize>,
+}
+
+impl Requests {
+    /// Requests of `method` whose path and query match `pattern`.
+    pub fn new(method: Method, pattern: &str) -> Self {
+        Self { method: Some(method), ..Self::any(pattern) }
+    }
+
+    /// Requests of any method.
+    pub fn any(pattern: &str) -> Self {
+        Self { method: None, pattern: Regex::new(pattern).unwrap(), nth: None }
+    }
+
+    /// Only the nth of them, counted from 1.
+    pub fn nth(self, nth: usize) -> Self {
+        Self { nth: Some(nth), ..self }
+    }
+
+    pub(super) fn describes(&self, method: &Method, uri: &Uri) -> bool {
+        self.method.as_ref().is_none_or(|wanted| wanted == method)
+            && self.pattern.is_match(&path_and_query(uri))
+    }
+}
+
+/// What patterns are matched against. Clients write an empty query in several ways; here it is none.
+pub(super) fn path_and_query(uri: &Uri) -> String {
+    match uri.query().map(|query| query.trim_matches('&')) {
+        None | Some("") => uri.path().to_owned(),
+        Some(query) => format!("{}?{query}", uri.path()),
+    }
+}
+
+/// When it happens, as seen from the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// It has not seen the request.
+    BeforeSent,
+    /// It has done what was asked and its answer is here; the client has nothing yet.
+    Committed,
+    /// The client has been answered. Holding here holds all that comes after this request.
+    Answered,
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Nothing goes on until the fault is released. A request whose client died meanwhile still goes out, as a
+    /// packet that was long on its way does.
+    Hold,
+    /// The connection breaks.
+    Cut,
+    /// This answer instead, as the API server phrases it.
+    Answer(StatusCode),
+}
+
+/// A fault that is armed until this is dropped; then what it holds goes on.
+#[must_use = "a fault is disarmed when this is dropped"]
+pub struct Fault(pub(super) Arc<Armed>);
+
+impl Fault {
+    /// Waits until it has struck, which for [`Deed::Hold`] means: until the request stands still.
+    pub async fn wait_until_hit(&self, deadline: Duration) {
+        let mut hits = self.0.hits.subscribe();
+        let armed = &self.0;
+        let waiting = hits.wait_for(|count| *count > 0);
+        if tokio::time::timeout(deadline, waiting).await.is_err() {
+            let what = format!("{:?} at {:?} of {}", armed.deed, armed.moment, armed.requests.pattern);
+            panic!("not within {deadline:?}: {what}; {} requests matched", armed.seen.load(Ordering::SeqCst));
+        }
+    }
+
+    /// How often it has struck.
+    pub fn hits(&self) -> usize {
+        *self.0.hits.borrow()
+    }
+
+    /// Lets go of what it holds, and strikes no more.
+    pub fn release(&self) {
+        self.0.released.cancel();
+    }
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// A fault as the proxy keeps it.
+pub(super) struct Armed {
+    pub(super) requests: Requests,
+    pub(super) moment: Moment,
+    pub(super) deed: Deed,
+    seen: AtomicUsize,
+    hits: watch::Sender<usize>,
+    released: CancellationToken,
+}
+
+impl Armed {
+    pub(super) fn new(requests: Requests, moment: Moment, deed: Deed) -> Self {
+        let hits = watch::Sender::new(0);
+        Self { requests, moment, deed, seen: AtomicUsize::new(0), hits, released: CancellationToken::new() }
+    }
+
+    /// Is this request struck? Counts it if it is one of those described.
+    pub(super) fn claims(&self, method: &Method, uri: &Uri) -> bool {
+        if self.is_released() || !self.requests.describes(method, uri) {
+            return false;
+        }
+        let ordinal = self.seen.fetch_add(1, Ordering::SeqCst) + 1;
+        self.requests.nth.is_none_or(|nth| nth == ordinal)
+    }
+
+    /// Is everything to be held because a request that was to be the last one has been answered?
+    pub(super) fn is_closed_gate(&self) -> bool {
+        self.moment == Moment::Answered
+            && self.deed == Deed::Hold
+            && *self.hits.borrow() > 0
+            && !self.is_released()
+    }
+
+    pub(super) fn is_released(&self) -> bool {
+        self.released.is_cancelled()
+    }
+
+    pub(super) fn hit(&self) {
+        self.hits.send_modify(|count| *count += 1);
+    }
+
+    pub(super) async fn released(&self) {
+        self.released.cancelled().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_what_is_described_and_only_the_nth() {
+        let armed = Armed::new(Requests::new(Method::POST, "/jobs$").nth(2), Moment::BeforeSent, Deed::Hold);
+        let claims: Vec<_> = [
+            (Method::POST, "/apis/batch/v1/namespaces/a/jobs"),
+            (Method::GET, "/apis/batch/v1/namespaces/a/jobs"),
+            (Method::POST, "/apis/batch/v1/namespaces/a/jobs?dryRun=All"),
+            (Method::POST, "/apis/batch/v1/namespaces/b/jobs?&"),
+            (Method::POST, "/apis/batch/v1/namespaces/c/jobs"),
+        ]
+        .into_iter()
+        .map(|(method, uri)| armed.claims(&method, &Uri::from_static(uri)))
+        .collect();
+        assert_eq!(claims, [false, false, false, true, false]);
+    }
+
+    #[test]
+    fn a_dropped_fault_strikes_no_more() {
+        let armed = Arc::new(Armed::new(Requests::any("."), Moment::Answered, Deed::Hold));
+        let fault = Fault(Arc::clone(&armed));
+        let uri = Uri::from_static("/version");
+        assert!(armed.claims(&Method::GET, &uri));
+        armed.hit();
+        assert!(armed.is_closed_gate());
+        drop(fault);
+        assert!(!armed.claims(&Method::GET, &uri) && !armed.is_closed_gate());
+    }
+}

@@ -1,0 +1,145 @@
+//! `fother validate` as a person runs it.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const RULE: &str = "\
+apiVersion: fother.dev/v1alpha1
+kind: Rule
+metadata: {name: crashloop}
+spec:
+  serviceAccountName: healer
+  trigger: {resource: {apiVersion: v1, kind: Pod}}
+  when: crashLooping(object, 3, duration('10m'))
+  ladder:
+    - run: restart
+";
+
+const ACTION: &str = "\
+apiVersion: fother.dev/v1alpha1
+kind: Action
+metadata: {name: restart}
+spec: {kubernetes: {restart: {}}}
+";
+
+/// Runs it in a folder; returns exit code, standard output without the duration, and standard error.
+fn validate(folder: &Path, arguments: &[&str], stdin: &str) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fother"))
+        .arg("validate")
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let stdout = text(output.stdout);
+    let stdout = stdout.rsplit_once(" · ").map_or(stdout.clone(), |(start, _)| start.to_owned());
+    (output.status.code().unwrap(), stdout, text(output.stderr))
+}
+
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn a_good_pack_is_good() {
+    let folder = folder(&[
+        ("pack/a.yaml", RULE),
+        ("pack/b/c.yml", ACTION),
+        ("pack/README.md", "x"),
+        ("pack/.x/y.yaml", "}"),
+    ]);
+    let expected = (0, "✓ nothing wrong · 2 files".to_owned(), String::new());
+    assert_eq!(validate(folder.path(), &["pack"], ""), expected);
+}
+
+#[test]
+fn errors_are_drawn_where_they_are() {
+    let folder = folder(&[("pack/a.yaml", &RULE.replace("trigger:", "trigerr:")), ("pack/b.yaml", ACTION)]);
+    let (code, out, err) = validate(folder.path(), &["pack"], "");
+    let expected = "\
+error: trigger is required
+ --> pack/a.yaml:4:1
+  |
+4 | spec:
+  | ^^^^
+  |
+  = spec of Rule crashloop
+
+error: unknown field
+ --> pack/a.yaml:6:3
+  |
+6 |   trigerr: {resource: {apiVersion: v1, kind: Pod}}
+  |   ^^^^^^^ did you mean \"trigger\"?
+  |
+  = spec.trigerr of Rule crashloop
+
+✗ 2 errors · 2 files";
+    assert_eq!((code, out.as_str(), err.as_str()), (1, expected, ""));
+}
+
+#[test]
+fn loose_files_and_stdin_are_parts_of_something() {
+    let folder = folder(&[("a.yaml", RULE)]);
+    let (code, out, _) = validate(folder.path(), &["a.yaml"], "");
+    assert!(code == 0 && out.ends_with("! 1 warning · 1 file"), "{code} {out}");
+    assert!(out.contains("warning: Action \"restart\" not found"), "{out}");
+    let (code, out, _) = validate(folder.path(), &["a.yaml", "-"], ACTION);
+    assert_eq!((code, out.as_str()), (0, "✓ nothing wrong · 2 files"));
+    let (code, out, _) = validate(folder.path(), &["-"], "a: 1\na: 2");
+    assert!(code == 1 && out.contains("--> stdin.yaml:2:1"), "{code} {out}");
+}
+
+#[test]
+fn options_say_what_is_around() {
+    let folder = folder(&[("pack/a.yaml", RULE)]);
+    let (code, out, _) = validate(folder.path(), &["pack", "-n", "payments"], "");
+    assert!(
+        code == 1 && out.contains("Action \"restart\" not found in namespace \"payments\""),
+        "{code} {out}"
+    );
+    assert_eq!(validate(folder.path(), &["pack", "--external-action", "restart"], "").0, 0);
+}
+
+#[test]
+fn programs_read_json() {
+    let folder = folder(&[("pack/a.yaml", &RULE.replace("run: restart", "runs: restart"))]);
+    let (code, out, _) = validate(folder.path(), &["pack", "-o", "json"], "");
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let found = &report["findings"][0];
+    assert_eq!(code, 1);
+    assert_eq!((&report["errors"], &report["files"]), (&2.into(), &1.into()));
+    assert_eq!(
+        (&found["file"], &found["line"], &found["column"]),
+        (&"pack/a.yaml".into(), &9.into(), &7.into())
+    );
+    assert_eq!((&found["pointer"], &found["severity"]), (&"/spec/ladder/0".into(), &"error".into()));
+}
+
+#[test]
+fn what_cannot_be_read_is_no_answer() {
+    let folder = folder(&[("pack/README.md", "x")]);
+    for (arguments, message) in [
+        (&["nowhere"][..], "failed to read nowhere"),
+        (&["pack"], "no YAML files found"),
+        (&["link"], "symlink not allowed"),
+    ] {
+        if arguments == ["link"] {
+            std::fs::create_dir(folder.path().join("link")).unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link/a.yaml")).unwrap();
+        }
+        let (code, out, err) = validate(folder.path(), arguments, "");
+        assert!(code == 2 && out.is_empty() && err.contains(message), "{code} {out} {err}");
+    }
+}
