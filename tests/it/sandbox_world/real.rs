@@ -1,19 +1,5 @@
 //! The scenarios on real API servers: with the real controllers, and with the make-believe ones in their place.
 
-use super::stage::Stage;
-use super::{kubelet, world};
-
-macro_rules! scenarios {
-    ($stage:ident: $($module:ident :: $name:ident,)*) => {$(
-        #[tokio::test]
-        async fn $name() {
-            let Some(stage) = super::Stage::$stage(stringify!($name)).await else { return };
-            super::$module::$name(&stage).await;
-            stage.stop_node().await;
-        }
-    )*};
-}
-
 mod real_controllers {
     scenarios! { real:
         kubelet::a_job_runs_as_a_process,
