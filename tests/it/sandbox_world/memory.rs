@@ -16,7 +16,8 @@ scenarios! { memory:
     world::a_deployment_rolls_out,
     world::a_broken_pod_recovers_by_replacement,
     world::a_bad_rollout_is_late,
-    world::jobs_count_their_pods,
+    world::a_stateful_set_keeps_its_names,
+        world::jobs_count_their_pods,
     world::jobs_end_with_their_pods,
     world::pods_of_a_deleted_job_go,
 }

@@ -46,8 +46,13 @@ enum Place {
 }
 
 /// The controllers of the controller manager whose part the make-believe ones play.
-const PLAYED: [&str; 4] =
-    ["deployment-controller", "job-controller", "replicaset-controller", "ttl-after-finished-controller"];
+const PLAYED: [&str; 5] = [
+    "deployment-controller",
+    "job-controller",
+    "replicaset-controller",
+    "statefulset-controller",
+    "ttl-after-finished-controller",
+];
 
 impl Stage {
     /// On the real control plane, with a node that sees only this scenario's namespace.
