@@ -5,3 +5,4 @@
 mod kubelet;
 mod real;
 mod stage;
+mod world;
