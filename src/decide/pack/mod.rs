@@ -86,19 +86,6 @@ impl Reading {
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.problem.severity == severity).count()
     }
-
-    /// The errors as the message of a condition: the first few, one a line, and how many more there are.
-    pub fn complaint(&self) -> Option<String> {
-        const SHOWN: usize = 5;
-        let errors = self.findings.iter().filter(|finding| finding.problem.severity == Severity::Error);
-        let mut lines: Vec<String> = errors.clone().take(SHOWN).map(ToString::to_string).collect();
-        match errors.count() {
-            0 => return None,
-            count if count > SHOWN => lines.push(format!("and {} more: run fother validate", count - SHOWN)),
-            _ => {}
-        }
-        Some(lines.join("\n"))
-    }
 }
 
 /// Whether a file of a pack holds objects; files and folders that begin with a dot belong to tools.

@@ -100,16 +100,6 @@ fn a_malformed_field_does_not_hide_the_others() {
 }
 
 #[test]
-fn a_condition_lists_the_first_errors() {
-    let broken = format!("{ACTION}  a: 1\n  b: 1\n  c: 1\n  d: 1\n  e: 1\n  f: 1\n");
-    let complaint = read_files(&[("a.yaml", &broken)], &Surroundings::default()).complaint().unwrap();
-    let lines: Vec<&str> = complaint.lines().collect();
-    assert_eq!((lines.len(), lines[0]), (6, "a.yaml:6:3: spec.a: unknown field"));
-    assert_eq!(lines[5], "and 1 more: run fother validate");
-    assert_eq!(read_files(&[("a.yaml", ACTION)], &Surroundings::default()).complaint(), None);
-}
-
-#[test]
 fn one_name_is_one_object() {
     check(
         &[("a.yaml", RULE), ("b.yaml", &format!("{ACTION}---\n{RULE}"))],
