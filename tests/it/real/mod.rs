@@ -7,3 +7,4 @@ mod audit;
 mod control_plane;
 mod kubectl;
 mod proxy;
+mod refusals;
