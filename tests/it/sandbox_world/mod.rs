@@ -4,4 +4,4 @@
 
 mod kubelet;
 mod real;
-mod stage;
+pub mod stage;

@@ -33,9 +33,14 @@ impl Stage {
     /// On the real control plane, with a node that sees only this scenario's namespace.
     pub async fn real(name: &str) -> Option<Self> {
         let plane = ControlPlane::shared().await?;
+        Some(Self::on(plane, name).await)
+    }
+
+    /// The same on any control plane.
+    pub async fn on(plane: &ControlPlane, name: &str) -> Self {
         let namespace = plane.namespace(&name.replace('_', "-")).await;
         let options = |root| KubeletOptions { serve_logs: true, ..KubeletOptions::new(&namespace, root) };
-        Some(Self::start(plane.admin().client().await, plane.kubectl(), namespace.clone(), options))
+        Self::start(plane.admin().client().await, plane.kubectl(), namespace.clone(), options)
     }
 
     fn start(
