@@ -1,8 +1,9 @@
 //! `fother controller`: the controller itself.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -14,8 +15,12 @@ use super::Exit;
 use crate::cluster::client;
 use crate::controller::{self, Settings};
 use crate::decide::episode::Caps;
+use crate::git::{FetcherOptions, Transports};
 use crate::server::{self, Health};
 use crate::telemetry::{self, Metrics};
+
+/// No fetch takes longer, whatever a Pack says.
+const LONGEST_FETCH: Duration = Duration::from_mins(10);
 
 /// Run the controller.
 #[derive(Args, Debug)]
@@ -38,6 +43,13 @@ pub struct Controller {
     /// How logs are written. `FOTHER_LOG` says what is logged, in the syntax of `RUST_LOG`.
     #[arg(long, value_enum, default_value_t)]
     log_format: telemetry::Format,
+    /// Where git repositories are cached. Default: a folder for the life of the process.
+    #[arg(long, value_name = "DIR")]
+    git_cache: Option<PathBuf>,
+    /// Whether Packs may name local paths. For development: whoever creates a Pack can then read repositories of
+    /// the controller's machine.
+    #[arg(long)]
+    allow_local_git: bool,
     /// The most Executions of one rule that may run at a time, whatever the rules say.
     #[arg(long, value_name = "N", default_value_t = Caps::default().rule)]
     max_per_rule: usize,
@@ -60,9 +72,11 @@ impl Controller {
 
     async fn serve(self) -> anyhow::Result<()> {
         let config = self.config().await?;
+        let scratch = tempfile::tempdir().context("failed to make a folder for git caches")?;
         let settings = Settings {
             namespace: self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone()),
             identity: self.identity.clone().unwrap_or_else(identity),
+            git: self.git(scratch.path())?,
             caps: Caps { rule: self.max_per_rule, namespace: self.max_per_namespace, total: self.max_total },
         };
         let connection: Client = client::connect(config).context("failed to use the configuration")?;
@@ -78,6 +92,13 @@ impl Controller {
         let ended = controller::run(connection, settings, metrics, ready, stop).await;
         serving.abort();
         ended
+    }
+
+    fn git(&self, scratch: &Path) -> anyhow::Result<FetcherOptions> {
+        let program = std::env::current_exe().context("failed to find this program")?;
+        let cache = self.git_cache.clone().unwrap_or_else(|| scratch.to_owned());
+        let transports = if self.allow_local_git { Transports::HttpsAndLocal } else { Transports::Https };
+        Ok(FetcherOptions { transports, timeout: LONGEST_FETCH, ..FetcherOptions::new(program, cache) })
     }
 
     async fn config(&self) -> anyhow::Result<Config> {

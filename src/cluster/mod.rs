@@ -13,6 +13,7 @@ pub mod lease;
 pub mod objects;
 pub mod owners;
 pub mod rights;
+pub mod secrets;
 pub mod status;
 
 pub use error::{Error, Result};

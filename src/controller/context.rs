@@ -13,6 +13,7 @@ use crate::api::{Action, Execution, Pack, Rule};
 use crate::cluster::discovery::Kinds;
 use crate::decide::definition::Definition;
 use crate::decide::episode::Caps;
+use crate::git::Fetcher;
 use crate::source::shared::Watches;
 use crate::telemetry::Metrics;
 
@@ -38,6 +39,8 @@ pub struct Context {
     pub queue: Queue,
     /// The most that may go on at once.
     pub caps: Caps,
+    /// Fetches Packs.
+    pub fetcher: Fetcher,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Definitions that were read: they never change under their name.

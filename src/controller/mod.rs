@@ -4,6 +4,7 @@ mod action;
 mod context;
 mod definitions;
 mod execution;
+mod pack;
 mod queue;
 mod recheck;
 mod rule;
@@ -21,12 +22,13 @@ use crate::cluster::error::Consequence;
 use crate::cluster::lease::Candidate;
 use crate::cluster::{Result, client};
 use crate::decide::episode::Caps;
+use crate::git::{Fetcher, FetcherOptions};
 use crate::source::shared::Watches;
 use crate::telemetry::Metrics;
 use context::Context;
 use queue::{Key, Kind, Queue, Requeue, Worker, queue};
 use rule::Evaluators;
-use store::Store;
+use store::{Store, is_status_only};
 
 /// Reconciles that run at a time. Each mostly waits for the API server.
 const CONCURRENCY: usize = 32;
@@ -40,6 +42,8 @@ pub struct Settings {
     pub identity: String,
     /// The most that may go on at once.
     pub caps: Caps,
+    /// How git repositories are fetched.
+    pub git: FetcherOptions,
 }
 
 /// Runs the controller until `stop`, or until it does not lead any more.
@@ -58,7 +62,7 @@ pub async fn run(
     }
     tracing::info!(identity = settings.identity, "leading");
     let home = client::guarded(connection, candidate.guard());
-    let work = lead(home, settings.caps, metrics, ready);
+    let work = lead(home, settings, metrics, ready);
     let led = tokio::select! {
         () = work => anyhow::bail!("the work ended by itself"),
         () = candidate.keep() => Err(anyhow::anyhow!("the lease was lost: another controller may lead now")),
@@ -70,7 +74,7 @@ pub async fn run(
     led
 }
 
-async fn lead(home: Client, caps: Caps, metrics: Arc<Metrics>, ready: impl Fn(bool)) {
+async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, ready: impl Fn(bool)) {
     let (queue, worker) = queue(CONCURRENCY);
     let context = Arc::new(Context {
         home: home.clone(),
@@ -82,7 +86,8 @@ async fn lead(home: Client, caps: Caps, metrics: Arc<Metrics>, ready: impl Fn(bo
         actions: Store::new(),
         executions: Store::new(),
         queue: queue.clone(),
-        caps,
+        caps: settings.caps,
+        fetcher: Fetcher::new(settings.git),
         metrics,
         definitions: Mutex::default(),
     });
@@ -108,8 +113,15 @@ async fn follow(context: &Arc<Context>, home: &Client, queue: &Queue) {
         (add(Kind::Pack), add(Kind::Rule), add(Kind::Action), add(Kind::Execution));
     let (rules, rule_of_execution, rule_of_action) =
         (context.rules.clone(), add(Kind::Rule), add(Kind::Rule));
-    let packs = context.packs.clone().follow(home.clone(), move |o| pack(&namespace_of(o), &o.name_any()));
-    let actions = context.actions.clone().follow(home.clone(), move |o| {
+    let packs = context.packs.clone().follow(home.clone(), move |before, o| {
+        if !is_status_only(before, o) {
+            pack(&namespace_of(o), &o.name_any());
+        }
+    });
+    let actions = context.actions.clone().follow(home.clone(), move |before, o| {
+        if is_status_only(before, o) {
+            return;
+        }
         let (namespace, name) = (namespace_of(o), o.name_any());
         action(&namespace, &name);
         let names_it = |rule: &crate::api::Rule| rule.spec.ladder.iter().any(|rung| rung.run == name);
@@ -117,13 +129,17 @@ async fn follow(context: &Arc<Context>, home: &Client, queue: &Queue) {
             rule_of_action(&namespace, &rule.name_any());
         }
     });
-    let executions = context.executions.clone().follow(home.clone(), move |o| {
+    let executions = context.executions.clone().follow(home.clone(), move |_, o| {
         execution(&namespace_of(o), &o.name_any());
         if let Some(name) = o.labels().get(LABEL.rule) {
             rule_of_execution(&namespace_of(o), name);
         }
     });
-    let rules = context.rules.clone().follow(home.clone(), move |o| rule(&namespace_of(o), &o.name_any()));
+    let rules = context.rules.clone().follow(home.clone(), move |before, o| {
+        if !is_status_only(before, o) {
+            rule(&namespace_of(o), &o.name_any());
+        }
+    });
     tokio::join!(packs, actions, executions, rules);
 }
 
@@ -145,7 +161,7 @@ async fn reconcile_all(context: Arc<Context>, worker: Worker) {
 
 async fn reconcile(context: &Context, Key { kind, namespace, name }: &Key) -> Result<Requeue> {
     match kind {
-        Kind::Pack => Ok(Requeue::OnChange),
+        Kind::Pack => pack::reconcile(context, namespace, name).await,
         Kind::Rule => rule::reconcile(context, namespace, name).await,
         Kind::Action => action::reconcile(context, namespace, name).await,
         Kind::Execution => execution::reconcile(context, namespace, name).await,

@@ -35,8 +35,8 @@ where
         Self { objects: Arc::default(), synced: watch::Sender::new(false) }
     }
 
-    /// Watches for ever; `changed` hears of every object that came, changed or went.
-    pub async fn follow(self, client: Client, changed: impl Fn(&K) + Send) {
+    /// Watches for ever; `changed` hears of every object that came, changed or went, with what was known of it.
+    pub async fn follow(self, client: Client, changed: impl Fn(Option<&K>, &K) + Send) {
         let scope = Scope { resource: ApiResource::erase::<K>(&()), namespace: None };
         source::run(client, scope, &Notify::new(), |delivery| match delivery {
             Delivery::Synced(items) => {
@@ -45,14 +45,15 @@ where
             }
             Delivery::Changed(item) => {
                 if let Some(object) = decode::<K>(&item) {
+                    let before = self.objects.read().get(&key_of(&*object)).cloned();
                     self.insert(object.clone());
-                    changed(&object);
+                    changed(before.as_deref(), &object);
                 }
             }
             Delivery::Deleted(item) => {
                 if let Some(object) = decode::<K>(&item) {
                     self.objects.write().remove(&key_of(&*object));
-                    changed(&object);
+                    changed(None, &object);
                 }
             }
             Delivery::Alive => {}
@@ -86,12 +87,27 @@ where
         }
     }
 
-    fn replace(&self, items: impl Iterator<Item = Arc<K>>, changed: &impl Fn(&K)) {
+    fn replace(&self, items: impl Iterator<Item = Arc<K>>, changed: &impl Fn(Option<&K>, &K)) {
         let fresh: Objects<K> = items.map(|object| (key_of(&*object), object)).collect();
         let before = std::mem::replace(&mut *self.objects.write(), fresh.clone());
         let gone = before.into_iter().filter(|(key, _)| !fresh.contains_key(key)).map(|(_, object)| object);
-        gone.chain(fresh.values().cloned()).for_each(|object| changed(&object));
+        gone.chain(fresh.values().cloned()).for_each(|object| changed(None, &object));
     }
+}
+
+/// Whether only the status differs, which our own writes do: nothing to reconcile.
+pub fn is_status_only<K: Resource>(before: Option<&K>, after: &K) -> bool {
+    let of = |object: &K| {
+        let meta = object.meta();
+        (
+            meta.uid.clone(),
+            meta.generation,
+            meta.annotations.clone(),
+            meta.labels.clone(),
+            meta.deletion_timestamp.clone(),
+        )
+    };
+    before.is_some_and(|before| of(before) == of(after))
 }
 
 fn key_of<K: Resource>(object: &K) -> (String, String) {

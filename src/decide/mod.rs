@@ -10,6 +10,7 @@
 //! - [`parameters`], [`job`], [`outcome`], [`operation`], [`verify`]: the parts of a rung.
 //! - [`check`]: what is wrong with a Rule or an Action, as [`problem`]s with a [`path`].
 //! - [`pack`]: from the files of a revision to objects, or to all their problems.
+//! - [`sync`]: from the objects of a revision to what changes in the cluster.
 //! - [`retention`]: which finished Executions may go.
 
 pub mod check;
@@ -26,5 +27,6 @@ pub mod parameters;
 pub mod path;
 pub mod problem;
 pub mod retention;
+pub mod sync;
 pub mod verify;
 pub mod view;

@@ -142,6 +142,15 @@ fn event_name(about: &ObjectReference, notice: &Notice) -> String {
         hash.update(part.unwrap_or_default());
         hash.update([0]);
     }
-    let digest: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}.{digest}", about.name.as_deref().unwrap_or_default())
+    format!("{}.{}", about.name.as_deref().unwrap_or_default(), hex(&hash.finalize()[..8]))
+}
+
+/// The bytes in hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut digits, byte| {
+        for half in [byte >> 4, byte & 15] {
+            digits.extend(char::from_digit(half.into(), 16));
+        }
+        digits
+    })
 }

@@ -103,11 +103,10 @@ fn walk(folder: &Path, below: &str, depth: usize, files: &mut Vec<File>) -> anyh
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let context = || format!("failed to read {}", path.display());
     let mut content = Vec::new();
     fs::File::open(path)
         .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content))
-        .with_context(context)?;
+        .with_context(|| format!("failed to read {}", path.display()))?;
     anyhow::ensure!(content.len() as u64 <= MAX_FILE_BYTES, "{}: larger than 1 MiB", path.display());
     Ok(content)
 }

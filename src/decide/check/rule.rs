@@ -147,14 +147,14 @@ mod tests {
         serde_json::from_value(spec).unwrap()
     }
 
-    fn check_with(rule: Value, partial: bool, expected: &[&str]) {
+    fn check_with(rule: &Value, partial: bool, expected: &[&str]) {
         let mut base = json!({
             "serviceAccountName": "healer",
             "trigger": {"resource": {"apiVersion": "v1", "kind": "Pod"}},
             "when": "true",
             "ladder": [],
         });
-        json_patch::merge(&mut base, &rule);
+        json_patch::merge(&mut base, rule);
         let spec: RuleSpec = serde_json::from_value(base).unwrap();
         let clean = action(json!({
             "parameters": [{"name": "host", "required": true}, {"name": "port", "type": "integer", "maximum": 9}],
@@ -171,12 +171,12 @@ mod tests {
     #[test]
     fn expressions_compile_in_their_scope() {
         check_with(
-            json!({"when": "crashLooping(object, 3, duration('10m')) && now > timestamp('2026-01-01T00:00:00Z')"}),
+            &json!({"when": "crashLooping(object, 3, duration('10m')) && now > timestamp('2026-01-01T00:00:00Z')"}),
             false,
             &[],
         );
         check_with(
-            json!({"when": "objekt.x == 1", "since": "event.time", "ladder": [{"run": "elsewhere", "verify": {"when": "rolloutComplet(target)"}}]}),
+            &json!({"when": "objekt.x == 1", "since": "event.time", "ladder": [{"run": "elsewhere", "verify": {"when": "rolloutComplet(target)"}}]}),
             false,
             &[
                 "spec.when: unknown variable \"objekt\"; did you mean \"object\"?",
@@ -185,7 +185,7 @@ mod tests {
             ],
         );
         check_with(
-            json!({"trigger": {"resource": null, "event": {}}, "when": "event.data.reason == 'x'"}),
+            &json!({"trigger": {"resource": null, "event": {}}, "when": "event.data.reason == 'x'"}),
             false,
             &[],
         );
@@ -198,14 +198,14 @@ mod tests {
             "spec.ladder[0].run: Action \"clean-dsik\" not found in namespace \"a\"; did you mean \"clean-disk\"?",
             "spec.ladder[1].run: \"b/restart\": refs must stay in \"a\"",
         ];
-        check_with(ladder.clone(), false, &expected);
-        check_with(ladder, true, &expected);
+        check_with(&ladder, false, &expected);
+        check_with(&ladder, true, &expected);
     }
 
     #[test]
     fn parameters_match_declarations() {
         check_with(
-            json!({"ladder": [
+            &json!({"ladder": [
                 {"run": "clean-disk", "with": {"hots": "x", "port": "abc"}},
                 {"run": "clean-disk", "with": {"host": "${{ object.metadata.name }}", "port": 12}},
                 {"run": "clean-disk", "with": {"host": "h", "port": "${{ 1 + 1 }}"}},
@@ -224,7 +224,7 @@ mod tests {
     fn rungs_read_outputs_of_earlier_ones() {
         let host = |template: &str| json!({"host": template});
         check_with(
-            json!({"ladder": [
+            &json!({"ladder": [
                 {"run": "evidence"},
                 {"run": "clean-disk", "with": host("${{ ladder[0].outputs.configMap }}")},
                 {"run": "clean-disk", "with": host("${{ ladder[1].outputs.freed }} ${{ ladder[0].outputs.url }}")},
@@ -245,7 +245,7 @@ mod tests {
         let spec =
             json!({"trigger": {"resource": {"labelSelector": selector}}, "ladder": [{"run": "evidence"}]});
         check_with(
-            spec,
+            &spec,
             false,
             &[
                 "spec.trigger.resource.labelSelector: failed to parse value as expression: Invalid expression operator",
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn warns_and_refuses_what_cannot_work() {
         check_with(
-            json!({
+            &json!({
                 "trigger": {"resource": {"apiVersion": "fother.dev/v1alpha1", "kind": "Execution"}},
                 "when": "object.status.containerStatuses.exists(c, c.restartCount > 5)",
                 "ladder": [{"run": "evidence"}],

@@ -96,8 +96,7 @@ pub fn is_manifest(path: &str) -> bool {
 
 /// Reads and checks all manifests among the files.
 pub fn read(sources: &[Source<'_>], surroundings: &Surroundings<'_>) -> Reading {
-    let mut reader =
-        Reader { schemas: Schemas::new(), surroundings, files: Vec::new(), documents: Vec::new() };
+    let mut reader = Reader { surroundings, files: Vec::new(), documents: Vec::new() };
     let mut findings = Vec::new();
     for source in sources.iter().filter(|source| is_manifest(source.path)) {
         findings.extend(reader.file(source));
@@ -115,7 +114,6 @@ pub fn read(sources: &[Source<'_>], surroundings: &Surroundings<'_>) -> Reading 
 }
 
 struct Reader<'a> {
-    schemas: Schemas,
     surroundings: &'a Surroundings<'a>,
     files: Vec<File<'a>>,
     documents: Vec<Document<'a>>,
@@ -170,7 +168,7 @@ impl<'a> Reader<'a> {
     fn document(&mut self, file: File<'a>, node: Node) -> Vec<Finding> {
         let Envelope { kind, name, spec, mut problems } = envelope::open(&node, self.surroundings);
         if let (Some(kind), Some((key, spec))) = (&kind, spec) {
-            problems.extend(self.schemas.check(kind, key, spec));
+            problems.extend(Schemas::current().check(kind, key, spec));
         }
         let title = match (&kind, &name) {
             (Some(kind), Some(name)) => format!("{kind} {name}"),

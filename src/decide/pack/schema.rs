@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use k8s_openapi::jiff::Timestamp;
 use regex::Regex;
@@ -52,9 +53,17 @@ pub struct Schemas {
     rules: BTreeMap<String, Expression>,
 }
 
+/// They never change while a program runs, and to compile their rules takes longer than to check a file.
+static SCHEMAS: LazyLock<Schemas> = LazyLock::new(Schemas::new);
+
 impl Schemas {
+    /// The schemas of this version.
+    pub fn current() -> &'static Self {
+        &SCHEMAS
+    }
+
     /// Reads them out of the CRDs.
-    pub fn new() -> Self {
+    fn new() -> Self {
         let mut schemas = Self { specs: BTreeMap::new(), rules: BTreeMap::new() };
         for crd in crate::api::crds() {
             let version = crd.spec.versions.first().and_then(|version| version.schema.as_ref());
@@ -214,7 +223,7 @@ impl Walk<'_> {
                 None,
             );
         }
-        self.count(schema, at, items.len(), ["minItems", "maxItems"], "items");
+        self.count(schema, at, items.len(), "Items");
         if schema["items"].is_object() {
             for (index, item) in items.iter().enumerate() {
                 let anchor = first_key(item).unwrap_or_else(|| at.anchor.clone());
@@ -224,13 +233,14 @@ impl Walk<'_> {
         self.unique(schema, at, items);
     }
 
-    fn count(&mut self, schema: &Value, at: &At<'_>, count: usize, [least, most]: [&str; 2], what: &str) {
+    /// Holds `minItems` and `maxItems`, or `minProperties` and `maxProperties`.
+    fn count(&mut self, schema: &Value, at: &At<'_>, count: usize, what: &str) {
         let count = count as u64;
-        if schema[least].as_u64().is_some_and(|least| count < least) {
+        if schema[format!("min{what}")].as_u64().is_some_and(|least| count < least) {
             self.say(at, "is empty", None);
         }
-        if let Some(most) = schema[most].as_u64().filter(|most| count > *most) {
-            self.say(at, format!("has {count} {what}; max {most}"), None);
+        if let Some(most) = schema[format!("max{what}")].as_u64().filter(|most| count > *most) {
+            self.say(at, format!("has {count} {}; max {most}", what.to_lowercase()), None);
         }
     }
 
@@ -259,7 +269,7 @@ impl Walk<'_> {
                 None,
             );
         }
-        self.count(schema, at, members.len(), ["minProperties", "maxProperties"], "members");
+        self.count(schema, at, members.len(), "Properties");
         let free = schema["x-kubernetes-preserve-unknown-fields"] == true;
         let (nothing, additional) = (Map::new(), &schema["additionalProperties"]);
         let known = schema["properties"].as_object().unwrap_or(&nothing);
@@ -396,7 +406,7 @@ mod tests {
         let text = format!("spec:\n{}", spec.trim_start_matches('\n'));
         let (documents, _) = read(&text).unwrap();
         let (key, spec) = documents[0].member("spec").unwrap();
-        let found = Schemas::new().check(kind, key, spec);
+        let found = Schemas::current().check(kind, key, spec);
         found.into_iter().map(|located| format!("{:?} {}", &text[located.span], located.problem)).collect()
     }
 
@@ -505,7 +515,7 @@ mod tests {
                 _ => {}
             }
         }
-        let schemas = Schemas::new();
+        let schemas = Schemas::current();
         let mut rules = Vec::new();
         schemas.specs.values().for_each(|schema| count(schema, &mut rules));
         assert!(rules.len() > 5);

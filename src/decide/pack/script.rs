@@ -27,8 +27,8 @@ pub(super) fn missing(spec: &ActionSpec, sources: &[Source<'_>], partial: bool) 
             .map(|path| format!("did you mean {path:?}?"));
         let severity = if partial { Severity::Warning } else { Severity::Error };
         return Some(Problem {
-            help,
             severity,
+            help,
             ..Problem::error(path, format!("no file {file:?} in the pack"))
         });
     };

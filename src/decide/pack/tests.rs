@@ -224,3 +224,37 @@ fn problems_inside_strings_are_pointed_at() {
     );
     assert_eq!(finding.object.as_deref(), Some("Rule crashloop"));
 }
+
+mod arbitrary {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Reads a text as a file; every place that is named must be one.
+    fn survives(text: &str) {
+        let reading = read_files(&[("a.yaml", text), ("b.yaml", ACTION)], &Surroundings::default());
+        for finding in reading.findings.iter().filter(|finding| finding.file == "a.yaml") {
+            assert!(text.get(finding.span.clone()).is_some(), "{finding:?} is no place in {text:?}");
+            assert!(finding.line >= 1 && finding.column >= 1);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn any_text(text in "\\PC{0,200}") {
+            survives(&text);
+        }
+
+        #[test]
+        fn yaml_of_sorts(text in "[-a-z0-9é:{}\\[\\],'\"|>&*!?#%@~ \n\t]{0,120}") {
+            survives(&text);
+        }
+
+        #[test]
+        fn a_rule_with_a_piece_replaced(start in 0..RULE.len(), length in 0..40usize, piece in "[-a-zé:{}\\[\\],'\"|>$ \n]{0,12}") {
+            let end = (start + length).min(RULE.len());
+            survives(&format!("{}{piece}{}", &RULE[..start], &RULE[end..]));
+        }
+    }
+}

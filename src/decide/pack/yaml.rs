@@ -104,7 +104,9 @@ pub fn read(text: &str) -> Result<(Vec<Node>, Vec<Mistake>), Mistake> {
         serde_saphyr::from_multiple_with_options(text, options).map_err(|error| explain(text, &error))?;
     let documents: Vec<Node> = documents.into_iter().map(node).collect();
     let mut ambiguous = Vec::new();
-    documents.iter().for_each(|document| find_ambiguous(text, document, &mut ambiguous));
+    for document in &documents {
+        find_ambiguous(text, document, &mut ambiguous);
+    }
     Ok((documents, ambiguous))
 }
 

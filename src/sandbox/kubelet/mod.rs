@@ -137,9 +137,10 @@ impl Kubelet {
         let Self { client, options, logs } = self;
         std::fs::create_dir_all(&options.root)?;
         let (name, clock) = (options.node_name.clone(), options.clock.clone());
-        let server = match options.serve_logs {
-            true => Some(Server::bind(ADDRESS, logs.clone(), clock.clone()).await?),
-            false => None,
+        let server = if options.serve_logs {
+            Some(Server::bind(ADDRESS, logs.clone(), clock.clone()).await?)
+        } else {
+            None
         };
         let port = server.as_ref().map(Server::port).transpose()?;
         let (recorder, writer) = Recorder::new(client.clone(), name.clone(), clock.clone());

@@ -78,7 +78,7 @@ impl Registration {
         };
         match api.create(&PostParams::default(), &node).await {
             Err(kube::Error::Api(refusal)) if refusal.is_already_exists() => {
-                debug!("the node is known already")
+                debug!("the node is known already");
             }
             created => drop(created?),
         }

@@ -128,12 +128,12 @@ pub async fn run(
                 }
                 (since, settled) = (Instant::now(), false);
             }
-            () = tokio::time::sleep_until(since + wait), if !settled => match exit {
-                Some(crash) => return outcome(crash),
-                None => {
-                    reporter.send(Signal::Ready(!unready)).await;
-                    settled = true;
+            () = tokio::time::sleep_until(since + wait), if !settled => {
+                if let Some(crash) = exit {
+                    return outcome(crash);
                 }
+                reporter.send(Signal::Ready(!unready)).await;
+                settled = true;
             }
         }
     }

@@ -81,8 +81,14 @@ pub enum State {
         since: Time,
         /// Its identity.
         id: String,
+        /// Whether its startup probe succeeded.
+        started: bool,
+        /// Whether it is ready.
+        ready: bool,
     },
-    /// It ended.
+    /// It ended, and is started again.
+    Crashed(Exit),
+    /// It ended for good.
     Ended(Exit),
 }
 
@@ -101,14 +107,7 @@ pub struct Record {
     pub last: Option<Exit>,
     /// How often it was started again.
     pub restarts: i32,
-    /// Whether it is ready.
-    pub ready: bool,
-    /// Whether its startup probe succeeded.
-    pub started: bool,
-    /// Whether it will be started again.
-    pub again: bool,
     crashes: u32,
-    ran: bool,
 }
 
 impl Record {
@@ -121,11 +120,7 @@ impl Record {
             state: State::Waiting { reason: reason.to_owned(), message: None },
             last: None,
             restarts: 0,
-            ready: false,
-            started: false,
-            again: false,
             crashes: 0,
-            ran: false,
         }
     }
 
@@ -134,11 +129,10 @@ impl Record {
         let state = status.state.clone().unwrap_or_default();
         self.restarts = status.restart_count;
         self.last = status.last_state.clone().and_then(|last| last.terminated).map(Exit::from);
-        self.ran = self.last.is_some() || state.waiting.is_none();
-        if let Some(ended) = state.terminated {
-            self.state = State::Ended(ended.into());
+        let exit = if let Some(ended) = state.terminated {
+            ended.into()
         } else if let Some(running) = state.running {
-            self.state = State::Ended(Exit {
+            Exit {
                 code: 137,
                 signal: None,
                 reason: "ContainerStatusUnknown".to_owned(),
@@ -146,24 +140,23 @@ impl Record {
                 started: running.started_at,
                 finished: now.clone(),
                 id: status.container_id.clone(),
-            });
-        }
-        self.again = matches!(&self.state, State::Ended(exit) if policy.restarts(self.init, exit.code));
+            }
+        } else {
+            return;
+        };
+        let again = policy.restarts(self.init, exit.code);
+        self.state = if again { State::Crashed(exit) } else { State::Ended(exit) };
     }
 
     /// Whether it may be started now or later.
     pub fn startable(&self) -> bool {
-        match &self.state {
-            State::Waiting { .. } => true,
-            State::Running { .. } => false,
-            State::Ended(_) => self.again,
-        }
+        matches!(self.state, State::Waiting { .. } | State::Crashed(_))
     }
 
     /// How it ended for good.
     pub fn done(&self) -> Option<&Exit> {
         match &self.state {
-            State::Ended(exit) if !self.again => Some(exit),
+            State::Ended(exit) => Some(exit),
             _ => None,
         }
     }
@@ -173,10 +166,29 @@ impl Record {
         matches!(self.state, State::Running { .. })
     }
 
+    /// Whether it is ready.
+    pub fn ready(&self) -> bool {
+        matches!(self.state, State::Running { ready: true, .. })
+    }
+
+    /// It became ready, or is no longer.
+    pub fn set_ready(&mut self, now: bool) {
+        if let State::Running { ready, .. } = &mut self.state {
+            *ready = now;
+        }
+    }
+
+    /// Its startup probe succeeded.
+    pub fn set_started(&mut self) {
+        if let State::Running { started, .. } = &mut self.state {
+            *started = true;
+        }
+    }
+
     /// It cannot start yet. An end that is behind it moves to the past.
     pub fn wait(&mut self, reason: &str, message: Option<String>) {
         let state = State::Waiting { reason: reason.to_owned(), message };
-        if let State::Ended(exit) = std::mem::replace(&mut self.state, state) {
+        if let State::Crashed(exit) | State::Ended(exit) = std::mem::replace(&mut self.state, state) {
             self.last = Some(exit);
         }
     }
@@ -184,19 +196,17 @@ impl Record {
     /// An instance starts.
     pub fn begin(&mut self, since: Time, id: String) {
         self.wait("", None);
-        self.state = State::Running { since, id };
-        self.restarts += i32::from(self.ran);
-        (self.ran, self.again, self.ready, self.started) = (true, false, false, false);
+        self.state = State::Running { since, id, started: false, ready: false };
+        self.restarts += i32::from(self.last.is_some());
     }
 
     /// The instance ended. Says after what time another is to follow, if one is.
     pub fn end(&mut self, exit: Exit, policy: RestartPolicy, base: Duration) -> Option<Duration> {
-        (self.ready, self.started) = (false, false);
-        self.again = policy.restarts(self.init, exit.code);
+        let again = policy.restarts(self.init, exit.code);
         let steady = ran(&exit) >= base * STEADY;
         self.crashes = if steady { 1 } else { self.crashes + 1 };
-        self.state = State::Ended(exit);
-        self.again.then(|| backoff(base, self.crashes))
+        self.state = if again { State::Crashed(exit) } else { State::Ended(exit) };
+        again.then(|| backoff(base, self.crashes))
     }
 
     /// As a pod's status shows it.
@@ -209,8 +219,8 @@ impl Record {
             container_id: id.or_else(|| self.last.as_ref().and_then(|exit| exit.id.clone())),
             state: Some(state),
             last_state: Some(self.last.as_ref().map_or_else(ContainerState::default, Exit::state)),
-            ready: if self.init { self.succeeded() } else { self.ready },
-            started: Some(self.started),
+            ready: if self.init { self.succeeded() } else { self.ready() },
+            started: Some(matches!(self.state, State::Running { started: true, .. })),
             restart_count: self.restarts,
             ..ContainerStatus::default()
         }
@@ -230,11 +240,11 @@ impl State {
                     ContainerStateWaiting { reason: Some(reason.clone()), message: message.clone() };
                 (ContainerState { waiting: Some(waiting), ..ContainerState::default() }, None)
             }
-            Self::Running { since, id } => {
+            Self::Running { since, id, .. } => {
                 let running = ContainerStateRunning { started_at: Some(since.clone()) };
                 (ContainerState { running: Some(running), ..ContainerState::default() }, Some(id.clone()))
             }
-            Self::Ended(exit) => (exit.state(), exit.id.clone()),
+            Self::Crashed(exit) | Self::Ended(exit) => (exit.state(), exit.id.clone()),
         }
     }
 }

@@ -107,8 +107,8 @@ impl Sources {
         key: &str,
         optional: Option<bool>,
     ) -> Result<Option<String>, SourceError> {
-        let entries = self.config_map(name, optional).await?;
-        self.entry(entries, "ConfigMap", name, key, optional)
+        let found = entry(self.config_map(name, optional).await?, key);
+        self.present_key(found, ("ConfigMap", name, key), optional)
     }
 
     /// One entry of a Secret as text.
@@ -118,25 +118,26 @@ impl Sources {
         key: &str,
         optional: Option<bool>,
     ) -> Result<Option<String>, SourceError> {
-        let entries = self.secret(name, optional).await?;
-        self.entry(entries, "Secret", name, key, optional)
+        let found = entry(self.secret(name, optional).await?, key);
+        self.present_key(found, ("Secret", name, key), optional)
     }
 
-    fn entry(
+    fn present_key(
         &self,
-        entries: Entries,
-        kind: &'static str,
-        name: &str,
-        key: &str,
+        value: Option<String>,
+        (kind, name, key): (&'static str, &str, &str),
         optional: Option<bool>,
     ) -> Result<Option<String>, SourceError> {
-        let value = entries.and_then(|mut entries| entries.remove(key));
         if value.is_none() && optional != Some(true) {
             let (name, key) = (name.to_owned(), key.to_owned());
             return Err(SourceError::MissingKey { kind, namespace: self.namespace.clone(), name, key });
         }
-        Ok(value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        Ok(value)
     }
+}
+
+fn entry(entries: Entries, key: &str) -> Option<String> {
+    entries?.remove(key).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn present(

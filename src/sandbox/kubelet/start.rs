@@ -24,6 +24,7 @@ use super::stop;
 use super::volumes;
 use super::worker::{RETRY, Running, Worker};
 use super::{KubeletOptions, Runner};
+use crate::sandbox::recorder::hex;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const MESSAGE_PATH: &str = "/dev/termination-log";
@@ -105,7 +106,9 @@ impl Worker {
             } else {
                 pretend::run(script, stop, startup, &reporter).await
             };
-            log.iter().for_each(|log| log.close());
+            if let Ok(log) = log {
+                log.close();
+            }
             reporter.send(Signal::Ended(outcome)).await;
         });
     }
@@ -114,7 +117,7 @@ impl Worker {
         let failed = self.slots[index].failed_pulls;
         self.slots[index].failed_pulls = failed + 1;
         let (image, base) = (self.records[index].image.clone(), self.host.options.backoff_base);
-        if failed % 2 == 0 {
+        if failed.is_multiple_of(2) {
             let cause = format!("failed to pull image {image:?}: the pod's annotation says so");
             let name = self.records[index].name.clone();
             let about = Some((name.as_str(), self.records[index].init));
@@ -274,6 +277,5 @@ fn memory_limit(container: &Container) -> Option<u64> {
 
 fn identity(uid: &str, container: &str, serial: u64) -> String {
     let digest = Sha256::digest(format!("{uid}/{container}/{serial}"));
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sandbox://{hex}")
+    format!("sandbox://{}", hex(&digest))
 }

@@ -75,7 +75,7 @@ pub fn phase(facts: &Facts<'_>) -> &'static str {
 }
 
 fn ended_well(record: &Record) -> bool {
-    matches!(&record.state, State::Ended(exit) if exit.code == 0)
+    matches!(&record.state, State::Crashed(exit) | State::Ended(exit) if exit.code == 0)
 }
 
 fn failed_init(facts: &Facts<'_>) -> bool {
@@ -92,7 +92,7 @@ fn conditions(facts: &Facts<'_>, phase: &str) -> Vec<PodCondition> {
     let names = |records: Vec<&Record>| {
         records.iter().map(|record| record.name.as_str()).collect::<Vec<_>>().join(" ")
     };
-    let unready = names(main().filter(|record| !record.ready).collect());
+    let unready = names(main().filter(|record| !record.ready()).collect());
     let incomplete =
         names(facts.records.iter().filter(|record| record.init && !record.succeeded()).collect());
     let ready = match phase {
@@ -155,7 +155,7 @@ mod tests {
             return record;
         }
         record.begin(time(0), "id".to_owned());
-        record.ready = letter == '+';
+        record.set_ready(letter == '+');
         let (code, policy) = match letter.to_ascii_lowercase() {
             'r' | '+' => return record,
             '0' | '=' => (0, RestartPolicy::Never),
@@ -221,12 +221,8 @@ mod tests {
         let shown = |letters: &str| {
             let conditions = status(letters, false, None).conditions.unwrap();
             let text = |one: &PodCondition| {
-                format!(
-                    "{}={}{}",
-                    one.type_,
-                    one.status,
-                    one.message.iter().map(|text| format!(" {text}")).collect::<String>()
-                )
+                let message = one.message.as_deref().unwrap_or_default();
+                format!("{}={} {message}", one.type_, one.status).trim_end().to_owned()
             };
             conditions.iter().skip(1).take(2).map(text).collect::<Vec<_>>().join("; ")
         };

@@ -279,19 +279,19 @@ fn inside(path: &str) -> Result<&Path, SourceError> {
 mod tests {
     use super::*;
 
-    fn entries() -> Entries {
-        Some(BTreeMap::from([("a".to_owned(), b"1".to_vec()), ("b".to_owned(), b"2".to_vec())]))
+    fn entries() -> BTreeMap<String, Vec<u8>> {
+        BTreeMap::from([("a".to_owned(), b"1".to_vec()), ("b".to_owned(), b"2".to_vec())])
     }
 
     #[test]
     fn items_select_and_rename() {
         let items = [KeyToPath { key: "b".to_owned(), mode: Some(0o755), path: "bin/run".to_owned() }];
-        let files = select(entries(), Some(&items), None, None).unwrap();
+        let files = select(Some(entries()), Some(&items), None, None).unwrap();
         assert_eq!(files, [File { path: "bin/run".to_owned(), content: b"2".to_vec(), mode: 0o755 }]);
-        assert_eq!(select(entries(), None, Some(0o600), None).unwrap().len(), 2);
+        assert_eq!(select(Some(entries()), None, Some(0o600), None).unwrap().len(), 2);
         let absent = [KeyToPath { key: "c".to_owned(), mode: None, path: "c".to_owned() }];
-        assert!(select(entries(), Some(&absent), None, None).is_err());
-        assert_eq!(select(entries(), Some(&absent), None, Some(true)).unwrap(), []);
+        assert!(select(Some(entries()), Some(&absent), None, None).is_err());
+        assert_eq!(select(Some(entries()), Some(&absent), None, Some(true)).unwrap(), []);
     }
 
     #[test]

@@ -303,8 +303,8 @@ impl Worker {
         let about = about.as_ref().map(|(name, init)| (name.as_str(), *init));
         let record = &mut self.records[index];
         match signal {
-            Signal::Started => record.started = true,
-            Signal::Ready(ready) => record.ready = ready,
+            Signal::Started => record.set_started(),
+            Signal::Ready(ready) => record.set_ready(ready),
             Signal::ProbeFailed { probe, output } => {
                 self.host.warn(&self.pod, about, "Unhealthy", format!("{probe} probe failed: {output}"));
             }
@@ -342,7 +342,7 @@ impl Worker {
     fn exit(&self, index: usize, outcome: Outcome) -> Exit {
         let usual = if outcome.code == 0 { "Completed" } else { "Error" };
         let (started, id) = match &self.records[index].state {
-            State::Running { since, id } => (Some(since.clone()), Some(id.clone())),
+            State::Running { since, id, .. } => (Some(since.clone()), Some(id.clone())),
             _ => (None, None),
         };
         Exit {

@@ -43,7 +43,7 @@ pub fn build(seen: &Seen<'_>) -> DeploymentStatus {
         unavailable_replicas: Some((wanted - available).max(0)),
         ..DeploymentStatus::default()
     };
-    let conditions = [available_condition(seen, available), progressing(seen, &status)];
+    let conditions = [Some(available_condition(seen, available)), progressing(seen, &status)];
     status.conditions = Some(conditions.into_iter().flatten().collect());
     status
 }
@@ -86,7 +86,7 @@ fn status_of(
     set.status.as_ref().and_then(field).unwrap_or_default()
 }
 
-fn available_condition(seen: &Seen<'_>, available: i32) -> Option<DeploymentCondition> {
+fn available_condition(seen: &Seen<'_>, available: i32) -> DeploymentCondition {
     let replicas = seen.spec.replicas.unwrap_or(1);
     let strategy = seen.spec.strategy.as_ref();
     let recreates = strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("Recreate"));
@@ -99,7 +99,7 @@ fn available_condition(seen: &Seen<'_>, available: i32) -> Option<DeploymentCond
     } else {
         ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
     };
-    Some(condition(seen, "Available", status, (reason, message.to_owned()), false))
+    condition(seen, "Available", status, (reason, message.to_owned()), false)
 }
 
 fn progressing(seen: &Seen<'_>, status: &DeploymentStatus) -> Option<DeploymentCondition> {

@@ -134,11 +134,11 @@ async fn release(pod: &Pod, context: &Context) -> Result<(), Error> {
     let Some(at) = pod.finalizers().iter().position(|finalizer| finalizer == FINALIZER) else {
         return Ok(());
     };
-    let path = format!("/metadata/finalizers/{at}");
+    let place = format!("/metadata/finalizers/{at}");
     let patch = json!([
         {"op": "test", "path": "/metadata/uid", "value": pod.uid()},
-        {"op": "test", "path": path, "value": FINALIZER},
-        {"op": "remove", "path": path},
+        {"op": "test", "path": place, "value": FINALIZER},
+        {"op": "remove", "path": place},
     ]);
     let patch: json_patch::Patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
     let api = context.api::<Pod>(&pod.namespace().unwrap_or_default());
@@ -154,7 +154,7 @@ async fn write_status(
     status: &JobStatus,
     context: &Context,
 ) -> Result<(), Error> {
-    if known == status {
+    if stored(known) == stored(status) {
         return Ok(());
     }
     let mut patch = json!({"status": status});
@@ -168,6 +168,15 @@ async fn write_status(
     let api = context.api::<Job>(&job.namespace().unwrap_or_default());
     api.patch_status(&job.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(())
+}
+
+/// The status as the API server keeps it: without zeros.
+fn stored(status: &JobStatus) -> JobStatus {
+    let mut status = status.clone();
+    for count in [&mut status.active, &mut status.succeeded, &mut status.failed] {
+        *count = count.filter(|&count| count != 0);
+    }
+    status
 }
 
 fn announce(job: &Job, known: &JobStatus, status: &JobStatus, context: &Context) {

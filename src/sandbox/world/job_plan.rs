@@ -296,7 +296,7 @@ mod tests {
         Time(Timestamp::from_second(1_800_000_000 + second).unwrap())
     }
 
-    fn spec(more: Value) -> JobSpec {
+    fn spec(more: &Value) -> JobSpec {
         let mut spec = json!({"completions": 1, "parallelism": 1, "backoffLimit": 0, "template": {}});
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         serde_json::from_value(spec).unwrap()
@@ -376,7 +376,7 @@ mod tests {
                 "FailureTarget:BackoffLimitExceeded",
             ),
         ] {
-            let seen = play(&spec(more.clone()), &none, &pods, 1);
+            let seen = play(&spec(&more), &none, &pods, 1);
             assert_eq!((seen.0, seen.1.as_str()), (course, conditions), "{more} {}", pods.len());
         }
     }
@@ -386,8 +386,8 @@ mod tests {
         let none = JobStatus::default();
         let gone = [pod("a", "Running!")];
         let failed = "FailureTarget:BackoffLimitExceeded";
-        assert_eq!(play(&spec(json!({})), &none, &gone, 1).1, failed, "at once");
-        let patient = spec(json!({"podReplacementPolicy": "Failed"}));
+        assert_eq!(play(&spec(&json!({})), &none, &gone, 1).1, failed, "at once");
+        let patient = spec(&json!({"podReplacementPolicy": "Failed"}));
         let (course, conditions, status) = play(&patient, &none, &gone, 1);
         assert_eq!(
             (course, conditions.as_str(), status.terminating),
@@ -400,19 +400,19 @@ mod tests {
 
     #[test]
     fn time_is_limited_from_the_start_and_again_from_a_resumption() {
-        let limited = spec(json!({"activeDeadlineSeconds": 10}));
+        let limited = spec(&json!({"activeDeadlineSeconds": 10}));
         let running = [pod("a", "Running")];
         let (_, _, status) = play(&limited, &JobStatus::default(), &running, 0);
         assert_eq!(play(&limited, &status, &running, 9).1, "");
         assert_eq!(play(&limited, &status, &running, 10).1, "FailureTarget:DeadlineExceeded");
-        let (_, _, suspended) = play(&spec(json!({"suspend": true})), &status, &[], 9);
+        let (_, _, suspended) = play(&spec(&json!({"suspend": true})), &status, &[], 9);
         let (_, shown, resumed) = play(&limited, &suspended, &running, 12);
         assert_eq!((shown.as_str(), resumed.start_time), ("", Some(at(12))));
     }
 
     #[test]
     fn a_pass_that_is_cut_short_counts_no_pod_twice() {
-        let spec = spec(json!({"backoffLimit": 9}));
+        let spec = spec(&json!({"backoffLimit": 9}));
         let pods = [pod("a", "Failed"), pod("b", "Succeeded")];
         let mut status = JobStatus::default();
         for _ in 0..3 {

@@ -101,7 +101,7 @@ mod tests {
     fn the_pods_worth_least_go_first() {
         let old = Some("2026-01-01T00:00:00Z");
         let new = Some("2026-06-01T00:00:00Z");
-        let mut pods = vec![
+        let mut pods = [
             pod("old", Some("n"), "Running", old),
             pod("new", Some("n"), "Running", new),
             pod("unready", Some("n"), "Running", None),

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use fother::sandbox::kubelet::{KubeletOptions, Runner};
+use futures::{AsyncBufReadExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, PersistentVolumeClaim, Pod, Secret};
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, LogParams};
 use serde_json::{Value, json};
 
 use crate::support::wait::{DEADLINE, eventually};
@@ -138,7 +140,8 @@ fn reader() -> Value {
     })
 }
 
-fn container(pod: &Pod) -> ContainerStatus {
+/// The status of the pod's only container.
+pub fn container(pod: &Pod) -> ContainerStatus {
     pod.status
         .iter()
         .flat_map(|status| status.container_statuses.iter().flatten())
@@ -277,4 +280,68 @@ pub async fn an_unhealthy_container_is_restarted(stage: &Stage) {
     let ended = container(&pod).state.unwrap().terminated.unwrap();
     assert_eq!((ended.exit_code, ended.reason.as_deref()), (128, Some("StartError")));
     assert!(ended.message.unwrap().contains("executable file not found"));
+}
+
+/// Who follows a log sees what comes, until the container ends.
+pub async fn a_log_can_be_followed(stage: &Stage) {
+    let here = tempfile::tempdir().unwrap();
+    let go = here.path().join("go");
+    let text = format!("echo before; while ! test -e {}; do sleep 0.05; done; echo after", go.display());
+    let spec = json!({"restartPolicy": "Never", "containers": [script(&text)]});
+    stage.create::<Pod>(process_pod("talks", &spec)).await;
+    stage.until::<Pod>("running", "talks", |pod| phase(pod) == "Running").await;
+    let follow = LogParams { follow: true, ..LogParams::default() };
+    let mut lines = stage.api::<Pod>().log_stream("talks", &follow).await.unwrap().lines();
+    assert_eq!(lines.try_next().await.unwrap().as_deref(), Some("before"));
+    std::fs::write(go, "").unwrap();
+    assert_eq!(lines.try_next().await.unwrap().as_deref(), Some("after"));
+    assert_eq!(lines.try_next().await.unwrap(), None);
+    let stamped =
+        LogParams { timestamps: true, since_seconds: Some(600), tail_lines: Some(1), ..LogParams::default() };
+    let stamped = stage.api::<Pod>().logs("talks", &stamped).await.unwrap();
+    assert!(stamped.ends_with("Z after\n") && stamped.lines().count() == 1, "{stamped}");
+}
+
+/// A node that stops ends its processes; when it comes back a Job's pod has failed, and anything else starts again.
+pub async fn a_node_that_comes_back_runs_no_job_twice(stage: &Stage) {
+    let here = tempfile::tempdir().unwrap();
+    let started = here.path().join("started");
+    let text = format!("echo $$ >>{}; exec sleep 600", started.display());
+    stage.create::<Job>(job("once", json!({"containers": [script(&text)]}))).await;
+    let spec = json!({"containers": [script("exec sleep 600")]});
+    stage.create::<Pod>(process_pod("serves", &spec)).await;
+    let runs = |pod: &Pod| container(pod).state.is_some_and(|state| state.running.is_some());
+    stage.one_pod("job-name=once", "running", runs).await;
+    stage.until::<Pod>("running", "serves", runs).await;
+    eventually("the process has begun", DEADLINE, || async { std::fs::read_to_string(&started) }).await;
+    stage.stop_node().await;
+    assert_dead(&started).await;
+
+    stage.start_node(|options| options);
+    stage.kubectl(&["wait", "--for=condition=Failed", "job/once", "--timeout=60s"]).await;
+    let ended = container(&pod_of(stage, "once").await).state.unwrap().terminated.unwrap();
+    assert_eq!((ended.exit_code, ended.reason.as_deref()), (137, Some("ContainerStatusUnknown")));
+    assert_eq!(std::fs::read_to_string(&started).unwrap().lines().count(), 1);
+    stage.until::<Pod>("restarted", "serves", |pod| runs(pod) && container(pod).restart_count == 1).await;
+}
+
+/// A node that only prints leaves a Job's pod Pending and says what it would run; make-believe goes on.
+pub async fn a_node_that_prints_runs_nothing(stage: &Stage) {
+    stage.stop_node().await;
+    stage.start_node(|options| KubeletOptions { runner: Runner::Print, ..options });
+    stage.create::<Job>(job("printed", json!({"containers": [script("echo $HOME")]}))).await;
+    let printed = |pod: &Pod| {
+        let waiting = container(pod).state.and_then(|state| state.waiting);
+        phase(pod) == "Pending"
+            && waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some("PrintOnly"))
+    };
+    stage.one_pod("job-name=printed", "pending", printed).await;
+    eventually("an event says what would run", DEADLINE, || async {
+        let events = stage.kubectl(&["get", "events", "--field-selector=reason=PrintOnly"]).await;
+        if events.contains(r#"it would run: ["sh", "-c", "echo $HOME"]"#) { Ok(()) } else { Err(events) }
+    })
+    .await;
+    let spec = json!({"containers": [{"name": "main", "image": "web"}]});
+    stage.create::<Pod>(json!({"metadata": {"name": "pretends"}, "spec": spec})).await;
+    stage.until::<Pod>("ready", "pretends", |pod| container(pod).ready).await;
 }

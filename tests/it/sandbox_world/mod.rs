@@ -5,3 +5,4 @@
 mod kubelet;
 mod real;
 pub mod stage;
+mod world;

@@ -4,17 +4,21 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use fother::sandbox::kubelet::{Kubelet, KubeletOptions};
+use fother::sandbox::world::{World, WorldOptions};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, Resource};
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::support::audit::AuditLog;
 use crate::support::control_plane::ControlPlane;
 use crate::support::kubectl::Kubectl;
 use crate::support::wait::{DEADLINE, eventually};
@@ -23,11 +27,17 @@ use crate::support::wait::{DEADLINE, eventually};
 pub struct Stage {
     pub client: Client,
     pub namespace: String,
+    plane: &'static ControlPlane,
     kubectl: Kubectl,
     root: TempDir,
-    stop: DropGuard,
-    kubelet: JoinHandle<std::io::Result<()>>,
+    token: CancellationToken,
+    _guard: DropGuard,
+    running: Mutex<Option<(CancellationToken, JoinHandle<std::io::Result<()>>)>>,
 }
+
+/// The controllers of the controller manager whose part the make-believe ones play.
+const PLAYED: [&str; 4] =
+    ["deployment-controller", "job-controller", "replicaset-controller", "ttl-after-finished-controller"];
 
 impl Stage {
     /// On the real control plane, with a node that sees only this scenario's namespace.
@@ -37,30 +47,59 @@ impl Stage {
     }
 
     /// The same on any control plane.
-    pub async fn on(plane: &ControlPlane, name: &str) -> Self {
+    pub async fn on(plane: &'static ControlPlane, name: &str) -> Self {
         let namespace = plane.namespace(&name.replace('_', "-")).await;
-        let options = |root| KubeletOptions { serve_logs: true, ..KubeletOptions::new(&namespace, root) };
-        Self::start(plane.admin().client().await, plane.kubectl(), namespace.clone(), options)
+        Self::start(plane, namespace).await
     }
 
-    fn start(
-        client: Client,
-        kubectl: Kubectl,
-        namespace: String,
-        options: impl FnOnce(PathBuf) -> KubeletOptions,
-    ) -> Self {
+    /// On a real control plane whose own controllers leave the work to the make-believe ones.
+    pub async fn world(name: &str) -> Option<Self> {
+        static PLANE: OnceCell<Option<ControlPlane>> = OnceCell::const_new();
+        let plane = PLANE.get_or_init(|| ControlPlane::private_without(&PLAYED)).await.as_ref()?;
+        let stage = Self::on(plane, name).await;
+        drop(stage.start_world());
+        Some(stage)
+    }
+
+    /// Starts the make-believe controllers, once more if they run already.
+    pub fn start_world(&self) -> CancellationToken {
+        let stop = self.token.child_token();
+        let options = WorldOptions { namespace: Some(self.namespace.clone()), ..WorldOptions::default() };
+        tokio::spawn(World::new(self.client.clone(), options).run(stop.clone()));
+        stop
+    }
+
+    /// What the API server was asked.
+    pub fn audit(&self) -> Option<AuditLog> {
+        self.plane.audit()
+    }
+
+    async fn start(plane: &'static ControlPlane, namespace: String) -> Self {
+        let (client, kubectl) = (plane.admin().client().await, plane.kubectl());
         let root = tempfile::tempdir().unwrap();
-        let options =
-            KubeletOptions { namespace: Some(namespace.clone()), ..options(root.path().to_owned()) };
-        let stop = CancellationToken::new();
-        let kubelet = tokio::spawn(Kubelet::new(client.clone(), options).run(stop.clone()));
-        Self { client, namespace, kubectl, root, stop: stop.drop_guard(), kubelet }
+        let token = CancellationToken::new();
+        let guard = token.clone().drop_guard();
+        let stage =
+            Self { plane, client, namespace, kubectl, root, token, _guard: guard, running: Mutex::default() };
+        stage.start_node(|options| options);
+        stage
     }
 
-    /// Stops the node and waits for it.
-    pub async fn stop(self) {
-        drop(self.stop);
-        self.kubelet.await.unwrap().unwrap();
+    /// Starts the node, or another one of the same name in its place, `with` other options.
+    pub fn start_node(&self, with: impl FnOnce(KubeletOptions) -> KubeletOptions) {
+        let options = KubeletOptions::new(&self.namespace, self.root.path().to_owned());
+        let namespace = Some(self.namespace.clone());
+        let options = with(KubeletOptions { namespace, serve_logs: true, ..options });
+        let stop = self.token.child_token();
+        let running = tokio::spawn(Kubelet::new(self.client.clone(), options).run(stop.clone()));
+        *self.running.lock() = Some((stop, running));
+    }
+
+    /// Stops the node and waits until nothing of it runs.
+    pub async fn stop_node(&self) {
+        let (stop, running) = self.running.lock().take().expect("a node is running");
+        stop.cancel();
+        running.await.unwrap().unwrap();
     }
 
     /// Where the node keeps the claim `name`.

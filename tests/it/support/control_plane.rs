@@ -78,9 +78,14 @@ impl ControlPlane {
 
     /// A control plane for one test, to be broken at will.
     pub async fn private() -> Option<Self> {
+        Self::private_without(&[]).await
+    }
+
+    /// The same without some of the controllers, whose part the test plays.
+    pub async fn private_without(controllers: &[&str]) -> Option<Self> {
         let programs = built_parts()?;
         for attempt in 1.. {
-            match Self::start(&programs).await {
+            match Self::start(&programs, controllers).await {
                 Ok(plane) => return Some(plane),
                 Err(error) if attempt < ATTEMPTS => eprintln!("control plane, attempt {attempt}: {error:#}"),
                 Err(error) => panic!("failed to start a control plane: {error:#}"),
@@ -89,7 +94,7 @@ impl ControlPlane {
         None
     }
 
-    async fn start(programs: &Path) -> anyhow::Result<Self> {
+    async fn start(programs: &Path, without: &[&str]) -> anyhow::Result<Self> {
         let files = Files::new(programs);
         let ports = Ports { etcd: free_port(), etcd_peer: free_port(), api_server: free_port() };
         let authority = Authority::new("test cluster");
@@ -102,7 +107,8 @@ impl ControlPlane {
         let etcd = files.start("etcd", &etcd_flags(&files, ports));
         let mut api_server = files.start("kube-apiserver", &api_server_flags(&files, ports));
         wait_until_serving(&admin, &mut api_server).await?;
-        let controller_manager = files.start("kube-controller-manager", &controller_manager_flags(&files));
+        let flags = controller_manager_flags(&files, without);
+        let controller_manager = files.start("kube-controller-manager", &flags);
         let own = Own { files, ports, api_server, _etcd: etcd, _controller_manager: controller_manager };
         let plane = Self { admin, own: Some(own) };
         plane.wait_for_controllers("default").await;
@@ -322,7 +328,8 @@ fn api_server_flags(files: &Files, ports: Ports) -> Vec<String> {
     ]
 }
 
-fn controller_manager_flags(files: &Files) -> Vec<String> {
+fn controller_manager_flags(files: &Files, without: &[&str]) -> Vec<String> {
+    let without: Vec<_> = without.iter().map(|controller| format!("-{controller}")).collect();
     let file = |flag: &str, name: &str| format!("--{flag}={}", files.path(name).display());
     vec![
         file("kubeconfig", "controller-manager.kubeconfig"),
@@ -330,6 +337,7 @@ fn controller_manager_flags(files: &Files) -> Vec<String> {
         file("service-account-private-key-file", "accounts.key"),
         // As a real cluster does it: each controller acts under its own name.
         "--use-service-account-credentials=true".to_owned(),
+        format!("--controllers={}", [&["*".to_owned()], without.as_slice()].concat().join(",")),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),
     ]

@@ -1,0 +1,250 @@
+//! Packs: fetch, check the whole revision, apply what differs as the Pack's account, delete what left. Whatever fails,
+//! what was applied last stays in force.
+
+mod report;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use serde_json::Value;
+
+use super::context::Context;
+use super::queue::Requeue;
+use crate::api::{GitReference, InventoryEntry, LABEL, Pack, PackStatus, Reason};
+use crate::cluster::account::Account;
+use crate::cluster::discovery::Served;
+use crate::cluster::objects::Objects;
+use crate::cluster::{Result, secrets, status};
+use crate::decide::pack::{self as manifests, Reading, Surroundings};
+use crate::decide::problem::Severity;
+use crate::decide::sync::{self, Desired, Live, Plan, Refusal};
+use crate::git::{self, Credentials, Reference, Secret, Snapshot, Source};
+use crate::source::watch::now;
+use report::Report;
+
+/// The kinds that a Pack applies.
+const KINDS: [(&str, &str); 3] =
+    [("v1", "ConfigMap"), ("fother.dev/v1alpha1", "Action"), ("fother.dev/v1alpha1", "Rule")];
+
+/// Reconciles one Pack.
+pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
+    let Some(pack) = context.packs.get(namespace, name) else { return Ok(Requeue::OnChange) };
+    if pack.metadata.deletion_timestamp.is_some() {
+        return Ok(Requeue::OnChange);
+    }
+    let report = match pack.spec.suspend {
+        true => Report::suspended(&pack),
+        false => sync(context, &pack).await?,
+    };
+    let mut fresh = newest(context, &pack).status.clone().unwrap_or_default();
+    report.write(&mut fresh, &pack, now());
+    save(context, &pack, fresh).await?;
+    Ok(match (pack.spec.suspend, report.again_soon) {
+        (true, _) => Requeue::OnChange,
+        (false, true) => Requeue::Failed,
+        (false, false) => Requeue::After(pack.spec.interval.std().max(std::time::Duration::from_secs(1))),
+    })
+}
+
+async fn sync(context: &Context, pack: &Arc<Pack>) -> Result<Report> {
+    let namespace = pack.namespace().unwrap_or_default();
+    let account = match Account::read(&context.home, &namespace, &pack.spec.service_account_name).await {
+        Ok(account) => account,
+        Err(error) if error.is_forbidden() => return Ok(Report::forbidden(&error.to_string())),
+        Err(error) => return Err(error),
+    };
+    let source = match source(pack, &account).await {
+        Ok(source) => source,
+        Err(report) => return Ok(report),
+    };
+    let fetched = tokio::time::timeout(pack.spec.timeout.std(), context.fetcher.fetch(&source)).await;
+    let snapshot = match fetched {
+        Ok(Ok(snapshot)) => snapshot,
+        Ok(Err(error)) => return Ok(Report::not_fetched(pack, &error)),
+        Err(_) => {
+            let message = format!("fetch timed out after {}", pack.spec.timeout);
+            return Ok(Report::failed(pack, Reason::FetchFailed, &message).again_soon());
+        }
+    };
+    let reading = read(context, pack, &snapshot);
+    if reading.count(Severity::Error) > 0 {
+        return Ok(Report::invalid(pack, &snapshot.revision.to_string(), &reading.findings));
+    }
+    match apply_revision(context, pack, &account, (&snapshot, reading)).await {
+        Err(error) if error.is_forbidden() => Ok(Report::forbidden(&error.to_string())),
+        Err(error) if matches!(error.code(), Some(400 | 409 | 422)) => {
+            Ok(Report::failed(pack, Reason::ApplyFailed, &error.to_string()).again_soon())
+        }
+        other => other,
+    }
+}
+
+/// Where to fetch from, with credentials read as the Pack's account.
+async fn source(pack: &Pack, account: &Account) -> std::result::Result<Source, Report> {
+    let namespace = pack.namespace().unwrap_or_default();
+    let secret = match &pack.spec.secret_ref {
+        Some(reference) => match secrets::read(&account.client(), &namespace, &reference.name).await {
+            Ok(secret) => secret,
+            Err(error) if error.is_forbidden() => return Err(Report::forbidden(&error.to_string())),
+            Err(error) => return Err(Report::failed(pack, Reason::ReferenceNotFound, &error.to_string())),
+        },
+        None => BTreeMap::new(),
+    };
+    let text = |key: &str| secret.get(key).cloned();
+    let credentials = match (text("username"), text("password"), text("bearerToken")) {
+        (_, _, Some(token)) => Some(Credentials::Bearer(Secret::new(token.trim()))),
+        (Some(username), Some(password), None) => {
+            Some(Credentials::Basic { username, password: Secret::new(password) })
+        }
+        _ => None,
+    };
+    Ok(Source {
+        owner: format!("{namespace}/{}", pack.name_any()),
+        url: pack.spec.url.clone(),
+        reference: reference(pack.spec.reference.as_ref()),
+        path: pack
+            .spec
+            .path
+            .clone()
+            .unwrap_or_default()
+            .trim_matches('/')
+            .trim_start_matches("./")
+            .to_owned(),
+        credentials,
+        ca_bundle: text("ca.crt"),
+    })
+}
+
+fn reference(wanted: Option<&GitReference>) -> Reference {
+    let wanted = wanted.cloned().unwrap_or_default();
+    let named = [
+        wanted.commit.map(Reference::Commit),
+        wanted.tag.map(Reference::Tag),
+        wanted.semver.map(Reference::Semver),
+        wanted.branch.map(Reference::Branch),
+    ];
+    named.into_iter().flatten().next().unwrap_or(Reference::Default)
+}
+
+fn files(snapshot: &Snapshot) -> Vec<manifests::Source<'_>> {
+    snapshot.files.iter().map(|file| manifests::Source { path: &file.path, content: &file.content }).collect()
+}
+
+fn read(context: &Context, pack: &Pack, snapshot: &Snapshot) -> Reading {
+    let namespace = pack.namespace().unwrap_or_default();
+    let others = context.actions.filter(|action| {
+        let owner = action.labels().get(LABEL.pack);
+        action.namespace().as_deref() == Some(&namespace) && owner != Some(&pack.name_any())
+    });
+    let names: Vec<String> = others.iter().map(|action| action.name_any()).collect();
+    let surroundings = Surroundings {
+        namespace: Some(&namespace),
+        external_actions: names.iter().map(String::as_str).collect(),
+        partial: false,
+    };
+    manifests::read(&files(snapshot), &surroundings)
+}
+
+async fn apply_revision(
+    context: &Context,
+    pack: &Arc<Pack>,
+    account: &Account,
+    (snapshot, reading): (&Snapshot, Reading),
+) -> Result<Report> {
+    let (namespace, name) = (pack.namespace().unwrap_or_default(), pack.name_any());
+    let revision = snapshot.revision.to_string();
+    let desired = sync::desired(&name, &namespace, &revision, &reading.objects, &files(snapshot));
+    let live = live(context, account, &namespace).await?;
+    let plan = match sync::plan(pack, (&revision, &snapshot.revision.commit), desired, &live) {
+        Ok(plan) => plan,
+        Err(Refusal::Held(message)) => return Ok(Report::held(pack, &revision, &message)),
+        Err(Refusal::Taken(message)) => return Ok(Report::taken(pack, &revision, &message)),
+    };
+    // What is about to be created is written down first: whoever goes on after a crash knows what to delete.
+    let mut during = pack.status.clone().unwrap_or_default();
+    during.inventory.clone_from(&plan.inventory_during);
+    save(context, pack, during).await?;
+    carry_out(context, account, &namespace, &plan).await?;
+    let warnings = reading.findings.iter().map(ToString::to_string).collect();
+    Ok(Report::synced(&revision, plan.inventory_after, warnings))
+}
+
+/// What there is under the names that a Pack may use.
+async fn live(
+    context: &Context,
+    account: &Account,
+    namespace: &str,
+) -> Result<BTreeMap<InventoryEntry, Live>> {
+    let mut found = BTreeMap::new();
+    for (api_version, kind) in KINDS {
+        let served = context.kinds.find(&context.home, api_version, kind).await?;
+        // ConfigMaps of others are none of the Pack's business; script names say what is in them.
+        let selector = (kind == "ConfigMap").then_some(LABEL.pack);
+        for object in Objects::of(account.client(), &served, Some(namespace)).list(selector).await? {
+            let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+            let entry =
+                InventoryEntry { kind: kind.to_owned(), name: text("/metadata/name").unwrap_or_default() };
+            let pack = object["metadata"]["labels"][LABEL.pack].as_str().map(str::to_owned);
+            found.insert(entry, Live { pack, object });
+        }
+    }
+    Ok(found)
+}
+
+async fn carry_out(context: &Context, account: &Account, namespace: &str, plan: &Plan) -> Result<()> {
+    for Desired { entry, manifest } in &plan.apply {
+        let served = served(context, &entry.kind).await?;
+        Objects::of(account.client(), &served, Some(namespace)).apply(&entry.name, manifest).await?;
+        tracing::info!(kind = entry.kind, name = entry.name, "applied");
+    }
+    let in_use = scripts_in_use(context, namespace);
+    for entry in plan.delete.iter().filter(|entry| !in_use.contains(&entry.name)) {
+        let served = served(context, &entry.kind).await?;
+        Objects::of(account.client(), &served, Some(namespace)).delete(&entry.name, None, None).await?;
+        tracing::info!(kind = entry.kind, name = entry.name, "deleted");
+    }
+    Ok(())
+}
+
+async fn served(context: &Context, kind: &str) -> Result<Served> {
+    let api_version =
+        KINDS.iter().find(|(_, known)| *known == kind).map_or("v1", |(api_version, _)| api_version);
+    context.kinds.find(&context.home, api_version, kind).await
+}
+
+/// Scripts that an Execution has still to mount.
+fn scripts_in_use(context: &Context, namespace: &str) -> BTreeSet<String> {
+    let running =
+        context.executions.filter(|e| e.namespace().as_deref() == Some(namespace) && !e.is_finished());
+    let definitions = context.definitions.lock();
+    let actions = running
+        .iter()
+        .filter_map(|e| definitions.get(&(namespace.to_owned(), e.definition()?.to_owned())))
+        .flat_map(|definition| definition.actions.values());
+    actions.filter_map(|action| Some(action.script.as_ref()?.config_map.as_ref()?.name.clone())).collect()
+}
+
+/// The Pack with what was written to it a moment ago.
+fn newest(context: &Context, pack: &Arc<Pack>) -> Arc<Pack> {
+    let known = context.packs.get(&pack.namespace().unwrap_or_default(), &pack.name_any());
+    known.filter(|known| known.metadata.uid == pack.metadata.uid).unwrap_or_else(|| pack.clone())
+}
+
+async fn save(context: &Context, pack: &Arc<Pack>, fresh: PackStatus) -> Result<()> {
+    let newest = newest(context, pack);
+    if let Some(written) = status::write(&context.home, &*newest, newest.status.as_ref(), &fresh).await? {
+        context.packs.insert(Arc::new(written));
+    }
+    Ok(())
+}
+
+/// The reason of a fetch that failed.
+fn reason_of(error: &git::Error) -> Reason {
+    match error {
+        git::Error::InvalidUrl { .. } | git::Error::InvalidReference { .. } => Reason::UnsupportedValue,
+        git::Error::ReferenceNotFound { .. } => Reason::ReferenceNotFound,
+        git::Error::ContentRefused { .. } => Reason::InvalidRevision,
+        _ => Reason::FetchFailed,
+    }
+}

@@ -1,0 +1,154 @@
+//! What a sync came to, and how the Pack's status says it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::reason_of;
+use crate::api::{
+    ANNOTATION, ConditionStatus, ConditionType, InventoryEntry, Pack, PackStatus, Reason, set_condition,
+};
+use crate::decide::pack::finding::Finding;
+use crate::decide::problem::Severity;
+use crate::git::{self, Consequence};
+
+/// The longest message of a condition that still helps.
+const MESSAGE_LIMIT: usize = 2048;
+
+/// What a sync came to.
+#[derive(Debug)]
+pub struct Report {
+    ready: (ConditionStatus, Reason),
+    message: String,
+    attempted: Option<String>,
+    applied: Option<(String, Vec<InventoryEntry>)>,
+    authorized: Option<bool>,
+    /// Whether it may work in a moment.
+    pub again_soon: bool,
+}
+
+impl Report {
+    /// The revision is in force.
+    pub fn synced(revision: &str, inventory: Vec<InventoryEntry>, warnings: Vec<String>) -> Self {
+        let objects = inventory.iter().filter(|entry| entry.kind != "ConfigMap").count();
+        let mut message = format!("{objects} objects of {revision} are in force");
+        for warning in warnings {
+            message.push_str(&format!("\nwarning: {warning}"));
+        }
+        Self {
+            ready: (ConditionStatus::True, Reason::Synced),
+            message,
+            attempted: Some(revision.to_owned()),
+            applied: Some((revision.to_owned(), inventory)),
+            authorized: Some(true),
+            again_soon: false,
+        }
+    }
+
+    /// Something failed; what was applied last stays in force.
+    pub fn failed(pack: &Pack, reason: Reason, message: &str) -> Self {
+        let serving = pack.status.as_ref().and_then(|s| s.applied_revision.as_ref());
+        let serving =
+            serving.map_or("nothing is in force yet".to_owned(), |revision| format!("serving {revision}"));
+        Self {
+            ready: (ConditionStatus::False, reason),
+            message: format!("{message}; {serving}"),
+            attempted: None,
+            applied: None,
+            authorized: None,
+            again_soon: false,
+        }
+    }
+
+    /// It may work in a moment.
+    pub fn again_soon(self) -> Self {
+        Self { again_soon: true, ..self }
+    }
+
+    /// The repository could not be read.
+    pub fn not_fetched(pack: &Pack, error: &git::Error) -> Self {
+        let report = Self::failed(pack, reason_of(error), &error.to_string());
+        Self { again_soon: error.consequence() == Consequence::Retry, ..report }
+    }
+
+    /// A right is missing.
+    pub fn forbidden(message: &str) -> Self {
+        Self {
+            ready: (ConditionStatus::False, Reason::Forbidden),
+            message: message.to_owned(),
+            attempted: None,
+            applied: None,
+            authorized: Some(false),
+            again_soon: false,
+        }
+    }
+
+    /// The revision has mistakes.
+    pub fn invalid(pack: &Pack, revision: &str, findings: &[Finding]) -> Self {
+        let errors: Vec<_> = findings.iter().filter(|f| f.problem.severity == Severity::Error).collect();
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        let message = format!("{revision} has {} mistakes:\n{}\n", errors.len(), lines.join("\n"));
+        Self { attempted: Some(revision.to_owned()), ..Self::failed(pack, Reason::InvalidRevision, &message) }
+    }
+
+    /// The revision deletes too much.
+    pub fn held(pack: &Pack, revision: &str, message: &str) -> Self {
+        Self { attempted: Some(revision.to_owned()), ..Self::failed(pack, Reason::PruneHeld, message) }
+    }
+
+    /// Names are taken by somebody else.
+    pub fn taken(pack: &Pack, revision: &str, message: &str) -> Self {
+        Self { attempted: Some(revision.to_owned()), ..Self::failed(pack, Reason::ApplyFailed, message) }
+    }
+
+    /// The Pack rests.
+    pub fn suspended(pack: &Pack) -> Self {
+        let serving = pack.status.as_ref().and_then(|s| s.applied_revision.as_ref());
+        let serves = if serving.is_some() { ConditionStatus::True } else { ConditionStatus::False };
+        let message = "spec.suspend is true: nothing is fetched, whoever asks";
+        Self { ready: (serves, Reason::Suspended), ..Self::failed(pack, Reason::Suspended, message) }
+    }
+
+    /// Puts it into the status.
+    pub fn write(&self, status: &mut PackStatus, pack: &Pack, now: Timestamp) {
+        let generation = pack.metadata.generation;
+        let message: String = self.message.chars().take(MESSAGE_LIMIT).collect();
+        let (state, reason) = self.ready;
+        set_condition(
+            &mut status.conditions,
+            (ConditionType::Ready, state, reason),
+            &message,
+            generation,
+            now,
+        );
+        match self.authorized {
+            Some(true) => {
+                let granted = (ConditionType::Authorized, ConditionStatus::True, Reason::Authorized);
+                set_condition(
+                    &mut status.conditions,
+                    granted,
+                    "the account may sync the Pack",
+                    generation,
+                    now,
+                );
+            }
+            Some(false) => {
+                let denied = (ConditionType::Authorized, ConditionStatus::False, Reason::MissingPermissions);
+                set_condition(&mut status.conditions, denied, &message, generation, now);
+            }
+            None => {}
+        }
+        if let Some((revision, inventory)) = &self.applied {
+            if status.applied_revision.as_ref() != Some(revision) {
+                status.applied_at = Some(Time(now));
+            }
+            status.applied_revision = Some(revision.clone());
+            status.inventory.clone_from(inventory);
+        }
+        if self.attempted.is_some() {
+            status.attempted_revision.clone_from(&self.attempted);
+        }
+        status.observed_generation = generation;
+        status.last_handled_reconcile_at = pack.annotations().get(ANNOTATION.reconcile_requested_at).cloned();
+    }
+}

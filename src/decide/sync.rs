@@ -1,0 +1,323 @@
+//! What a Pack's sync changes in the cluster: desired against live, and what may be deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::pack::{Object, Source, Written, resolve_scripts};
+use crate::api::{ANNOTATION, Action, GROUP, InventoryEntry, LABEL, Pack, Rule, VERSION};
+
+/// An object that a revision wants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desired {
+    /// Kind and name.
+    pub entry: InventoryEntry,
+    /// The whole object, to be applied.
+    pub manifest: Value,
+}
+
+/// What is in the cluster under a name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Live {
+    /// The Pack that it belongs to, by its label.
+    pub pack: Option<String>,
+    /// The object itself.
+    pub object: Value,
+}
+
+/// What a sync does.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Objects to apply, in order: what is named before what names it.
+    pub apply: Vec<Desired>,
+    /// Objects to delete, in order: what names before what is named.
+    pub delete: Vec<InventoryEntry>,
+    /// All that may exist while it goes on.
+    pub inventory_during: Vec<InventoryEntry>,
+    /// All that exists after it.
+    pub inventory_after: Vec<InventoryEntry>,
+}
+
+/// Why a revision is not applied.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// It deletes too much for nobody to have looked at it.
+    Held(String),
+    /// Objects of these names belong to somebody else.
+    Taken(String),
+}
+
+/// The objects of a revision that has no mistakes.
+pub fn desired(
+    pack: &str,
+    namespace: &str,
+    revision: &str,
+    objects: &[Written],
+    files: &[Source<'_>],
+) -> Vec<Desired> {
+    let mut objects = objects.to_vec();
+    let scripts = resolve_scripts(&mut objects, files);
+    let labels = json!({LABEL.pack: pack, "app.kubernetes.io/managed-by": "fother"});
+    let mut found = Vec::new();
+    for (name, script) in scripts {
+        let manifest = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "data": script.data,
+            "immutable": true,
+        });
+        found.push(Desired { entry: InventoryEntry { kind: "ConfigMap".to_owned(), name }, manifest });
+    }
+    for Written { object, file, line } in &objects {
+        let (kind, metadata, spec) = match object {
+            Object::Action(action) => ("Action", &action.metadata, json!(action.spec)),
+            Object::Rule(rule) => ("Rule", &rule.metadata, json!(rule.spec)),
+        };
+        let name = metadata.name.clone().unwrap_or_default();
+        let mut own = json!({"name": name, "namespace": namespace});
+        own["labels"] = with(json!(metadata.labels.clone().unwrap_or_default()), &labels);
+        let place = json!({ANNOTATION.revision: revision, ANNOTATION.source: format!("{file}:{line}")});
+        own["annotations"] = with(json!(metadata.annotations.clone().unwrap_or_default()), &place);
+        let manifest =
+            json!({"apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind, "metadata": own, "spec": spec});
+        found.push(Desired { entry: InventoryEntry { kind: kind.to_owned(), name }, manifest });
+    }
+    found.sort_by_key(|desired| order(&desired.entry));
+    found
+}
+
+fn with(mut members: Value, more: &Value) -> Value {
+    json_patch::merge(&mut members, more);
+    members
+}
+
+/// What is named comes before what names it.
+fn order(entry: &InventoryEntry) -> (u8, String) {
+    let rank = match entry.kind.as_str() {
+        "ConfigMap" => 0,
+        "Action" => 1,
+        _ => 2,
+    };
+    (rank, entry.name.clone())
+}
+
+/// Whether an object is not what a revision wants. Specs are read and written again, so that defaults do not make a
+/// difference; labels and annotations of others do not either, nor does the revision: a commit that does not touch an
+/// object does not write it.
+fn differs(desired: &Desired, live: &Value) -> bool {
+    let kind = desired.entry.kind.as_str();
+    let has = |pointer: &str| {
+        let members =
+            |object: &Value| object.pointer(pointer).and_then(Value::as_object).cloned().unwrap_or_default();
+        let (wanted, there) = (members(&desired.manifest), members(live));
+        wanted.iter().all(|(key, value)| key == ANNOTATION.revision || there.get(key) == Some(value))
+    };
+    content(kind, &desired.manifest) != content(kind, live)
+        || !has("/metadata/labels")
+        || !has("/metadata/annotations")
+}
+
+fn content(kind: &str, object: &Value) -> Value {
+    let read = match kind {
+        "Rule" => serde_json::from_value::<Rule>(object.clone()).ok().map(|rule| json!(rule.spec)),
+        "Action" => serde_json::from_value::<Action>(object.clone()).ok().map(|action| json!(action.spec)),
+        _ => Some(json!({"data": object["data"], "immutable": object["immutable"]})),
+    };
+    read.unwrap_or_else(|| object["spec"].clone())
+}
+
+/// Compares what a revision wants with what there is.
+pub fn plan(
+    pack: &Pack,
+    revision: (&str, &str),
+    desired: Vec<Desired>,
+    live: &BTreeMap<InventoryEntry, Live>,
+) -> Result<Plan, Refusal> {
+    let name = pack.metadata.name.as_deref().unwrap_or_default();
+    refuse_taken(name, &desired, live)?;
+    let wanted: BTreeSet<InventoryEntry> = desired.iter().map(|d| d.entry.clone()).collect();
+    let known: BTreeSet<InventoryEntry> =
+        pack.status.as_ref().map(|s| s.inventory.iter().cloned().collect()).unwrap_or_default();
+    let delete: Vec<InventoryEntry> = match pack.spec.prune {
+        true => known.difference(&wanted).cloned().collect(),
+        false => Vec::new(),
+    };
+    hold_mass_deletion(pack, revision, &known, &delete)?;
+    let ours = |entry: &InventoryEntry| live.get(entry).is_some_and(|l| l.pack.as_deref() == Some(name));
+    let mut delete: Vec<_> = delete.into_iter().filter(|entry| ours(entry)).collect();
+    delete.sort_by_key(|entry| std::cmp::Reverse(order(entry)));
+    Ok(Plan {
+        inventory_during: wanted
+            .iter()
+            .chain(&delete)
+            .cloned()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
+        inventory_after: wanted.into_iter().collect(),
+        apply: desired
+            .into_iter()
+            .filter(|d| live.get(&d.entry).is_none_or(|l| differs(d, &l.object)))
+            .collect(),
+        delete,
+    })
+}
+
+/// What exists and is not the Pack's is not taken over.
+fn refuse_taken(
+    name: &str,
+    desired: &[Desired],
+    live: &BTreeMap<InventoryEntry, Live>,
+) -> Result<(), Refusal> {
+    let foreign = desired.iter().filter_map(|desired| {
+        let owner = &live.get(&desired.entry)?.pack;
+        let owner = match owner {
+            Some(owner) if owner == name => return None,
+            Some(owner) => format!("belongs to Pack {owner:?}"),
+            None => "was not created by a Pack".to_owned(),
+        };
+        Some(format!(
+            "{} {:?} exists and {owner}; delete or rename one of them",
+            desired.entry.kind, desired.entry.name
+        ))
+    });
+    let texts: Vec<_> = foreign.collect();
+    if texts.is_empty() { Ok(()) } else { Err(Refusal::Taken(texts.join("; "))) }
+}
+
+/// A revision that deletes more than half of what there is waits for a person.
+fn hold_mass_deletion(
+    pack: &Pack,
+    (revision, commit): (&str, &str),
+    known: &BTreeSet<InventoryEntry>,
+    delete: &[InventoryEntry],
+) -> Result<(), Refusal> {
+    let counts = |entry: &&InventoryEntry| entry.kind != "ConfigMap";
+    let (all, gone) = (known.iter().filter(counts).count(), delete.iter().filter(counts).count());
+    let agreed = pack.metadata.annotations.as_ref().and_then(|a| a.get(ANNOTATION.allow_prune));
+    if gone * 2 <= all || agreed.is_some_and(|agreed| agreed == revision || agreed == commit) {
+        return Ok(());
+    }
+    Err(Refusal::Held(format!(
+        "revision deletes {}% of what is there (limit 50%); held: annotate {}: {revision}",
+        gone * 100 / all,
+        ANNOTATION.allow_prune
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::pack::{Surroundings, read};
+
+    const ACTION: &str = "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {name: clean}\nspec: {script: {image: 'a@sha256:1', file: clean.sh}}\n";
+    const RULE: &str = "apiVersion: fother.dev/v1alpha1\nkind: Rule\nmetadata: {name: crash}\nspec:\n  serviceAccountName: h\n  trigger: {resource: {apiVersion: v1, kind: Pod}}\n  when: 'true'\n  ladder: [{run: clean}]\n";
+
+    fn wanted(files: &[(&str, &str)]) -> Vec<Desired> {
+        let files: Vec<_> =
+            files.iter().map(|(path, text)| Source { path, content: text.as_bytes() }).collect();
+        let reading = read(&files, &Surroundings::default());
+        desired("p", "a", "main@sha1:1", &reading.objects, &files)
+    }
+
+    fn files() -> Vec<Desired> {
+        wanted(&[("a.yaml", ACTION), ("r.yaml", RULE), ("clean.sh", "true")])
+    }
+
+    fn pack(inventory: &[InventoryEntry], annotations: Value) -> Pack {
+        serde_json::from_value(json!({
+            "apiVersion": "fother.dev/v1alpha1", "kind": "Pack", "metadata": {"name": "p", "annotations": annotations},
+            "spec": {"url": "https://git.example.com/p", "serviceAccountName": "s"}, "status": {"inventory": inventory},
+        }))
+        .expect("a Pack")
+    }
+
+    fn live_of(desired: &[Desired]) -> BTreeMap<InventoryEntry, Live> {
+        let live =
+            |d: &Desired| Live { pack: Some("p".into()), content: content(&d.entry.kind, &d.manifest) };
+        desired.iter().map(|d| (d.entry.clone(), live(d))).collect()
+    }
+
+    fn kinds(entries: impl IntoIterator<Item = InventoryEntry>) -> Vec<String> {
+        entries.into_iter().map(|entry| entry.kind).collect()
+    }
+
+    const REVISION: (&str, &str) = ("main@sha1:1", "1");
+
+    #[test]
+    fn what_is_named_is_applied_first() {
+        let plan = plan(&pack(&[], json!({})), REVISION, files(), &BTreeMap::new()).expect("a plan");
+        assert_eq!(kinds(plan.apply.iter().map(|d| d.entry.clone())), ["ConfigMap", "Action", "Rule"]);
+        assert_eq!(plan.apply[2].manifest["metadata"]["annotations"]["fother.dev/source"], "r.yaml:1");
+        let script = &plan.apply[1].manifest["spec"]["script"];
+        assert_eq!(script["configMap"], json!({"name": plan.apply[0].entry.name, "key": "clean.sh"}));
+        assert_eq!(script.get("file"), None);
+    }
+
+    #[test]
+    fn what_is_there_already_is_not_written() {
+        let files = files();
+        let inventory: Vec<_> = files.iter().map(|d| d.entry.clone()).collect();
+        let again = plan(&pack(&inventory, json!({})), ("main@sha1:2", "2"), files.clone(), &live_of(&files));
+        assert_eq!(again.map(|p| (p.apply.len(), p.delete.len())), Ok((0, 0)));
+    }
+
+    #[test]
+    fn what_others_add_makes_no_difference_and_what_they_change_does() {
+        let files = files();
+        let mut live = live_of(&files);
+        let rule = &mut live.get_mut(&files[2].entry).expect("there").object;
+        rule["metadata"]["labels"]["team"] = json!("ops");
+        rule["metadata"]["annotations"][ANNOTATION.revision] = json!("main@sha1:0");
+        rule["spec"]["mode"] = json!("Observe");
+        let applied = |live: &_| {
+            plan(&pack(&[], json!({})), REVISION, files.clone(), live).expect("a plan").apply.len()
+        };
+        assert_eq!(applied(&live), 0);
+        live.get_mut(&files[2].entry).expect("there").object["spec"]["mode"] = json!("Enforce");
+        assert_eq!(applied(&live), 1);
+    }
+
+    #[test]
+    fn what_left_the_repository_is_deleted_if_the_pack_made_it() {
+        let (before, after) = (files(), wanted(&[("a.yaml", ACTION), ("clean.sh", "true")]));
+        let inventory: Vec<_> = before.iter().map(|d| d.entry.clone()).collect();
+        let mut live = live_of(&before);
+        let pack = pack(&inventory, json!({}));
+        let plan_of = |live: &_| plan(&pack, REVISION, after.clone(), live).expect("a plan");
+        assert_eq!(kinds(plan_of(&live).delete), ["Rule"]);
+        live.get_mut(&before[2].entry).expect("there").pack = None;
+        assert_eq!(plan_of(&live).delete, [], "somebody took it over");
+    }
+
+    #[test]
+    fn a_mass_deletion_is_held_until_a_person_agrees() {
+        let before = files();
+        let inventory: Vec<_> = before.iter().map(|d| d.entry.clone()).collect();
+        let live = live_of(&before);
+        let held = plan(&pack(&inventory, json!({})), REVISION, Vec::new(), &live).expect_err("held");
+        let text = "revision deletes 100% of what is there (limit 50%); held: annotate fother.dev/allow-prune: main@sha1:1";
+        assert_eq!(held, Refusal::Held(text.to_owned()));
+        for agreed in ["main@sha1:1", "1"] {
+            let pack = pack(&inventory, json!({"fother.dev/allow-prune": agreed}));
+            let plan = plan(&pack, REVISION, Vec::new(), &live).expect("agreed");
+            assert_eq!(kinds(plan.delete), ["Rule", "Action", "ConfigMap"]);
+        }
+        let other = pack(&inventory, json!({"fother.dev/allow-prune": "main@sha1:0"}));
+        assert!(plan(&other, REVISION, Vec::new(), &live).is_err(), "another revision was agreed to");
+    }
+
+    #[test]
+    fn what_belongs_to_somebody_else_is_not_taken_over() {
+        let mut live = live_of(&files());
+        live.values_mut().for_each(|l| l.pack = Some("other".into()));
+        let refused = plan(&pack(&[], json!({})), REVISION, files(), &live).expect_err("refused");
+        let Refusal::Taken(text) = refused else { panic!("taken") };
+        assert!(
+            text.contains(
+                "Rule \"crash\" exists and belongs to Pack \"other\"; delete or rename one of them"
+            )
+        );
+    }
+}

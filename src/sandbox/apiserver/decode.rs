@@ -1,0 +1,272 @@
+//! From a request's body to an object of the kind: wrong types are refused, unknown fields reported and
+//! dropped, nulls dropped and defaults of a custom resource's schema filled in.
+
+use serde_json::{Map, Value};
+
+use super::error::{ApiError, ApiResult};
+use super::query::FieldValidation;
+use super::registry::Resource;
+use super::schema::{self, Schema};
+
+/// Brings an object into the form of its kind. Returns warnings for the caller's eyes.
+pub fn decode(
+    resource: &Resource,
+    object: &mut Value,
+    validation: FieldValidation,
+) -> ApiResult<Vec<String>> {
+    check_identity(resource, object)?;
+    let Some(schema) = schema::of(resource) else { return Ok(Vec::new()) };
+    if resource.custom.is_none() {
+        drop_nulls(schema, object);
+        check_types(schema, object, "", &resource.kind).map_err(|complaint| {
+            let version = &resource.version;
+            let kind = &resource.kind;
+            ApiError::bad_request(format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: json: {complaint}"
+            ))
+        })?;
+    }
+    let mut unknown = Vec::new();
+    prune(schema, object, "", &mut unknown);
+    if resource.custom.is_some() {
+        apply_defaults(schema, object);
+    }
+    let complaints: Vec<String> = unknown.iter().map(|path| format!("unknown field {path:?}")).collect();
+    match validation {
+        FieldValidation::Strict if !complaints.is_empty() => {
+            let version = &resource.version;
+            let kind = &resource.kind;
+            let text = complaints.join(", ");
+            let message = if resource.custom.is_some() {
+                format!("strict decoding error: {text}")
+            } else {
+                format!(
+                    "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {text}"
+                )
+            };
+            Err(ApiError::bad_request(message))
+        }
+        FieldValidation::Warn => Ok(complaints),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The object's own apiVersion and kind must be the resource's; absent ones are filled in.
+fn check_identity(resource: &Resource, object: &mut Value) -> ApiResult<()> {
+    let Some(map) = object.as_object_mut() else {
+        let message = format!("the object provided is unrecognized (must be of type {})", resource.kind);
+        return Err(ApiError::bad_request(message));
+    };
+    let expected = resource.api_version();
+    for (field, expected, what) in
+        [("apiVersion", &expected, "API version"), ("kind", &resource.kind, "kind")]
+    {
+        match map.get(field).and_then(Value::as_str) {
+            None | Some("") => {
+                map.insert(field.into(), expected.clone().into());
+            }
+            Some(given) if given == expected => {}
+            Some(given) => {
+                return Err(ApiError::bad_request(format!(
+                    "the {what} in the data ({given}) does not match the expected {what} ({expected})"
+                )));
+            }
+        }
+    }
+    if !map.get("metadata").is_some_and(Value::is_object) {
+        map.insert("metadata".into(), Value::Object(Map::new()));
+    }
+    Ok(())
+}
+
+/// A null in a built-in kind means that the field is absent, except in free-form content.
+fn drop_nulls(schema: Schema<'_>, value: &mut Value) {
+    match value {
+        Value::Object(_) if schema.keeps_unknown() => {}
+        Value::Object(map) => {
+            map.retain(|_, child| !child.is_null());
+            for (name, child) in map.iter_mut() {
+                if let Some(field) = schema.field(name) {
+                    drop_nulls(field, child);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.items() {
+                items.iter_mut().for_each(|item| drop_nulls(schema, item));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Refuses what Go could not read into the kind's struct, in Go's words.
+fn check_types(schema: Schema<'_>, value: &Value, path: &str, owner: &str) -> Result<(), String> {
+    let fits = match (schema.kind(), value) {
+        (_, Value::Null) => true,
+        _ if schema.is_int_or_string() => value.is_string() || value.is_i64(),
+        ("string", _) => value.is_string(),
+        ("integer", _) => value.is_i64() || value.is_u64(),
+        ("number", _) => value.is_number(),
+        ("boolean", _) => value.is_boolean(),
+        ("object", _) => value.is_object(),
+        ("array", _) => value.is_array(),
+        _ => true,
+    };
+    if !fits {
+        let go = match (schema.kind(), schema.text("format")) {
+            ("boolean", _) => "bool",
+            ("integer", Some(format @ ("int32" | "int64"))) => format,
+            ("integer", _) => "int64",
+            ("array", _) => "[]",
+            ("object", _) => "map or struct",
+            (kind, _) => kind,
+        };
+        let given = match value {
+            Value::String(_) => "string",
+            Value::Number(_) => "number",
+            Value::Bool(_) => "bool",
+            Value::Array(_) => "array",
+            _ => "object",
+        };
+        let field = if path.is_empty() { owner.to_owned() } else { format!("{owner}.{path}") };
+        return Err(format!("cannot unmarshal {given} into Go struct field {field} of type {go}"));
+    }
+    match value {
+        Value::Object(map) => {
+            for (name, child) in map {
+                if let Some(field) = schema.field(name) {
+                    check_types(field, child, &join(path, name), owner)?;
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.items() {
+                for item in items {
+                    check_types(schema, item, path, owner)?;
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// Drops fields that the schema does not know, and says which.
+pub fn prune(schema: Schema<'_>, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            let names: Vec<String> = map.keys().cloned().collect();
+            for name in names {
+                let here = join(path, &name);
+                match schema.field(&name) {
+                    Some(field) => prune(field, &mut map[&name], &here, unknown),
+                    None if schema.keeps_unknown() => {}
+                    None => {
+                        map.remove(&name);
+                        unknown.push(here);
+                    }
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.items() {
+                for (index, item) in items.iter_mut().enumerate() {
+                    prune(schema, item, &format!("{path}[{index}]"), unknown);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Fills in the defaults that a custom resource's schema declares; a null that is not allowed counts as
+/// absent where there is a default.
+pub fn apply_defaults(schema: Schema<'_>, value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (name, field) in schema.properties() {
+                let Some(default) = field.get("default") else { continue };
+                let absent = match map.get(name) {
+                    None => true,
+                    Some(Value::Null) => !field.flag("nullable"),
+                    Some(_) => false,
+                };
+                if absent {
+                    map.insert(name.to_owned(), default.clone());
+                }
+            }
+            for (name, child) in map.iter_mut() {
+                if name != "metadata"
+                    && let Some(field) = schema.field(name)
+                {
+                    apply_defaults(field, child);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.items() {
+                items.iter_mut().for_each(|item| apply_defaults(schema, item));
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::registry::Registry;
+    use super::*;
+
+    #[test]
+    fn built_in_kinds_are_checked_as_go_would() {
+        let registry = Registry::default();
+        let deployments = registry.find("apps", "v1", "deployments").unwrap();
+        let cases = [
+            (
+                json!({"spec": {"replicas": "3"}}),
+                "Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal string \
+                 into Go struct field Deployment.spec.replicas of type int32",
+            ),
+            (
+                json!({"spec": {"foo": 1}}),
+                "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: unknown \
+                 field \"spec.foo\"",
+            ),
+            (
+                json!({"kind": "Pod"}),
+                "the kind in the data (Pod) does not match the expected kind (Deployment)",
+            ),
+        ];
+        for (mut object, message) in cases {
+            let error = decode(deployments, &mut object, FieldValidation::Strict).unwrap_err();
+            assert_eq!(error.message, message);
+        }
+        let mut object = json!({"spec": {"foo": 1, "replicas": null}});
+        let warnings = decode(deployments, &mut object, FieldValidation::Warn).unwrap();
+        assert_eq!(warnings, ["unknown field \"spec.foo\""]);
+        assert_eq!(object["spec"], json!({}));
+    }
+
+    #[test]
+    fn custom_schemas_prune_and_default() {
+        let schema = json!({"type": "object", "properties": {
+            "spec": {"type": "object", "default": {}, "properties": {
+                "mode": {"type": "string", "default": "Observe"},
+                "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            }},
+        }});
+        let mut object = json!({"metadata": {"name": "a"}, "spec": {"x": 1, "free": {"y": 2}}});
+        let mut unknown = Vec::new();
+        prune(Schema::custom(&schema), &mut object, "", &mut unknown);
+        apply_defaults(Schema::custom(&schema), &mut object);
+        assert_eq!(unknown, ["spec.x"]);
+        assert_eq!(object["spec"], json!({"mode": "Observe", "free": {"y": 2}}));
+    }
+}

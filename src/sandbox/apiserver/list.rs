@@ -1,0 +1,128 @@
+//! Lists: selectors, pages, and the state at an older version.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use super::error::{ApiError, ApiResult};
+use super::query::{ListOptions, Match};
+use super::registry::Resource;
+use super::selector::{FieldSelector, LabelSelector};
+use super::state::{State, present};
+use super::store::{Name, Object};
+
+/// What a list or watch selects.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// One namespace, or all.
+    pub namespace: Option<String>,
+    labels: LabelSelector,
+    fields: FieldSelector,
+}
+
+impl Selection {
+    /// Parses the selectors of a request.
+    pub fn parse(resource: &Resource, namespace: Option<&str>, options: &ListOptions) -> ApiResult<Self> {
+        let labels = options.label_selector.as_deref().map(LabelSelector::parse).transpose()?;
+        let fields = options.field_selector.as_deref();
+        let fields = fields.map(|text| FieldSelector::parse(text, resource)).transpose()?;
+        Ok(Self {
+            namespace: namespace.map(str::to_owned),
+            labels: labels.unwrap_or_default(),
+            fields: fields.unwrap_or_default(),
+        })
+    }
+
+    /// Whether the object, as the resource shows it, is selected.
+    pub fn matches(&self, name: &Name, object: &Value) -> bool {
+        self.namespace.as_ref().is_none_or(|namespace| *namespace == name.0)
+            && self.labels.matches(object)
+            && self.fields.matches(object)
+    }
+
+    /// The single name that the field selector asks for.
+    pub fn name(&self) -> Option<&str> {
+        self.fields.name()
+    }
+}
+
+/// One page of a list.
+pub struct Page {
+    /// The objects.
+    pub items: Vec<Object>,
+    /// The state they are from.
+    pub version: u64,
+    /// How to go on.
+    pub continue_token: Option<String>,
+    /// How many are left.
+    pub remaining: u64,
+}
+
+const EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. You can \
+                       start a new list without the continue parameter.";
+
+impl State {
+    /// Lists a resource.
+    pub fn list(&self, resource: &Resource, selection: &Selection, options: &ListOptions) -> ApiResult<Page> {
+        let current = self.store.version();
+        let (version, start) = match &options.continue_token {
+            Some(token) => read_token(token)?,
+            None => (self.version_asked(options)?, None),
+        };
+        let objects = if version == current {
+            None
+        } else {
+            let gone = if start.is_some() {
+                EXPIRED
+            } else {
+                "The resourceVersion for the provided list is too old."
+            };
+            let at = self.store.list_at(&resource.storage, version);
+            Some(at.ok_or_else(|| ApiError::expired(gone))?)
+        };
+        let names: Box<dyn Iterator<Item = (&Name, &Object)>> = match &objects {
+            Some(objects) => Box::new(objects.iter()),
+            None => Box::new(self.store.list(&resource.storage, selection.namespace.as_deref())),
+        };
+        let after = |name: &Name| start.as_ref().is_none_or(|start| name > start);
+        let mut found: Vec<(Name, Object)> = names
+            .filter(|(name, _)| after(name))
+            .map(|(name, stored)| (name.clone(), present(resource, stored)))
+            .filter(|(name, object)| selection.matches(name, object))
+            .collect();
+        let limit = options.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let left = found.len().saturating_sub(limit);
+        found.truncate(limit);
+        let last = found.last().filter(|_| left > 0).map(|(name, _)| write_token(version, name));
+        Ok(Page {
+            items: found.into_iter().map(|(_, object)| object).collect(),
+            version,
+            continue_token: last,
+            remaining: u64::try_from(left).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// The version that a list shows: the newest unless exactly another one is asked for.
+    fn version_asked(&self, options: &ListOptions) -> ApiResult<u64> {
+        let current = self.store.version();
+        let Some(asked) = options.resource_version else { return Ok(current) };
+        if asked > current {
+            return Err(ApiError::too_large_resource_version(asked, current));
+        }
+        Ok(if options.version_match == Some(Match::Exact) { asked } else { current })
+    }
+}
+
+fn write_token(version: u64, last: &Name) -> String {
+    let token = json!({"v": "meta.k8s.io/v1", "rv": version, "start": [last.0, last.1]});
+    URL_SAFE_NO_PAD.encode(token.to_string())
+}
+
+fn read_token(token: &str) -> ApiResult<(u64, Option<Name>)> {
+    let bad = || ApiError::bad_request("invalid continue token: continue key is not valid");
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?;
+    let token: Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
+    let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(bad);
+    let start = (text(&token["start"][0])?, text(&token["start"][1])?);
+    Ok((token["rv"].as_u64().ok_or_else(bad)?, Some(start)))
+}

@@ -1,0 +1,290 @@
+//! CEL rules of a custom resource's schema (`x-kubernetes-validations`): compiled once per definition,
+//! evaluated on every write, transition rules (`oldSelf`) included.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use cel::{Context, Program, Value as Cel};
+use serde_json::Value;
+
+use super::error::Cause;
+use super::schema::{Schema, Shape};
+
+/// The compiled rules of one schema, by their source.
+pub struct Rules {
+    programs: BTreeMap<String, Result<Program, String>>,
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.programs.keys()).finish()
+    }
+}
+
+/// CEL's reserved words, which a field name must not be.
+const RESERVED: &[&str] = &[
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
+impl Rules {
+    /// Compiles every rule of a schema; those that do not compile are kept as problems.
+    pub fn compile(schema: &Value) -> Self {
+        let mut programs = BTreeMap::new();
+        collect(schema, &mut programs);
+        Self { programs }
+    }
+
+    /// The rules that do not compile, as complaints about the definition.
+    pub fn problems(&self, path: &str) -> Vec<Cause> {
+        let failed =
+            self.programs.iter().filter_map(|(source, program)| Some((source, program.as_ref().err()?)));
+        failed
+            .map(|(source, error)| {
+                let field = format!("{path}.x-kubernetes-validations.rule");
+                Cause::invalid(&field, &source.as_str().into(), &format!("compilation failed: {error}"))
+            })
+            .collect()
+    }
+
+    /// Evaluates the rules at and below a node.
+    pub fn check(
+        &self,
+        schema: Schema<'_>,
+        value: &Value,
+        old: Option<&Value>,
+        path: &str,
+        causes: &mut Vec<Cause>,
+    ) {
+        if self.programs.is_empty() {
+            return;
+        }
+        let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array);
+        for rule in rules.into_iter().flatten().filter(|_| !value.is_null()) {
+            causes.extend(self.check_rule(schema, rule, (value, old), path));
+        }
+        match value {
+            Value::Object(map) => {
+                for (name, child) in map {
+                    if let Some(field) =
+                        schema.field(name).filter(|_| !(path.is_empty() && name == "metadata"))
+                    {
+                        let here = match schema.property(name) {
+                            Some(_) if path.is_empty() => name.clone(),
+                            Some(_) => format!("{path}.{name}"),
+                            None => format!("{path}[{name}]"),
+                        };
+                        self.check(field, child, old.and_then(|old| old.get(name)), &here, causes);
+                    }
+                }
+            }
+            Value::Array(items) => {
+                let Some(item_schema) = schema.items() else { return };
+                for (index, item) in items.iter().enumerate() {
+                    let before = old.and_then(|old| counterpart(schema, item, old));
+                    self.check(item_schema, item, before, &format!("{path}[{index}]"), causes);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn check_rule(
+        &self,
+        schema: Schema<'_>,
+        rule: &Value,
+        (value, old): (&Value, Option<&Value>),
+        path: &str,
+    ) -> Option<Cause> {
+        let source = rule["rule"].as_str()?;
+        let program = self.programs.get(source)?.as_ref().ok()?;
+        let is_transition = program.references().variables().contains(&"oldSelf");
+        if is_transition && old.is_none() {
+            return None;
+        }
+        let mut context = Context::default();
+        context.add_variable_from_value("self", to_cel(schema, value));
+        if let Some(old) = old {
+            context.add_variable_from_value("oldSelf", to_cel(schema, old));
+        }
+        let field = match rule["fieldPath"].as_str() {
+            Some(below) => format!("{path}{below}").trim_start_matches('.').to_owned(),
+            None => path.to_owned(),
+        };
+        let complain = |text: &str| {
+            let shown = match value {
+                Value::Object(_) => Value::from("object"),
+                Value::Array(_) => Value::from("array"),
+                scalar => scalar.clone(),
+            };
+            let field = if field.is_empty() { "<nil>" } else { &field };
+            let cause = Cause::invalid(field, &shown, text);
+            Some(match rule["reason"].as_str() {
+                Some("FieldValueForbidden") => Cause::forbidden(field, text),
+                Some("FieldValueRequired") => Cause::required(field, text),
+                _ => cause,
+            })
+        };
+        match program.execute(&context) {
+            Ok(Cel::Bool(true)) => None,
+            Ok(_) => complain(&self.message(rule, &context)),
+            Err(error) => complain(&format!("rule evaluation error: {error}: evaluating rule: {source}")),
+        }
+    }
+
+    fn message(&self, rule: &Value, context: &Context<'_, '_>) -> String {
+        let expression = rule["messageExpression"].as_str().and_then(|source| self.programs.get(source));
+        if let Some(Ok(program)) = expression
+            && let Ok(Cel::String(text)) = program.execute(context)
+        {
+            return text.to_string();
+        }
+        let message = rule["message"].as_str().map(str::to_owned);
+        let source = rule["rule"].as_str().unwrap_or_default().trim();
+        message.unwrap_or_else(|| format!("failed rule: {source}"))
+    }
+}
+
+fn collect(schema: &Value, programs: &mut BTreeMap<String, Result<Program, String>>) {
+    match schema {
+        Value::Object(map) => {
+            for rule in map.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
+                for source in ["rule", "messageExpression"].iter().filter_map(|key| rule[key].as_str()) {
+                    let compile = || Program::compile(source).map_err(|error| error.to_string());
+                    programs.entry(source.to_owned()).or_insert_with(compile);
+                }
+            }
+            map.values().for_each(|child| collect(child, programs));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, programs)),
+        _ => {}
+    }
+}
+
+/// The old item that a new one continues: only lists with keys have such.
+fn counterpart<'a>(schema: Schema<'_>, item: &Value, old: &'a Value) -> Option<&'a Value> {
+    if schema.shape() != Shape::Keyed {
+        return None;
+    }
+    let keys = schema.list_keys();
+    old.as_array()?.iter().find(|before| keys.iter().all(|key| before[*key] == item[*key]))
+}
+
+/// An object as CEL sees it: whole numbers are integers, times and durations what their format says.
+fn to_cel(schema: Schema<'_>, value: &Value) -> Cel {
+    match value {
+        Value::Null => Cel::Null,
+        Value::Bool(flag) => Cel::Bool(*flag),
+        Value::Number(_) if schema.kind() == "number" => Cel::Float(value.as_f64().unwrap_or_default()),
+        Value::Number(number) => match number.as_i64() {
+            Some(integer) => Cel::Int(integer),
+            None => Cel::Float(number.as_f64().unwrap_or_default()),
+        },
+        Value::String(text) => special(schema, text).unwrap_or_else(|| Cel::String(Arc::new(text.clone()))),
+        Value::Array(items) => {
+            let schema = schema.items();
+            let item = |item| to_cel(schema.unwrap_or(Schema::plain(&Value::Null)), item);
+            Cel::List(Arc::new(items.iter().map(item).collect()))
+        }
+        Value::Object(map) => {
+            let fields = map.iter().map(|(name, child)| {
+                let declared = schema.property(name);
+                let key = if declared.is_some() { escape(name) } else { name.clone() };
+                let field = declared.or_else(|| schema.additional());
+                (key, to_cel(field.unwrap_or(Schema::plain(&Value::Null)), child))
+            });
+            Cel::from(fields.collect::<HashMap<_, _>>())
+        }
+    }
+}
+
+/// Strings whose format makes them times or durations.
+fn special(schema: Schema<'_>, text: &str) -> Option<Cel> {
+    static TIMESTAMP: LazyLock<Option<Program>> = LazyLock::new(|| Program::compile("timestamp(text)").ok());
+    static DURATION: LazyLock<Option<Program>> = LazyLock::new(|| Program::compile("duration(text)").ok());
+    let program = match schema.text("format")? {
+        "date-time" => TIMESTAMP.as_ref()?,
+        "duration" => DURATION.as_ref()?,
+        _ => return None,
+    };
+    let mut context = Context::default();
+    context.add_variable_from_value("text", text.to_owned());
+    program.execute(&context).ok()
+}
+
+fn escape(name: &str) -> String {
+    if RESERVED.contains(&name) {
+        return format!("__{name}__");
+    }
+    name.replace("__", "__underscores__")
+        .replace('-', "__dash__")
+        .replace('.', "__dot__")
+        .replace('/', "__slash__")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(schema: &Value, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let rules = Rules::compile(schema);
+        assert_eq!(rules.problems("schema"), []);
+        let mut causes = Vec::new();
+        rules.check(Schema::custom(schema), new, old, "", &mut causes);
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn rules_hold_or_complain() {
+        let schema = json!({"type": "object", "properties": {"spec": {
+            "type": "object",
+            "x-kubernetes-validations": [
+                {"rule": "has(self.a) != has(self.b)", "message": "exactly one of a and b"},
+                {"rule": "self.n <= 3", "messageExpression": "'n is ' + string(self.n)"},
+            ],
+            "properties": {
+                "a": {"type": "string"}, "b": {"type": "string"}, "n": {"type": "integer"},
+                "namespace": {"type": "string"},
+                "fixed": {"type": "string", "x-kubernetes-validations": [
+                    {"rule": "self == oldSelf", "message": "fixed is immutable"}]},
+            },
+        }}});
+        let good = json!({"spec": {"a": "x", "n": 1, "fixed": "one"}});
+        assert_eq!(check(&schema, &good, None), Vec::<String>::new());
+        let bad = json!({"spec": {"a": "x", "b": "y", "n": 4, "fixed": "two"}});
+        assert_eq!(
+            check(&schema, &bad, Some(&good)),
+            [
+                "spec: Invalid value: \"object\": exactly one of a and b",
+                "spec: Invalid value: \"object\": n is 4",
+                "spec.fixed: Invalid value: \"two\": fixed is immutable",
+            ]
+        );
+        assert_eq!(
+            Rules::compile(&json!({"x-kubernetes-validations": [{"rule": "self."}]})).problems("s").len(),
+            1
+        );
+    }
+}

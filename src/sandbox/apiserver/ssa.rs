@@ -1,0 +1,127 @@
+//! The merge under server-side apply: an applied configuration laid over the live object along the
+//! schema's list and map types, and the removal of what is no longer applied.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::fieldset::{FieldSet, Step, item_step, shape_of};
+use super::schema::{Schema, Shape};
+
+/// Lays `config` over `live`.
+pub fn merge(schema: Option<Schema<'_>>, live: &Value, config: &Value) -> Value {
+    let shape = shape_of(schema, config);
+    match (shape, live, config) {
+        (Shape::Map, Value::Object(live), Value::Object(config)) => {
+            let mut merged = live.clone();
+            for (name, value) in config {
+                let field = schema.and_then(|schema| schema.field(name));
+                let below = merged.get(name).map_or_else(|| value.clone(), |old| merge(field, old, value));
+                merged.insert(name.clone(), below);
+            }
+            Value::Object(merged)
+        }
+        (Shape::Keyed | Shape::Set, Value::Array(live), Value::Array(config)) => match schema {
+            Some(schema) => Value::Array(merge_items(schema, shape, live, config)),
+            None => Value::Array(config.clone()),
+        },
+        _ => config.clone(),
+    }
+}
+
+/// The configuration's order rules; items that only the live list has stay where they were.
+fn merge_items(schema: Schema<'_>, shape: Shape, live: &[Value], config: &[Value]) -> Vec<Value> {
+    let steps: Vec<Step> = config.iter().map(|item| item_step(schema, shape, item)).collect();
+    let before: BTreeMap<Step, &Value> =
+        live.iter().map(|item| (item_step(schema, shape, item), item)).collect();
+    let mut merged = Vec::new();
+    let mut emitted = 0;
+    let emit = |merged: &mut Vec<Value>, index: usize| {
+        let value = match before.get(&steps[index]) {
+            Some(old) if shape == Shape::Keyed => merge(schema.items(), old, &config[index]),
+            _ => config[index].clone(),
+        };
+        merged.push(value);
+    };
+    for item in live {
+        match steps.iter().position(|step| *step == item_step(schema, shape, item)) {
+            None => merged.push(item.clone()),
+            Some(position) => {
+                while emitted <= position {
+                    emit(&mut merged, emitted);
+                    emitted += 1;
+                }
+            }
+        }
+    }
+    for index in emitted..config.len() {
+        emit(&mut merged, index);
+    }
+    merged
+}
+
+/// Removes from `value` what `before` had and `kept` no longer has.
+pub fn prune(schema: Option<Schema<'_>>, value: &mut Value, before: &FieldSet, kept: &FieldSet) {
+    for (step, child) in before.steps() {
+        let field = schema.and_then(|schema| match step {
+            Step::Field(name) => schema.field(name),
+            _ => schema.items(),
+        });
+        match kept.child(step) {
+            None => remove_step(schema, value, step),
+            Some(kept) => {
+                if let Some(below) = find_step(schema, value, step) {
+                    prune(field, below, child, kept);
+                }
+            }
+        }
+    }
+}
+
+fn position(schema: Option<Schema<'_>>, items: &[Value], step: &Step) -> Option<usize> {
+    let schema = schema?;
+    let shape = if matches!(step, Step::Key(_)) { Shape::Keyed } else { Shape::Set };
+    items.iter().position(|item| item_step(schema, shape, item) == *step)
+}
+
+fn find_step<'v>(schema: Option<Schema<'_>>, value: &'v mut Value, step: &Step) -> Option<&'v mut Value> {
+    match (value, step) {
+        (Value::Object(map), Step::Field(name)) => map.get_mut(name),
+        (Value::Array(items), _) => position(schema, items, step).map(|index| &mut items[index]),
+        _ => None,
+    }
+}
+
+fn remove_step(schema: Option<Schema<'_>>, value: &mut Value, step: &Step) {
+    match (value, step) {
+        (Value::Object(map), Step::Field(name)) => {
+            map.remove(name);
+        }
+        (Value::Array(items), _) => {
+            if let Some(index) = position(schema, items, step) {
+                items.remove(index);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::schema;
+    use super::*;
+
+    #[test]
+    fn keyed_lists_merge_by_key() {
+        let schema = schema::of_kind("", "v1", "Pod");
+        let pod = |containers: Value| json!({"spec": {"containers": containers}});
+        let live = pod(json!([{"name": "side", "image": "s"}, {"name": "a", "image": "1", "tty": true}]));
+        let config = pod(json!([{"name": "b", "image": "2"}, {"name": "a", "image": "3"}]));
+        let expected = pod(json!([
+            {"name": "side", "image": "s"}, {"name": "b", "image": "2"}, {"name": "a", "image": "3", "tty": true},
+        ]));
+        assert_eq!(merge(schema, &live, &config), expected);
+    }
+}

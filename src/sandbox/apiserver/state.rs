@@ -1,0 +1,470 @@
+//! The API's state and every write to it: create, update and delete of one object, with what all kinds
+//! share. Synchronous and under one lock; HTTP and watches are elsewhere.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::clock::Clock;
+use super::crd;
+use super::decode::decode;
+use super::error::{ApiError, ApiResult, Cause};
+use super::events;
+use super::managed::{self, Manager};
+use super::meta::{self, Names};
+use super::patch::{Patch, patched};
+use super::query::WriteOptions;
+use super::registry::{Registry, Resource};
+use super::schema;
+use super::store::{Key, Object, Store};
+use super::strategy;
+use super::validate;
+
+/// Everything the API knows.
+pub struct State {
+    /// The objects.
+    pub store: Store,
+    /// The kinds.
+    pub registry: Registry,
+    /// The time.
+    pub clock: Clock,
+    pub(super) names: Names,
+}
+
+/// A write that was asked for.
+pub struct Write<'a> {
+    /// To which resource.
+    pub resource: &'a Arc<Resource>,
+    /// To which subresource, or empty.
+    pub subresource: &'a str,
+    /// In which namespace, empty at cluster scope.
+    pub namespace: &'a str,
+    /// How.
+    pub options: &'a WriteOptions,
+    /// By which field manager.
+    pub manager: &'a str,
+    /// What the caller should be told.
+    pub warnings: Vec<String>,
+}
+
+/// What an update does to the present object.
+pub enum Change {
+    /// Replaces it.
+    Replace(Value),
+    /// Patches it.
+    Patch(Patch),
+}
+
+impl Write<'_> {
+    fn key(&self, name: &str) -> Key {
+        Key { storage: self.resource.storage.clone(), name: (self.namespace.to_owned(), name.to_owned()) }
+    }
+
+    fn manager(&self, now: Timestamp) -> Manager<'_> {
+        Manager {
+            name: self.manager,
+            api_version: self.resource.api_version(),
+            subresource: self.subresource,
+            now,
+        }
+    }
+
+    fn is_status(&self) -> bool {
+        self.subresource == "status"
+    }
+}
+
+/// A stored object in the form that a resource shows it.
+pub fn present(resource: &Resource, stored: &Object) -> Object {
+    if resource.storage == "events." {
+        return if resource.group.is_empty() {
+            stored.clone()
+        } else {
+            Arc::new(events::to_regarding(stored))
+        };
+    }
+    let api_version = resource.api_version();
+    if resource.custom.is_none() || stored["apiVersion"] == *api_version {
+        return stored.clone();
+    }
+    let mut shown = (**stored).clone();
+    shown["apiVersion"] = api_version.into();
+    Arc::new(shown)
+}
+
+fn to_stored(resource: &Resource, object: Value) -> Value {
+    if resource.storage == "events." && !resource.group.is_empty() {
+        events::to_involved(&object)
+    } else {
+        object
+    }
+}
+
+impl State {
+    /// An empty state.
+    pub fn new(clock: Clock, seed: u64) -> Self {
+        Self { store: Store::default(), registry: Registry::default(), clock, names: Names::new(seed) }
+    }
+
+    /// The key of an object of a resource.
+    pub fn find(&self, resource: &Resource, namespace: &str, name: &str) -> ApiResult<&Object> {
+        let key = Key { storage: resource.storage.clone(), name: (namespace.to_owned(), name.to_owned()) };
+        self.store.get(&key).ok_or_else(|| ApiError::not_found(&resource.plural, &resource.group, name))
+    }
+
+    /// Creates an object.
+    pub fn create(&mut self, write: &mut Write<'_>, mut object: Value) -> ApiResult<Object> {
+        let resource = write.resource.clone();
+        write.warnings.extend(decode(&resource, &mut object, write.options.field_validation)?);
+        self.check_namespace(write, &mut object)?;
+        if !meta::text(&object, "resourceVersion").is_empty() {
+            return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        let name = self.name_new(&resource, &mut object)?;
+        let now = self.clock.now();
+        self.stamp_new(&resource, &mut object, now);
+        strategy::apply_defaults(&resource, &mut object);
+        if resource.has_subresource("status") && !strategy::keeps_status_on_create(&resource) {
+            meta::remove(&mut object, "status");
+        }
+        strategy::prepare_create(&resource, &mut object);
+        if resource.storage == crd::STORAGE {
+            crd::apply_defaults(&mut object);
+            crd::establish(&mut object, now);
+        }
+        self.check(&resource, &object, None)?;
+        let key = write.key(&name);
+        if self.store.get(&key).is_some() {
+            return Err(ApiError::already_exists(&resource.plural, &resource.group, &name));
+        }
+        let applies = object["metadata"]["managedFields"].is_array();
+        if !applies {
+            let mut owned = object.clone();
+            // The API's own first status belongs to nobody.
+            meta::remove(&mut owned, "status");
+            managed::record_update(schema::of(&resource), None, &mut owned, &write.manager(now));
+            meta::copy(&owned["metadata"], &mut object["metadata"], "managedFields");
+        }
+        if write.options.dry_run {
+            return Ok(Arc::new(object));
+        }
+        let stored = self.store.put(&key, to_stored(&resource, object));
+        self.after_write(&key);
+        Ok(present(&resource, &stored))
+    }
+
+    fn check_namespace(&self, write: &Write<'_>, object: &mut Value) -> ApiResult<()> {
+        let given = meta::text(object, "namespace").to_owned();
+        if !write.resource.namespaced {
+            meta::remove(&mut object["metadata"], "namespace");
+            return Ok(());
+        }
+        if !given.is_empty() && given != write.namespace {
+            let message =
+                "the namespace of the provided object does not match the namespace sent on the request";
+            return Err(ApiError::bad_request(message));
+        }
+        object["metadata"]["namespace"] = write.namespace.into();
+        let key = Key { storage: "namespaces.".into(), name: (String::new(), write.namespace.to_owned()) };
+        match self.store.get(&key) {
+            None => Err(ApiError::not_found("namespaces", "", write.namespace)),
+            Some(namespace) if meta::is_deleting(namespace) => {
+                let name = meta::text(object, "name").to_owned();
+                let (plural, group) = (&write.resource.plural, &write.resource.group);
+                let message = format!(
+                    "{} {name:?} is forbidden: unable to create new content in namespace {} because it is being terminated",
+                    super::error::qualified(plural, group),
+                    write.namespace
+                );
+                Err(ApiError::forbidden(message, Some((plural, group, &name))))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn name_new(&mut self, resource: &Resource, object: &mut Value) -> ApiResult<String> {
+        let prefix = meta::text(object, "generateName").to_owned();
+        if meta::text(object, "name").is_empty() {
+            if prefix.is_empty() {
+                let cause = Cause::required("metadata.name", "name or generateName is required");
+                return Err(ApiError::invalid(&resource.kind, &resource.group, "", &[cause]));
+            }
+            object["metadata"]["name"] = format!("{prefix}{}", self.names.suffix()).into();
+        }
+        Ok(meta::text(object, "name").to_owned())
+    }
+
+    fn stamp_new(&mut self, resource: &Resource, object: &mut Value, now: Timestamp) {
+        let uid = self.names.uid();
+        let metadata = &mut object["metadata"];
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+            meta::remove(metadata, field);
+        }
+        metadata["uid"] = uid.into();
+        metadata["creationTimestamp"] = meta::time(now).into();
+        if strategy::has_generation(resource) {
+            metadata["generation"] = 1.into();
+        }
+    }
+
+    /// All checks of an object; complaints about every field come together.
+    fn check(&self, resource: &Resource, new: &Value, old: Option<&Value>) -> ApiResult<()> {
+        let mut causes = meta::validate(new, strategy::name_rule(resource));
+        if let (Some(custom), Some(schema)) = (&resource.custom, schema::of(resource)) {
+            let before = causes.len();
+            validate::validate(schema, new, "", &mut causes);
+            // Rules may rely on what the schema promises.
+            if causes.len() == before {
+                custom.rules.check(schema, new, old, "", &mut causes);
+            }
+        } else if resource.storage == crd::STORAGE {
+            causes.extend(crd::validate(new, &self.registry));
+        } else {
+            causes.extend(strategy::validate(resource, new, old));
+        }
+        if causes.is_empty() {
+            return Ok(());
+        }
+        Err(ApiError::invalid(&resource.kind, &resource.group, meta::text(new, "name"), &causes))
+    }
+
+    /// Replaces or patches an object. Server-side apply creates a missing one.
+    pub fn update(
+        &mut self,
+        write: &mut Write<'_>,
+        name: &str,
+        change: &Change,
+    ) -> ApiResult<(Object, bool)> {
+        let resource = write.resource.clone();
+        let key = write.key(name);
+        let now = self.clock.now();
+        let Some(stored) = self.store.get(&key).cloned() else {
+            if let Change::Patch(Patch::Apply(config)) = change
+                && write.subresource.is_empty()
+            {
+                let mut config = prepare_config(write, config, name)?;
+                config["metadata"]["name"] = name.into();
+                let (schema, manager) = (schema::of(&resource), write.manager(now));
+                let fresh = managed::apply(schema, None, &config, &manager, write.options.force)?;
+                return self.create(write, fresh).map(|object| (object, true));
+            }
+            return Err(ApiError::not_found(&resource.plural, &resource.group, name));
+        };
+        let old = present(&resource, &stored);
+        let is_apply = matches!(change, Change::Patch(Patch::Apply(_)));
+        let mut new = self.changed(write, &old, name, change, now)?;
+        write.warnings.extend(decode(&resource, &mut new, write.options.field_validation)?);
+        check_preconditions(&resource, &old, &new, name)?;
+        self.prepare_update(write, &old, &mut new, now);
+        self.check(&resource, &new, Some(&old))?;
+        if !is_apply {
+            managed::record_update(schema::of(&resource), Some(&old), &mut new, &write.manager(now));
+        }
+        if unchanged(&old, &new) {
+            return Ok((old, false));
+        }
+        if strategy::has_generation(&resource)
+            && !write.is_status()
+            && desired(&resource, &old) != desired(&resource, &new)
+        {
+            let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+            new["metadata"]["generation"] = generation.into();
+        }
+        if write.options.dry_run {
+            return Ok((Arc::new(new), false));
+        }
+        let stored = self.store.put(&key, to_stored(&resource, new));
+        let shown = present(&resource, &stored);
+        self.after_write(&key);
+        Ok((shown, false))
+    }
+
+    fn changed(
+        &self,
+        write: &Write<'_>,
+        old: &Value,
+        name: &str,
+        change: &Change,
+        now: Timestamp,
+    ) -> ApiResult<Value> {
+        let resource = write.resource;
+        let schema = schema::of(resource);
+        match change {
+            Change::Replace(new) => Ok(new.clone()),
+            Change::Patch(Patch::Apply(config)) => {
+                let config = prepare_config(write, config, name)?;
+                managed::apply(schema, Some(old), &config, &write.manager(now), write.options.force)
+            }
+            Change::Patch(Patch::Strategic(_)) if resource.custom.is_some() => {
+                Err(ApiError::unsupported_media_type())
+            }
+            Change::Patch(patch) => patched(schema, old, patch),
+        }
+    }
+
+    fn prepare_update(&mut self, write: &Write<'_>, old: &Value, new: &mut Value, now: Timestamp) {
+        let resource = write.resource;
+        let has_status = resource.has_subresource("status");
+        if write.is_status() {
+            let status = new.get("status").cloned();
+            let metadata = new["metadata"].clone();
+            *new = old.clone();
+            match status {
+                Some(status) => new["status"] = status,
+                None => {
+                    meta::remove(new, "status");
+                }
+            }
+            meta::copy(&metadata, &mut new["metadata"], "managedFields");
+            if resource.custom.is_none() {
+                for field in ["labels", "annotations", "finalizers"] {
+                    meta::copy(&metadata, &mut new["metadata"], field);
+                }
+            }
+        } else if has_status {
+            meta::copy(old, new, "status");
+        }
+        let metadata = &mut new["metadata"];
+        const KEPT: [&str; 7] = [
+            "name",
+            "namespace",
+            "uid",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "generation",
+        ];
+        for field in KEPT {
+            meta::copy(&old["metadata"], metadata, field);
+        }
+        meta::copy(&old["metadata"], metadata, "generateName");
+        meta::copy(&old["metadata"], metadata, "resourceVersion");
+        strategy::apply_defaults(resource, new);
+        if resource.storage == "jobs.batch" && new["spec"]["selector"].is_null() {
+            // A replaced Job need not repeat what the API generated.
+            new["spec"]["selector"] = old["spec"]["selector"].clone();
+            let labels =
+                old["spec"]["template"]["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+            for (name, value) in labels
+                .into_iter()
+                .filter(|(name, _)| name.contains("job-name") || name.contains("controller-uid"))
+            {
+                new["spec"]["template"]["metadata"]["labels"][name] = value;
+            }
+        }
+        if resource.storage == crd::STORAGE && !write.is_status() {
+            crd::apply_defaults(new);
+            crd::establish(new, now);
+        }
+    }
+}
+
+/// What the object asks for: all but metadata and status.
+fn desired(resource: &Resource, object: &Value) -> Map<String, Value> {
+    let mut map = object.as_object().cloned().unwrap_or_default();
+    map.remove("metadata");
+    if resource.has_subresource("status") || resource.custom.is_none() {
+        map.remove("status");
+    }
+    map
+}
+
+/// Managed fields' times alone make no change.
+fn unchanged(old: &Value, new: &Value) -> bool {
+    if old == new {
+        return true;
+    }
+    let timeless = |object: &Value| {
+        let mut copy = object.clone();
+        for entry in copy["metadata"]["managedFields"].as_array_mut().into_iter().flatten() {
+            meta::remove(entry, "time");
+        }
+        if copy["metadata"]["managedFields"].is_null() {
+            meta::remove(&mut copy["metadata"], "managedFields");
+        }
+        copy
+    };
+    timeless(old) == timeless(new)
+}
+
+/// Keeps of `full` only what `given` names, so that filled-in defaults are left out.
+fn restrict(full: &Value, given: &Value) -> Value {
+    match (full, given) {
+        (Value::Object(full), Value::Object(given)) => {
+            let kept = given
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), restrict(full.get(name)?, value))));
+            Value::Object(kept.collect())
+        }
+        (Value::Array(full), Value::Array(given)) if full.len() == given.len() => {
+            Value::Array(full.iter().zip(given).map(|(full, given)| restrict(full, given)).collect())
+        }
+        _ => full.clone(),
+    }
+}
+
+/// Checks an applied configuration and leaves out what may not be owned through it.
+fn prepare_config(write: &Write<'_>, given: &Value, name: &str) -> ApiResult<Value> {
+    check_applied_name(given, name)?;
+    let resource = write.resource;
+    let mut config = given.clone();
+    decode(resource, &mut config, write.options.field_validation)?;
+    if resource.has_subresource("status") {
+        meta::remove(&mut config, if write.is_status() { "spec" } else { "status" });
+    }
+    // Defaults belong to nobody: only what was written is owned.
+    Ok(restrict(&config, given))
+}
+
+fn check_applied_name(config: &Value, name: &str) -> ApiResult<()> {
+    if config["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
+        return Err(ApiError::bad_request("metadata.managedFields must be nil"));
+    }
+    let given = meta::text(config, "name");
+    if given.is_empty() || given == name {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!(
+        "the name of the object ({given}) does not match the name on the URL ({name})"
+    )))
+}
+
+fn check_preconditions(resource: &Resource, old: &Value, new: &Value, name: &str) -> ApiResult<()> {
+    let given = meta::text(new, "name");
+    if !given.is_empty() && given != name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        )));
+    }
+    let namespace = meta::text(new, "namespace");
+    if !namespace.is_empty() && namespace != meta::text(old, "namespace") {
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(ApiError::bad_request(message));
+    }
+    let (uid, actual) = (meta::text(new, "uid"), meta::text(old, "uid"));
+    if !uid.is_empty() && uid != actual {
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: /registry/{}/{name}, ResourceVersion: 0, AdditionalErrorMsg: \
+             Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}",
+            resource.plural
+        );
+        return Err(ApiError::conflict(&resource.plural, &resource.group, name, &why));
+    }
+    let version = meta::text(new, "resourceVersion");
+    if !version.is_empty() && version != meta::text(old, "resourceVersion") {
+        return Err(ApiError::stale(&resource.plural, &resource.group, name));
+    }
+    if meta::is_deleting(old) {
+        let before = meta::finalizers(old);
+        let added: Vec<String> =
+            meta::finalizers(new).into_iter().filter(|name| !before.contains(name)).collect();
+        if !added.is_empty() {
+            let detail =
+                "no new finalizers can be added if the object is being deleted, found new finalizers";
+            let cause = Cause::forbidden("metadata.finalizers", &format!("{detail} {}", json!(added)));
+            return Err(ApiError::invalid(&resource.kind, &resource.group, name, &[cause]));
+        }
+    }
+    Ok(())
+}

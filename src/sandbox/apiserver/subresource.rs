@@ -1,0 +1,215 @@
+//! Subresources that are not simply a part of their object: scale, binding, eviction, token and log.
+
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::error::{ApiError, ApiResult};
+use super::handler::{content_type, manager, object_body, place};
+use super::http::{Answer, Call, Reply};
+use super::lifecycle::DeleteOptions;
+use super::logs;
+use super::meta;
+use super::patch::{Patch, patched};
+use super::query::WriteOptions;
+use super::registry::Resource;
+use super::route::ResourceRequest;
+use super::selector::LabelSelector;
+use super::state::{Change, State, Write, present};
+use super::store::{Key, Object};
+use super::user::User;
+
+/// Answers a request about a subresource.
+pub fn answer(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
+    match (request.subresource.as_deref(), request.verb) {
+        (Some("scale"), "get") => {
+            call.query.only(&["resourceVersion"])?;
+            let object = find(shared, request)?;
+            Ok(Answer::Json(200, scale(&request.resource, &object)).into())
+        }
+        (Some("scale"), "update" | "patch") => rescale(shared, call, request),
+        (Some("log"), "get") => logs::answer(shared, call, &*find(shared, request)?),
+        (Some("binding"), "create") => bind(shared, call, request),
+        (Some("eviction"), "create") => evict(shared, call, request),
+        (Some("token"), "create") => issue_token(shared, call, request),
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+fn find(shared: &Shared, request: &ResourceRequest) -> ApiResult<Object> {
+    let (namespace, name) = place(request);
+    let state = shared.state.lock();
+    Ok(present(&request.resource, state.find(&request.resource, namespace, name)?))
+}
+
+/// Where an object keeps (wanted replicas, actual replicas, selector).
+fn scale_paths(resource: &Resource) -> (String, String, Option<String>) {
+    let custom = resource.custom.as_ref().and_then(|custom| custom.scale.as_ref());
+    let pointer = |value: &Value| value.as_str().map(|path| path.replace('.', "/"));
+    match custom {
+        Some(scale) => (
+            pointer(&scale["specReplicasPath"]).unwrap_or_default(),
+            pointer(&scale["statusReplicasPath"]).unwrap_or_default(),
+            pointer(&scale["labelSelectorPath"]),
+        ),
+        None => ("/spec/replicas".into(), "/status/replicas".into(), None),
+    }
+}
+
+fn scale(resource: &Resource, object: &Value) -> Value {
+    let (wanted, actual, selector_path) = scale_paths(resource);
+    let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+    let selector = match selector_path {
+        Some(path) => object.pointer(&path).and_then(Value::as_str).map(str::to_owned),
+        None => {
+            let labels = object["spec"]["selector"]["matchLabels"].as_object();
+            labels.map(|labels| {
+                let terms =
+                    labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+                terms.collect::<Vec<_>>().join(",")
+            })
+        }
+    };
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        meta::copy(&object["metadata"], &mut metadata, field);
+    }
+    let mut status = json!({"replicas": number(&actual)});
+    if let Some(selector) = selector {
+        status["selector"] = selector.into();
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+           "spec": {"replicas": number(&wanted)}, "status": status})
+}
+
+fn rescale(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
+    let options = WriteOptions::from_query(&call.query)?;
+    let resource = &request.resource;
+    let (namespace, name) = place(request);
+    let mut state = shared.state.lock();
+    let object = present(resource, state.find(resource, namespace, name)?);
+    let old = scale(resource, &object);
+    let new = match (request.verb, content_type(call)) {
+        ("update", _) => object_body(call)?,
+        (_, "application/merge-patch+json" | "application/strategic-merge-patch+json") => {
+            patched(None, &old, &Patch::Merge(super::handler::body(call, false)?))?
+        }
+        (_, "application/json-patch+json") => {
+            patched(None, &old, &Patch::Json(super::handler::body(call, false)?))?
+        }
+        _ => return Err(ApiError::unsupported_media_type()),
+    };
+    let Some(replicas) = new["spec"]["replicas"].as_i64().filter(|replicas| *replicas >= 0) else {
+        let detail = "must be greater than or equal to 0";
+        let cause = super::error::Cause::invalid("spec.replicas", &new["spec"]["replicas"], detail);
+        return Err(ApiError::invalid("Scale", "autoscaling", name, &[cause]));
+    };
+    let mut patch = json!({"metadata": {"resourceVersion": meta::text(&new, "resourceVersion")}});
+    let (wanted, _, _) = scale_paths(resource);
+    set_pointer(&mut patch, &wanted, replicas.into());
+    let manager = manager(call, &options);
+    let mut write = Write {
+        resource,
+        subresource: "scale",
+        namespace,
+        options: &options,
+        manager: &manager,
+        warnings: Vec::new(),
+    };
+    let (object, _) = state.update(&mut write, name, &Change::Patch(Patch::Merge(patch)))?;
+    Ok(Answer::Json(200, scale(resource, &object)).into())
+}
+
+fn set_pointer(value: &mut Value, pointer: &str, new: Value) {
+    let place =
+        pointer.split('/').filter(|part| !part.is_empty()).fold(value, |place, part| &mut place[part]);
+    *place = new;
+}
+
+/// What a scheduler sends: the pod's node.
+fn bind(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
+    let options = WriteOptions::from_query(&call.query)?;
+    let binding = object_body(call)?;
+    let node = binding["target"]["name"].as_str().unwrap_or_default();
+    let (namespace, name) = place(request);
+    let mut state = shared.state.lock();
+    let pod = state.find(&request.resource, namespace, name)?.clone();
+    let bound = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+    if !bound.is_empty() {
+        let why = format!("pod {name} is already assigned to node {bound:?}");
+        return Err(ApiError::conflict("pods/binding", "", name, &why));
+    }
+    let manager = manager(call, &options);
+    let mut write = super::handler::write_for(request, &options, &manager);
+    let patch = json!({"spec": {"nodeName": node}});
+    state.update(&mut write, name, &Change::Patch(Patch::Merge(patch)))?;
+    let now = meta::time(state.clock.now());
+    let condition =
+        json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+    let patch = json!({"status": {"conditions": [condition]}});
+    write.subresource = "status";
+    state.update(&mut write, name, &Change::Patch(Patch::Strategic(patch)))?;
+    Ok(Answer::Json(201, success()).into())
+}
+
+fn success() -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
+}
+
+/// Deletes the pod unless a disruption budget forbids it.
+fn evict(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
+    let query_options = WriteOptions::from_query(&call.query)?;
+    let eviction = object_body(call)?;
+    let (namespace, name) = place(request);
+    let mut options = DeleteOptions::from_body(&eviction["deleteOptions"])?;
+    options.dry_run |= query_options.dry_run;
+    let mut state = shared.state.lock();
+    let pod = state.find(&request.resource, namespace, name)?.clone();
+    check_budgets(&state, namespace, &pod)?;
+    let key =
+        Key { storage: request.resource.storage.clone(), name: (namespace.to_owned(), name.to_owned()) };
+    state.delete(&request.resource, &key, &options)?;
+    Ok(Answer::Json(201, success()).into())
+}
+
+fn check_budgets(state: &State, namespace: &str, pod: &Value) -> ApiResult<()> {
+    if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed" | "Pending")) {
+        return Ok(());
+    }
+    for (name, budget) in state.store.list("poddisruptionbudgets.policy", Some(namespace)) {
+        let labels = budget["spec"]["selector"]["matchLabels"].as_object().into_iter().flatten();
+        let text: Vec<String> =
+            labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+        let selects = LabelSelector::parse(&text.join(",")).is_ok_and(|selector| selector.matches(pod));
+        if selects && budget["status"]["disruptionsAllowed"].as_i64().unwrap_or(0) <= 0 {
+            let mut error = ApiError::too_many_requests(
+                "Cannot evict pod as it would violate the pod's disruption budget.",
+            );
+            let message = format!("The disruption budget {} does not allow evicting pods currently", name.1);
+            error.details =
+                Some(Box::new(json!({"causes": [{"reason": "DisruptionBudget", "message": message}]})));
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// A bearer token for a ServiceAccount. It is a random text that this API knows, not a signed one.
+fn issue_token(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
+    WriteOptions::from_query(&call.query)?;
+    let mut review = object_body(call)?;
+    let (namespace, name) = place(request);
+    let mut state = shared.state.lock();
+    state.find(&request.resource, namespace, name)?;
+    let seconds = review["spec"]["expirationSeconds"].as_i64().unwrap_or(3600);
+    let expires = state.clock.now().checked_add(jiff::SignedDuration::from_secs(seconds));
+    let token = format!("sandbox.{}.{}", state.names.uid(), state.names.uid());
+    drop(state);
+    shared.tokens.lock().insert(token.clone(), User::service_account(namespace, name));
+    review["kind"] = "TokenRequest".into();
+    review["apiVersion"] = "authentication.k8s.io/v1".into();
+    review["spec"]["expirationSeconds"] = seconds.into();
+    let expires = expires.unwrap_or(jiff::Timestamp::MAX);
+    review["status"] = json!({"token": token, "expirationTimestamp": meta::time(expires)});
+    review["metadata"] = json!({"name": name, "namespace": namespace});
+    Ok(Answer::Json(201, review).into())
+}
