@@ -5,5 +5,6 @@
 
 mod audit;
 mod control_plane;
+mod healing;
 mod kubectl;
 mod proxy;
