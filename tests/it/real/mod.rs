@@ -5,6 +5,7 @@
 
 mod audit;
 mod control_plane;
+mod healing;
 mod kubectl;
 mod proxy;
 mod refusals;
