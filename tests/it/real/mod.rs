@@ -5,5 +5,6 @@
 
 mod audit;
 mod control_plane;
+mod examples;
 mod kubectl;
 mod proxy;
