@@ -16,5 +16,5 @@ macro_rules! scenarios {
 mod kubelet;
 mod memory;
 mod real;
-mod stage;
+pub mod stage;
 mod world;

@@ -58,16 +58,20 @@ impl Stage {
     /// On the real control plane, with a node that sees only this scenario's namespace.
     pub async fn real(name: &str) -> Option<Self> {
         let plane = ControlPlane::shared().await?;
+        Some(Self::on(plane, name).await)
+    }
+
+    /// The same on any control plane.
+    pub async fn on(plane: &'static ControlPlane, name: &str) -> Self {
         let namespace = plane.namespace(&name.replace('_', "-")).await;
-        Some(Self::start(plane, namespace).await)
+        Self::start(plane, namespace).await
     }
 
     /// On a real control plane whose own controllers leave the work to the make-believe ones.
     pub async fn world(name: &str) -> Option<Self> {
         static PLANE: OnceCell<Option<ControlPlane>> = OnceCell::const_new();
         let plane = PLANE.get_or_init(|| ControlPlane::private_without(&PLAYED)).await.as_ref()?;
-        let namespace = plane.namespace(&name.replace('_', "-")).await;
-        let stage = Self::start(plane, namespace).await;
+        let stage = Self::on(plane, name).await;
         drop(stage.start_world());
         Some(stage)
     }
