@@ -30,7 +30,7 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, E
         ..LabelSelector::default()
     };
     let pods: Vec<Pod> = context.owned(job.as_ref(), &selector).await?;
-    let status = job.status.clone().unwrap_or_default();
+    let mut status = job.status.clone().unwrap_or_default();
     if let Some(end) = job_plan::finished(&status) {
         let ended = end.last_transition_time.as_ref().map_or_else(|| context.clock.now(), |time| time.0);
         return expire(&job, spec, ended, &context).await;
@@ -47,7 +47,7 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, E
         context.recorder.record(job.object_ref(&()), notice);
         return Ok(Action::await_change());
     }
-    let tally = tally(&job, spec, &status, &pods, &context).await?;
+    let tally = tally(&job, spec, &mut status, &pods, &context).await?;
     let (now, backoff_base) = (context.clock.time(), context.backoff_base);
     let seen = Seen { spec, status: &status, pods: &pods, tally: &tally, now: &now, backoff_base };
     let (next, course) = job_plan::plan(&seen);
@@ -70,11 +70,11 @@ fn unsupported(spec: &JobSpec) -> Option<&'static str> {
     cases.into_iter().find(|(used, _)| *used).map(|(_, what)| what)
 }
 
-/// Counts the pods that have ended, and lets them go.
+/// Counts the pods that have ended, and lets them go. `status` is what the API server has, before and after.
 async fn tally(
     job: &Job,
     spec: &JobSpec,
-    status: &JobStatus,
+    status: &mut JobStatus,
     pods: &[Pod],
     context: &Context,
 ) -> Result<Tally, Error> {
@@ -82,7 +82,8 @@ async fn tally(
     if tally.note(pods, spec) {
         let mut noted = status.clone();
         tally.write(&mut noted);
-        context.write_status(job, Some(status), &noted).await?;
+        context.write_status(job, Some(&*status), &noted).await?;
+        *status = noted;
     }
     for pod in pods.iter().filter(|pod| tally.noted(pod)) {
         release(pod, context).await?;
