@@ -160,7 +160,7 @@ impl Story {
         let ended = self.ended(&self.decided(before).await?).await?;
         ensure!(ended.reason() == Some(Reason::Quarantined.as_str()), "it ended as {:?}", ended.reason());
         let rungs = ended.status.as_ref().map_or(0, |status| status.rungs.len());
-        ensure!(rungs == 3, "{rungs} rungs were climbed instead of three");
+        ensure!(rungs == 4, "{rungs} rungs were climbed instead of four");
         Ok(())
     }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use anstyle::{AnsiColor, Style};
 use futures::{AsyncBufReadExt, StreamExt};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -70,7 +69,6 @@ impl Timeline {
         page.watch::<Pod>(&mut watches, Page::pod);
         page.watch::<Job>(&mut watches, Page::job);
         page.watch::<Execution>(&mut watches, Page::execution);
-        page.watch::<Deployment>(&mut watches, Page::deployment);
         Self { page, _watches: watches }
     }
 
@@ -145,7 +143,7 @@ impl Page {
             self.once(
                 Tone::Plain,
                 "synced",
-                &format!("{} {}: {objects} objects in force", pack.name_any(), short(revision)),
+                &format!("{} {}: {objects} objects in force [sync]", pack.name_any(), short(revision)),
             );
         }
     }
@@ -164,7 +162,9 @@ impl Page {
             if told.incident > 0 && told.incident_began.is_none() {
                 told.incident_began = Some(Timestamp::now());
                 drop(told);
-                let text = format!("{} crash-loops: exit code {}", pod.name_any(), last.exit_code);
+                let why =
+                    last.message.as_deref().and_then(|message| message.lines().last()).unwrap_or_default();
+                let text = format!("{} crash-loops with exit code {}: {why}", pod.name_any(), last.exit_code);
                 self.once(Tone::Bad, "broken", &text);
             }
         }
@@ -253,7 +253,8 @@ impl Page {
                 self.once(Tone::Act, "runs", &format!("{step}: as Job {job} [{name}]"));
             }
             AttemptState::Succeeded => {
-                for (output, value) in &rung.outputs.0 {
+                // The message of a collector names its one output already.
+                for (output, value) in rung.outputs.0.iter().filter(|_| rung.job.is_some()) {
                     let _ = write!(text, "{}{output} = {value}", if text.is_empty() { "" } else { "; " });
                 }
                 self.once(Tone::Act, "done", &format!("{step}: {text} [{name}]"));
@@ -303,20 +304,6 @@ impl Page {
         };
         self.tell(tone, tag, &text);
         self.told.lock().healed.push(format!("{name}: {tag}, {text}"));
-    }
-
-    fn deployment(self: &Arc<Self>, deployment: &Deployment) {
-        let (spec, status) =
-            (deployment.spec.clone().unwrap_or_default(), deployment.status.clone().unwrap_or_default());
-        let wanted = spec.replicas.unwrap_or(1);
-        let broken = self.told.lock().incident_began.is_some();
-        if broken && status.available_replicas == Some(wanted) && status.updated_replicas == Some(wanted) {
-            self.once(
-                Tone::Plain,
-                "available",
-                &format!("{}: {wanted} of {wanted} replicas", deployment.name_any()),
-            );
-        }
     }
 
     /// Tells a line once an incident. What stands in brackets at its end only tells lines apart.
