@@ -139,7 +139,7 @@ fn launch(access: &Access, name: &str, port: u16, log: &PathBuf) -> Process {
         "controller", "--kubeconfig", kubeconfig, "--namespace", HOME, "--identity", name, "--listen", &listen,
         "--max-total", "100",
     ];
-    Process::fother(&arguments, &[("FOTHER_LOG", "info,fother=debug")], log)
+    Process::fother(&arguments, &[("FOTHER_LOG", "info")], log)
 }
 
 async fn get(port: u16, path: &str) -> std::io::Result<String> {

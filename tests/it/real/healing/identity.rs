@@ -3,18 +3,19 @@
 use http::Method;
 use serde_json::json;
 
-use super::scenario::{CAULK, Scenario};
+use super::scenario::Scenario;
 use crate::support::proxy::{Deed, Moment, Requests};
 use crate::support::wait::DEADLINE;
 
-/// Kills the controller where a request that matches `pattern` stands still, starts it again, and sees that the end is
+/// Kills the controller where a request for `path` stands still, starts it again, and sees that the end is
 /// the same as if nothing had happened.
-async fn killed_at(scenario: &Scenario, method: Method, pattern: &str, moment: Moment) {
+async fn killed_at(scenario: &Scenario, method: Method, path: &str, moment: Moment) {
+    let pattern = format!("/namespaces/{}/{path}", scenario.stage.namespace);
     let proxy = scenario.proxy().await;
     scenario.rule("leak", json!({})).await;
     let mut controller = scenario.controller_through(&proxy).await;
     scenario.watching("leak").await;
-    let fault = proxy.arm(Requests::new(method, pattern).nth(1), moment, Deed::Hold);
+    let fault = proxy.arm(Requests::new(method, &pattern).nth(1), moment, Deed::Hold);
     scenario.boat("ark", "leaking").await;
     fault.wait_until_hit(DEADLINE).await;
     controller.kill();
@@ -46,12 +47,12 @@ macro_rules! kills {
 }
 
 kills! {
-    killed_before_the_execution_is_sent: POST "/executions$" BeforeSent,
-    killed_when_the_execution_is_committed: POST "/executions$" Committed,
-    killed_when_the_execution_is_answered: POST "/executions$" Answered,
-    killed_before_the_job_is_sent: POST "/jobs$" BeforeSent,
-    killed_when_the_job_is_committed: POST "/jobs$" Committed,
-    killed_when_the_job_is_answered: POST "/jobs$" Answered,
-    killed_before_the_job_is_recorded: PATCH "/executions/.*/status" BeforeSent,
-    killed_when_the_job_is_recorded: PATCH "/executions/.*/status" Committed,
+    killed_before_the_execution_is_sent: POST r"executions(\?|$)" BeforeSent,
+    killed_when_the_execution_is_committed: POST r"executions(\?|$)" Committed,
+    killed_when_the_execution_is_answered: POST r"executions(\?|$)" Answered,
+    killed_before_the_job_is_sent: POST r"jobs(\?|$)" BeforeSent,
+    killed_when_the_job_is_committed: POST r"jobs(\?|$)" Committed,
+    killed_when_the_job_is_answered: POST r"jobs(\?|$)" Answered,
+    killed_before_the_job_is_recorded: PATCH "executions/.*/status" BeforeSent,
+    killed_when_the_job_is_recorded: PATCH "executions/.*/status" Committed,
 }

@@ -9,7 +9,6 @@ use fother::cluster::rights;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard};
@@ -306,9 +305,4 @@ pub fn healer_rights() -> Value {
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["*"]},
         {"apiGroups": ["apps"], "resources": ["deployments", "replicasets"], "verbs": ["get", "list", "watch", "patch"]},
     ])
-}
-
-/// The name that an object is known by in a failure.
-pub fn names<K: kube::Resource>(objects: &[K]) -> Vec<String> {
-    objects.iter().map(kube::ResourceExt::name_any).collect()
 }
