@@ -235,7 +235,7 @@ where
 
 impl Shared {
     /// The log source, when there is one.
-    pub(super) fn log_source(&self) -> Option<Arc<dyn super::LogSource>> {
+    pub(super) fn log_source(&self) -> Option<Arc<dyn crate::sandbox::logs::LogSource>> {
         self.logs.lock().clone()
     }
 }

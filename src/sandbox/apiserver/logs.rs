@@ -1,59 +1,14 @@
 //! `pods/log`: what a pod's containers wrote, from whoever runs them.
 
-use std::pin::Pin;
-
-use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
+use futures::StreamExt;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use super::Shared;
 use super::error::{ApiError, ApiResult};
 use super::http::{Answer, Call, Reply};
 use super::meta;
-
-/// One line, without its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLine {
-    /// When it was written.
-    pub time: Timestamp,
-    /// What was written.
-    pub text: String,
-}
-
-/// What there is of a container's log, and, where it still runs, what comes.
-#[derive(Debug)]
-pub struct LogRead {
-    /// Lines so far, oldest first.
-    pub past: Vec<LogLine>,
-    /// Lines to come; closed when the container ends, absent when it has.
-    pub coming: Option<mpsc::Receiver<LogLine>>,
-}
-
-/// Why there is no log.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum LogError {
-    /// The container has not started, or was never restarted when its previous instance is asked for.
-    #[error("{0}")]
-    NotAvailable(String),
-    /// The log could not be read.
-    #[error("failed to read the log: {0}")]
-    Failed(String),
-}
-
-/// Where the logs of pods come from. Selecting lines is not its business.
-pub trait LogSource: Send + Sync {
-    /// The log of the present or the previous instance of a pod's container.
-    fn read(&self, pod: &Value, container: &str, previous: bool) -> Result<LogRead, LogError>;
-}
-
-struct Wish {
-    timestamps: bool,
-    tail: Option<usize>,
-    since: Option<Timestamp>,
-    limit: Option<usize>,
-}
+use crate::sandbox::logs::LogQuery;
 
 const KNOWN: &[&str] = &[
     "container",
@@ -73,28 +28,12 @@ pub fn answer(shared: &Shared, call: &Call, pod: &Value) -> ApiResult<Reply> {
     let source = shared.log_source();
     let source = source.ok_or_else(|| ApiError::internal("nothing runs containers here"))?;
     let now = shared.state.lock().clock.now();
-    let container = container(pod, call.query.get("container"))?;
-    let previous = call.query.flag("previous");
-    let read = source.read(pod, &container, previous).map_err(|error| match error {
-        LogError::NotAvailable(why) => ApiError::bad_request(why),
-        LogError::Failed(_) => ApiError::internal(error.to_string()),
-    })?;
-    let wish = wish(call, now)?;
-    let past = render_past(&wish, read.past);
-    let coming: Pin<Box<dyn Stream<Item = Bytes> + Send>> =
-        match read.coming.filter(|_| call.query.flag("follow")) {
-            Some(receiver) => {
-                let timestamps = wish.timestamps;
-                let lines = stream::unfold(receiver, |mut receiver| async move {
-                    let line = receiver.recv().await?;
-                    Some((line, receiver))
-                });
-                Box::pin(lines.map(move |line| Bytes::from(render(&line, timestamps))))
-            }
-            None => Box::pin(stream::empty()),
-        };
-    let all = stream::iter(past.map(Bytes::from)).chain(coming);
-    Ok(Answer::Stream(Box::pin(limited(all, wish.limit)), "text/plain").into())
+    let query = query(call, pod, now)?;
+    let opened = source.open(&query).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    // A log that cannot be read further ends; what was sent so far cannot be taken back.
+    let readable = opened.take_while(|chunk| futures::future::ready(chunk.is_ok()));
+    let chunks = readable.filter_map(|chunk| futures::future::ready(chunk.ok()));
+    Ok(Answer::Stream(Box::pin(chunks), "text/plain").into())
 }
 
 /// The container asked for, or the only one, or the one that the pod names as its default.
@@ -119,7 +58,7 @@ fn container(pod: &Value, asked: Option<&str>) -> ApiResult<String> {
     }
 }
 
-fn wish(call: &Call, now: Timestamp) -> ApiResult<Wish> {
+fn query(call: &Call, pod: &Value, now: Timestamp) -> ApiResult<LogQuery> {
     let count = |name: &str| {
         let number = call.query.number(name)?;
         ApiResult::Ok(number.and_then(|number| usize::try_from(number).ok()))
@@ -134,40 +73,16 @@ fn wish(call: &Call, now: Timestamp) -> ApiResult<Wish> {
         }
         (None, None) => None,
     };
-    Ok(Wish {
+    Ok(LogQuery {
+        namespace: meta::text(pod, "namespace").to_owned(),
+        pod: meta::text(pod, "name").to_owned(),
+        container: container(pod, call.query.get("container"))?,
+        previous: call.query.flag("previous"),
+        follow: call.query.flag("follow"),
         timestamps: call.query.flag("timestamps"),
-        tail: count("tailLines")?,
+        tail_lines: count("tailLines")?,
         since,
-        limit: count("limitBytes")?,
-    })
-}
-
-fn render_past(wish: &Wish, mut lines: Vec<LogLine>) -> Option<String> {
-    if let Some(since) = wish.since {
-        lines.retain(|line| line.time >= since);
-    }
-    let start = wish.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
-    let text: String = lines[start..].iter().map(|line| render(line, wish.timestamps)).collect();
-    (!text.is_empty()).then_some(text)
-}
-
-fn render(line: &LogLine, timestamps: bool) -> String {
-    if timestamps { format!("{} {}\n", line.time, line.text) } else { format!("{}\n", line.text) }
-}
-
-/// Ends a stream after so many bytes.
-fn limited(
-    chunks: impl Stream<Item = Bytes> + Send + 'static,
-    limit: Option<usize>,
-) -> impl Stream<Item = Bytes> + Send {
-    let left = limit.unwrap_or(usize::MAX);
-    chunks.scan(left, |left, mut chunk| {
-        if *left == 0 {
-            return futures::future::ready(None);
-        }
-        chunk.truncate(*left);
-        *left -= chunk.len();
-        futures::future::ready(Some(chunk))
+        limit_bytes: count("limitBytes")?,
     })
 }
 
@@ -176,19 +91,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn lines_are_selected() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let lines: Vec<LogLine> = (1..=3).map(|n| LogLine { time: at(n), text: format!("l{n}") }).collect();
-        let wish = |tail, since, timestamps| Wish { timestamps, tail, since, limit: None };
-        assert_eq!(render_past(&wish(Some(2), None, false), lines.clone()).unwrap(), "l2\nl3\n");
-        assert_eq!(
-            render_past(&wish(None, Some(at(3)), true), lines.clone()).unwrap(),
-            "1970-01-01T00:00:03Z l3\n"
-        );
-        assert_eq!(render_past(&wish(Some(0), None, false), lines), None);
-    }
 
     #[test]
     fn a_container_is_chosen() {

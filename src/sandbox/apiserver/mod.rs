@@ -74,8 +74,8 @@ use parking_lot::Mutex;
 
 pub use self::clock::Clock;
 pub use self::http::{ApiService, Body};
-pub use self::logs::{LogError, LogLine, LogRead, LogSource};
 pub use self::user::User;
+use crate::sandbox::logs::LogSource;
 
 use self::state::State;
 

@@ -5,6 +5,8 @@
 
 mod audit;
 mod control_plane;
+mod examples;
 mod healing;
 mod kubectl;
 mod proxy;
+mod refusals;
