@@ -3,6 +3,7 @@
 mod completion;
 mod controller;
 mod crds;
+mod dev;
 mod exit;
 mod validate;
 mod version;
@@ -24,6 +25,7 @@ enum Verb {
     Completion(completion::Completion),
     Controller(controller::Controller),
     Crds(crds::Crds),
+    Dev(dev::Dev),
     /// Fetches one git revision for a fother process that asks through stdin.
     #[command(name = crate::git::COMMAND, hide = true)]
     GitWorker,
@@ -37,6 +39,7 @@ pub fn run() -> std::process::ExitCode {
         Verb::Completion(verb) => Ok(verb.run()),
         Verb::Controller(verb) => verb.run(),
         Verb::Crds(verb) => verb.run(),
+        Verb::Dev(verb) => verb.run(),
         Verb::GitWorker => return crate::git::run_worker(),
         Verb::Validate(verb) => verb.run(),
         Verb::Version(verb) => Ok(verb.run()),

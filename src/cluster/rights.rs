@@ -3,6 +3,7 @@
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
 
 /// Name of the role that the controller has in the whole cluster.
 pub const CONTROLLER_ROLE: &str = "fother-controller";
@@ -50,4 +51,27 @@ pub fn controller() -> ClusterRole {
 /// What lets the controller act as the accounts of a namespace, by a `RoleBinding` there.
 pub fn enrolment() -> ClusterRole {
     role(ENROLMENT_ROLE, vec![rule("", &["serviceaccounts"], &["impersonate"])])
+}
+
+/// All that an administrator installs for the controller's account: its cluster-wide role and binding, and the role
+/// to enrol namespaces with.
+pub fn installation(namespace: &str, account: &str) -> serde_json::Result<Vec<Value>> {
+    let subject = json!({"kind": "ServiceAccount", "name": account, "namespace": namespace});
+    let mut roles = Vec::new();
+    for role in [controller(), enrolment()] {
+        let mut role = serde_json::to_value(role)?;
+        role["apiVersion"] = json!("rbac.authorization.k8s.io/v1");
+        role["kind"] = json!("ClusterRole");
+        roles.push(role);
+    }
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": namespace}});
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": CONTROLLER_ROLE},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": CONTROLLER_ROLE},
+        "subjects": [subject],
+    });
+    roles.extend([account, binding]);
+    Ok(roles)
 }

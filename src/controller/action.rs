@@ -6,6 +6,8 @@ use super::context::Context;
 use super::queue::Requeue;
 use crate::api::{Action, ActionStatus, ConditionStatus, ConditionType, Reason, ScriptRunner, set_condition};
 use crate::cluster::{Result, status};
+use crate::decide::check;
+use crate::decide::problem::Severity;
 use crate::source::watch::now;
 
 /// Reconciles one Action.
@@ -47,6 +49,10 @@ fn mistake(action: &Action) -> Option<String> {
         Some(ScriptRunner { file: Some(file), .. }) => {
             Some(format!("spec.script.file {file:?} means something in a Pack only; use inline or configMap"))
         }
-        _ => None,
+        _ => {
+            let problems = check::action(&action.spec).into_iter().filter(|p| p.severity == Severity::Error);
+            let texts: Vec<_> = problems.map(|problem| problem.to_string()).collect();
+            (!texts.is_empty()).then(|| texts.join("; "))
+        }
     }
 }

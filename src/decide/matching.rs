@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::episode::RuleFacts;
 use super::problem::Problem;
-use crate::api::{EventTrigger, Rule, RuleSpec, Target};
+use crate::api::{EventTrigger, GROUP, LABEL, Rule, RuleSpec, Target};
 use crate::expr::{Bindings, EvalError, Expression, Scope};
 
 /// The variables of `when` and `since` of a resource trigger.
@@ -74,7 +74,7 @@ impl CompiledRule {
 
     /// Whether an object of the trigger's kind matches.
     pub fn matches_object(&self, object: &Arc<Value>, now: Timestamp) -> Result<Option<Hit>, EvalError> {
-        if self.selector.as_ref().is_some_and(|selector| !selector.matches(&labels(object))) {
+        if is_own(object) || self.selector.as_ref().is_some_and(|selector| !selector.matches(&labels(object))) {
             return Ok(None);
         }
         let Some(when) = &self.when else { return Ok(None) };
@@ -89,7 +89,7 @@ impl CompiledRule {
     /// Whether a Kubernetes Event matches.
     pub fn matches_event(&self, event: &Value, now: Timestamp) -> Result<bool, EvalError> {
         let Some(trigger) = &self.spec.trigger.event else { return Ok(false) };
-        if !selects(trigger, event) {
+        if is_told_by_us(event) || !selects(trigger, event) {
             return Ok(false);
         }
         let Some(when) = &self.when else { return Ok(true) };
@@ -153,6 +153,19 @@ fn labels(object: &Value) -> std::collections::BTreeMap<String, String> {
         .flatten()
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect()
+}
+
+/// Whether an object is of fother's own making: a Job of an Execution, its Pod. What goes wrong with a remedy is told by
+/// its Execution; a rule that answered it would answer itself.
+pub fn is_own(object: &Value) -> bool {
+    let group = object["apiVersion"].as_str().unwrap_or_default().split('/').next();
+    group == Some(GROUP) || object.pointer("/metadata/labels").is_some_and(|l| l.get(LABEL.execution).is_some())
+}
+
+/// Whether an Event was written by fother itself, or regards one of its objects.
+fn is_told_by_us(event: &Value) -> bool {
+    event["reportingController"].as_str().is_some_and(|name| name.split('/').next() == Some(GROUP))
+        || is_own(&event["regarding"])
 }
 
 fn selects(trigger: &EventTrigger, event: &Value) -> bool {
@@ -241,6 +254,32 @@ mod tests {
         assert_eq!(paths.len(), 2, "{problems:?}");
         assert_eq!(paths[0], ("spec.when", Some(0..5)));
         assert_eq!(paths[1].0, "spec.since");
+    }
+
+    #[test]
+    fn what_fother_makes_never_matches() {
+        let rule = rule(resource(json!({"when": "true"}))).expect("compiles");
+        let foreign = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"app": "web"}}});
+        let own = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"fother.dev/execution": "x"}}});
+        let execution = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution"});
+        for (object, matches) in [(foreign, true), (own, false), (execution, false)] {
+            let hit = rule.matches_object(&Arc::new(object.clone()), Timestamp::UNIX_EPOCH).expect("evaluates");
+            assert_eq!(hit.is_some(), matches, "{object}");
+        }
+    }
+
+    #[test]
+    fn what_fother_tells_never_matches() {
+        let trigger = json!({"trigger": {"event": {}}, "serviceAccountName": "h", "ladder": [{"run": "x"}]});
+        let rule = rule(trigger).expect("compiles");
+        for (reporter, kind, matches) in [
+            ("kubelet", json!({"apiVersion": "v1", "kind": "Pod"}), true),
+            ("fother.dev/controller", json!({"apiVersion": "v1", "kind": "Pod"}), false),
+            ("kubelet", json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution"}), false),
+        ] {
+            let event = json!({"reportingController": reporter, "regarding": kind, "metadata": {"uid": "u"}});
+            assert_eq!(rule.matches_event(&event, Timestamp::UNIX_EPOCH), Ok(matches), "{event}");
+        }
     }
 
     #[test]

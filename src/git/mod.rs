@@ -29,6 +29,6 @@ mod worker;
 pub use error::{Consequence, Error};
 pub use fetcher::{Fetcher, FetcherOptions};
 pub use reference::{Reference, Revision};
-pub use source::{Credentials, Secret, Source, Transports, redact};
+pub use source::{Access, Credentials, Secret, Source, Transports, redact};
 pub use tree::{File, Limits};
 pub use worker::{COMMAND, Snapshot, run as run_worker};

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
+use crate::api::GitReference;
 
 /// Which commit of a repository is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,22 @@ pub(super) enum Target {
     Advertised { reference: String, commit: String },
     /// A commit that no advertised reference points to.
     Hidden { commit: String },
+}
+
+impl TryFrom<Option<&GitReference>> for Reference {
+    type Error = Error;
+
+    /// What a Pack follows; the API server has seen to it that at most one field is set, other clients may not have.
+    fn try_from(wanted: Option<&GitReference>) -> Result<Self, Error> {
+        let Some(wanted) = wanted else { return Ok(Self::Default) };
+        match (&wanted.branch, &wanted.tag, &wanted.semver, &wanted.commit) {
+            (Some(branch), None, None, None) => Ok(Self::Branch(branch.clone())),
+            (None, Some(tag), None, None) => Ok(Self::Tag(tag.clone())),
+            (None, None, Some(range), None) => Ok(Self::Semver(range.clone())),
+            (None, None, None, Some(commit)) => Ok(Self::Commit(commit.clone())),
+            _ => Err(invalid("ref", "", "exactly one of branch, tag, semver and commit must be set")),
+        }
+    }
 }
 
 impl Reference {
@@ -278,6 +295,16 @@ mod tests {
         }
         let range = Reference::Semver("latest".into()).check().unwrap_err();
         assert!(range.to_string().contains("use a range such as"), "{range}");
+    }
+
+    #[test]
+    fn a_pack_follows_one_thing() {
+        let of = |wanted: GitReference| Reference::try_from(Some(&wanted));
+        assert_eq!(Reference::try_from(None), Ok(Reference::Default));
+        let branch = GitReference { branch: Some("main".into()), ..GitReference::default() };
+        assert_eq!(of(branch.clone()), Ok(Reference::Branch("main".into())));
+        assert!(of(GitReference { tag: Some("v1".into()), ..branch }).is_err());
+        assert!(of(GitReference::default()).is_err());
     }
 
     #[test]

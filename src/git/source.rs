@@ -3,6 +3,7 @@
 //! Only `https://` leaves the machine; local repositories are for development and need the caller's consent.
 //! Git's other transports are refused: `http` and `git` are unauthenticated, `ext` and `fd` run programs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -42,6 +43,32 @@ pub enum Credentials {
     },
     /// An HTTP bearer token.
     Bearer(Secret),
+}
+
+/// What a Pack's Secret gives: how to authenticate and whom to trust.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// `username` and `password`, or `bearerToken`.
+    pub credentials: Option<Credentials>,
+    /// `ca.crt`.
+    pub ca_bundle: Option<String>,
+}
+
+impl Access {
+    /// Reads a Secret's texts; the message of an error names keys and never a value.
+    pub fn from_secret(texts: &BTreeMap<String, String>) -> Result<Self, String> {
+        // Tools and editors end files with a line break that is no part of a password.
+        let text = |key: &str| texts.get(key).map(|value| value.trim_end_matches(['\r', '\n']).to_owned());
+        let credentials = match (text("username"), text("password"), text("bearerToken")) {
+            (None, None, None) => None,
+            (None, None, Some(token)) => Some(Credentials::Bearer(Secret::new(token))),
+            (Some(username), Some(password), None) => {
+                Some(Credentials::Basic { username, password: Secret::new(password) })
+            }
+            _ => return Err("set username and password, or bearerToken alone".to_owned()),
+        };
+        Ok(Self { credentials, ca_bundle: text("ca.crt") })
+    }
 }
 
 impl Credentials {
@@ -249,6 +276,24 @@ mod tests {
         source.credentials = Some(Credentials::Bearer(Secret::new("abc\r\nX-Evil: 1")));
         let error = source.locate(Transports::Https).unwrap_err().to_string();
         assert!(error.contains("one word") && !error.contains("Evil"), "{error}");
+    }
+
+    #[test]
+    fn reads_secrets() {
+        let read = |pairs: &[(&str, &str)]| {
+            let data = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            Access::from_secret(&data.collect())
+        };
+        let basic = Credentials::Basic { username: "me".into(), password: Secret::new("hunter2") };
+        let access = read(&[("username", "me"), ("password", "hunter2\n"), ("ca.crt", "PEM")]).unwrap();
+        assert_eq!((access.credentials, access.ca_bundle.as_deref()), (Some(basic), Some("PEM")));
+        let bearer = Credentials::Bearer(Secret::new("t"));
+        assert_eq!(read(&[("bearerToken", "t")]).unwrap().credentials, Some(bearer));
+        assert_eq!(read(&[]).unwrap(), Access::default());
+        for mixed in [&[("username", "hunter2")][..], &[("bearerToken", "hunter2"), ("password", "hunter2")]]
+        {
+            assert_eq!(read(mixed).unwrap_err(), "set username and password, or bearerToken alone");
+        }
     }
 
     #[test]

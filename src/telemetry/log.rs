@@ -14,7 +14,12 @@ pub enum Format {
 
 /// Starts logging. The variable `FOTHER_LOG` says what is logged, in the syntax of `RUST_LOG`; the default is `info`.
 pub fn start(format: Format) {
-    let filter = EnvFilter::try_from_env("FOTHER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    start_with(format, "info");
+}
+
+/// The same with another default.
+pub fn start_with(format: Format, default: &str) {
+    let filter = EnvFilter::try_from_env("FOTHER_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let started = match format {

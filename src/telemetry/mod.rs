@@ -3,5 +3,5 @@
 mod log;
 mod metrics;
 
-pub use log::{Format, start};
+pub use log::{Format, start, start_with};
 pub use metrics::Metrics;

@@ -11,6 +11,7 @@
 
 mod git;
 mod real;
+mod sandbox;
 mod sandbox_world;
 mod support;
 mod tidy;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::queue::Requeue;
-use crate::api::{GitReference, InventoryEntry, LABEL, Pack, PackStatus, Reason};
+use crate::api::{InventoryEntry, LABEL, Pack, PackStatus, Reason};
 use crate::cluster::account::Account;
 use crate::cluster::discovery::Served;
 use crate::cluster::objects::Objects;
@@ -19,7 +19,7 @@ use crate::cluster::{Result, secrets, status};
 use crate::decide::pack::{self as manifests, Reading, Surroundings};
 use crate::decide::problem::Severity;
 use crate::decide::sync::{self, Desired, Live, Plan, Refusal};
-use crate::git::{self, Credentials, Reference, Secret, Snapshot, Source};
+use crate::git::{self, Access, Reference, Snapshot, Source};
 use crate::source::watch::now;
 use report::Report;
 
@@ -91,18 +91,13 @@ async fn source(pack: &Pack, account: &Account) -> std::result::Result<Source, R
         },
         None => BTreeMap::new(),
     };
-    let text = |key: &str| secret.get(key).cloned();
-    let credentials = match (text("username"), text("password"), text("bearerToken")) {
-        (_, _, Some(token)) => Some(Credentials::Bearer(Secret::new(token.trim()))),
-        (Some(username), Some(password), None) => {
-            Some(Credentials::Basic { username, password: Secret::new(password) })
-        }
-        _ => None,
-    };
+    let access = Access::from_secret(&secret)
+        .map_err(|problem| Report::failed(pack, Reason::UnsupportedValue, &format!("spec.secretRef: {problem}")))?;
+    let reference = Reference::try_from(pack.spec.reference.as_ref());
     Ok(Source {
         owner: format!("{namespace}/{}", pack.name_any()),
         url: pack.spec.url.clone(),
-        reference: reference(pack.spec.reference.as_ref()),
+        reference: reference.map_err(|error| Report::not_fetched(pack, &error))?,
         path: pack
             .spec
             .path
@@ -111,20 +106,9 @@ async fn source(pack: &Pack, account: &Account) -> std::result::Result<Source, R
             .trim_matches('/')
             .trim_start_matches("./")
             .to_owned(),
-        credentials,
-        ca_bundle: text("ca.crt"),
+        credentials: access.credentials,
+        ca_bundle: access.ca_bundle,
     })
-}
-
-fn reference(wanted: Option<&GitReference>) -> Reference {
-    let wanted = wanted.cloned().unwrap_or_default();
-    let named = [
-        wanted.commit.map(Reference::Commit),
-        wanted.tag.map(Reference::Tag),
-        wanted.semver.map(Reference::Semver),
-        wanted.branch.map(Reference::Branch),
-    ];
-    named.into_iter().flatten().next().unwrap_or(Reference::Default)
 }
 
 fn files(snapshot: &Snapshot) -> Vec<manifests::Source<'_>> {

@@ -7,11 +7,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::evaluator::Seen;
-use crate::api::{ActionSpec, Condition, ConditionStatus, ConditionType, Reason, Rule, set_condition};
+use crate::api::{Action, ActionSpec, Condition, ConditionStatus, ConditionType, Reason, Rule, set_condition};
 use crate::cluster::Result;
 use crate::cluster::account::Account;
 use crate::controller::context::Context;
+use crate::decide::check::{self, Known};
 use crate::decide::matching::CompiledRule;
+use crate::decide::problem::Severity;
 
 /// What checking a rule gave.
 #[derive(Clone, Default)]
@@ -28,6 +30,9 @@ pub struct Checked {
 
 /// Checks the text and what it names.
 pub fn check(context: &Context, rule: &Rule) -> Checked {
+    if let Some(mistake) = mistakes(context, rule) {
+        return Checked { mistake: Some(mistake), ..Checked::default() };
+    }
     let compiled = match CompiledRule::compile(rule) {
         Ok(compiled) => compiled,
         Err(problems) => {
@@ -39,6 +44,19 @@ pub fn check(context: &Context, rule: &Rule) -> Checked {
         Ok(_) => Checked { compiled: Some(Arc::new(compiled)), ..Checked::default() },
         Err(missing) => Checked { missing: Some(missing), ..Checked::default() },
     }
+}
+
+/// What `fother validate` would say of the rule among the Actions that there are. An Action that is missing is not a
+/// mistake of the text: it may come.
+fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
+    let namespace = rule.namespace().unwrap_or_default();
+    let named = rule.spec.ladder.iter().filter_map(|rung| context.actions.get(&namespace, &rung.run));
+    let named: Vec<Arc<Action>> = named.collect();
+    let actions = named.iter().map(|action| (action.metadata.name.as_deref().unwrap_or_default(), Some(&action.spec)));
+    let known = Known { namespace: Some(&namespace), actions: actions.collect(), partial: true };
+    let problems = check::rule(&rule.spec, &known).into_iter().filter(|p| p.severity == Severity::Error);
+    let texts: Vec<_> = problems.map(|problem| problem.to_string()).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
 /// The Actions that a rule names.

@@ -12,11 +12,12 @@ use tokio::task::AbortHandle;
 use crate::api::{MatchedObject, ObjectReference, Target};
 use crate::cluster::account::Account;
 use crate::cluster::discovery::{Kinds, Served};
+use crate::cluster::objects::Objects;
 use crate::cluster::{Error, Result, owners};
 use crate::controller::context::Context;
 use crate::controller::queue::{Kind, Queue};
 use crate::decide::identity::TargetKey;
-use crate::decide::matching::{CompiledRule, event_identity, event_time};
+use crate::decide::matching::{CompiledRule, event_identity, event_time, is_own};
 use crate::decide::view::{Match, ObjectKey, TargetView, View};
 use crate::source::shared::{Subscription, WatchKey, Watches};
 use crate::source::watch::{Delivery, Scope, now};
@@ -291,7 +292,8 @@ impl Eye {
             return;
         }
         match self.regarded(event).await {
-            Ok(target) => {
+            Ok(None) => {}
+            Ok(Some(target)) => {
                 let edge = Edge { target, event: matched(event), occurrence: occurrence.clone(), time };
                 let mut state = self.state.lock();
                 if state.edges.len() < EDGES {
@@ -304,18 +306,16 @@ impl Eye {
         }
     }
 
-    /// The target of an event: the object that it regards, led on as the rule says.
-    async fn regarded(&self, event: &Value) -> Result<ObjectReference> {
+    /// The target of an event: the object that it regards, led on as the rule says; none for fother's own.
+    async fn regarded(&self, event: &Value) -> Result<Option<ObjectReference>> {
         let regarding: ObjectReference = serde_json::from_value(event["regarding"].clone())
             .map_err(|error| Error::Unexpected(format!("the Event regards no object: {error}")))?;
         let how = self.rule.target(&regarding.kind);
-        if how == Target::Object {
-            return Ok(regarding);
-        }
-        let objects =
-            crate::cluster::objects::Objects::around(self.account.client(), &self.kinds, &regarding).await?;
+        let objects = Objects::around(self.account.client(), &self.kinds, &regarding).await?;
         match objects.get(&regarding.name).await? {
-            Some(object) => self.resolve(&object, &how).await,
+            Some(object) if is_own(&object) => Ok(None),
+            _ if how == Target::Object => Ok(Some(regarding)),
+            Some(object) => self.resolve(&object, &how).await.map(Some),
             None => Err(Error::Unexpected(format!("{regarding} does not exist any more"))),
         }
     }

@@ -140,6 +140,11 @@ impl Walk<'_> {
         let before = self.found.len();
         match &at.node.data {
             Data::Scalar(Value::Null) if schema["nullable"] == true => return,
+            Data::Scalar(Value::Number(_) | Value::Bool(_)) | Data::List(_) | Data::Map(_)
+                if schema["enum"].is_array() && schema["type"].is_null() =>
+            {
+                return self.say(at, format!("want text, got {}", got(&at.node.data)), None);
+            }
             Data::Scalar(value) => self.scalar(schema, at, value),
             Data::List(items) => self.list(schema, at, items),
             Data::Map(members) => self.map(schema, at, members),
@@ -152,14 +157,14 @@ impl Walk<'_> {
     }
 
     fn scalar(&mut self, schema: &Value, at: &At<'_>, value: &Value) {
-        let wanted = schema["type"].as_str();
+        let wanted = wanted(schema);
         let fits = match (wanted, value) {
             (None, _)
-            | (Some("string"), Value::String(_))
+            | (Some("string" | "integer or string"), Value::String(_))
             | (Some("boolean"), Value::Bool(_))
             | (Some("number"), Value::Number(_)) => true,
-            (Some("integer"), Value::Number(number)) => number.is_i64(),
-            _ => schema["x-kubernetes-int-or-string"] == true && (value.is_string() || value.is_i64()),
+            (Some("integer" | "integer or string"), Value::Number(number)) => number.is_i64(),
+            _ => false,
         };
         if !fits {
             let help = match (wanted, value) {
@@ -167,8 +172,7 @@ impl Walk<'_> {
                 (Some("object"), Value::Null) => Some("write {}".to_owned()),
                 _ => None,
             };
-            let wanted = wanted.unwrap_or("a number or text");
-            return self.say(at, format!("want {}, got {}", called(wanted), got(&at.node.data)), help);
+            return self.say(at, format!("want {}, got {}", called(schema), got(&at.node.data)), help);
         }
         match value {
             Value::String(text) => self.text(schema, at, text),
@@ -216,12 +220,8 @@ impl Walk<'_> {
     }
 
     fn list(&mut self, schema: &Value, at: &At<'_>, items: &[Node]) {
-        if schema["type"].as_str().is_some_and(|wanted| wanted != "array") {
-            return self.say(
-                at,
-                format!("want {}, got a list", called(schema["type"].as_str().unwrap_or_default())),
-                None,
-            );
+        if wanted(schema).is_some_and(|wanted| wanted != "array") {
+            return self.say(at, format!("want {}, got a list", called(schema)), None);
         }
         self.count(schema, at, items.len(), "Items");
         if schema["items"].is_object() {
@@ -262,12 +262,8 @@ impl Walk<'_> {
     }
 
     fn map(&mut self, schema: &Value, at: &At<'_>, members: &[(Key, Node)]) {
-        if schema["type"].as_str().is_some_and(|wanted| wanted != "object") {
-            return self.say(
-                at,
-                format!("want {}, got a map", called(schema["type"].as_str().unwrap_or_default())),
-                None,
-            );
+        if wanted(schema).is_some_and(|wanted| wanted != "object") {
+            return self.say(at, format!("want {}, got a map", called(schema)), None);
         }
         self.count(schema, at, members.len(), "Properties");
         let free = schema["x-kubernetes-preserve-unknown-fields"] == true;
@@ -374,15 +370,22 @@ fn did_you_mean(word: &str) -> String {
     format!("did you mean {word:?}?")
 }
 
-fn called(schema_type: &str) -> &str {
-    match schema_type {
-        "object" => "a map",
-        "array" => "a list",
-        "integer" => "a whole number",
-        "number" => "a number",
-        "boolean" => "true or false",
-        "string" => "text",
-        other => other,
+/// The type that a schema wants, if it is particular about it.
+fn wanted(schema: &Value) -> Option<&str> {
+    let either = schema["x-kubernetes-int-or-string"] == true;
+    if either { Some("integer or string") } else { schema["type"].as_str() }
+}
+
+fn called(schema: &Value) -> &str {
+    match wanted(schema) {
+        Some("object") => "a map",
+        Some("array") => "a list",
+        Some("integer") => "a whole number",
+        Some("number") => "a number",
+        Some("boolean") => "true or false",
+        Some("string") => "text",
+        Some("integer or string") => "a whole number or text",
+        _ => "something else",
     }
 }
 
@@ -432,6 +435,9 @@ mod tests {
             ),
             [""; 0]
         );
+        let other = rule.replace("{owner: {apiVersion: apps/v1, kind: StatefulSet}}", "{owned: {}}");
+        let refused = ["\"target\" spec.target: want \"object\" or \"workload\" or a map with owner"];
+        assert_eq!(check("Rule", &other), refused);
         assert_eq!(check("Action", "  kubernetes: {scale: {replicas: 3}}"), [""; 0]);
         assert_eq!(check("Action", "  kubernetes: {scale: {replicas: '${{ inputs.n }}'}}"), [""; 0]);
     }
@@ -473,6 +479,10 @@ mod tests {
             (
                 "  script: {image: a, inline: x, file: y}",
                 "\"script\" spec.script: exactly one of inline, file and configMap must be set",
+            ),
+            (
+                "  kubernetes: {scale: {replicas: [1]}}",
+                "\"replicas\" spec.kubernetes.scale.replicas: want a whole number or text, got a list",
             ),
             (
                 "  timeout: 5m",

@@ -13,7 +13,7 @@ use serde_saphyr::{Location, Spanned, budget, options};
 
 /// Nesting beyond this is an accident or an attack: a Rule needs ten levels, a patch with a whole Pod in it twenty. The parser
 /// recurses, in an unoptimised build by some 30 KiB a level, and a thread has 2 MiB.
-const MAX_DEPTH: usize = 32;
+const MAX_DEPTH: usize = 24;
 
 /// A value and the bytes of the file it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -320,8 +320,8 @@ mod tests {
             ("a: !foo 1", "1", "unsupported tag `!foo`"),
             ("a: b: c", ": c", "mapping values are not allowed in this context"),
             ("a: .nan", ".nan", "non-finite float `.nan` rejected by the configured policy"),
-            (lists.as_str(), "", "nested deeper than 32"),
-            (maps.as_str(), "", "nested deeper than 32"),
+            (lists.as_str(), "", "nested deeper than 24"),
+            (maps.as_str(), "", "nested deeper than 24"),
         ] {
             let mistake = read(text).unwrap_err();
             assert_eq!(mistake.message, message, "{text}");
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn reads_as_deep_as_it_says() {
-        let deep = "{a: ".repeat(30) + "[1]" + &"}".repeat(30);
+        let deep = "{a: ".repeat(22) + "[1]" + &"}".repeat(22);
         assert_eq!(read(&deep).unwrap().0.len(), 1);
     }
 

@@ -15,6 +15,7 @@ pub fn decode(
     validation: FieldValidation,
 ) -> ApiResult<Vec<String>> {
     check_identity(resource, object)?;
+    drop_empty_metadata(&mut object["metadata"]);
     let Some(schema) = schema::of(resource) else { return Ok(Vec::new()) };
     if resource.custom.is_none() {
         drop_nulls(schema, object);
@@ -37,13 +38,9 @@ pub fn decode(
             let version = &resource.version;
             let kind = &resource.kind;
             let text = complaints.join(", ");
-            let message = if resource.custom.is_some() {
-                format!("strict decoding error: {text}")
-            } else {
-                format!(
-                    "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {text}"
-                )
-            };
+            let message = format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {text}"
+            );
             Err(ApiError::bad_request(message))
         }
         FieldValidation::Warn => Ok(complaints),
@@ -79,6 +76,19 @@ fn check_identity(resource: &Resource, object: &mut Value) -> ApiResult<()> {
     Ok(())
 }
 
+/// Empty collections of the metadata are as good as absent, and shown so.
+fn drop_empty_metadata(metadata: &mut Value) {
+    if let Value::Object(map) = metadata {
+        map.retain(|name, value| match value {
+            Value::Null => false,
+            Value::Object(map) => !map.is_empty(),
+            // An emptied list of managed fields asks for a reset.
+            Value::Array(items) => !items.is_empty() || name == "managedFields",
+            _ => true,
+        });
+    }
+}
+
 /// A null in a built-in kind means that the field is absent, except in free-form content.
 fn drop_nulls(schema: Schema<'_>, value: &mut Value) {
     match value {
@@ -101,7 +111,8 @@ fn drop_nulls(schema: Schema<'_>, value: &mut Value) {
 }
 
 /// Refuses what Go could not read into the kind's struct, in Go's words.
-fn check_types(schema: Schema<'_>, value: &Value, path: &str, owner: &str) -> Result<(), String> {
+fn check_types(schema: Schema<'_>, value: &Value, path: &str, parent: &str) -> Result<(), String> {
+    let owner = schema.type_name().unwrap_or(parent);
     let fits = match (schema.kind(), value) {
         (_, Value::Null) => true,
         _ if schema.is_int_or_string() => value.is_string() || value.is_i64(),
@@ -129,7 +140,7 @@ fn check_types(schema: Schema<'_>, value: &Value, path: &str, owner: &str) -> Re
             Value::Array(_) => "array",
             _ => "object",
         };
-        let field = if path.is_empty() { owner.to_owned() } else { format!("{owner}.{path}") };
+        let field = format!("{parent}.{path}");
         return Err(format!("cannot unmarshal {given} into Go struct field {field} of type {go}"));
     }
     match value {
@@ -232,7 +243,7 @@ mod tests {
             (
                 json!({"spec": {"replicas": "3"}}),
                 "Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal string \
-                 into Go struct field Deployment.spec.replicas of type int32",
+                 into Go struct field DeploymentSpec.spec.replicas of type int32",
             ),
             (
                 json!({"spec": {"foo": 1}}),

@@ -246,8 +246,11 @@ pub fn compare(schema: Option<Schema<'_>>, old: Option<&Value>, new: Option<&Val
             before.get(step).map(|(_, value)| *value),
             after.get(step).map(|(_, value)| *value),
         );
-        changed.insert(step.clone(), plus);
-        removed.insert(step.clone(), minus);
+        let is_item = !matches!(step, Step::Field(_));
+        let added = is_item && !before.contains_key(step);
+        let gone = is_item && !after.contains_key(step);
+        changed.insert(step.clone(), FieldSet { member: plus.member || added, ..plus });
+        removed.insert(step.clone(), FieldSet { member: minus.member || gone, ..minus });
     }
     // Structs of built-in kinds exist by themselves; everything else is owned by whoever added it.
     let is_struct = schema.is_some_and(|schema| schema.is_recorded_struct());

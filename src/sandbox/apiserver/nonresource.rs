@@ -49,6 +49,7 @@ pub fn answer(shared: &Shared, call: &Call) -> ApiResult<Reply> {
         ["apis", group, version] if registry.has_version(group, version) => {
             json(discovery::resource_list(&registry, group, version))
         }
+        ["openapi", "v2"] => openapi_view::v2(&call.headers),
         ["openapi", "v3"] => json(openapi_view::index(&registry)),
         ["openapi", "v3", path @ ..] => openapi_view::document(&registry, &path.join("/"), &call.headers)?,
         _ => return Err(ApiError::no_such_path()),

@@ -28,6 +28,17 @@ pub fn index(registry: &Registry) -> Value {
     json!({"paths": paths})
 }
 
+/// OpenAPI v2 without any kinds: kubectl asks for it only about a kind that v3 does not have.
+pub fn v2(headers: &HeaderMap) -> Answer {
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("protobuf") {
+        // Field 1, `swagger`, is "2.0"; there is nothing else to say.
+        return Answer::Raw(b"\x0a\x032.0".to_vec(), PROTOBUF, false);
+    }
+    Answer::Json(200, json!({"swagger": "2.0", "info": {"title": "Kubernetes"}, "paths": {}}))
+}
+
 /// One document.
 pub fn document(registry: &Registry, path: &str, headers: &HeaderMap) -> ApiResult<Answer> {
     let accepts =
@@ -80,11 +91,20 @@ fn schema(resource: &Resource) -> Value {
         schema["properties"] = json!({});
     }
     let properties = &mut schema["properties"];
-    properties["apiVersion"] = text("The version of the schema that this object has.");
-    properties["kind"] = text("The kind of this object.");
+    properties["apiVersion"] = text(
+        "APIVersion defines the versioned schema of this representation of an object. Servers should convert \
+         recognized schemas to the latest internal value, and may reject unrecognized values. More info: \
+         https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+    );
+    properties["kind"] = text(
+        "Kind is a string value representing the REST resource this object represents. Servers may infer this from \
+         the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: \
+         https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+    );
     properties["metadata"] = json!({
         "allOf": [{"$ref": format!("#/components/schemas/{OBJECT_META}")}],
-        "description": "Standard object's metadata.",
+        "description": "Standard object's metadata. More info: \
+                        https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
     });
     schema["x-kubernetes-group-version-kind"] = json!([gvk(resource)]);
     schema

@@ -26,11 +26,10 @@ pub fn patched(schema: Option<Schema<'_>>, object: &Value, patch: &Patch) -> Api
         Patch::Json(operations) => {
             let operations: json_patch::Patch = serde_json::from_value(operations.clone())
                 .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
-            json_patch::patch(&mut result, &operations).map_err(|error| {
-                ApiError::unprocessable(format!(
-                    "the server rejected our request due to an error in our request: {error}"
-                ))
-            })?;
+            // The real server says no more either.
+            let refused =
+                || ApiError::unprocessable("the server rejected our request due to an error in our request");
+            json_patch::patch(&mut result, &operations).map_err(|_| refused())?;
         }
         Patch::Merge(patch) if patch.is_object() => json_patch::merge(&mut result, patch),
         Patch::Strategic(patch) if patch.is_object() => {

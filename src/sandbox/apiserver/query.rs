@@ -41,9 +41,14 @@ impl Query {
         text.parse().map(Some).map_err(|_| bad())
     }
 
-    /// Refuses parameters that are not in the list.
+    /// Refuses parameters that are not in the list. How long a client waits (`timeout`) is its own matter
+    /// here, where nothing takes long.
     pub fn only(&self, known: &[&str]) -> ApiResult<()> {
-        match self.pairs.iter().find(|(key, _)| key != "pretty" && !known.contains(&key.as_str())) {
+        match self
+            .pairs
+            .iter()
+            .find(|(key, _)| !matches!(key.as_str(), "pretty" | "timeout") && !known.contains(&key.as_str()))
+        {
             None => Ok(()),
             Some((key, _)) => Err(ApiError::bad_request(format!("unknown query parameter {key:?}"))),
         }

@@ -103,12 +103,6 @@ impl Registry {
         self.all().find(|r| r.group == group && r.version == version && r.plural == plural)
     }
 
-    /// The resource of a kind.
-    pub fn find_kind(&self, api_version: &str, kind: &str) -> Option<&Arc<Resource>> {
-        let (group, version) = split_api_version(api_version);
-        self.all().find(|r| r.group == group && r.version == version && r.kind == kind)
-    }
-
     /// Whether any kind is served in the group and version.
     pub fn has_version(&self, group: &str, version: &str) -> bool {
         self.all().any(|r| r.group == group && r.version == version)
@@ -214,7 +208,7 @@ mod tests {
         let pods = registry.find("", "v1", "pods").unwrap();
         assert_eq!((pods.kind.as_str(), pods.namespaced), ("Pod", true));
         assert!(pods.has_subresource("log") && !pods.has_subresource("exec"));
-        let deployments = registry.find_kind("apps/v1", "Deployment").unwrap();
+        let deployments = registry.find("apps", "v1", "deployments").unwrap();
         assert_eq!(deployments.storage, "deployments.apps");
         assert!(deployments.has_subresource("scale"));
         assert_eq!(registry.find("events.k8s.io", "v1", "events").unwrap().storage, "events.");

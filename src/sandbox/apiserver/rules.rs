@@ -55,6 +55,11 @@ impl Rules {
         Self { programs }
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.programs.is_empty()
+    }
+
     /// The rules that do not compile, as complaints about the definition.
     pub fn problems(&self, path: &str) -> Vec<Cause> {
         let failed =
@@ -132,13 +137,12 @@ impl Rules {
             None => path.to_owned(),
         };
         let complain = |text: &str| {
-            let shown = match value {
-                Value::Object(_) => Value::from("object"),
-                Value::Array(_) => Value::from("array"),
-                scalar => scalar.clone(),
-            };
             let field = if field.is_empty() { "<nil>" } else { &field };
-            let cause = Cause::invalid(field, &shown, text);
+            // Whole objects are not repeated in the complaint.
+            let cause = match value {
+                Value::Object(_) | Value::Array(_) => Cause::invalid_bare(field, text),
+                scalar => Cause::invalid(field, scalar, text),
+            };
             Some(match rule["reason"].as_str() {
                 Some("FieldValueForbidden") => Cause::forbidden(field, text),
                 Some("FieldValueRequired") => Cause::required(field, text),
@@ -277,8 +281,8 @@ mod tests {
         assert_eq!(
             check(&schema, &bad, Some(&good)),
             [
-                "spec: Invalid value: \"object\": exactly one of a and b",
-                "spec: Invalid value: \"object\": n is 4",
+                "spec: Invalid value: exactly one of a and b",
+                "spec: Invalid value: n is 4",
                 "spec.fixed: Invalid value: \"two\": fixed is immutable",
             ]
         );

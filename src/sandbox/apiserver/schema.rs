@@ -88,6 +88,12 @@ impl<'a> Schema<'a> {
         definitions.schemas.get(reference.as_str()?.rsplit('/').next()?)
     }
 
+    /// The Go type that a reference names, such as `DeploymentSpec`.
+    pub fn type_name(&self) -> Option<&'a str> {
+        let reference = self.node.get("$ref").or_else(|| self.node.get("allOf")?.get(0)?.get("$ref"))?;
+        reference.as_str()?.rsplit('.').next()
+    }
+
     fn child(&self, node: &'a Value) -> Self {
         let is_object_root = node.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true));
         Self { node, definitions: self.definitions, is_object_root }

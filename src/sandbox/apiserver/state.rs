@@ -217,6 +217,10 @@ impl State {
             // Rules may rely on what the schema promises.
             if causes.len() == before {
                 custom.rules.check(schema, new, old, "", &mut causes);
+            } else if !custom.rules.is_empty() {
+                let detail = "some validation rules were not checked because the object was invalid; correct the \
+                              existing errors to complete validation";
+                causes.push(Cause::invalid("<nil>", &Value::Null, detail));
             }
         } else if resource.storage == crd::STORAGE {
             causes.extend(crd::validate(new, &self.registry));

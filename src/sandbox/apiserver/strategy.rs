@@ -55,6 +55,11 @@ fn default(value: &mut Value, path: &[&str], fallback: Value) {
     }
 }
 
+/// The items of a list field, without making the field.
+fn items_mut<'a>(value: &'a mut Value, field: &str) -> impl Iterator<Item = &'a mut Value> {
+    value.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
 /// Fills in the defaults that controllers and people rely on.
 pub fn apply_defaults(resource: &Resource, object: &mut Value) {
     match resource.storage.as_str() {
@@ -96,7 +101,7 @@ pub fn apply_defaults(resource: &Resource, object: &mut Value) {
         "services." => {
             default(object, &["spec", "type"], "ClusterIP".into());
             default(object, &["spec", "sessionAffinity"], "None".into());
-            for port in object["spec"]["ports"].as_array_mut().into_iter().flatten() {
+            for port in items_mut(&mut object["spec"], "ports") {
                 default(port, &["protocol"], "TCP".into());
                 let target = port["port"].clone();
                 default(port, &["targetPort"], target);
@@ -105,7 +110,7 @@ pub fn apply_defaults(resource: &Resource, object: &mut Value) {
         "secrets." => secret(object),
         "rolebindings.rbac.authorization.k8s.io" | "clusterrolebindings.rbac.authorization.k8s.io" => {
             default(object, &["roleRef", "apiGroup"], "rbac.authorization.k8s.io".into());
-            for subject in object["subjects"].as_array_mut().into_iter().flatten() {
+            for subject in items_mut(object, "subjects") {
                 let group =
                     if subject["kind"] == "ServiceAccount" { "" } else { "rbac.authorization.k8s.io" };
                 if !group.is_empty() {
@@ -168,7 +173,7 @@ fn pod_spec(spec: &mut Value) {
         default(spec, &["serviceAccount"], account);
     }
     for list in ["containers", "initContainers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
+        for container in items_mut(spec, list) {
             let image = container["image"].as_str().unwrap_or_default();
             let name = image.rsplit('/').next().unwrap_or_default();
             let is_latest = !image.contains('@') && (!name.contains(':') || name.ends_with(":latest"));
@@ -177,23 +182,17 @@ fn pod_spec(spec: &mut Value) {
             default(container, &["terminationMessagePath"], "/dev/termination-log".into());
             default(container, &["terminationMessagePolicy"], "File".into());
             default(container, &["resources"], json!({}));
-            for port in container["ports"].as_array_mut().into_iter().flatten() {
+            for port in items_mut(container, "ports") {
                 default(port, &["protocol"], "TCP".into());
             }
         }
-        if spec[list].is_null() {
-            meta::remove(spec, list);
-        }
     }
-    for volume in spec["volumes"].as_array_mut().into_iter().flatten() {
+    for volume in items_mut(spec, "volumes") {
         for source in ["configMap", "secret", "projected", "downwardAPI"] {
             if volume.get(source).is_some_and(Value::is_object) {
                 default(volume, &[source, "defaultMode"], 420.into());
             }
         }
-    }
-    if spec["volumes"].is_null() {
-        meta::remove(spec, "volumes");
     }
 }
 
@@ -213,7 +212,12 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
             default(object, &["metadata", "labels", "kubernetes.io/metadata.name"], name);
         }
         "persistentvolumeclaims." => object["status"] = json!({"phase": "Pending"}),
-        "jobs.batch" => select_own_pods(object),
+        "deployments.apps" | "replicasets.apps" | "statefulsets.apps" | "daemonsets.apps"
+        | "cronjobs.batch" | "services." => object["status"] = json!({}),
+        "jobs.batch" => {
+            object["status"] = json!({});
+            select_own_pods(object);
+        }
         _ => {}
     }
 }
@@ -234,6 +238,8 @@ fn select_own_pods(job: &mut Value) {
         default(job, &["spec", "template", "metadata", "labels", label], value.clone());
     }
     job["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+    let labels = job["spec"]["template"]["metadata"]["labels"].clone();
+    default(job, &["metadata", "labels"], labels);
 }
 
 /// The checks made of built-in kinds; everything else of the real server's validation is not modelled.
@@ -330,15 +336,16 @@ fn check_pod_spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
 fn check_job(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let policy = &new["spec"]["template"]["spec"]["restartPolicy"];
     if policy == "Always" {
-        let allowed = ["OnFailure".into(), "Never".into()];
         let field = "spec.template.spec.restartPolicy";
-        causes
-            .push(Cause { reason: "FieldValueNotSupported", ..Cause::unsupported(field, policy, &allowed) });
+        causes.push(Cause::required(field, "valid values: \"OnFailure\", \"Never\""));
     }
     immutable(new, old, &["spec", "selector"], causes);
     immutable(new, old, &["spec", "completions"], causes);
-    // A suspended Job that has not started may still change its scheduling directives, not its containers.
-    immutable(new, old, &["spec", "template", "spec", "containers"], causes);
+    // Scheduling directives of a suspended Job may still change, so only its containers are compared.
+    let containers = |job: &Value| job["spec"]["template"]["spec"]["containers"].clone();
+    if old.is_some_and(|old| containers(old) != containers(new)) {
+        causes.push(Cause::invalid("spec.template", &new["spec"]["template"], "field is immutable"));
+    }
     immutable(new, old, &["spec", "podFailurePolicy"], causes);
 }
 

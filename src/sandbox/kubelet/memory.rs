@@ -14,11 +14,9 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// Waits until the processes of `group` together hold more than `limit` bytes.
 pub async fn exceeds(group: Pid, limit: Option<u64>) {
     let Some(limit) = limit else { return std::future::pending().await };
-    loop {
-        if used(group) > limit {
-            return;
-        }
-        tokio::time::sleep(INTERVAL).await;
+    let mut looks = tokio::time::interval(INTERVAL);
+    while used(group) <= limit {
+        looks.tick().await;
     }
 }
 

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Owne
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
+use tokio::time::interval;
 use tracing::{debug, warn};
 
 use super::ADDRESS;
@@ -20,6 +21,7 @@ use crate::sandbox::clock::Clock;
 
 /// The kubelet's own interval; the node is given up after 40 seconds of silence.
 const INTERVAL: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(1);
 const LEASES: &str = "kube-node-lease";
 
 /// Registers a node and keeps it alive.
@@ -39,16 +41,16 @@ impl Registration {
     /// Registers the node and renews its Lease for as long as it is polled.
     pub async fn run(self) {
         let mut registered = None;
+        let mut beats = interval(INTERVAL);
         loop {
-            let wait = match self.beat(&mut registered).await {
-                Ok(()) => INTERVAL,
-                Err(error) => {
-                    warn!(%error, node = %self.name, "the node's heartbeat failed");
-                    registered = None;
-                    Duration::from_secs(1)
-                }
-            };
-            tokio::time::sleep(wait).await;
+            beats.tick().await;
+            let mut attempts = interval(RETRY);
+            attempts.tick().await;
+            while let Err(error) = self.beat(&mut registered).await {
+                warn!(%error, node = %self.name, "the node's heartbeat failed");
+                registered = None;
+                attempts.tick().await;
+            }
         }
     }
 

@@ -126,7 +126,9 @@ async fn bind(host: Arc<Host>, pod: Pod) {
     binding.metadata.name = Some(name.clone());
     binding.metadata.uid = pod.uid();
     let api: Api<Pod> = Api::namespaced(host.client.clone(), &namespace);
+    let mut attempts = tokio::time::interval(RETRY);
     while !host.stop.is_cancelled() {
+        attempts.tick().await;
         let bound: kube::Result<Status> =
             api.create_subresource("binding", &name, &PostParams::default(), &binding).await;
         match bound {
@@ -141,10 +143,7 @@ async fn bind(host: Arc<Host>, pod: Pod) {
                 debug!(pod = %name, %refusal, "pod not bound");
                 return;
             }
-            Err(error) => {
-                warn!(pod = %name, %error, "binding failed");
-                tokio::time::sleep(RETRY).await;
-            }
+            Err(error) => warn!(pod = %name, %error, "binding failed"),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Probe};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::instance::{Reporter, Signal};
 use super::process::{Command, Process, Watchdog};
@@ -104,7 +105,8 @@ impl Check {
     }
 
     async fn until_success(&self, watchdog: &Arc<Watchdog>, reporter: &Reporter) {
-        tokio::time::sleep(self.delay).await;
+        let mut times = self.times();
+        times.tick().await;
         let mut failed = 0;
         while let Err(output) = self.once(watchdog).await {
             failed += 1;
@@ -112,8 +114,14 @@ impl Check {
             if failed == self.failures {
                 reporter.send(Signal::Unhealthy(self.name)).await;
             }
-            tokio::time::sleep(self.period).await;
+            times.tick().await;
         }
+    }
+
+    fn times(&self) -> Interval {
+        let mut times = interval_at(Instant::now() + self.delay, self.period);
+        times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        times
     }
 
     /// Reports each time that the verdict changes, and the first verdict.
@@ -123,10 +131,11 @@ impl Check {
         reporter: &Reporter,
         signal: impl Fn(bool) -> Signal,
     ) -> Infallible {
-        tokio::time::sleep(self.delay).await;
+        let mut times = self.times();
         let mut verdict = None;
         let (mut good, mut bad) = (0, 0);
         loop {
+            times.tick().await;
             match self.once(watchdog).await {
                 Ok(()) => (good, bad) = (good + 1, 0),
                 Err(output) => {
@@ -145,7 +154,6 @@ impl Check {
                 reporter.send(signal(holds)).await;
                 verdict = now;
             }
-            tokio::time::sleep(self.period).await;
         }
     }
 

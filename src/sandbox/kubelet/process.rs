@@ -63,12 +63,6 @@ impl Watchdog {
         let line = format!("{what} {}\n", group.as_raw_nonzero());
         self.input.lock().write_all(line.as_bytes())
     }
-
-    /// The shell's process id.
-    #[cfg(test)]
-    fn id(&self) -> u32 {
-        self.shell.lock().id()
-    }
 }
 
 /// Reaps the shell in the background, or else it would stay a zombie; it ends with its input.
@@ -236,11 +230,13 @@ mod tests {
     }
 
     async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-        while !holds() {
-            assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let mut looks = tokio::time::interval(Duration::from_millis(5));
+        let held = tokio::time::timeout(Duration::from_secs(10), async {
+            while !holds() {
+                looks.tick().await;
+            }
+        });
+        assert!(held.await.is_ok(), "not in time: {what}");
     }
 
     #[tokio::test]
@@ -290,26 +286,47 @@ mod tests {
         until("the group is gone", || test_kill_process_group(group).is_err()).await;
     }
 
+    /// Set, it makes a run of this test the process that is killed.
+    const VICTIM: &str = "FOTHER_TEST_VICTIM";
+
     #[tokio::test]
-    async fn groups_die_when_the_kubelets_end_of_the_pipe_closes() {
-        let watchdog = Watchdog::start().unwrap();
-        let run = command(&["sh", "-c", "trap '' TERM; sleep 60 & wait"]);
-        let mut kept = Vec::new();
-        for _ in 0..3 {
-            kept.push(Process::start(&run, &watchdog).await.unwrap());
+    async fn processes_do_not_outlive_a_killed_kubelet() {
+        if let Some(file) = std::env::var_os(VICTIM) {
+            return be_killed(Path::new(&file)).await;
         }
-        let ended = kept.remove(1);
-        let groups: Vec<_> = kept.iter().map(Process::group).collect();
-        drop(ended);
-        // What SIGKILL does to the kubelet: its end of the pipe closes, no destructor runs.
-        let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
-        *watchdog.input.lock() = std::process::ChildStdin::from(std::os::fd::OwnedFd::from(null));
-        for process in &mut kept {
-            assert_eq!(process.child.wait().await.unwrap().signal(), Some(9));
-        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("groups");
+        let mut victim = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sandbox::kubelet::process::tests::processes_do_not_outlive_a_killed_kubelet"])
+            .env(VICTIM, &file)
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        until("the victim has started its processes", || file.exists()).await;
+        let groups = std::fs::read_to_string(&file).unwrap();
+        let groups: Vec<_> = groups.lines().map(|id| Pid::from_raw(id.parse().unwrap()).unwrap()).collect();
+        assert_eq!(groups.len(), 3);
+        assert!(groups.iter().all(|group| test_kill_process_group(*group).is_ok()));
+        victim.kill().await.unwrap();
         for group in groups {
             until("the group is gone", || test_kill_process_group(group).is_err()).await;
         }
-        assert!(watchdog.id() > 0);
+    }
+
+    /// Starts processes that ignore polite requests, and others of which one ended and one was dropped.
+    async fn be_killed(file: &Path) {
+        let watchdog = Watchdog::start().unwrap();
+        let stubborn = command(&["sh", "-c", "trap '' TERM; sleep 60 & wait"]);
+        let mut kept = Vec::new();
+        for _ in 0..4 {
+            kept.push(Process::start(&stubborn, &watchdog).await.unwrap());
+        }
+        drop(kept.remove(1));
+        Process::start(&command(&["true"]), &watchdog).await.unwrap().wait().await.unwrap();
+        let groups: String = kept.iter().map(|one| one.group().as_raw_nonzero().to_string() + "\n").collect();
+        std::fs::write(file.with_extension("new"), groups).unwrap();
+        std::fs::rename(file.with_extension("new"), file).unwrap();
+        std::future::pending().await
     }
 }

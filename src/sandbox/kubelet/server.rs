@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::PrivateKeyDer;
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
@@ -67,11 +68,16 @@ impl Server {
 
     /// Serves for as long as it is polled.
     pub async fn run(self) {
+        let mut connections = JoinSet::new();
         loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                Some(_) = connections.join_next() => continue,
+            };
             // A connection that was lost before it was accepted concerns nobody else.
-            let Ok((stream, _)) = self.listener.accept().await else { continue };
+            let Ok((stream, _)) = accepted else { continue };
             let (tls, service) = (self.tls.clone(), TowerToHyperService::new(self.router.clone()));
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 let served = async {
                     let stream = TokioIo::new(tls.accept(stream).await?);
                     auto::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await

@@ -66,7 +66,7 @@ mod tests {
         stop.asked().await;
         assert!(!stopper.stop(begin + Duration::from_secs(60)));
         let nearer = tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            sleep_until(begin + Duration::from_secs(1)).await;
             stopper.stop(begin + Duration::from_secs(2));
             stopper
         });

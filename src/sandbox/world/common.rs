@@ -10,6 +10,7 @@ use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use kube::core::Selector;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 
 use crate::sandbox::clock::Clock;
 use crate::sandbox::recorder::{Notice, Recorder};
@@ -162,4 +163,30 @@ pub fn until_available(pod: &Pod, min_ready_seconds: Option<i32>, now: Timestamp
 /// A number of things, as Kubernetes counts them.
 pub fn count<T>(things: impl IntoIterator<Item = T>) -> i32 {
     i32::try_from(things.into_iter().count()).unwrap_or(i32::MAX)
+}
+
+/// Names a template, in letters that spell no word.
+pub fn template_hash(template: &PodTemplateSpec) -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    // Maps in these types are ordered, so that equal templates give equal bytes.
+    let bytes = serde_json::to_vec(template).unwrap_or_default();
+    let letter = |byte: &u8| char::from(LETTERS[usize::from(*byte) % LETTERS.len()]);
+    Sha256::digest(bytes).iter().take(10).map(letter).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_template_keeps_its_name_until_it_changes() {
+        let template = |annotations: serde_json::Value| -> PodTemplateSpec {
+            serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap()
+        };
+        let one = template_hash(&template(json!({"a": "1", "b": "2"})));
+        assert_eq!(one, template_hash(&template(json!({"b": "2", "a": "1"}))));
+        assert_ne!(one, template_hash(&template(json!({"a": "1", "b": "3"}))), "a restart by annotation");
+        assert_eq!(one.len(), 10);
+    }
 }

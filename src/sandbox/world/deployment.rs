@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet, ReplicaSetSpec};
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
-use super::common::{Context, Error, terminal};
+use super::common::{Context, Error, template_hash, terminal};
 use super::deployment_status::{self, Seen};
 use super::rollout::{self, Bounds, Sized};
 use crate::sandbox::recorder::Notice;
@@ -31,7 +30,7 @@ pub async fn reconcile(deployment: Arc<Deployment>, context: Arc<Context>) -> Re
     };
     let mut sets: Vec<ReplicaSet> = context.owned(deployment.as_ref(), &spec.selector).await?;
     sets.sort_by_key(revision);
-    let hash = hash(&spec.template);
+    let hash = template_hash(&spec.template);
     let rollout = Rollout { deployment: &deployment, spec, context: &context };
     let newest = sets.iter().position(|set| set.labels().get(HASH) == Some(&hash)).map(|at| sets.remove(at));
     let new = match newest {
@@ -222,29 +221,9 @@ fn revision(set: &ReplicaSet) -> i64 {
     set.annotations().get(REVISION).and_then(|revision| revision.parse().ok()).unwrap_or_default()
 }
 
-/// Names a template, in letters that spell no word.
-fn hash(template: &PodTemplateSpec) -> String {
-    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    // Maps in these types are ordered, so that equal templates give equal bytes.
-    let bytes = serde_json::to_vec(template).unwrap_or_default();
-    let letter = |byte: &u8| char::from(LETTERS[usize::from(*byte) % LETTERS.len()]);
-    Sha256::digest(bytes).iter().take(10).map(letter).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_template_keeps_its_name_until_it_changes() {
-        let template = |annotations: serde_json::Value| -> PodTemplateSpec {
-            serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap()
-        };
-        let one = hash(&template(json!({"a": "1", "b": "2"})));
-        assert_eq!(one, hash(&template(json!({"b": "2", "a": "1"}))));
-        assert_ne!(one, hash(&template(json!({"a": "1", "b": "3"}))), "a restart by annotation");
-        assert_eq!(one.len(), 10);
-    }
 
     #[test]
     fn a_replica_set_selects_only_its_own_template() {

@@ -1,4 +1,4 @@
-//! The controllers that an API server alone does not have: Deployments, ReplicaSets, Jobs.
+//! The controllers that an API server alone does not have: Deployments, ReplicaSets, StatefulSets, Jobs.
 //!
 //! Ordinary clients, level-based: each reconcile reads what there is from the API server and moves it
 //! one step towards what is asked for. Garbage collection is the API server's.
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Action, Controller};
@@ -31,6 +31,7 @@ mod job;
 mod job_plan;
 mod replicaset;
 mod rollout;
+mod statefulset;
 
 /// How the controllers work.
 #[derive(Clone)]
@@ -73,13 +74,14 @@ impl World {
         });
         let deployments = self.control::<Deployment, ReplicaSet, _, _>(deployment::reconcile, &context);
         let replica_sets = self.control::<ReplicaSet, Pod, _, _>(replicaset::reconcile, &context);
+        let stateful_sets = self.control::<StatefulSet, Pod, _, _>(statefulset::reconcile, &context);
         let jobs = self.control::<Job, Pod, _, _>(job::reconcile, &context);
         let of_jobs = watcher::Config::default().labels(job::JOB_NAME);
         let job_pods =
             drive(Controller::new(self.api::<Pod>(), of_jobs).run(job::reconcile_pod, retry, context));
         tokio::select! {
             () = stop.cancelled() => {}
-            _ = async { tokio::join!(writer, deployments, replica_sets, jobs, job_pods) } => {}
+            _ = async { tokio::join!(writer, deployments, replica_sets, stateful_sets, jobs, job_pods) } => {}
         }
     }
 

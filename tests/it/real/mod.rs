@@ -6,5 +6,7 @@
 mod audit;
 mod control_plane;
 mod examples;
+mod healing;
 mod kubectl;
 mod proxy;
+mod refusals;

@@ -1,19 +1,5 @@
 //! The scenarios on real API servers: with the real controllers, and with the make-believe ones in their place.
 
-use super::stage::Stage;
-use super::{kubelet, world};
-
-macro_rules! scenarios {
-    ($stage:ident: $($module:ident :: $name:ident,)*) => {$(
-        #[tokio::test]
-        async fn $name() {
-            let Some(stage) = super::Stage::$stage(stringify!($name)).await else { return };
-            super::$module::$name(&stage).await;
-            stage.stop_node().await;
-        }
-    )*};
-}
-
 mod real_controllers {
     scenarios! { real:
         kubelet::a_job_runs_as_a_process,
@@ -31,6 +17,7 @@ mod real_controllers {
         world::a_deployment_rolls_out,
         world::a_broken_pod_recovers_by_replacement,
         world::a_bad_rollout_is_late,
+        world::a_stateful_set_keeps_its_names,
         world::jobs_count_their_pods,
         world::jobs_end_with_their_pods,
     }
@@ -43,6 +30,7 @@ mod make_believe_controllers {
         world::a_deployment_rolls_out,
         world::a_broken_pod_recovers_by_replacement,
         world::a_bad_rollout_is_late,
+        world::a_stateful_set_keeps_its_names,
         world::jobs_count_their_pods,
         world::jobs_end_with_their_pods,
         world::pods_of_a_deleted_job_go,

@@ -3,7 +3,9 @@
 use std::fmt::Debug;
 use std::path::PathBuf;
 
+use fother::sandbox::apiserver::{ApiServer, User};
 use fother::sandbox::kubelet::{Kubelet, KubeletOptions};
+use fother::sandbox::pki::Pki;
 use fother::sandbox::world::{World, WorldOptions};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
@@ -14,10 +16,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::support::access::Access;
 use crate::support::audit::AuditLog;
 use crate::support::control_plane::ControlPlane;
 use crate::support::kubectl::Kubectl;
@@ -27,7 +31,7 @@ use crate::support::wait::{DEADLINE, eventually};
 pub struct Stage {
     pub client: Client,
     pub namespace: String,
-    plane: &'static ControlPlane,
+    place: Place,
     kubectl: Kubectl,
     root: TempDir,
     token: CancellationToken,
@@ -35,24 +39,39 @@ pub struct Stage {
     running: Mutex<Option<(CancellationToken, JoinHandle<std::io::Result<()>>)>>,
 }
 
+/// The API server.
+enum Place {
+    Real(&'static ControlPlane),
+    Memory(ApiServer),
+}
+
 /// The controllers of the controller manager whose part the make-believe ones play.
-const PLAYED: [&str; 4] =
-    ["deployment-controller", "job-controller", "replicaset-controller", "ttl-after-finished-controller"];
+const PLAYED: [&str; 5] = [
+    "deployment-controller",
+    "job-controller",
+    "replicaset-controller",
+    "statefulset-controller",
+    "ttl-after-finished-controller",
+];
 
 impl Stage {
     /// On the real control plane, with a node that sees only this scenario's namespace.
     pub async fn real(name: &str) -> Option<Self> {
         let plane = ControlPlane::shared().await?;
+        Some(Self::on(plane, name).await)
+    }
+
+    /// The same on any control plane.
+    pub async fn on(plane: &'static ControlPlane, name: &str) -> Self {
         let namespace = plane.namespace(&name.replace('_', "-")).await;
-        Some(Self::start(plane, namespace).await)
+        Self::start(plane, namespace).await
     }
 
     /// On a real control plane whose own controllers leave the work to the make-believe ones.
     pub async fn world(name: &str) -> Option<Self> {
         static PLANE: OnceCell<Option<ControlPlane>> = OnceCell::const_new();
         let plane = PLANE.get_or_init(|| ControlPlane::private_without(&PLAYED)).await.as_ref()?;
-        let namespace = plane.namespace(&name.replace('_', "-")).await;
-        let stage = Self::start(plane, namespace).await;
+        let stage = Self::on(plane, name).await;
         drop(stage.start_world());
         Some(stage)
     }
@@ -67,16 +86,37 @@ impl Stage {
 
     /// What the API server was asked.
     pub fn audit(&self) -> Option<AuditLog> {
-        self.plane.audit()
+        match &self.place {
+            Place::Real(plane) => plane.audit(),
+            Place::Memory(_) => None,
+        }
+    }
+
+    /// On the in-memory API server, with the make-believe controllers.
+    pub async fn memory(_: &str) -> Option<Self> {
+        let api = ApiServer::new();
+        api.add_token("admin", User::admin());
+        let pki = Pki::generate().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("https://{}", listener.local_addr().unwrap());
+        let kubectl = Kubectl::new(None, &Access::new(&server, &pki.ca_pem, "admin"));
+        let client = api.client(&User::admin());
+        let stage = Self::new(Place::Memory(api.clone()), client, kubectl, "default".to_owned());
+        tokio::spawn(api.serve(listener, pki.tls, stage.token.clone()));
+        drop(stage.start_world());
+        Some(stage)
     }
 
     async fn start(plane: &'static ControlPlane, namespace: String) -> Self {
-        let (client, kubectl) = (plane.admin().client().await, plane.kubectl());
+        Self::new(Place::Real(plane), plane.admin().client().await, plane.kubectl(), namespace)
+    }
+
+    fn new(place: Place, client: Client, kubectl: Kubectl, namespace: String) -> Self {
         let root = tempfile::tempdir().unwrap();
         let token = CancellationToken::new();
         let guard = token.clone().drop_guard();
         let stage =
-            Self { plane, client, namespace, kubectl, root, token, _guard: guard, running: Mutex::default() };
+            Self { place, client, namespace, kubectl, root, token, _guard: guard, running: Mutex::default() };
         stage.start_node(|options| options);
         stage
     }
@@ -87,7 +127,11 @@ impl Stage {
         let namespace = Some(self.namespace.clone());
         let options = with(KubeletOptions { namespace, serve_logs: true, ..options });
         let stop = self.token.child_token();
-        let running = tokio::spawn(Kubelet::new(self.client.clone(), options).run(stop.clone()));
+        let kubelet = Kubelet::new(self.client.clone(), options);
+        if let Place::Memory(api) = &self.place {
+            api.set_log_source(kubelet.logs());
+        }
+        let running = tokio::spawn(kubelet.run(stop.clone()));
         *self.running.lock() = Some((stop, running));
     }
 

@@ -1,6 +1,6 @@
 //! What the controllers do with Deployments and Jobs whose pods are make-believe.
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -192,6 +192,30 @@ pub async fn jobs_end_with_their_pods(stage: &Stage) {
         if job.as_ref().is_none_or(deleted) { Ok(()) } else { Err(format!("{job:?}")) }
     })
     .await;
+}
+
+/// A StatefulSet's pods come one after the other, each with its claim, and are replaced under their names.
+pub async fn a_stateful_set_keeps_its_names(stage: &Stage) {
+    let mut db = deployment("db", 2);
+    db["spec"]["serviceName"] = json!("db");
+    db["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(1);
+    db["spec"]["volumeClaimTemplates"] = json!([{
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }]);
+    stage.create::<StatefulSet>(db).await;
+    let up = &["rollout", "status", "statefulset/db", "--timeout=60s"];
+    stage.kubectl(up).await;
+    let uid = |name: &'static str| async move { stage.api::<Pod>().get(name).await.unwrap().uid() };
+    let before = [uid("db-0").await, uid("db-1").await];
+    stage.kubectl(&["get", "pvc", "data-db-0", "data-db-1"]).await;
+    stage.kubectl(&["rollout", "restart", "statefulset/db"]).await;
+    stage.kubectl(up).await;
+    let after = [uid("db-0").await, uid("db-1").await];
+    assert!(before.iter().all(|uid| !after.contains(uid)), "{before:?} {after:?}");
+    stage.kubectl(&["scale", "statefulset/db", "--replicas=1"]).await;
+    stage.kubectl(&["wait", "--for=delete", "pod/db-1", "--timeout=60s"]).await;
+    assert_eq!(uid("db-0").await, after[0]);
 }
 
 /// When a Job is deleted its pods go too, although nobody counts them any more.

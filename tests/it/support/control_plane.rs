@@ -187,11 +187,7 @@ impl ControlPlane {
 
 impl Files {
     fn new(programs: &Path) -> Self {
-        let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        remove_leftovers(parent);
-        let prefix = format!("cluster-{}-", std::process::id());
-        let directory = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).unwrap();
-        Self { directory, programs: programs.to_owned() }
+        Self { directory: lasting_directory(), programs: programs.to_owned() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -248,6 +244,14 @@ fn skip(reason: &str) {
     let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {reason} ***");
 }
 
+/// A directory that may outlive the run, which drops nothing that its tests share; the next run removes it.
+pub fn lasting_directory() -> TempDir {
+    let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    remove_leftovers(parent);
+    let prefix = format!("cluster-{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).unwrap()
+}
+
 /// Directories of runs that were killed before they could clean up.
 fn remove_leftovers(parent: &Path) {
     for entry in std::fs::read_dir(parent).unwrap().flatten() {
@@ -260,7 +264,8 @@ fn remove_leftovers(parent: &Path) {
     }
 }
 
-fn free_port() -> u16 {
+/// A port that nobody listens on at the moment.
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

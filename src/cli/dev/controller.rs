@@ -1,0 +1,86 @@
+//! The controller, as a process of its own: it can really be killed.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::Context;
+use rustix::process::Signal;
+use tokio::process::Command;
+
+use super::cluster::{Cluster, SYSTEM};
+
+/// The controller's process.
+pub struct Child {
+    kubeconfig: PathBuf,
+    git_cache: PathBuf,
+    log: PathBuf,
+    process: tokio::process::Child,
+}
+
+impl Child {
+    /// Starts it.
+    pub fn start(cluster: &Cluster) -> anyhow::Result<Self> {
+        let data = cluster.data();
+        let (kubeconfig, git_cache) = (data.join("controller.kubeconfig"), data.join("git"));
+        let log = data.join("controller.log");
+        let process = spawn(&kubeconfig, &git_cache, &log)?;
+        Ok(Self { kubeconfig, git_cache, log, process })
+    }
+
+    /// Its process id, if it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// Kills it, so that it has no moment to tidy up.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill().await.context("failed to kill the controller")
+    }
+
+    /// Starts it again.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.process = spawn(&self.kubeconfig, &self.git_cache, &self.log)?;
+        Ok(())
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self) {
+        match self.process.wait().await {
+            Ok(status) => tracing::warn!(%status, "the controller ended; its log is {}", self.log.display()),
+            Err(error) => tracing::warn!(%error, "the controller is lost"),
+        }
+    }
+
+    /// Asks it to stop, and waits.
+    pub async fn stop(&mut self) {
+        let pid =
+            self.process.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended by itself in this moment.
+            let _ = rustix::process::kill_process(pid, Signal::TERM);
+        }
+        if tokio::time::timeout(std::time::Duration::from_secs(5), self.process.wait()).await.is_err() {
+            let _ = self.process.kill().await;
+        }
+    }
+}
+
+fn spawn(kubeconfig: &PathBuf, git_cache: &PathBuf, log: &PathBuf) -> anyhow::Result<tokio::process::Child> {
+    let program = std::env::current_exe().context("failed to find this program")?;
+    let output = std::fs::File::options().create(true).append(true).open(log);
+    let output = output.with_context(|| format!("failed to open {}", log.display()))?;
+    let mut command = Command::new(program);
+    command.arg("controller").arg("--kubeconfig").arg(kubeconfig).arg("--git-cache").arg(git_cache);
+    // One identity for all its lives: a restarted controller need not wait for its own lease to end.
+    command.args([
+        "--namespace",
+        SYSTEM,
+        "--identity",
+        "dev",
+        "--listen",
+        "127.0.0.1:0",
+        "--allow-local-git",
+    ]);
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
+    command.spawn().context("failed to start the controller")
+}

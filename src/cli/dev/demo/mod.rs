@@ -1,0 +1,252 @@
+//! The demo: a commit becomes rules, a broken workload heals although the controller is killed on the way, a new
+//! commit takes effect, and what cannot be healed climbs the ladder to its end.
+//!
+//! The story only breaks things and waits; what is told comes from watching the API ([`timeline`]).
+
+mod repository;
+mod timeline;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+
+use self::repository::{Demo, PACK};
+use self::timeline::Timeline;
+use super::apply;
+use super::cluster::Cluster;
+use super::controller::Child;
+use crate::api::{ANNOTATION, AttemptState, Execution, LABEL, Pack, Reason};
+use crate::sandbox::kubelet::Runner;
+
+/// Where the demo takes place.
+const NAMESPACE: &str = "shop";
+/// The workload that breaks.
+const WORKLOAD: &str = "shop";
+/// The Pack.
+const PACK_NAME: &str = "corrupted-cache";
+/// The claim with the cache.
+const CLAIM: &str = "cache";
+/// How often the story looks whether something has happened.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Plays the demo; an error says what did not go as it should.
+pub async fn play(cluster: &Cluster, controller: &mut Child) -> anyhow::Result<()> {
+    let story = Story::begin(cluster).await?;
+    story.first_commit().await?;
+    if cluster.runner() == Runner::Print {
+        bail!("--runner print runs nothing, so nothing can break or heal; use --runner process");
+    }
+    story.timeline.chapter("A cache is corrupted, and the controller is killed while it cleans");
+    story.heal(Some(controller)).await?;
+    story.timeline.chapter("A commit changes the rule; the next incident goes by it");
+    let revision = story.second_commit().await?;
+    let execution = story.heal(None).await?;
+    let by = execution.spec.decision.as_ref().and_then(|d| d.rule.revision.clone()).unwrap_or_default();
+    ensure!(by.ends_with(&revision), "the Execution names {by}, not the new commit {revision}");
+    story.timeline.chapter("Something that no rung can mend: the ladder is climbed to its end");
+    story.climb().await?;
+    story.timeline.end();
+    Ok(())
+}
+
+/// What to try when it is over.
+pub fn hints(cluster: &Cluster) {
+    let kubeconfig = cluster.kubeconfig();
+    anstream::println!("\nThe cluster stays up until Ctrl-C. To look around:");
+    anstream::println!("  export KUBECONFIG={}", kubeconfig.display());
+    for line in [
+        "kubectl config set-context --current --namespace shop",
+        "kubectl get packs,rules,actions,executions",
+        "kubectl describe deployment shop         # its Events tell the story",
+        "kubectl get executions -o wide           # which commit each was decided by",
+        "kubectl get configmaps -l fother.dev/execution    # the evidence",
+        "kubectl logs -l fother.dev/execution --prefix     # what the Jobs wrote",
+    ] {
+        anstream::println!("  {line}");
+    }
+}
+
+struct Story {
+    client: Client,
+    claim: PathBuf,
+    demo: Demo,
+    timeline: Timeline,
+}
+
+impl Story {
+    async fn begin(cluster: &Cluster) -> anyhow::Result<Self> {
+        let client = cluster.client().clone();
+        let timeline = Timeline::start(client.clone(), NAMESPACE, cluster.server());
+        let demo = Demo::create(&cluster.data().join("demo.git"))?;
+        apply::namespace(&client, NAMESPACE).await?;
+        for file in ["setup/rbac.yaml", "setup/workload.yaml"] {
+            apply::documents(&client, &repository::text(file)?, NAMESPACE).await?;
+        }
+        Ok(Self { client, claim: cluster.claim(NAMESPACE, CLAIM), demo, timeline })
+    }
+
+    /// Commits the pack and syncs it.
+    async fn first_commit(&self) -> anyhow::Result<()> {
+        let commit = self.demo.commit("Clean corrupted caches")?;
+        let pack = json!({
+            "apiVersion": "fother.dev/v1alpha1", "kind": "Pack",
+            "metadata": {"name": PACK_NAME, "namespace": NAMESPACE},
+            "spec": {
+                "url": self.demo.path().display().to_string(), "path": PACK, "interval": "1m",
+                "serviceAccountName": "packs",
+            },
+        });
+        apply::object(&self.client, &pack).await?;
+        self.synced(&commit).await
+    }
+
+    /// Commits a changed rule and asks for a sync, as `kubectl annotate` would.
+    async fn second_commit(&self) -> anyhow::Result<String> {
+        self.demo.edit(&format!("{PACK}/rule.yaml"), |rule| rule.replace("for: 3s", "for: 1s"))?;
+        let commit = self.demo.commit("Act after one second instead of three")?;
+        let asked = json!({
+            "apiVersion": "fother.dev/v1alpha1", "kind": "Pack",
+            "metadata": {"name": PACK_NAME, "namespace": NAMESPACE, "annotations": {ANNOTATION.reconcile_requested_at: commit}},
+        });
+        let api: Api<Pack> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let params = kube::api::PatchParams::default();
+        api.patch(PACK_NAME, &params, &kube::api::Patch::Merge(&asked)).await?;
+        self.synced(&commit).await?;
+        Ok(commit)
+    }
+
+    async fn synced(&self, commit: &str) -> anyhow::Result<()> {
+        let api: Api<Pack> = Api::namespaced(self.client.clone(), NAMESPACE);
+        until(async || {
+            let status = api.get(PACK_NAME).await?.status.unwrap_or_default();
+            let applied = status.applied_revision.is_some_and(|revision| revision.ends_with(commit));
+            Ok(applied.then_some(()))
+        })
+        .await
+        .context("the Pack was not synced")
+    }
+
+    /// Breaks the cache, and waits until the workload is healed.
+    async fn heal(&self, kill: Option<&mut Child>) -> anyhow::Result<Execution> {
+        self.healthy().await?;
+        self.timeline.incident();
+        let before = self.executions().await?.len();
+        std::fs::write(self.index(), "garbage, not an index\n").context("failed to corrupt the cache")?;
+        let execution = self.decided(before).await?;
+        if let Some(controller) = kill {
+            self.kill_while_the_job_runs(&execution, controller).await?;
+        }
+        let ended = self.ended(&execution).await?;
+        ensure!(ended.reason() == Some(Reason::TargetRecovered.as_str()), "it ended as {:?}", ended.reason());
+        let jobs = self.jobs(&ended).await?;
+        ensure!(jobs.len() == 1, "{} Jobs were created instead of one", jobs.len());
+        self.healthy().await?;
+        Ok(ended)
+    }
+
+    /// Breaks the cache in a way that the script cannot mend, and waits for the ladder's end.
+    async fn climb(&self) -> anyhow::Result<()> {
+        self.healthy().await?;
+        self.timeline.incident();
+        let before = self.executions().await?.len();
+        std::fs::remove_file(self.index())?;
+        std::fs::create_dir(self.index())?;
+        let ended = self.ended(&self.decided(before).await?).await?;
+        ensure!(ended.reason() == Some(Reason::Quarantined.as_str()), "it ended as {:?}", ended.reason());
+        let rungs = ended.status.as_ref().map_or(0, |status| status.rungs.len());
+        ensure!(rungs == 4, "{rungs} rungs were climbed instead of four");
+        Ok(())
+    }
+
+    /// Kills the controller with SIGKILL while the Job runs, and starts it again.
+    async fn kill_while_the_job_runs(
+        &self,
+        execution: &Execution,
+        controller: &mut Child,
+    ) -> anyhow::Result<()> {
+        until(async || {
+            let running = self.jobs(execution).await?.iter().any(|job| {
+                job.status
+                    .as_ref()
+                    .is_some_and(|status| status.active.unwrap_or(0) > 0 && status.ready == Some(1))
+            });
+            let recorded = self.get(execution).await?.status.unwrap_or_default();
+            let recorded = recorded.rungs.last().is_some_and(|rung| rung.state == AttemptState::Running);
+            Ok((running && recorded).then_some(()))
+        })
+        .await
+        .context("no Job ran")?;
+        let killed = controller.id().unwrap_or_default();
+        controller.kill().await?;
+        self.timeline.killed(killed);
+        controller.restart()?;
+        self.timeline.restarted(controller.id().unwrap_or_default());
+        Ok(())
+    }
+
+    fn index(&self) -> PathBuf {
+        self.claim.join("index")
+    }
+
+    async fn executions(&self) -> anyhow::Result<Vec<Execution>> {
+        let api: Api<Execution> = Api::namespaced(self.client.clone(), NAMESPACE);
+        Ok(api.list(&ListParams::default()).await?.items)
+    }
+
+    async fn get(&self, execution: &Execution) -> anyhow::Result<Execution> {
+        let api: Api<Execution> = Api::namespaced(self.client.clone(), NAMESPACE);
+        Ok(api.get(&execution.name_any()).await?)
+    }
+
+    async fn jobs(&self, execution: &Execution) -> anyhow::Result<Vec<Job>> {
+        let api: Api<Job> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let selector = format!("{}={}", LABEL.execution, execution.name_any());
+        Ok(api.list(&ListParams::default().labels(&selector)).await?.items)
+    }
+
+    /// Waits for the next Execution.
+    async fn decided(&self, before: usize) -> anyhow::Result<Execution> {
+        until(async || {
+            let mut executions = self.executions().await?;
+            executions.sort_by_key(|e| e.spec.decision.as_ref().map(|d| d.time.0));
+            Ok(if executions.len() > before { executions.pop() } else { None })
+        })
+        .await
+        .context("no Execution was decided")
+    }
+
+    async fn ended(&self, execution: &Execution) -> anyhow::Result<Execution> {
+        until(async || Ok(Some(self.get(execution).await?).filter(Execution::is_finished)))
+            .await
+            .context("the Execution did not end")
+    }
+
+    /// Waits until the workload is available.
+    async fn healthy(&self) -> anyhow::Result<()> {
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), NAMESPACE);
+        until(async || {
+            let status = api.get(WORKLOAD).await?.status.unwrap_or_default();
+            let available =
+                status.available_replicas.unwrap_or(0) > 0 && status.unavailable_replicas.unwrap_or(0) == 0;
+            Ok(available.then_some(()))
+        })
+        .await
+        .context("the workload did not become available")
+    }
+}
+
+/// Looks until there is something to see; the demo's `--timeout` ends it.
+async fn until<T>(look: impl AsyncFn() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+    loop {
+        if let Some(seen) = look().await? {
+            return Ok(seen);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,147 @@
+//! `fother dev`: a make-believe cluster in one process, with the real controller beside it.
+
+mod apply;
+mod cluster;
+mod controller;
+mod demo;
+mod packs;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use tokio_util::sync::CancellationToken;
+
+use self::cluster::Cluster;
+use self::controller::Child;
+use super::Exit;
+use crate::sandbox::kubelet::Runner;
+use crate::telemetry;
+
+/// Run a make-believe cluster for development, with the controller in it.
+///
+/// Everything listens on loopback only, and the cluster's objects end with the process. kubectl can talk to it with
+/// the kubeconfig that is written into the data folder.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  fother dev --demo                     # break something and watch it heal
+  fother dev --pack ./my-pack           # try rules of your own
+  kubectl --kubeconfig DIR/kubeconfig get executions")]
+pub struct Dev {
+    /// Folder for the kubeconfig, logs, volumes and git caches. Default: a new temporary one.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Port of the Kubernetes API; 0 takes any that is free.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    port: u16,
+    /// A pack to sync: a git repository on this machine, or an https URL. Can be given more than once.
+    #[arg(long = "pack", value_name = "PATH|URL")]
+    packs: Vec<String>,
+    /// Break a workload, heal it, change the rule in git, and break what cannot be healed.
+    #[arg(long)]
+    demo: bool,
+    /// End when the demo, or the first sync of the packs, is over.
+    #[arg(long)]
+    once: bool,
+    /// What becomes of containers. Default: process, or print if a pack comes from a remote URL.
+    #[arg(long, value_enum)]
+    runner: Option<RunnerName>,
+    /// How long the demo may take. Example: 5m.
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    timeout: crate::api::Duration,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum RunnerName {
+    /// They run as local processes.
+    Process,
+    /// They do not run; what would run is logged.
+    Print,
+}
+
+impl Dev {
+    /// Runs until it is told to stop, or until the demo is over.
+    pub fn run(self) -> anyhow::Result<Exit> {
+        telemetry::start_with(telemetry::Format::Human, "warn");
+        let runtime = tokio::runtime::Runtime::new().context("failed to start")?;
+        runtime.block_on(self.serve())
+    }
+
+    async fn serve(self) -> anyhow::Result<Exit> {
+        let scratch;
+        let data = match &self.data {
+            Some(data) => data.clone(),
+            None => {
+                scratch = tempfile::tempdir().context("failed to make a data folder")?;
+                scratch.path().to_owned()
+            }
+        };
+        std::fs::create_dir_all(&data).with_context(|| format!("failed to make {}", data.display()))?;
+        let data = data.canonicalize().with_context(|| format!("failed to find {}", data.display()))?;
+        let stop = CancellationToken::new();
+        let cluster = Cluster::start(&data, self.port, self.runner(), &stop).await?;
+        let mut controller = Child::start(&cluster)?;
+        let ended = tokio::select! {
+            ended = self.work(&cluster, &mut controller) => ended,
+            _ = tokio::signal::ctrl_c() => Ok(Exit::Yes),
+        };
+        controller.stop().await;
+        stop.cancel();
+        cluster.ended().await;
+        ended
+    }
+
+    async fn work(&self, cluster: &Cluster, controller: &mut Child) -> anyhow::Result<Exit> {
+        packs::add(cluster, &self.packs).await?;
+        if !self.demo {
+            banner(cluster);
+            if self.once {
+                return packs::wait(cluster, &self.packs, self.timeout.std()).await;
+            }
+            return stay(controller).await;
+        }
+        let exit = match tokio::time::timeout(self.timeout.std(), demo::play(cluster, controller)).await {
+            Ok(Ok(())) => Exit::Yes,
+            Ok(Err(error)) => {
+                anstream::eprintln!("\nthe demo did not go as it should: {error:#}");
+                Exit::No
+            }
+            Err(_) => {
+                anstream::eprintln!("\nthe demo is not over after {}", self.timeout);
+                Exit::TimedOut
+            }
+        };
+        if self.once || !std::io::stdout().is_terminal() || exit != Exit::Yes {
+            return Ok(exit);
+        }
+        demo::hints(cluster);
+        stay(controller).await
+    }
+
+    fn runner(&self) -> Runner {
+        let remote = self.packs.iter().any(|pack| packs::is_remote(pack));
+        match self.runner {
+            Some(RunnerName::Process) => Runner::Process,
+            Some(RunnerName::Print) => Runner::Print,
+            None if remote => Runner::Print,
+            None => Runner::Process,
+        }
+    }
+}
+
+fn banner(cluster: &Cluster) {
+    anstream::println!("a make-believe cluster, for development only: {}", cluster.server());
+    anstream::println!("  kubectl --kubeconfig {} get rules,executions", cluster.kubeconfig().display());
+    anstream::println!("Ctrl-C ends it, and with it all its objects.");
+}
+
+/// Stays up; a controller that ends is started again.
+async fn stay(controller: &mut Child) -> anyhow::Result<Exit> {
+    loop {
+        controller.ended().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        controller.restart()?;
+    }
+}

@@ -1,0 +1,314 @@
+//! One namespace with everything that a remediation needs: an account, its rights, an enrolment, and boats.
+//!
+//! A boat is a ConfigMap whose hull is `tight` or `leaking`: the smallest thing that can break and be mended.
+
+use std::sync::Arc;
+
+use fother::api::{Action, Condition, Execution, Rule};
+use fother::cluster::rights;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard};
+
+use super::controller::{Controller, HOME, install};
+use crate::sandbox_world::stage::Stage;
+use crate::support::access::Access;
+use crate::support::audit::AuditLog;
+use crate::support::control_plane::ControlPlane;
+use crate::support::proxy::Proxy;
+use crate::support::wait::{DEADLINE, eventually};
+
+/// A namespace that is enrolled, with the account `healer` that may do all that the Actions here need.
+pub struct Scenario {
+    pub stage: Stage,
+    pub plane: &'static ControlPlane,
+    access: Access,
+    _turn: Option<OwnedMutexGuard<()>>,
+}
+
+/// A control plane where fother is installed.
+struct Harbor {
+    plane: &'static ControlPlane,
+    access: Access,
+    _controller: Option<Controller>,
+}
+
+/// What most rules here run: a script that notes that it ran and ends when it is told to.
+pub const CAULK: &str = "caulk";
+/// Mends the boat by itself.
+pub const MEND: &str = "mend";
+/// Does something that does not help.
+pub const PAINT: &str = "paint";
+
+impl Scenario {
+    /// On the control plane whose controller is always there.
+    pub async fn new(name: &str) -> Option<Self> {
+        static HARBOR: OnceCell<Option<Harbor>> = OnceCell::const_new();
+        let harbor = HARBOR
+            .get_or_init(|| async {
+                let plane = ControlPlane::shared().await?;
+                let access = install(plane).await;
+                let controller = Controller::start(&access).await;
+                Some(Harbor { plane, access, _controller: Some(controller) })
+            })
+            .await;
+        Self::at(harbor.as_ref()?, name, None).await
+    }
+
+    /// On a control plane where nothing runs but what the scenario starts. One at a time.
+    pub async fn alone(name: &str) -> Option<Self> {
+        static HARBOR: OnceCell<Option<(Harbor, Arc<Mutex<()>>)>> = OnceCell::const_new();
+        static PLANE: OnceCell<Option<ControlPlane>> = OnceCell::const_new();
+        let harbor = HARBOR
+            .get_or_init(|| async {
+                let plane = PLANE.get_or_init(ControlPlane::private).await.as_ref()?;
+                let access = install(plane).await;
+                Some((Harbor { plane, access, _controller: None }, Arc::default()))
+            })
+            .await;
+        let (harbor, turns) = harbor.as_ref()?;
+        let turn = Arc::clone(turns).lock_owned().await;
+        Self::at(harbor, name, Some(turn)).await
+    }
+
+    async fn at(harbor: &Harbor, name: &str, turn: Option<OwnedMutexGuard<()>>) -> Option<Self> {
+        let stage = Stage::on(harbor.plane, name).await;
+        let scenario = Self { stage, plane: harbor.plane, access: harbor.access.clone(), _turn: turn };
+        scenario.enrol().await;
+        scenario.account("healer", &healer_rights()).await;
+        scenario.claim("hold").await;
+        scenario.actions().await;
+        Some(scenario)
+    }
+
+    /// What an administrator does once for a namespace.
+    async fn enrol(&self) {
+        let binding = json!({
+            "metadata": {"name": "fother-enrolment"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": rights::ENROLMENT_ROLE},
+            "subjects": [{"kind": "ServiceAccount", "name": "controller", "namespace": HOME}],
+        });
+        self.stage.create::<RoleBinding>(binding).await;
+    }
+
+    /// An annotated account with rights of its own.
+    pub async fn account(&self, name: &str, rules: &Value) {
+        let annotations = json!({"fother.dev/allow": "true"});
+        self.stage
+            .create::<ServiceAccount>(json!({"metadata": {"name": name, "annotations": annotations}}))
+            .await;
+        self.stage.create::<Role>(json!({"metadata": {"name": name}, "rules": rules})).await;
+        let binding = json!({
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": self.stage.namespace}],
+        });
+        self.stage.create::<RoleBinding>(binding).await;
+    }
+
+    /// A claim, and its folder on the node.
+    pub async fn claim(&self, name: &str) {
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+        self.stage.create::<PersistentVolumeClaim>(json!({"metadata": {"name": name}, "spec": spec})).await;
+        std::fs::create_dir_all(self.stage.claim(name)).unwrap();
+    }
+
+    async fn actions(&self) {
+        let script = json!({
+            "image": "debian", "inline": CAULK_SCRIPT, "volumes": [{"claimName": "hold", "mountPath": "/hold"}],
+        });
+        let parameter = json!([{"name": "hold", "default": "/hold"}]);
+        let outputs = json!([{"name": "planks", "type": "integer"}]);
+        self.action(CAULK, json!({"script": script, "parameters": parameter, "outputs": outputs})).await;
+        self.action(MEND, json!({"kubernetes": {"patch": {"merge": {"data": {"hull": "tight"}}}}})).await;
+        self.action(PAINT, json!({"kubernetes": {"annotate": {"values": {"example.com/paint": "red"}}}})).await;
+    }
+
+    pub async fn action(&self, name: &str, spec: Value) -> Action {
+        self.stage.create(json!({"metadata": {"name": name}, "spec": spec})).await
+    }
+
+    /// A controller with the rights that fother claims, and no others.
+    pub async fn controller(&self) -> Controller {
+        Controller::start(&self.access).await
+    }
+
+    /// The same, through a proxy.
+    pub async fn controller_through(&self, proxy: &Proxy) -> Controller {
+        Controller::start(&proxy.access(&self.access)).await
+    }
+
+    /// The access of the controller's account.
+    pub fn controller_access(&self) -> &Access {
+        &self.access
+    }
+
+    pub async fn proxy(&self) -> Proxy {
+        Proxy::start(self.plane.admin()).await
+    }
+
+    /// A rule that has leaking boats caulked; `changes` are merged into its spec.
+    pub async fn rule(&self, name: &str, changes: Value) -> Rule {
+        self.stage.create(json!({"metadata": {"name": name}, "spec": rule_spec(changes)})).await
+    }
+
+    /// Merges `changes` into the spec of a rule.
+    pub async fn change_rule(&self, name: &str, changes: Value) {
+        let patch = json!({"spec": changes});
+        self.stage.api::<Rule>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    pub async fn delete_rule(&self, name: &str) {
+        self.stage.api::<Rule>().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// A boat.
+    pub async fn boat(&self, name: &str, hull: &str) {
+        let boat = json!({"metadata": {"name": name, "labels": {"kind": "boat"}}, "data": {"hull": hull}});
+        self.stage.create::<ConfigMap>(boat).await;
+    }
+
+    /// Breaks or mends a boat.
+    pub async fn set_hull(&self, name: &str, hull: &str) {
+        let patch = Patch::Merge(json!({"data": {"hull": hull}}));
+        self.stage.api::<ConfigMap>().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// Lets the script of [`CAULK`] come to its end, now and from now on.
+    pub fn let_caulk_end(&self) {
+        std::fs::write(self.stage.claim("hold").join("enough"), "").unwrap();
+    }
+
+    /// How often the script of [`CAULK`] has really run.
+    pub fn caulked(&self) -> usize {
+        std::fs::read_to_string(self.stage.claim("hold").join("log")).unwrap_or_default().lines().count()
+    }
+
+    /// Waits until the script of [`CAULK`] runs for the `nth` time.
+    pub async fn until_caulking(&self, nth: usize) {
+        eventually("the script runs", DEADLINE, || async {
+            let count = self.caulked();
+            if count == nth { Ok(()) } else { Err(format!("{count} runs")) }
+        })
+        .await;
+    }
+
+    /// The Executions of a rule.
+    pub async fn executions(&self, rule: &str) -> Vec<Execution> {
+        let of_rule = ListParams::default().labels(&format!("fother.dev/rule={rule}"));
+        self.stage.api::<Execution>().list(&of_rule).await.unwrap().items
+    }
+
+    pub async fn jobs(&self) -> Vec<Job> {
+        self.stage.api::<Job>().list(&ListParams::default()).await.unwrap().items
+    }
+
+    /// Waits until `holds` of the only Execution of a rule.
+    pub async fn only(&self, rule: &str, what: &str, holds: impl Fn(&Execution) -> bool) -> Execution {
+        eventually(what, DEADLINE, || async {
+            let mut found = self.executions(rule).await;
+            match found.pop().filter(|execution| found.is_empty() && holds(execution)) {
+                Some(execution) => Ok(execution),
+                None => Err(format!("{found:#?}")),
+            }
+        })
+        .await
+    }
+
+    /// Waits until the only Execution of a rule has ended for `reason`.
+    pub async fn ends(&self, rule: &str, reason: &str) -> Execution {
+        let what = format!("the Execution ends as {reason}");
+        let execution = self.only(rule, &what, Execution::is_finished).await;
+        assert_eq!(execution.reason(), Some(reason), "{execution:#?}");
+        execution
+    }
+
+    /// Waits until a rule's condition is as it should be, and returns it.
+    pub async fn condition(&self, rule: &str, condition: &str, status: &str) -> Condition {
+        eventually(&format!("{condition} of {rule} is {status}"), DEADLINE, || async {
+            let rule = self.stage.api::<Rule>().get(rule).await.map_err(|error| error.to_string())?;
+            let current = rule.metadata.generation;
+            let seen = rule.status.unwrap_or_default().conditions;
+            let found = seen.iter().find(|c| c.type_ == condition && c.observed_generation == current);
+            found.filter(|c| c.status == status).cloned().ok_or(format!("{seen:#?}"))
+        })
+        .await
+    }
+
+    /// Waits until a rule watches.
+    pub async fn watching(&self, rule: &str) {
+        self.condition(rule, "Ready", "True").await;
+    }
+
+    /// Has the controller notice all that has happened so far: a rule of its own answers a boat that leaks from now on.
+    /// Reconciles take turns, so that whatever else would have been decided by then has been.
+    pub async fn controller_catches_up(&self) {
+        static CANARIES: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let count = CANARIES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (rule, boat) = (format!("canary-{count}"), format!("canary-{count}"));
+        let when = format!("object.metadata.name == '{boat}' && object.data.hull == 'leaking'");
+        self.rule(&rule, json!({"when": when, "mode": "Observe"})).await;
+        self.watching(&rule).await;
+        self.boat(&boat, "leaking").await;
+        self.ends(&rule, "Observed").await;
+        self.delete_rule(&rule).await;
+    }
+
+    /// The audit log; there is one wherever a scenario plays.
+    pub fn audit(&self) -> AuditLog {
+        self.plane.audit().expect("a control plane of the tests' own")
+    }
+
+    /// The reasons of the Events about an object, sorted.
+    pub async fn told(&self, kind: &str, name: &str) -> Vec<String> {
+        let selector = format!("regarding.kind={kind},regarding.name={name}");
+        let api = self.stage.api::<k8s_openapi::api::events::v1::Event>();
+        let found = api.list(&ListParams::default().fields(&selector)).await.unwrap().items;
+        let ours = found.into_iter().filter(|e| e.reporting_controller.as_deref() == Some("fother.dev/controller"));
+        let mut reasons: Vec<_> = ours.filter_map(|event| event.reason).collect();
+        reasons.sort();
+        reasons
+    }
+}
+
+/// Notes each run, and ends when it is told to. What it is told by is a file, so that the test says when.
+const CAULK_SCRIPT: &str = r#"
+echo "$FOTHER_EXECUTION" >>"$FOTHER_PARAM_HOLD/log"
+while ! test -e "$FOTHER_PARAM_HOLD/enough"; do sleep 0.1; done
+echo planks=3 >"$FOTHER_OUTPUT"
+"#;
+
+/// The spec of a rule that has leaking boats caulked.
+pub fn rule_spec(changes: Value) -> Value {
+    let verify = json!({"when": "target.data.hull == 'tight'", "within": "2s", "stableFor": "1s"});
+    let mut spec = json!({
+        "serviceAccountName": "healer",
+        "mode": "Enforce",
+        "trigger": {"resource": {"apiVersion": "v1", "kind": "ConfigMap"}},
+        "when": "object.data.hull == 'leaking' && !object.metadata.name.startsWith('canary')",
+        "ladder": [{"run": CAULK, "verify": verify}],
+    });
+    json_patch::merge(&mut spec, &changes);
+    spec
+}
+
+/// What `healer` may do: see boats, change them, run Jobs, keep evidence.
+pub fn healer_rights() -> Value {
+    json!([
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "delete", "deletecollection"]},
+        {"apiGroups": [""], "resources": ["pods/log", "events"], "verbs": ["get", "list"]},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["*"]},
+        {"apiGroups": ["apps"], "resources": ["deployments", "replicasets"], "verbs": ["get", "list", "watch", "patch"]},
+    ])
+}
+
+/// The name that an object is known by in a failure.
+pub fn names<K: kube::Resource>(objects: &[K]) -> Vec<String> {
+    objects.iter().map(kube::ResourceExt::name_any).collect()
+}

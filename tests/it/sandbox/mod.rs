@@ -1,0 +1,3 @@
+//! The sandbox's own tests.
+
+mod client;
