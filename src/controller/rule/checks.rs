@@ -132,7 +132,9 @@ pub fn conditions(
     let still = ready.1 == R::Progressing && was_ready(conditions, generation);
     let ready = (!still).then_some((T::Ready, ready));
     for (of, (status, reason, message)) in
-        [(T::Accepted, accepted), (T::ResolvedRefs, resolved), (T::Authorized, authorized)].into_iter().chain(ready)
+        [(T::Accepted, accepted), (T::ResolvedRefs, resolved), (T::Authorized, authorized)]
+            .into_iter()
+            .chain(ready)
     {
         set_condition(conditions, (of, status, reason), message, generation, now);
     }
