@@ -7,7 +7,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::evaluator::Seen;
-use crate::api::{Action, ActionSpec, Condition, ConditionStatus, ConditionType, Reason, Rule, set_condition};
+use crate::api::{
+    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Reason, Rule, set_condition,
+};
 use crate::cluster::Result;
 use crate::cluster::account::Account;
 use crate::controller::context::Context;
@@ -52,7 +54,8 @@ fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
     let namespace = rule.namespace().unwrap_or_default();
     let named = rule.spec.ladder.iter().filter_map(|rung| context.actions.get(&namespace, &rung.run));
     let named: Vec<Arc<Action>> = named.collect();
-    let actions = named.iter().map(|action| (action.metadata.name.as_deref().unwrap_or_default(), Some(&action.spec)));
+    let actions =
+        named.iter().map(|action| (action.metadata.name.as_deref().unwrap_or_default(), Some(&action.spec)));
     let known = Known { namespace: Some(&namespace), actions: actions.collect(), partial: true };
     let problems = check::rule(&rule.spec, &known).into_iter().filter(|p| p.severity == Severity::Error);
     let texts: Vec<_> = problems.map(|problem| problem.to_string()).collect();

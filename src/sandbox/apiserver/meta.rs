@@ -220,8 +220,8 @@ mod tests {
             (json!({"name": "a", "annotations": {"x/y/z": "anything at all"}}), 1),
         ];
         for (metadata, expected) in cases {
-            let causes = validate(&json!({"metadata": metadata}), NameRule::Subdomain);
-            assert_eq!(causes.len(), expected, "{causes:?}");
+            let found = validate(&json!({"metadata": metadata}), NameRule::Subdomain);
+            assert_eq!(found.len(), expected, "{found:?}");
         }
     }
 

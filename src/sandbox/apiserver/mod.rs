@@ -19,7 +19,8 @@
 //!   write that causes them, not a little later in a controller. No TTL is applied to anything.
 //! - RBAC has no escalation check (`bind`, `escalate`). Impersonation is the classic one, without `uid`
 //!   and `extra`.
-//! - Streams into containers (exec, attach, port-forward), the proxy verbs, protobuf and CBOR are refused.
+//! - Streams into containers (exec, attach, port-forward), the proxy verbs, CBOR and answers in protobuf are
+//!   refused; bodies in protobuf are read.
 //! - CEL rules run without type checking and cost budget, and know only the `cel` crate's functions.
 //! - A list at an exact older version reaches back as far as the log of changes, a few thousand per kind.
 
@@ -45,6 +46,7 @@ mod meta;
 mod nonresource;
 mod openapi_view;
 mod patch;
+mod protobuf;
 mod query;
 mod rbac;
 mod registry;

@@ -280,8 +280,8 @@ mod tests {
         for (spec, expected) in cases {
             let mut causes = Vec::new();
             validate(Schema::custom(&schema), &json!({"metadata": {}, "spec": spec}), "", &mut causes);
-            let seen: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
-            assert_eq!(seen, expected);
+            let texts: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
+            assert_eq!(texts, expected);
         }
     }
 }
