@@ -11,7 +11,8 @@
 //!
 //! What is not understood is refused, not ignored. Beyond that, this API differs from a real cluster so:
 //!
-//! - No admission: no policies, no webhooks, no quota, no Pod Security, no service account tokens in pods.
+//! - No admission: no policies, no webhooks, no quota, no Pod Security, no service account tokens in pods. That a
+//!   pod's account exists is checked.
 //! - Built-in kinds: types, unknown fields and required basics are checked, most other validation is not;
 //!   defaults are those that controllers and people rely on. A Service gets no address.
 //! - Storage is memory. Conversion between versions of a custom kind changes `apiVersion` only.

@@ -134,9 +134,16 @@ impl State {
             crd::establish(&mut object, now);
         }
         self.check(&resource, &object, None)?;
+        if resource.is("pods", "") {
+            self.check_account(&object)?;
+        }
         let key = write.key(&name);
-        if self.store.get(&key).is_some() {
-            return Err(ApiError::already_exists(&resource.plural, &resource.group, &name));
+        if let Some(other) = self.store.get(&key) {
+            let mut error = ApiError::already_exists(&resource.plural, &resource.group, &name);
+            if meta::is_deleting(other) {
+                error.message = format!("object is being deleted: {}", error.message);
+            }
+            return Err(error);
         }
         let applies = object["metadata"]["managedFields"].is_array();
         if !applies {
@@ -152,6 +159,22 @@ impl State {
         let stored = self.store.put(&key, to_stored(&resource, object));
         self.after_write(&key);
         Ok(present(&resource, &stored))
+    }
+
+    /// A pod's ServiceAccount must be there, which in a real cluster an admission plugin sees to.
+    fn check_account(&self, pod: &Value) -> ApiResult<()> {
+        let (namespace, name) = (meta::text(pod, "namespace"), meta::text(pod, "name"));
+        let account = pod["spec"]["serviceAccountName"].as_str().unwrap_or("default");
+        let key =
+            Key { storage: "serviceaccounts.".into(), name: (namespace.to_owned(), account.to_owned()) };
+        if self.store.get(&key).is_some() {
+            return Ok(());
+        }
+        let message = format!(
+            "pods {name:?} is forbidden: error looking up service account {namespace}/{account}: serviceaccount \
+             {account:?} not found"
+        );
+        Err(ApiError::forbidden(message, Some(("pods", "", name))))
     }
 
     fn check_namespace(&self, write: &Write<'_>, object: &mut Value) -> ApiResult<()> {
@@ -225,6 +248,7 @@ impl State {
         } else if resource.storage == crd::STORAGE {
             causes.extend(crd::validate(new, &self.registry));
         } else {
+            causes.extend(meta::validate_finalizers(new));
             causes.extend(strategy::validate(resource, new, old));
         }
         if causes.is_empty() {

@@ -183,10 +183,13 @@ async fn logs_events_and_watches_are_read() {
     );
     kubectl.apply(&pod, &[]).await;
     assert_eq!(kubectl.run(&["logs", "job/j", "--tail=3"]).await, "p/m tail=Some(3)\n");
-    let event = "apiVersion: v1\nkind: Event\nmetadata: {name: e, namespace: default}\nreason: Boom\nmessage: it \
-                 broke\ntype: Warning\ncount: 2\ninvolvedObject: {apiVersion: v1, kind: Pod, name: p, namespace: default}\n\
-                 firstTimestamp: '2026-01-01T00:00:00Z'\nlastTimestamp: '2026-01-01T00:00:00Z'\n";
-    kubectl.apply(event, &[]).await;
+    let uid = kubectl.run(&["get", "pod", "p", "-o", "jsonpath={.metadata.uid}"]).await;
+    let event = format!(
+        "apiVersion: v1\nkind: Event\nmetadata: {{name: e, namespace: default}}\nreason: Boom\nmessage: it \
+         broke\ntype: Warning\ncount: 2\ninvolvedObject: {{apiVersion: v1, kind: Pod, name: p, namespace: default, \
+         uid: {uid}}}\nfirstTimestamp: '2026-01-01T00:00:00Z'\nlastTimestamp: '2026-01-01T00:00:00Z'\n"
+    );
+    kubectl.apply(&event, &[]).await;
     let events = kubectl.run(&["get", "events", "--field-selector", "involvedObject.name=p"]).await;
     assert!(events.contains("Boom") && events.contains("pod/p") && events.contains("it broke"), "{events}");
     assert!(kubectl.run(&["events", "--for", "pod/p"]).await.contains("it broke"));
