@@ -149,7 +149,7 @@ fn entry(type_name: &str, wire: &Wire<'_>, depth: usize) -> Option<(String, Valu
     let (mut key, mut value) = (String::new(), None);
     for (number, wire) in fields(bytes)? {
         match (number, &wire) {
-            (1, Wire::Bytes(bytes)) => key = std::str::from_utf8(bytes).ok()?.to_owned(),
+            (1, Wire::Bytes(bytes)) => std::str::from_utf8(bytes).ok()?.clone_into(&mut key),
             (2, _) => value = Some(scalar_or_message(type_name, &wire, depth)?),
             _ => {}
         }
@@ -167,13 +167,25 @@ fn scalar_or_message(type_name: &str, wire: &Wire<'_>, depth: usize) -> Option<V
         ("int32" | "int64", Wire::Number(number)) => Some(number.cast_signed().into()),
         ("string", Wire::Bytes(bytes)) => Some(std::str::from_utf8(bytes).ok()?.into()),
         ("bytes", Wire::Bytes(bytes)) => Some(STANDARD.encode(bytes).into()),
-        (name, Wire::Bytes(bytes)) => special(name, bytes).unwrap_or_else(|| message(name, bytes, depth + 1)),
+        (name, Wire::Bytes(bytes)) if is_special(name) => special(name, bytes),
+        (name, Wire::Bytes(bytes)) => message(name, bytes, depth + 1),
         _ => None,
     }
 }
 
-/// Messages whose JSON form is something else than an object; the outer nothing means that this is none.
-fn special(name: &str, bytes: &[u8]) -> Option<Option<Value>> {
+/// The last part of a message's name.
+fn short(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or_default()
+}
+
+/// Whether a message's JSON form is something else than an object of its fields.
+fn is_special(name: &str) -> bool {
+    const SPECIAL: [&str; 7] =
+        ["Time", "MicroTime", "Quantity", "IntOrString", "FieldsV1", "RawExtension", "ExtraValue"];
+    SPECIAL.contains(&short(name))
+}
+
+fn special(name: &str, bytes: &[u8]) -> Option<Value> {
     let number = |wanted: u64| -> Option<i64> {
         let found = fields(bytes)?.into_iter().find(|(number, _)| *number == wanted);
         Some(match found {
@@ -197,7 +209,7 @@ fn special(name: &str, bytes: &[u8]) -> Option<Option<Value>> {
         let nanoseconds = i32::try_from(number(2)?).ok()?;
         Some(Timestamp::new(number(1)?, nanoseconds).ok()?.to_string().into())
     };
-    Some(match name.rsplit('.').next().unwrap_or_default() {
+    match short(name) {
         "Time" | "MicroTime" => time(),
         "Quantity" => text(1).map(Value::from),
         "IntOrString" if number(1) == Some(0) => number(2).map(Value::from),
@@ -210,8 +222,8 @@ fn special(name: &str, bytes: &[u8]) -> Option<Option<Value>> {
             });
             texts.collect()
         }),
-        _ => return None,
-    })
+        _ => None,
+    }
 }
 
 #[cfg(test)]

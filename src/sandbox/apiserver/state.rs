@@ -239,7 +239,7 @@ impl State {
             validate::validate(schema, new, "", &mut causes);
             // Rules may rely on what the schema promises.
             if causes.len() == before {
-                custom.rules.check(schema, new, old, "", &mut causes);
+                custom.rules.check(schema, (new, old), "", &mut causes);
             } else if !custom.rules.is_empty() {
                 let detail = "some validation rules were not checked because the object was invalid; correct the \
                               existing errors to complete validation";
@@ -281,10 +281,10 @@ impl State {
         };
         let old = present(&resource, &stored);
         let is_apply = matches!(change, Change::Patch(Patch::Apply(_)));
-        let mut new = self.changed(write, &old, name, change, now)?;
+        let mut new = changed(write, &old, name, change, now)?;
         write.warnings.extend(decode(&resource, &mut new, write.options.field_validation)?);
         check_preconditions(&resource, &old, &new, name)?;
-        self.prepare_update(write, &old, &mut new, now);
+        prepare_update(write, &old, &mut new, now);
         self.check(&resource, &new, Some(&old))?;
         if !is_apply {
             managed::record_update(schema::of(&resource), Some(&old), &mut new, &write.manager(now));
@@ -307,84 +307,80 @@ impl State {
         self.after_write(&key);
         Ok((shown, false))
     }
+}
 
-    fn changed(
-        &self,
-        write: &Write<'_>,
-        old: &Value,
-        name: &str,
-        change: &Change,
-        now: Timestamp,
-    ) -> ApiResult<Value> {
-        let resource = write.resource;
-        let schema = schema::of(resource);
-        match change {
-            Change::Replace(new) => Ok(new.clone()),
-            Change::Patch(Patch::Apply(config)) => {
-                let config = prepare_config(write, config, name)?;
-                managed::apply(schema, Some(old), &config, &write.manager(now), write.options.force)
+/// The object after a change, before checks.
+fn changed(write: &Write<'_>, old: &Value, name: &str, change: &Change, now: Timestamp) -> ApiResult<Value> {
+    let resource = write.resource;
+    let schema = schema::of(resource);
+    match change {
+        Change::Replace(new) => Ok(new.clone()),
+        Change::Patch(Patch::Apply(config)) => {
+            let config = prepare_config(write, config, name)?;
+            managed::apply(schema, Some(old), &config, &write.manager(now), write.options.force)
+        }
+        Change::Patch(Patch::Strategic(_)) if resource.custom.is_some() => {
+            Err(ApiError::unsupported_media_type())
+        }
+        Change::Patch(patch) => patched(schema, old, patch),
+    }
+}
+
+/// Metadata that is the API's own.
+const KEPT: [&str; 7] = [
+    "name",
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+];
+
+/// Keeps what an update may not touch.
+fn prepare_update(write: &Write<'_>, old: &Value, new: &mut Value, now: Timestamp) {
+    let resource = write.resource;
+    let has_status = resource.has_subresource("status");
+    if write.is_status() {
+        let status = new.get("status").cloned();
+        let metadata = new["metadata"].clone();
+        *new = old.clone();
+        match status {
+            Some(status) => new["status"] = status,
+            None => {
+                meta::remove(new, "status");
             }
-            Change::Patch(Patch::Strategic(_)) if resource.custom.is_some() => {
-                Err(ApiError::unsupported_media_type())
+        }
+        meta::copy(&metadata, &mut new["metadata"], "managedFields");
+        if resource.custom.is_none() {
+            for field in ["labels", "annotations", "finalizers"] {
+                meta::copy(&metadata, &mut new["metadata"], field);
             }
-            Change::Patch(patch) => patched(schema, old, patch),
+        }
+    } else if has_status {
+        meta::copy(old, new, "status");
+    }
+    let metadata = &mut new["metadata"];
+    for field in KEPT {
+        meta::copy(&old["metadata"], metadata, field);
+    }
+    meta::copy(&old["metadata"], metadata, "generateName");
+    meta::copy(&old["metadata"], metadata, "resourceVersion");
+    strategy::apply_defaults(resource, new);
+    if resource.storage == "jobs.batch" && new["spec"]["selector"].is_null() {
+        // A replaced Job need not repeat what the API generated.
+        new["spec"]["selector"] = old["spec"]["selector"].clone();
+        let labels = old["spec"]["template"]["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+        for (name, value) in labels
+            .into_iter()
+            .filter(|(name, _)| name.contains("job-name") || name.contains("controller-uid"))
+        {
+            new["spec"]["template"]["metadata"]["labels"][name] = value;
         }
     }
-
-    fn prepare_update(&mut self, write: &Write<'_>, old: &Value, new: &mut Value, now: Timestamp) {
-        let resource = write.resource;
-        let has_status = resource.has_subresource("status");
-        if write.is_status() {
-            let status = new.get("status").cloned();
-            let metadata = new["metadata"].clone();
-            *new = old.clone();
-            match status {
-                Some(status) => new["status"] = status,
-                None => {
-                    meta::remove(new, "status");
-                }
-            }
-            meta::copy(&metadata, &mut new["metadata"], "managedFields");
-            if resource.custom.is_none() {
-                for field in ["labels", "annotations", "finalizers"] {
-                    meta::copy(&metadata, &mut new["metadata"], field);
-                }
-            }
-        } else if has_status {
-            meta::copy(old, new, "status");
-        }
-        let metadata = &mut new["metadata"];
-        const KEPT: [&str; 7] = [
-            "name",
-            "namespace",
-            "uid",
-            "creationTimestamp",
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "generation",
-        ];
-        for field in KEPT {
-            meta::copy(&old["metadata"], metadata, field);
-        }
-        meta::copy(&old["metadata"], metadata, "generateName");
-        meta::copy(&old["metadata"], metadata, "resourceVersion");
-        strategy::apply_defaults(resource, new);
-        if resource.storage == "jobs.batch" && new["spec"]["selector"].is_null() {
-            // A replaced Job need not repeat what the API generated.
-            new["spec"]["selector"] = old["spec"]["selector"].clone();
-            let labels =
-                old["spec"]["template"]["metadata"]["labels"].as_object().cloned().unwrap_or_default();
-            for (name, value) in labels
-                .into_iter()
-                .filter(|(name, _)| name.contains("job-name") || name.contains("controller-uid"))
-            {
-                new["spec"]["template"]["metadata"]["labels"][name] = value;
-            }
-        }
-        if resource.storage == crd::STORAGE && !write.is_status() {
-            crd::apply_defaults(new);
-            crd::establish(new, now);
-        }
+    if resource.storage == crd::STORAGE && !write.is_status() {
+        crd::apply_defaults(new);
+        crd::establish(new, now);
     }
 }
 

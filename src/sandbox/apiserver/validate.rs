@@ -308,10 +308,11 @@ mod tests {
             ),
         ];
         for (spec, expected) in cases {
-            let mut causes = Vec::new();
-            validate(Schema::custom(&schema), &json!({"metadata": {}, "spec": spec}), "", &mut causes);
-            let texts: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
-            assert_eq!(texts, expected);
+            let mut found = Vec::new();
+            validate(Schema::custom(&schema), &json!({"metadata": {}, "spec": spec}), "", &mut found);
+            let complaints: Vec<String> =
+                found.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
+            assert_eq!(complaints, expected);
         }
     }
 }
