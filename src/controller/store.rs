@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kube::api::ApiResource;
 use kube::{Client, Resource, ResourceExt};
@@ -17,12 +18,14 @@ type Objects<K> = BTreeMap<(String, String), Arc<K>>;
 /// The objects of one kind.
 pub struct Store<K> {
     objects: Arc<RwLock<Objects<K>>>,
+    /// The newest version that the watch has brought.
+    newest: Arc<AtomicU64>,
     synced: watch::Sender<bool>,
 }
 
 impl<K> Clone for Store<K> {
     fn clone(&self) -> Self {
-        Self { objects: self.objects.clone(), synced: self.synced.clone() }
+        Self { objects: self.objects.clone(), newest: self.newest.clone(), synced: self.synced.clone() }
     }
 }
 
@@ -32,7 +35,7 @@ where
 {
     /// An empty store.
     pub fn new() -> Self {
-        Self { objects: Arc::default(), synced: watch::Sender::new(false) }
+        Self { objects: Arc::default(), newest: Arc::default(), synced: watch::Sender::new(false) }
     }
 
     /// Watches for ever; `changed` hears of every object that came, changed or went, with what was known of it.
@@ -46,13 +49,13 @@ where
             Delivery::Changed(item) => {
                 if let Some(object) = decode::<K>(&item) {
                     let before = self.objects.read().get(&key_of(&*object)).cloned();
-                    self.insert(object.clone());
+                    self.put(object.clone());
                     changed(before.as_deref(), &object);
                 }
             }
             Delivery::Deleted(item) => {
                 if let Some(object) = decode::<K>(&item) {
-                    self.objects.write().remove(&key_of(&*object));
+                    self.remove(&object);
                     changed(None, &object);
                 }
             }
@@ -78,13 +81,32 @@ where
         self.objects.read().values().filter(|object| holds(object)).cloned().collect()
     }
 
-    /// Takes in what a write of our own gave, so that the next decision sees it before the watch brings it.
+    /// Takes in what a write of our own gave, so that the next decision sees it before the watch brings it. What the
+    /// watch has passed already and does not have was deleted meanwhile, and stays so.
     pub fn insert(&self, object: Arc<K>) {
         let mut objects = self.objects.write();
+        let (known, version) =
+            (objects.get(&key_of(&*object)).map(|known| version_of(&**known)), version_of(&*object));
+        let passed = self.newest.load(Ordering::Relaxed);
+        if known.map_or(passed < version, |known| known <= version) {
+            objects.insert(key_of(&*object), object);
+        }
+    }
+
+    /// Takes in what the watch brought.
+    fn put(&self, object: Arc<K>) {
+        let mut objects = self.objects.write();
+        self.newest.fetch_max(version_of(&*object), Ordering::Relaxed);
         let known = objects.get(&key_of(&*object)).map(|known| version_of(&**known));
         if known.is_none_or(|known| known <= version_of(&*object)) {
             objects.insert(key_of(&*object), object);
         }
+    }
+
+    fn remove(&self, object: &K) {
+        let mut objects = self.objects.write();
+        self.newest.fetch_max(version_of(object), Ordering::Relaxed);
+        objects.remove(&key_of(object));
     }
 
     fn replace(&self, items: impl Iterator<Item = Arc<K>>, changed: &impl Fn(Option<&K>, &K)) {
@@ -115,8 +137,8 @@ fn key_of<K: Resource>(object: &K) -> (String, String) {
 }
 
 /// Versions of one kind are comparable numbers (Kubernetes 1.35 made this a promise).
-fn version_of<K: Resource>(object: &K) -> u128 {
-    object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u128::MAX)
+fn version_of<K: Resource>(object: &K) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default()
 }
 
 /// An object that does not decode blocks only itself.
@@ -128,5 +150,42 @@ fn decode<K: Resource<DynamicType = ()> + DeserializeOwned>(item: &Value) -> Opt
             tracing::error!(kind = %K::kind(&()), name, %error, "object cannot be read and is left alone");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Execution, ExecutionSpec};
+
+    fn execution(name: &str, version: u64) -> Arc<Execution> {
+        let mut execution = Execution::new(name, ExecutionSpec::default());
+        execution.metadata.resource_version = Some(version.to_string());
+        Arc::new(execution)
+    }
+
+    fn versions(store: &Store<Execution>) -> Vec<u64> {
+        store.filter(|_| true).iter().map(|object| version_of(&**object)).collect()
+    }
+
+    #[test]
+    fn the_newest_version_of_an_object_stays() {
+        let store = Store::new();
+        store.insert(execution("a", 5));
+        store.put(execution("a", 4));
+        assert_eq!(versions(&store), [5]);
+        store.put(execution("a", 6));
+        assert_eq!(versions(&store), [6]);
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_deletion_brings_nothing_back() {
+        let store = Store::new();
+        store.put(execution("a", 5));
+        store.remove(&execution("a", 7));
+        store.insert(execution("a", 6));
+        assert_eq!(versions(&store), [] as [u64; 0]);
+        store.insert(execution("a", 8));
+        assert_eq!(versions(&store), [8], "created anew");
     }
 }

@@ -118,6 +118,8 @@ pub enum Verdict {
     InEpisode,
     /// The latest Execution's episode is over, and that has to be recorded.
     Close,
+    /// Nothing matches, but the view is older than the latest Execution's end: a newer one has to show it.
+    Prove,
     /// Not now; look again at the time, if one is known.
     Held(Held, Option<Timestamp>),
     /// Create an Execution with this identity.
@@ -232,7 +234,7 @@ fn held_by(latest: &Past, question: Question<'_>, fresh_at: Timestamp) -> Option
         return None;
     }
     let Some(view) = question.view else {
-        return Some(if fresh_at > finished_at { Verdict::Close } else { Verdict::InEpisode });
+        return Some(if fresh_at > finished_at { Verdict::Close } else { Verdict::Prove });
     };
     let began_anew = view.began.is_some_and(|began| began > finished_at);
     let now_enforced = latest.mode == Mode::Observe && question.rule.mode == Mode::Enforce;
@@ -366,7 +368,7 @@ mod tests {
         let question =
             Question { rule: &rule(), target: &key(), view: None, fresh_at: Some(at(50)), past: &past };
         let verdict = decide(question, Load::default(), Caps::default(), at(51));
-        assert_eq!(verdict, Verdict::InEpisode, "a view from before the end proves nothing");
+        assert_eq!(verdict, Verdict::Prove, "a view from before the end proves nothing");
     }
 
     #[test]

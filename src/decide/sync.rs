@@ -234,8 +234,7 @@ mod tests {
     }
 
     fn live_of(desired: &[Desired]) -> BTreeMap<InventoryEntry, Live> {
-        let live =
-            |d: &Desired| Live { pack: Some("p".into()), object: d.manifest.clone() };
+        let live = |d: &Desired| Live { pack: Some("p".into()), object: d.manifest.clone() };
         desired.iter().map(|d| (d.entry.clone(), live(d))).collect()
     }
 

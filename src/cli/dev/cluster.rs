@@ -16,7 +16,7 @@ use crate::sandbox::pki::Pki;
 use crate::sandbox::world::{World, WorldOptions};
 
 /// The namespace that fother lives in.
-pub const SYSTEM: &str = "fother-system";
+pub const SYSTEM: &str = "fother";
 /// The account that the controller is.
 const CONTROLLER: &str = "fother";
 

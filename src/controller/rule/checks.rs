@@ -7,7 +7,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::evaluator::Seen;
-use crate::api::{Action, ActionSpec, Condition, ConditionStatus, ConditionType, Reason, Rule, set_condition};
+use crate::api::{
+    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Reason, Rule, condition, set_condition,
+};
 use crate::cluster::Result;
 use crate::cluster::account::Account;
 use crate::controller::context::Context;
@@ -52,7 +54,8 @@ fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
     let namespace = rule.namespace().unwrap_or_default();
     let named = rule.spec.ladder.iter().filter_map(|rung| context.actions.get(&namespace, &rung.run));
     let named: Vec<Arc<Action>> = named.collect();
-    let actions = named.iter().map(|action| (action.metadata.name.as_deref().unwrap_or_default(), Some(&action.spec)));
+    let actions =
+        named.iter().map(|action| (action.metadata.name.as_deref().unwrap_or_default(), Some(&action.spec)));
     let known = Known { namespace: Some(&namespace), actions: actions.collect(), partial: true };
     let problems = check::rule(&rule.spec, &known).into_iter().filter(|p| p.severity == Severity::Error);
     let texts: Vec<_> = problems.map(|problem| problem.to_string()).collect();
@@ -125,9 +128,20 @@ pub fn conditions(
             true => (S::True, R::Active, "watching".to_owned()),
             false => (S::False, R::Progressing, "the watch is not in sync yet".to_owned()),
         });
-    for (condition, (status, reason, message)) in
-        [(T::Accepted, accepted), (T::ResolvedRefs, resolved), (T::Authorized, authorized), (T::Ready, ready)]
+    // A restarted controller is out of sync for a moment: that is no news about a rule that was ready.
+    let still = ready.1 == R::Progressing && was_ready(conditions, generation);
+    let ready = (!still).then_some((T::Ready, ready));
+    for (of, (status, reason, message)) in
+        [(T::Accepted, accepted), (T::ResolvedRefs, resolved), (T::Authorized, authorized)]
+            .into_iter()
+            .chain(ready)
     {
-        set_condition(conditions, (condition, status, reason), message, generation, now);
+        set_condition(conditions, (of, status, reason), message, generation, now);
     }
+}
+
+fn was_ready(conditions: &[Condition], generation: Option<i64>) -> bool {
+    condition(conditions, ConditionType::Ready).is_some_and(|ready| {
+        ready.status == ConditionStatus::True.as_str() && ready.observed_generation == generation
+    })
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::api::{MatchedObject, ObjectReference, Target};
@@ -74,6 +75,7 @@ pub struct Seen {
 pub struct Evaluator {
     state: Arc<Mutex<State>>,
     task: AbortHandle,
+    relist: Arc<Notify>,
     /// What it was started for: another text or account needs another evaluator.
     pub started_for: (i64, String),
 }
@@ -95,6 +97,7 @@ impl Evaluator {
         let started_for = (generation, account.user().to_owned());
         let state = Arc::new(Mutex::new(State::default()));
         let watched = watched(context, &rule, &account).await?;
+        let relist = Arc::new(Notify::new());
         let eye = Eye {
             rule,
             account,
@@ -105,9 +108,10 @@ impl Evaluator {
             matching: BTreeMap::new(),
             unresolved: BTreeMap::new(),
             resynced: now(),
+            relist: relist.clone(),
         };
         let task = tokio::spawn(eye.follow(watched)).abort_handle();
-        Ok(Self { state, task, started_for })
+        Ok(Self { state, task, relist, started_for })
     }
 
     /// What it has seen.
@@ -122,6 +126,11 @@ impl Evaluator {
             broken: state.broken.clone(),
             mistake: state.mistake.clone(),
         }
+    }
+
+    /// Asks for a complete view that is newer than this moment.
+    pub fn relist(&self) {
+        self.relist.notify_one();
     }
 
     /// Forgets an event that has been decided.
@@ -154,6 +163,7 @@ struct Eye {
     /// Objects that match and whose target could not be found yet.
     unresolved: BTreeMap<ObjectKey, Arc<Value>>,
     resynced: Timestamp,
+    relist: Arc<Notify>,
 }
 
 impl Eye {
@@ -174,6 +184,7 @@ impl Eye {
                     Some(delivery) => self.take(delivery).await,
                     None => return,
                 },
+                () = self.relist.notified() => subscription.relist(),
                 _ = tick.tick() => {
                     self.look_again().await;
                     if self.rule.names_now() && now().duration_since(self.resynced) > RESYNC {

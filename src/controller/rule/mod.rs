@@ -137,6 +137,12 @@ async fn decide_target(
             }
         }
         Verdict::Close => fire::close(context, &executions, target).await?,
+        Verdict::Prove => {
+            if let Some(evaluator) = context.evaluators.get(&compiled.facts.namespace, &compiled.facts.name) {
+                evaluator.relist();
+            }
+            outcome.wake_in(LOOK_AGAIN);
+        }
         Verdict::Held(held, until) => {
             context.metrics.held(held, &compiled.facts.namespace, &compiled.facts.name);
             let pause = until.map_or(LOOK_AGAIN, |until| {

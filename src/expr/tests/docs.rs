@@ -36,6 +36,9 @@ fn the_examples_of_the_reference_hold() {
 #[test]
 fn the_reference_names_every_function() {
     for name in functions::names() {
-        assert!(REFERENCE.contains(&format!("{name}(")), "{name} is missing in docs/reference/expressions.md");
+        assert!(
+            REFERENCE.contains(&format!("{name}(")),
+            "{name} is missing in docs/reference/expressions.md"
+        );
     }
 }

@@ -360,7 +360,8 @@ fn check_preconditions(resource: &Resource, object: &Value, options: &DeleteOpti
              The object might have been {}",
             if what == "UID" { "deleted and then recreated" } else { "modified" }
         );
-        Err(ApiError::conflict(&resource.plural, &resource.group, name, &why))
+        // Here the real server names the kind where it elsewhere names the resource.
+        Err(ApiError::conflict(&resource.kind, &resource.group, name, &why))
     };
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != meta::text(object, "uid")) {
         return complain("UID", uid, meta::text(object, "uid"));

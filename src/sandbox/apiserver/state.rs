@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::clock::Clock;
 use super::crd;
@@ -466,7 +466,9 @@ fn check_preconditions(resource: &Resource, old: &Value, new: &Value, name: &str
         if !added.is_empty() {
             let detail =
                 "no new finalizers can be added if the object is being deleted, found new finalizers";
-            let cause = Cause::forbidden("metadata.finalizers", &format!("{detail} {}", json!(added)));
+            let added: Vec<String> = added.iter().map(|name| format!("{name:?}")).collect();
+            let detail = format!("{detail} []string{{{}}}", added.join(", "));
+            let cause = Cause::forbidden("metadata.finalizers", &detail);
             return Err(ApiError::invalid(&resource.kind, &resource.group, name, &[cause]));
         }
     }

@@ -77,8 +77,10 @@ fn scale(resource: &Resource, object: &Value) -> Value {
     if let Some(selector) = selector {
         status["selector"] = selector.into();
     }
-    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
-           "spec": {"replicas": number(&wanted)}, "status": status})
+    // Zero is left out here, as Go does with a field that may be empty.
+    let wanted = Some(number(&wanted)).filter(|replicas| *replicas != 0);
+    let spec = wanted.map_or_else(|| json!({}), |replicas| json!({"replicas": replicas}));
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
 }
 
 fn rescale(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
@@ -98,7 +100,8 @@ fn rescale(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult
         }
         _ => return Err(ApiError::unsupported_media_type()),
     };
-    let Some(replicas) = new["spec"]["replicas"].as_i64().filter(|replicas| *replicas >= 0) else {
+    let replicas = new["spec"]["replicas"].as_i64().or(new["spec"]["replicas"].is_null().then_some(0));
+    let Some(replicas) = replicas.filter(|replicas| *replicas >= 0) else {
         let detail = "must be greater than or equal to 0";
         let cause = super::error::Cause::invalid("spec.replicas", &new["spec"]["replicas"], detail);
         return Err(ApiError::invalid("Scale", "autoscaling", name, &[cause]));

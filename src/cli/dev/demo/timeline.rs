@@ -209,6 +209,14 @@ impl Page {
         if status.finished_at.is_some() {
             self.finished(execution);
         }
+        if status.episode_closed_at.is_some() {
+            let name = execution.name_any();
+            self.once(
+                Tone::Plain,
+                "over",
+                &format!("nothing matches any more: the episode is closed [{name}]"),
+            );
+        }
     }
 
     fn decision(&self, execution: &Execution) {
@@ -260,7 +268,9 @@ impl Page {
                 self.once(Tone::Act, "done", &format!("{step}: {text} [{name}]"));
             }
             AttemptState::Failed | AttemptState::Lost => {
-                self.once(Tone::Bad, "failed", &format!("{step}: {text} [{name}]"));
+                // Of a failed Job's log, the last line says most.
+                let last = text.lines().last().unwrap_or_default();
+                self.once(Tone::Bad, "failed", &format!("{step}: {last} [{name}]"));
             }
         }
         if let Some(verify) = &rung.verify {

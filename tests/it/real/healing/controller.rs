@@ -1,6 +1,6 @@
 //! The controller as a separate process with exactly the rights that it claims.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use fother::cluster::rights;
@@ -53,7 +53,8 @@ async fn established(client: Client) {
         let name = crd.metadata.name.clone().unwrap();
         eventually("the kind is served", DEADLINE, || async {
             let status = crds.get(&name).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
-            let served = status.conditions.iter().flatten().any(|c| c.type_ == "Established" && c.status == "True");
+            let served =
+                status.conditions.iter().flatten().any(|c| c.type_ == "Established" && c.status == "True");
             served.then_some(()).ok_or(name.clone())
         })
         .await;
@@ -62,7 +63,11 @@ async fn established(client: Client) {
 
 async fn apply<K>(api: &Api<K>, object: &K)
 where
-    K: kube::Resource<DynamicType = ()> + serde::Serialize + serde::de::DeserializeOwned + Clone + std::fmt::Debug,
+    K: kube::Resource<DynamicType = ()>
+        + serde::Serialize
+        + serde::de::DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
 {
     let name = object.meta().name.clone().unwrap();
     let mut body = serde_json::to_value(object).unwrap();
@@ -77,7 +82,6 @@ pub struct Controller {
     access: Access,
     port: u16,
     directory: tempfile::TempDir,
-    starts: usize,
 }
 
 impl Controller {
@@ -92,7 +96,7 @@ impl Controller {
     pub fn candidate(access: &Access, name: &str) -> Self {
         let (directory, port) = (lasting_directory(), free_port());
         let process = launch(access, name, port, &directory.path().join("log"));
-        Self { process, access: access.clone(), port, directory, starts: 1 }
+        Self { process, access: access.clone(), port, directory }
     }
 
     /// Waits until it leads and has seen everything.
@@ -115,6 +119,11 @@ impl Controller {
         self.process.signal(signal);
     }
 
+    /// Waits until it ends by itself.
+    pub async fn ends(&mut self) {
+        self.process.wait(DEADLINE).await;
+    }
+
     /// Kills it and starts it again.
     pub async fn restart(&mut self) {
         self.kill();
@@ -124,22 +133,30 @@ impl Controller {
 
     /// Starts it again after it was killed.
     pub fn start_again(&mut self) {
-        self.starts += 1;
         self.port = free_port();
         let log = self.directory.path().join("log");
         self.process = launch(&self.access, "one", self.port, &log);
     }
 }
 
-fn launch(access: &Access, name: &str, port: u16, log: &PathBuf) -> Process {
+fn launch(access: &Access, name: &str, port: u16, log: &Path) -> Process {
     let kubeconfig = access.write(&log.with_file_name("kubeconfig"));
     let listen = format!("127.0.0.1:{port}");
     let kubeconfig = kubeconfig.to_str().unwrap();
     let arguments = [
-        "controller", "--kubeconfig", kubeconfig, "--namespace", HOME, "--identity", name, "--listen", &listen,
-        "--max-total", "100",
+        "controller",
+        "--kubeconfig",
+        kubeconfig,
+        "--namespace",
+        HOME,
+        "--identity",
+        name,
+        "--listen",
+        &listen,
+        "--max-total",
+        "100",
     ];
-    Process::fother(&arguments, &[("FOTHER_LOG", "info,fother=debug")], log)
+    Process::fother(&arguments, &[("FOTHER_LOG", "info")], log)
 }
 
 async fn get(port: u16, path: &str) -> std::io::Result<String> {

@@ -5,6 +5,7 @@
 //! or count the controller take turns on a second one, where theirs is the only controller.
 
 mod controller;
-mod identity;
+mod crashes;
+mod episodes;
 mod main_path;
 mod scenario;

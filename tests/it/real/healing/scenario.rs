@@ -7,10 +7,10 @@ use std::sync::Arc;
 use fother::api::{Action, Condition, Execution, Rule};
 use fother::cluster::rights;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::ResourceExt as _;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard};
 
@@ -125,7 +125,8 @@ impl Scenario {
         let outputs = json!([{"name": "planks", "type": "integer"}]);
         self.action(CAULK, json!({"script": script, "parameters": parameter, "outputs": outputs})).await;
         self.action(MEND, json!({"kubernetes": {"patch": {"merge": {"data": {"hull": "tight"}}}}})).await;
-        self.action(PAINT, json!({"kubernetes": {"annotate": {"values": {"example.com/paint": "red"}}}})).await;
+        self.action(PAINT, json!({"kubernetes": {"annotate": {"values": {"example.com/paint": "red"}}}}))
+            .await;
     }
 
     pub async fn action(&self, name: &str, spec: Value) -> Action {
@@ -203,6 +204,14 @@ impl Scenario {
         self.stage.api::<Execution>().list(&of_rule).await.unwrap().items
     }
 
+    /// The names of the targets of a rule's Executions, sorted.
+    pub async fn targets(&self, rule: &str) -> Vec<String> {
+        let executions = self.executions(rule).await.into_iter();
+        let mut names: Vec<_> = executions.filter_map(|e| Some(e.spec.target?.name)).collect();
+        names.sort();
+        names
+    }
+
     pub async fn jobs(&self) -> Vec<Job> {
         self.stage.api::<Job>().list(&ListParams::default()).await.unwrap().items
     }
@@ -258,6 +267,12 @@ impl Scenario {
         self.delete_rule(&rule).await;
     }
 
+    /// Has whoever leads be followed by another at once, and not after the Lease's time.
+    pub async fn give_up_the_lease(&self) {
+        let leases = Api::<Lease>::namespaced(self.stage.client.clone(), HOME);
+        leases.delete("fother", &DeleteParams::default()).await.unwrap();
+    }
+
     /// The audit log; there is one wherever a scenario plays.
     pub fn audit(&self) -> AuditLog {
         self.plane.audit().expect("a control plane of the tests' own")
@@ -268,7 +283,8 @@ impl Scenario {
         let selector = format!("regarding.kind={kind},regarding.name={name}");
         let api = self.stage.api::<k8s_openapi::api::events::v1::Event>();
         let found = api.list(&ListParams::default().fields(&selector)).await.unwrap().items;
-        let ours = found.into_iter().filter(|e| e.reporting_controller.as_deref() == Some("fother.dev/controller"));
+        let ours =
+            found.into_iter().filter(|e| e.reporting_controller.as_deref() == Some("fother.dev/controller"));
         let mut reasons: Vec<_> = ours.filter_map(|event| event.reason).collect();
         reasons.sort();
         reasons
@@ -306,9 +322,4 @@ pub fn healer_rights() -> Value {
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["*"]},
         {"apiGroups": ["apps"], "resources": ["deployments", "replicasets"], "verbs": ["get", "list", "watch", "patch"]},
     ])
-}
-
-/// The name that an object is known by in a failure.
-pub fn names<K: kube::Resource>(objects: &[K]) -> Vec<String> {
-    objects.iter().map(kube::ResourceExt::name_any).collect()
 }

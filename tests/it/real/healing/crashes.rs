@@ -1,0 +1,170 @@
+//! Nothing happens twice, whatever crashes and whoever wakes up late.
+
+use http::{Method, StatusCode};
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::controller::{Controller, USER};
+use super::scenario::{PAINT, Scenario};
+use crate::support::proxy::{Deed, Moment, Order, Requests};
+use crate::support::wait::{DEADLINE, eventually};
+
+/// What is written also when nothing happens.
+const LEASES: &str = "coordination.k8s.io/leases";
+
+/// Kills the controller where a request for `path` stands still, starts it again, and sees that the end is
+/// the same as if nothing had happened.
+async fn killed_at(scenario: &Scenario, method: Method, path: &str, moment: Moment) {
+    let pattern = format!("/namespaces/{}/{path}", scenario.stage.namespace);
+    let proxy = scenario.proxy().await;
+    scenario.rule("leak", json!({})).await;
+    let mut controller = scenario.controller_through(&proxy).await;
+    scenario.watching("leak").await;
+    let fault = proxy.arm(Requests::new(method, &pattern).nth(1), moment, Deed::Hold);
+    scenario.boat("ark", "leaking").await;
+    fault.wait_until_hit(DEADLINE).await;
+    controller.kill();
+    // What was held goes on its way only now: it may arrive after what the next process does, or before.
+    fault.release();
+    controller.start_again();
+    controller.ready().await;
+    scenario.until_caulking(1).await;
+    scenario.let_caulk_end();
+    scenario.set_hull("ark", "tight").await;
+    let execution = scenario.ends("leak", "TargetRecovered").await;
+    assert_eq!(execution.status.unwrap().rungs[0].outputs.to_value(), json!({"planks": 3}));
+    scenario.controller_catches_up().await;
+    assert_eq!(scenario.executions("leak").await.len(), 1);
+    let jobs = scenario.jobs().await;
+    assert_eq!((jobs.len(), scenario.caulked()), (1, 1), "{jobs:#?}");
+    assert!(jobs[0].metadata.finalizers.is_none(), "{jobs:#?}");
+    scenario.delete_rule("leak").await;
+}
+
+macro_rules! kills {
+    ($($name:ident: $method:ident $pattern:literal $moment:ident,)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            let Some(scenario) = Scenario::alone("kill").await else { return };
+            killed_at(&scenario, Method::$method, $pattern, Moment::$moment).await;
+        }
+    )*};
+}
+
+kills! {
+    killed_before_the_execution_is_sent: POST r"executions(\?|$)" BeforeSent,
+    killed_when_the_execution_is_committed: POST r"executions(\?|$)" Committed,
+    killed_when_the_execution_is_answered: POST r"executions(\?|$)" Answered,
+    killed_before_the_job_is_sent: POST r"jobs(\?|$)" BeforeSent,
+    killed_when_the_job_is_committed: POST r"jobs(\?|$)" Committed,
+    killed_when_the_job_is_answered: POST r"jobs(\?|$)" Answered,
+    killed_before_the_job_is_recorded: PATCH "executions/.*/status" BeforeSent,
+    killed_when_the_job_is_recorded: PATCH "executions/.*/status" Committed,
+}
+
+/// What a paint of the boat leads to: it does not help, so that the episode stays open.
+fn painting() -> serde_json::Value {
+    json!({"ladder": [{"run": PAINT, "verify": {"when": "target.data.hull == 'tight'", "within": "1s"}}]})
+}
+
+#[tokio::test]
+async fn a_second_look_at_everything_writes_nothing() {
+    let Some(scenario) = Scenario::alone("second-look").await else { return };
+    scenario.rule("paints", painting()).await;
+    scenario.rule("observes", json!({"mode": "Observe"})).await;
+    let mut controller = scenario.controller().await;
+    scenario.boat("ark", "leaking").await;
+    scenario.ends("paints", "Quarantined").await;
+    scenario.ends("observes", "Observed").await;
+    scenario.controller_catches_up().await;
+
+    let mark = scenario.audit().mark().await;
+    controller.restart().await;
+    scenario.controller_catches_up().await;
+    let writes = scenario.audit().since(mark).await.into_iter().filter(|request| {
+        let canary = request.name.as_ref().is_some_and(|name| name.starts_with("canary"));
+        request.user == USER && request.is_write() && request.resource != LEASES && !canary
+    });
+    let writes: Vec<_> = writes.map(|r| format!("{} {} {:?}", r.verb, r.uri, r.name)).collect();
+    assert!(writes.is_empty(), "{writes:#?}");
+}
+
+/// Breaks a boat while the watches are frozen, has them end as `order` says, and sees what becomes of it.
+async fn watch_ends(scenario: &Scenario, order: Order, gone: bool) {
+    let proxy = scenario.proxy().await;
+    scenario.rule("paints", painting()).await;
+    let _controller = scenario.controller_through(&proxy).await;
+    scenario.boat("ark", "leaking").await;
+    scenario.ends("paints", "Quarantined").await;
+
+    assert!(proxy.order_watches(".", Order::Freeze) > 0);
+    scenario.boat("brig", "leaking").await;
+    let watch = format!("/namespaces/{}/configmaps.*watch=", scenario.stage.namespace);
+    let answer = Requests::new(Method::GET, if gone { &watch } else { "^never$" }).nth(1);
+    let fault = proxy.arm(answer, Moment::BeforeSent, Deed::Answer(StatusCode::GONE));
+    assert!(proxy.order_watches(".", order) > 0);
+    eventually("the other boat is answered", DEADLINE, || async {
+        let ended = scenario.executions("paints").await.iter().filter(|e| e.is_finished()).count();
+        if ended == 2 { Ok(()) } else { Err(format!("{ended} have ended")) }
+    })
+    .await;
+    scenario.controller_catches_up().await;
+    assert_eq!(scenario.targets("paints").await, ["ark", "brig"], "each once");
+    assert_eq!(fault.hits(), usize::from(gone));
+}
+
+#[tokio::test]
+async fn a_watch_that_is_closed_goes_on() {
+    let Some(scenario) = Scenario::alone("watch-closed").await else { return };
+    watch_ends(&scenario, Order::Close, false).await;
+}
+
+#[tokio::test]
+async fn a_watch_whose_version_expired_lists_again() {
+    let Some(scenario) = Scenario::alone("watch-expired").await else { return };
+    watch_ends(&scenario, Order::Expire, false).await;
+}
+
+#[tokio::test]
+async fn a_watch_that_is_refused_as_expired_lists_again() {
+    let Some(scenario) = Scenario::alone("watch-refused").await else { return };
+    watch_ends(&scenario, Order::Close, true).await;
+}
+
+#[tokio::test]
+async fn a_job_create_that_comes_after_the_end_starts_no_pod() {
+    let Some(scenario) = Scenario::alone("zombie").await else { return };
+    let proxy = scenario.proxy().await;
+    scenario.rule("leak", json!({})).await;
+    let mut zombie = scenario.controller_through(&proxy).await;
+    let path = format!("/namespaces/{}/jobs(\\?|$)", scenario.stage.namespace);
+    let fault = proxy.arm(Requests::new(Method::POST, &path), Moment::BeforeSent, Deed::Hold);
+    let mark = scenario.audit().mark().await;
+    scenario.boat("ark", "leaking").await;
+    fault.wait_until_hit(DEADLINE).await;
+
+    scenario.set_hull("ark", "tight").await;
+    let mut heir = Controller::candidate(scenario.controller_access(), "two");
+    zombie.signal(Signal::STOP);
+    scenario.give_up_the_lease().await;
+    heir.ready().await;
+    scenario.ends("leak", "Superseded").await;
+    fault.release();
+    eventually("the late create has come", DEADLINE, || async {
+        let creates = scenario.audit().since(mark).await.into_iter();
+        let mut codes: Vec<_> =
+            creates.filter(|r| r.verb == "create" && r.resource == "batch/jobs").map(|r| r.code).collect();
+        codes.sort_unstable();
+        if codes == [201, 409] { Ok(()) } else { Err(format!("{codes:?}")) }
+    })
+    .await;
+    let jobs = scenario.jobs().await;
+    let suspended: Vec<_> = jobs.iter().map(|job| job.spec.as_ref().and_then(|spec| spec.suspend)).collect();
+    assert_eq!(suspended, [Some(true)], "{jobs:#?}");
+    assert_eq!(
+        (scenario.stage.kubectl(&["get", "pods", "-o", "name"]).await.as_str(), scenario.caulked()),
+        ("", 0)
+    );
+    zombie.signal(Signal::CONT);
+    zombie.ends().await;
+}
