@@ -44,18 +44,34 @@ fn documents() -> Vec<(String, String)> {
     documents
 }
 
-/// The fenced blocks of a document in one language, with the line on which each begins.
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<(usize, &'a str)> {
-    let fence = Regex::new(&format!(r"(?ms)^```{language}\n(.*?)^```$")).unwrap();
-    let found = fence.captures_iter(text).map(|found| found.get(1).unwrap());
-    found.map(|block| (text[..block.start()].lines().count() + 1, block.as_str())).collect()
+/// The fenced blocks of a document in one language, without their indentation, with the line on which each begins.
+fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
+    let fence = Regex::new(&format!(r"(?ms)^( *)```{language}\n(.*?)^ *```$")).unwrap();
+    let found = fence.captures_iter(text);
+    found
+        .map(|found| {
+            let (indent, block) = (&found[1], found.get(2).unwrap());
+            let lines = block.as_str().lines().map(|line| line.strip_prefix(indent).unwrap_or(line));
+            (text[..block.start()].lines().count() + 1, lines.map(|line| format!("{line}\n")).collect())
+        })
+        .collect()
+}
+
+/// What documents give to kubectl: YAML blocks, and what shell blocks pass on standard input.
+fn manifests(text: &str) -> Vec<(usize, String)> {
+    let input = Regex::new(r"(?ms)<<'EOF'$\n(.*?)^EOF$").unwrap();
+    let mut found = blocks(text, "yaml");
+    for (line, block) in blocks(text, "sh") {
+        found.extend(input.captures_iter(&block).map(|input| (line, input[1].to_owned())));
+    }
+    found
 }
 
 #[test]
 fn manifests_in_documents_are_valid() {
     let mut checked = 0;
     for (path, text) in documents() {
-        for (line, block) in blocks(&text, "yaml") {
+        for (line, block) in manifests(&text) {
             let ours = |part: &&str| part.contains("apiVersion: fother.dev/");
             for manifest in block.split("---\n").filter(ours) {
                 let source = Source { path: "block.yaml", content: manifest.as_bytes() };
@@ -68,7 +84,7 @@ fn manifests_in_documents_are_valid() {
             }
         }
     }
-    assert!(checked >= 8, "{checked} manifests");
+    assert!(checked >= 12, "{checked} manifests");
 }
 
 #[test]
@@ -204,7 +220,7 @@ fn the_command_line_is_described() {
         let title = format!("## fother {verb}\n");
         let section = sections.find(&title).map_or("", |at| &sections[at + title.len()..]);
         let words = section.split("\n## ").next().unwrap_or_default();
-        let words = words.split("```").next().unwrap_or_default().trim();
+        let words = words.split("```text\n").next().unwrap_or_default().trim();
         let words = if words.is_empty() { String::new() } else { format!("{words}\n\n") };
         expected += &format!("{title}\n{words}```text\n{}```\n\n", help(verb));
     }
@@ -222,7 +238,7 @@ fn the_roles_to_install_are_those_of_the_controller() {
     let page = read("docs/how-to/grant-rights.md");
     let manifests: Vec<Value> = blocks(&page, "yaml")
         .iter()
-        .flat_map(|(_, block)| block.split("---\n"))
+        .flat_map(|(_, block)| block.split("---\n").filter(|manifest| manifest.contains("kind:")))
         .map(|manifest| serde_saphyr::from_str(manifest).unwrap())
         .collect();
     for role in [rights::controller(), rights::enrolment()] {
