@@ -12,6 +12,7 @@
 mod dev;
 mod docs;
 mod git;
+mod packs;
 mod real;
 mod sandbox;
 mod sandbox_world;
