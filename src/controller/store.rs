@@ -85,7 +85,8 @@ where
     /// watch has passed already and does not have was deleted meanwhile, and stays so.
     pub fn insert(&self, object: Arc<K>) {
         let mut objects = self.objects.write();
-        let (known, version) = (objects.get(&key_of(&*object)).map(|known| version_of(&**known)), version_of(&*object));
+        let (known, version) =
+            (objects.get(&key_of(&*object)).map(|known| version_of(&**known)), version_of(&*object));
         let passed = self.newest.load(Ordering::Relaxed);
         if known.map_or(passed < version, |known| known <= version) {
             objects.insert(key_of(&*object), object);

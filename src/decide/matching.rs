@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 use serde_json::{Value, json};
 
-use super::episode::RuleFacts;
+use super::episode::{KEPT, RuleFacts};
 use super::problem::Problem;
 use crate::api::{EventTrigger, GROUP, LABEL, Rule, RuleSpec, Target};
 use crate::expr::{Bindings, EvalError, Expression, Scope};
@@ -25,7 +25,7 @@ pub struct CompiledRule {
     pub facts: RuleFacts,
     /// Its text.
     pub spec: RuleSpec,
-    /// When it was created: events from before are not its business.
+    /// By when it was created: events from before are not its business.
     pub created_at: Timestamp,
     selector: Option<Selector>,
     when: Option<Expression>,
@@ -43,6 +43,7 @@ impl CompiledRule {
     /// Compiles a Rule; all that is wrong with its expressions at once.
     pub fn compile(rule: &Rule) -> Result<Self, Vec<Problem>> {
         let created_at = rule.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
+        let created_at = created_at.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
         Self::of(&rule.spec, &rule.namespace().unwrap_or_default(), &rule.name_any(), created_at)
     }
 
@@ -74,7 +75,8 @@ impl CompiledRule {
 
     /// Whether an object of the trigger's kind matches.
     pub fn matches_object(&self, object: &Arc<Value>, now: Timestamp) -> Result<Option<Hit>, EvalError> {
-        if is_own(object) || self.selector.as_ref().is_some_and(|selector| !selector.matches(&labels(object))) {
+        if is_own(object) || self.selector.as_ref().is_some_and(|selector| !selector.matches(&labels(object)))
+        {
             return Ok(None);
         }
         let Some(when) = &self.when else { return Ok(None) };
@@ -159,7 +161,8 @@ fn labels(object: &Value) -> std::collections::BTreeMap<String, String> {
 /// its Execution; a rule that answered it would answer itself.
 pub fn is_own(object: &Value) -> bool {
     let group = object["apiVersion"].as_str().unwrap_or_default().split('/').next();
-    group == Some(GROUP) || object.pointer("/metadata/labels").is_some_and(|l| l.get(LABEL.execution).is_some())
+    group == Some(GROUP)
+        || object.pointer("/metadata/labels").is_some_and(|l| l.get(LABEL.execution).is_some())
 }
 
 /// Whether an Event was written by fother itself, or regards one of its objects.
@@ -260,10 +263,12 @@ mod tests {
     fn what_fother_makes_never_matches() {
         let rule = rule(resource(json!({"when": "true"}))).expect("compiles");
         let foreign = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"app": "web"}}});
-        let own = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"fother.dev/execution": "x"}}});
+        let own =
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"fother.dev/execution": "x"}}});
         let execution = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution"});
         for (object, matches) in [(foreign, true), (own, false), (execution, false)] {
-            let hit = rule.matches_object(&Arc::new(object.clone()), Timestamp::UNIX_EPOCH).expect("evaluates");
+            let hit =
+                rule.matches_object(&Arc::new(object.clone()), Timestamp::UNIX_EPOCH).expect("evaluates");
             assert_eq!(hit.is_some(), matches, "{object}");
         }
     }

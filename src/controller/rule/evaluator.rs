@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::api::{MatchedObject, ObjectReference, Target};
@@ -19,6 +20,7 @@ use crate::controller::queue::{Kind, Queue};
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::{CompiledRule, event_identity, event_time, is_own};
 use crate::decide::view::{Match, ObjectKey, TargetView, View};
+use crate::expr::EvalErrorKind;
 use crate::source::shared::{Subscription, WatchKey, Watches};
 use crate::source::watch::{Delivery, Scope, now};
 
@@ -49,10 +51,12 @@ struct State {
     edges: BTreeMap<String, Edge>,
     /// The time for which the view is complete.
     fresh_at: Option<Timestamp>,
+    /// Whether objects match whose targets could not be found: one that seems clear may be one of those.
+    unresolved: bool,
     /// Why the watch does not work.
     broken: Option<String>,
-    /// The last object that could not be evaluated, and why.
-    mistake: Option<String>,
+    /// An object that could not be judged, and why.
+    mistake: Option<(ObjectKey, String)>,
 }
 
 /// What a reconcile sees of it.
@@ -66,13 +70,14 @@ pub struct Seen {
     pub fresh_at: Option<Timestamp>,
     /// Why the watch does not work.
     pub broken: Option<String>,
-    /// The last object that could not be evaluated, and why.
+    /// An object that could not be judged, and why.
     pub mistake: Option<String>,
 }
 
 /// A running evaluator. Dropping it stops it.
 pub struct Evaluator {
     state: Arc<Mutex<State>>,
+    relist: Arc<Notify>,
     task: AbortHandle,
     /// What it was started for: another text or account needs another evaluator.
     pub started_for: (i64, String),
@@ -95,6 +100,7 @@ impl Evaluator {
         let started_for = (generation, account.user().to_owned());
         let state = Arc::new(Mutex::new(State::default()));
         let watched = watched(context, &rule, &account).await?;
+        let relist = Arc::<Notify>::default();
         let eye = Eye {
             rule,
             account,
@@ -102,12 +108,13 @@ impl Evaluator {
             watches: context.watches.clone(),
             queue: context.queue.clone(),
             state: state.clone(),
+            relist: relist.clone(),
             matching: BTreeMap::new(),
             unresolved: BTreeMap::new(),
             resynced: now(),
         };
         let task = tokio::spawn(eye.follow(watched)).abort_handle();
-        Ok(Self { state, task, started_for })
+        Ok(Self { state, relist, task, started_for })
     }
 
     /// What it has seen.
@@ -118,10 +125,15 @@ impl Evaluator {
         Seen {
             targets: state.view.targets(),
             edges,
-            fresh_at: state.fresh_at,
+            fresh_at: state.fresh_at.filter(|_| !state.unresolved),
             broken: state.broken.clone(),
-            mistake: state.mistake.clone(),
+            mistake: state.mistake.as_ref().map(|((_, name), error)| format!("{name}: {error}")),
         }
+    }
+
+    /// Asks for a complete view from now.
+    pub fn list_again(&self) {
+        self.relist.notify_one();
     }
 
     /// Forgets an event that has been decided.
@@ -149,6 +161,7 @@ struct Eye {
     watches: Watches,
     queue: Queue,
     state: Arc<Mutex<State>>,
+    relist: Arc<Notify>,
     /// Objects that match a rule whose answer time alone can change.
     matching: BTreeMap<ObjectKey, Arc<Value>>,
     /// Objects that match and whose target could not be found yet.
@@ -174,6 +187,7 @@ impl Eye {
                     Some(delivery) => self.take(delivery).await,
                     None => return,
                 },
+                () = self.relist.notified() => subscription.relist(),
                 _ = tick.tick() => {
                     self.look_again().await;
                     if self.rule.names_now() && now().duration_since(self.resynced) > RESYNC {
@@ -189,7 +203,12 @@ impl Eye {
         match delivery {
             Delivery::Synced(objects) => self.replace(&objects).await,
             Delivery::Changed(object) => self.change(&object).await,
-            Delivery::Deleted(object) => self.set(key_of(&object), None),
+            Delivery::Deleted(object) => {
+                let key = key_of(&object);
+                self.unresolved.remove(&key);
+                self.judged(&key);
+                self.set(key, None);
+            }
             Delivery::Alive => {}
             Delivery::Broken(error) => {
                 self.state.lock().broken = Some(error);
@@ -199,6 +218,7 @@ impl Eye {
         let mut state = self.state.lock();
         let first = state.fresh_at.is_none() || state.broken.is_some();
         state.fresh_at = Some(now());
+        state.unresolved = !self.unresolved.is_empty();
         state.broken = None;
         drop(state);
         if first {
@@ -209,6 +229,7 @@ impl Eye {
     async fn replace(&mut self, objects: &[Arc<Value>]) {
         self.matching.clear();
         self.unresolved.clear();
+        self.state.lock().mistake = None;
         let mut found = BTreeMap::new();
         for object in objects {
             if self.rule.spec.trigger.event.is_some() {
@@ -236,7 +257,6 @@ impl Eye {
     fn set(&mut self, key: ObjectKey, found: Option<Match>) {
         if found.is_none() {
             self.matching.remove(&key);
-            self.unresolved.remove(&key);
         }
         let mut state = self.state.lock();
         let known = state.view.matching_keys().any(|k| *k == key);
@@ -258,21 +278,32 @@ impl Eye {
                 self.set(key, found);
             }
         }
+        let unresolved = !self.unresolved.is_empty();
+        if std::mem::replace(&mut self.state.lock().unresolved, unresolved) != unresolved {
+            self.wake();
+        }
     }
 
     async fn evaluate(&mut self, object: &Arc<Value>) -> Option<Match> {
         let key = key_of(object);
         let hit = match self.rule.matches_object(object, now()) {
             Ok(hit) => hit,
+            // Fields come and go: an object that lacks one does not match, and that is no mistake.
+            Err(error) if error.kind == EvalErrorKind::Absent => None,
             Err(error) => {
                 self.mistake(&key, &error.to_string());
-                None
+                return None;
             }
-        }?;
+        };
+        let Some(hit) = hit else {
+            self.judged(&key);
+            return None;
+        };
         let kind = object["kind"].as_str().unwrap_or_default();
         match self.resolve(object, &self.rule.target(kind)).await {
             Ok(target) => {
                 self.unresolved.remove(&key);
+                self.judged(&key);
                 if self.rule.reads_now() {
                     self.matching.insert(key, object.clone());
                 }
@@ -280,7 +311,10 @@ impl Eye {
             }
             Err(error) => {
                 self.mistake(&key, &error.to_string());
-                self.unresolved.insert(key, object.clone());
+                // Without an owner it leads nowhere; where the look-up itself failed, nobody knows where it leads.
+                if !matches!(error, Error::Unexpected(_)) {
+                    self.unresolved.insert(key, object.clone());
+                }
                 None
             }
         }
@@ -324,9 +358,25 @@ impl Eye {
         owners::resolve(&self.account.client(), &self.kinds, object, how).await
     }
 
-    fn mistake(&self, (_, name): &ObjectKey, error: &str) {
-        tracing::debug!(rule = %self.rule.facts.name, object = name, error, "object not evaluated");
-        self.state.lock().mistake = Some(format!("{name}: {error}"));
+    /// One object stands for all that cannot be judged, and stays until it can be: the Rule's status shows it, and is
+    /// not to be written for each of them in turn.
+    fn mistake(&self, key: &ObjectKey, error: &str) {
+        tracing::debug!(rule = %self.rule.facts.name, object = key.1, error, "object not judged");
+        let mut state = self.state.lock();
+        if state.mistake.as_ref().is_none_or(|(known, text)| known == key && text != error) {
+            state.mistake = Some((key.clone(), error.to_owned()));
+            drop(state);
+            self.wake();
+        }
+    }
+
+    fn judged(&self, key: &ObjectKey) {
+        let mut state = self.state.lock();
+        if state.mistake.as_ref().is_some_and(|(known, _)| known == key) {
+            state.mistake = None;
+            drop(state);
+            self.wake();
+        }
     }
 
     fn wake(&self) {
