@@ -53,7 +53,8 @@ async fn established(client: Client) {
         let name = crd.metadata.name.clone().unwrap();
         eventually("the kind is served", DEADLINE, || async {
             let status = crds.get(&name).await.map_err(|error| error.to_string())?.status.unwrap_or_default();
-            let served = status.conditions.iter().flatten().any(|c| c.type_ == "Established" && c.status == "True");
+            let served =
+                status.conditions.iter().flatten().any(|c| c.type_ == "Established" && c.status == "True");
             served.then_some(()).ok_or(name.clone())
         })
         .await;
@@ -62,7 +63,11 @@ async fn established(client: Client) {
 
 async fn apply<K>(api: &Api<K>, object: &K)
 where
-    K: kube::Resource<DynamicType = ()> + serde::Serialize + serde::de::DeserializeOwned + Clone + std::fmt::Debug,
+    K: kube::Resource<DynamicType = ()>
+        + serde::Serialize
+        + serde::de::DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
 {
     let name = object.meta().name.clone().unwrap();
     let mut body = serde_json::to_value(object).unwrap();
@@ -139,8 +144,17 @@ fn launch(access: &Access, name: &str, port: u16, log: &Path) -> Process {
     let listen = format!("127.0.0.1:{port}");
     let kubeconfig = kubeconfig.to_str().unwrap();
     let arguments = [
-        "controller", "--kubeconfig", kubeconfig, "--namespace", HOME, "--identity", name, "--listen", &listen,
-        "--max-total", "100",
+        "controller",
+        "--kubeconfig",
+        kubeconfig,
+        "--namespace",
+        HOME,
+        "--identity",
+        name,
+        "--listen",
+        &listen,
+        "--max-total",
+        "100",
     ];
     Process::fother(&arguments, &[("FOTHER_LOG", "info")], log)
 }

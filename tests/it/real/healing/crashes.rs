@@ -161,7 +161,10 @@ async fn a_job_create_that_comes_after_the_end_starts_no_pod() {
     let jobs = scenario.jobs().await;
     let suspended: Vec<_> = jobs.iter().map(|job| job.spec.as_ref().and_then(|spec| spec.suspend)).collect();
     assert_eq!(suspended, [Some(true)], "{jobs:#?}");
-    assert_eq!((scenario.stage.kubectl(&["get", "pods", "-o", "name"]).await.as_str(), scenario.caulked()), ("", 0));
+    assert_eq!(
+        (scenario.stage.kubectl(&["get", "pods", "-o", "name"]).await.as_str(), scenario.caulked()),
+        ("", 0)
+    );
     zombie.signal(Signal::CONT);
     zombie.ends().await;
 }

@@ -80,7 +80,8 @@ async fn a_target_breaks_until_the_last_of_its_objects_is_well() {
     let owner = scenario.stage.api::<ConfigMap>().get("fleet").await.unwrap();
     let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "fleet", "uid": owner.metadata.uid, "controller": true});
     for name in ["ark", "brig", "cog"] {
-        let boat = json!({"metadata": {"name": name, "ownerReferences": [owner]}, "data": {"hull": "leaking"}});
+        let boat =
+            json!({"metadata": {"name": name, "ownerReferences": [owner]}, "data": {"hull": "leaking"}});
         scenario.stage.create::<ConfigMap>(boat).await;
     }
     let changes = json!({"target": {"owner": {"apiVersion": "v1", "kind": "ConfigMap"}}});
@@ -186,7 +187,8 @@ async fn runs_by_hand_end_with_what_came_of_them() {
         let execution = scenario.stage.api::<Execution>().get(name).await.unwrap();
         assert_eq!(execution.reason(), Some(reason), "{name}: {execution:#?}");
     }
-    let outputs = &scenario.stage.api::<Execution>().get("runs").await.unwrap().status.unwrap().rungs[0].outputs;
+    let outputs =
+        &scenario.stage.api::<Execution>().get("runs").await.unwrap().status.unwrap().rungs[0].outputs;
     assert_eq!((outputs.to_value(), scenario.caulked()), (json!({"planks": 3}), 1));
 }
 
@@ -205,7 +207,8 @@ async fn a_target_rests_for_its_cooldown() {
         executions.pop().ok_or("not yet")
     })
     .await;
-    let rested = second.spec.decision.unwrap().time.0.duration_since(first.status.unwrap().finished_at.unwrap().0);
+    let rested =
+        second.spec.decision.unwrap().time.0.duration_since(first.status.unwrap().finished_at.unwrap().0);
     assert!(rested.as_secs() >= 4, "{rested:?}");
 }
 

@@ -81,7 +81,10 @@ async fn a_crash_loop_is_mended_by_a_script_and_proven() {
     assert!(logs.contains("index is corrupted"), "{logs}");
     let told = scenario.told("Deployment", "reader").await;
     assert_eq!(told, ["ExecutionJobCreated", "RemediationVerified", "RuleFired"]);
-    scenario.stage.kubectl(&["wait", "--for=condition=Available", "deployment/reader", "--timeout=10s"]).await;
+    scenario
+        .stage
+        .kubectl(&["wait", "--for=condition=Available", "deployment/reader", "--timeout=10s"])
+        .await;
 }
 
 #[tokio::test]

@@ -125,7 +125,8 @@ impl Scenario {
         let outputs = json!([{"name": "planks", "type": "integer"}]);
         self.action(CAULK, json!({"script": script, "parameters": parameter, "outputs": outputs})).await;
         self.action(MEND, json!({"kubernetes": {"patch": {"merge": {"data": {"hull": "tight"}}}}})).await;
-        self.action(PAINT, json!({"kubernetes": {"annotate": {"values": {"example.com/paint": "red"}}}})).await;
+        self.action(PAINT, json!({"kubernetes": {"annotate": {"values": {"example.com/paint": "red"}}}}))
+            .await;
     }
 
     pub async fn action(&self, name: &str, spec: Value) -> Action {
@@ -282,7 +283,8 @@ impl Scenario {
         let selector = format!("regarding.kind={kind},regarding.name={name}");
         let api = self.stage.api::<k8s_openapi::api::events::v1::Event>();
         let found = api.list(&ListParams::default().fields(&selector)).await.unwrap().items;
-        let ours = found.into_iter().filter(|e| e.reporting_controller.as_deref() == Some("fother.dev/controller"));
+        let ours =
+            found.into_iter().filter(|e| e.reporting_controller.as_deref() == Some("fother.dev/controller"));
         let mut reasons: Vec<_> = ours.filter_map(|event| event.reason).collect();
         reasons.sort();
         reasons
