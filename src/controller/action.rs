@@ -45,14 +45,12 @@ fn mistake(action: &Action) -> Option<String> {
     let Some(_) = action.spec.runner() else {
         return Some("exactly one of script, container, kubernetes and collect must be set".to_owned());
     };
-    match &action.spec.script {
-        Some(ScriptRunner { file: Some(file), .. }) => {
-            Some(format!("spec.script.file {file:?} means something in a Pack only; use inline or configMap"))
-        }
-        _ => {
-            let problems = check::action(&action.spec).into_iter().filter(|p| p.severity == Severity::Error);
-            let texts: Vec<_> = problems.map(|problem| problem.to_string()).collect();
-            (!texts.is_empty()).then(|| texts.join("; "))
-        }
+    if let Some(ScriptRunner { file: Some(file), .. }) = &action.spec.script {
+        return Some(format!(
+            "spec.script.file {file:?} means something in a Pack only; use inline or configMap"
+        ));
     }
+    let problems = check::action(&action.spec).into_iter().filter(|p| p.severity == Severity::Error);
+    let texts: Vec<_> = problems.map(|problem| problem.to_string()).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
 }

@@ -122,8 +122,8 @@ pub enum Verdict {
     InEpisode,
     /// The latest Execution's episode is over, and that has to be recorded.
     Close,
-    /// The latest Execution has ended and nothing matches, by a view from before its end: only a newer one proves it.
-    NeedsView,
+    /// Nothing matches, but the view is older than the latest Execution's end: a newer one has to show it.
+    Prove,
     /// Not now; look again at the time, if one is known.
     Held(Held, Option<Timestamp>),
     /// Create an Execution with this identity.
@@ -238,7 +238,7 @@ fn held_by(latest: &Past, question: Question<'_>, fresh_at: Timestamp) -> Option
         return None;
     }
     let Some(view) = question.view else {
-        return Some(if fresh_at > finished_at { Verdict::Close } else { Verdict::NeedsView });
+        return Some(if fresh_at > finished_at { Verdict::Close } else { Verdict::Prove });
     };
     let began_anew = view.began.is_some_and(|began| began > finished_at);
     let now_enforced = latest.mode == Mode::Observe && question.rule.mode == Mode::Enforce;
@@ -356,7 +356,10 @@ mod tests {
     #[test]
     fn a_running_execution_holds_its_episode() {
         let running = Past { finished_at: None, ..finished("x", 5, false) };
-        assert_eq!(ask(&rule(), Some(&matching(0)), &[running.clone()], 1000), Verdict::InEpisode);
+        assert_eq!(
+            ask(&rule(), Some(&matching(0)), std::slice::from_ref(&running), 1000),
+            Verdict::InEpisode
+        );
         assert_eq!(ask(&rule(), None, &[running], 1000), Verdict::InEpisode);
     }
 
@@ -372,7 +375,7 @@ mod tests {
         let question =
             Question { rule: &rule(), target: &key(), view: None, fresh_at: Some(at(50)), past: &past };
         let verdict = decide(question, Load::default(), Caps::default(), at(51));
-        assert_eq!(verdict, Verdict::NeedsView, "a view from before the end proves nothing");
+        assert_eq!(verdict, Verdict::Prove, "a view from before the end proves nothing");
     }
 
     #[test]
@@ -392,7 +395,7 @@ mod tests {
                 Question { rule: &rule, target: &key(), view: None, fresh_at: Some(fresh), past: &past };
             decide(question, Load::default(), Caps::default(), at(60))
         };
-        assert_eq!(verdict(50_500), Verdict::NeedsView, "it may have ended at 50.9");
+        assert_eq!(verdict(50_500), Verdict::Prove, "it may have ended at 50.9");
         assert_eq!(verdict(51_500), Verdict::Close);
     }
 

@@ -234,8 +234,7 @@ mod tests {
     }
 
     fn live_of(desired: &[Desired]) -> BTreeMap<InventoryEntry, Live> {
-        let live =
-            |d: &Desired| Live { pack: Some("p".into()), object: d.manifest.clone() };
+        let live = |d: &Desired| Live { pack: Some("p".into()), object: d.manifest.clone() };
         desired.iter().map(|d| (d.entry.clone(), live(d))).collect()
     }
 
@@ -311,7 +310,9 @@ mod tests {
     #[test]
     fn what_belongs_to_somebody_else_is_not_taken_over() {
         let mut live = live_of(&files());
-        live.values_mut().for_each(|l| l.pack = Some("other".into()));
+        for theirs in live.values_mut() {
+            theirs.pack = Some("other".into());
+        }
         let refused = plan(&pack(&[], json!({})), REVISION, files(), &live).expect_err("refused");
         let Refusal::Taken(text) = refused else { panic!("taken") };
         assert!(

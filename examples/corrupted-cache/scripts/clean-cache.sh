@@ -8,9 +8,15 @@ fingerprint() {
   cksum <"$index" 2>/dev/null || echo none
 }
 
+# Whatever it is, nobody told us to delete it.
+if [ -e "$index" ] && [ ! -f "$index" ]; then
+  echo "the index is not a file: a person has to look" >&2
+  exit 1
+fi
+
 # An index that is being written looks corrupted too.
 before=$(fingerprint)
-echo "watching $index for $FOTHER_PARAM_SETTLE_SECONDS s"
+echo "watching the index for $FOTHER_PARAM_SETTLE_SECONDS s"
 sleep "$FOTHER_PARAM_SETTLE_SECONDS"
 if [ "$(fingerprint)" != "$before" ]; then
   echo "the index changes: somebody writes to it; left alone" >&2

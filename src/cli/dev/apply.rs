@@ -23,11 +23,10 @@ pub async fn namespace(client: &Client, name: &str) -> anyhow::Result<()> {
     object(client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await
 }
 
-/// Applies all documents of a YAML text, in a namespace.
-pub async fn documents(client: &Client, yaml: &str, namespace: &str) -> anyhow::Result<()> {
+/// Applies all documents of a YAML text.
+pub async fn documents(client: &Client, yaml: &str) -> anyhow::Result<()> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).context("failed to read a manifest")?;
-    for mut document in documents {
-        document["metadata"]["namespace"] = json!(namespace);
+    for document in documents {
         object(client, &document).await?;
     }
     Ok(())

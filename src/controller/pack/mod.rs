@@ -91,8 +91,9 @@ async fn source(pack: &Pack, account: &Account) -> std::result::Result<Source, R
         },
         None => BTreeMap::new(),
     };
-    let access = Access::from_secret(&secret)
-        .map_err(|problem| Report::failed(pack, Reason::UnsupportedValue, &format!("spec.secretRef: {problem}")))?;
+    let access = Access::from_secret(&secret).map_err(|problem| {
+        Report::failed(pack, Reason::UnsupportedValue, &format!("spec.secretRef: {problem}"))
+    })?;
     let reference = Reference::try_from(pack.spec.reference.as_ref());
     Ok(Source {
         owner: format!("{namespace}/{}", pack.name_any()),

@@ -23,6 +23,7 @@ use crate::decide::view::{Match, ObjectKey, TargetView, View};
 use crate::expr::EvalErrorKind;
 use crate::source::shared::{Subscription, WatchKey, Watches};
 use crate::source::watch::{Delivery, Scope, now};
+use crate::telemetry::Metrics;
 
 /// How often objects that match are looked at again because time passes, and failed look-ups are repeated.
 const TICK: Duration = Duration::from_secs(2);
@@ -77,8 +78,8 @@ pub struct Seen {
 /// A running evaluator. Dropping it stops it.
 pub struct Evaluator {
     state: Arc<Mutex<State>>,
-    relist: Arc<Notify>,
     task: AbortHandle,
+    relist: Arc<Notify>,
     /// What it was started for: another text or account needs another evaluator.
     pub started_for: (i64, String),
 }
@@ -100,7 +101,7 @@ impl Evaluator {
         let started_for = (generation, account.user().to_owned());
         let state = Arc::new(Mutex::new(State::default()));
         let watched = watched(context, &rule, &account).await?;
-        let relist = Arc::<Notify>::default();
+        let relist = Arc::new(Notify::new());
         let eye = Eye {
             rule,
             account,
@@ -108,13 +109,14 @@ impl Evaluator {
             watches: context.watches.clone(),
             queue: context.queue.clone(),
             state: state.clone(),
-            relist: relist.clone(),
             matching: BTreeMap::new(),
             unresolved: BTreeMap::new(),
             resynced: now(),
+            relist: relist.clone(),
+            metrics: context.metrics.clone(),
         };
         let task = tokio::spawn(eye.follow(watched)).abort_handle();
-        Ok(Self { state, relist, task, started_for })
+        Ok(Self { state, task, relist, started_for })
     }
 
     /// What it has seen.
@@ -131,8 +133,8 @@ impl Evaluator {
         }
     }
 
-    /// Asks for a complete view from now.
-    pub fn list_again(&self) {
+    /// Asks for a complete view that is newer than this moment.
+    pub fn relist(&self) {
         self.relist.notify_one();
     }
 
@@ -161,12 +163,13 @@ struct Eye {
     watches: Watches,
     queue: Queue,
     state: Arc<Mutex<State>>,
-    relist: Arc<Notify>,
     /// Objects that match a rule whose answer time alone can change.
     matching: BTreeMap<ObjectKey, Arc<Value>>,
     /// Objects that match and whose target could not be found yet.
     unresolved: BTreeMap<ObjectKey, Arc<Value>>,
     resynced: Timestamp,
+    relist: Arc<Notify>,
+    metrics: Arc<Metrics>,
 }
 
 impl Eye {
@@ -286,16 +289,19 @@ impl Eye {
 
     async fn evaluate(&mut self, object: &Arc<Value>) -> Option<Match> {
         let key = key_of(object);
+        self.metrics.received("resource", "accepted", now().as_second());
         let hit = match self.rule.matches_object(object, now()) {
             Ok(hit) => hit,
             // Fields come and go: an object that lacks one does not match, and that is no mistake.
             Err(error) if error.kind == EvalErrorKind::Absent => None,
             Err(error) => {
+                self.count("error");
                 self.mistake(&key, &error.to_string());
                 return None;
             }
         };
         let Some(hit) = hit else {
+            self.count("not_matched");
             self.judged(&key);
             return None;
         };
@@ -322,18 +328,24 @@ impl Eye {
 
     async fn event(&mut self, event: &Arc<Value>) {
         let (occurrence, time) = (event_identity(event), event_time(event).unwrap_or_else(now));
-        if time < self.rule.created_at || !matches!(self.rule.matches_event(event, now()), Ok(true)) {
+        if time < self.rule.created_at {
             return;
+        }
+        self.metrics.lagged(now().duration_since(time).as_secs_f64().max(0.0));
+        if !matches!(self.rule.matches_event(event, now()), Ok(true)) {
+            return self.count("not_matched");
         }
         match self.regarded(event).await {
             Ok(None) => {}
             Ok(Some(target)) => {
                 let edge = Edge { target, event: matched(event), occurrence: occurrence.clone(), time };
                 let mut state = self.state.lock();
-                if state.edges.len() < EDGES {
+                let room = state.edges.len() < EDGES;
+                if room {
                     state.edges.insert(occurrence, edge);
                 }
                 drop(state);
+                self.metrics.received("event", if room { "accepted" } else { "dropped" }, now().as_second());
                 self.wake();
             }
             Err(error) => self.mistake(&key_of(event), &error.to_string()),
@@ -377,6 +389,11 @@ impl Eye {
             drop(state);
             self.wake();
         }
+    }
+
+    fn count(&self, decision: &'static str) {
+        let facts = &self.rule.facts;
+        self.metrics.evaluated(&facts.namespace, &facts.name, decision);
     }
 
     fn wake(&self) {

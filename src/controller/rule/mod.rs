@@ -98,7 +98,6 @@ async fn evaluator_for(
 struct Outcome {
     wake: Option<Duration>,
     fired_at: Option<Timestamp>,
-    needs_view: bool,
 }
 
 impl Outcome {
@@ -130,9 +129,6 @@ async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Res
         }
         evaluator.decided(&edge.occurrence);
     }
-    if outcome.needs_view {
-        evaluator.list_again();
-    }
     Ok(outcome)
 }
 
@@ -153,10 +149,15 @@ async fn decide_target(
                 outcome.fired_at = fire::state(context, case, view).await?.or(outcome.fired_at);
             }
         }
-        Verdict::NeedsView => outcome.needs_view = true,
         Verdict::Close => fire::close(context, &executions, target).await?,
+        Verdict::Prove => {
+            if let Some(evaluator) = context.evaluators.get(&compiled.facts.namespace, &compiled.facts.name) {
+                evaluator.relist();
+            }
+            outcome.wake_in(LOOK_AGAIN);
+        }
         Verdict::Held(held, until) => {
-            context.metrics.held(held, &compiled.facts.namespace, &compiled.facts.name);
+            context.metrics.suppressed(held, &compiled.facts.namespace, &compiled.facts.name);
             let pause = until.map_or(LOOK_AGAIN, |until| {
                 // A little late rather than a little early: timestamps have whole microseconds.
                 Duration::try_from(until.duration_since(now)).unwrap_or_default() + Duration::from_millis(5)

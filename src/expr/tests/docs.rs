@@ -4,7 +4,7 @@ use super::{bindings, compile};
 use crate::expr::functions;
 use serde_json::Value;
 
-const REFERENCE: &str = include_str!("../../../docs/expressions.md");
+const REFERENCE: &str = include_str!("../../../docs/reference/expressions.md");
 
 /// The `object` of the reference.
 fn object() -> Value {
@@ -36,6 +36,9 @@ fn the_examples_of_the_reference_hold() {
 #[test]
 fn the_reference_names_every_function() {
     for name in functions::names() {
-        assert!(REFERENCE.contains(&format!("{name}(")), "{name} is missing in docs/expressions.md");
+        assert!(
+            REFERENCE.contains(&format!("{name}(")),
+            "{name} is missing in docs/reference/expressions.md"
+        );
     }
 }

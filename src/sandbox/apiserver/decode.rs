@@ -18,7 +18,7 @@ pub fn decode(
     drop_empty_metadata(&mut object["metadata"]);
     let Some(schema) = schema::of(resource) else { return Ok(Vec::new()) };
     if resource.custom.is_none() {
-        drop_nulls(schema, object);
+        drop_empty(schema, object);
         check_types(schema, object, "", &resource.kind).map_err(|complaint| {
             let version = &resource.version;
             let kind = &resource.kind;
@@ -89,21 +89,31 @@ fn drop_empty_metadata(metadata: &mut Value) {
     }
 }
 
-/// A null in a built-in kind means that the field is absent, except in free-form content.
-fn drop_nulls(schema: Schema<'_>, value: &mut Value) {
+/// In a built-in kind a null, an empty map and an empty list mean that the field is absent, except in
+/// free-form content.
+fn drop_empty(schema: Schema<'_>, value: &mut Value) {
     match value {
         Value::Object(_) if schema.keeps_unknown() => {}
         Value::Object(map) => {
-            map.retain(|_, child| !child.is_null());
+            map.retain(|name, child| match child {
+                Value::Null => false,
+                Value::Object(entries) if entries.is_empty() => {
+                    schema.field(name).is_none_or(|field| field.additional().is_none())
+                }
+                Value::Array(items) => !items.is_empty() || name == "managedFields",
+                _ => true,
+            });
             for (name, child) in map.iter_mut() {
                 if let Some(field) = schema.field(name) {
-                    drop_nulls(field, child);
+                    drop_empty(field, child);
                 }
             }
         }
         Value::Array(items) => {
             if let Some(schema) = schema.items() {
-                items.iter_mut().for_each(|item| drop_nulls(schema, item));
+                for item in items {
+                    drop_empty(schema, item);
+                }
             }
         }
         _ => {}
@@ -146,8 +156,11 @@ fn check_types(schema: Schema<'_>, value: &Value, path: &str, parent: &str) -> R
     match value {
         Value::Object(map) => {
             for (name, child) in map {
-                if let Some(field) = schema.field(name) {
+                if let Some(field) = schema.property(name) {
                     check_types(field, child, &join(path, name), owner)?;
+                } else if let Some(values) = schema.additional() {
+                    // Go does not name the key of a map.
+                    check_types(values, child, path, owner)?;
                 }
             }
         }
@@ -221,7 +234,9 @@ pub fn apply_defaults(schema: Schema<'_>, value: &mut Value) {
         }
         Value::Array(items) => {
             if let Some(schema) = schema.items() {
-                items.iter_mut().for_each(|item| apply_defaults(schema, item));
+                for item in items {
+                    apply_defaults(schema, item);
+                }
             }
         }
         _ => {}

@@ -236,7 +236,7 @@ impl ApiError {
 
     /// 422 for a patch that does not fit the object.
     pub fn unprocessable(message: impl Into<String>) -> Self {
-        Self::plain(422, "Invalid", message)
+        Self::plain(422, "Invalid", message).about(json!({}))
     }
 
     /// 504 for a resourceVersion from the future.

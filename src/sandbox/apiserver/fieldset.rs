@@ -224,6 +224,16 @@ pub fn applied(schema: Option<Schema<'_>>, value: &Value) -> FieldSet {
 
 /// What differs between two objects: (added or changed, removed).
 pub fn compare(schema: Option<Schema<'_>>, old: Option<&Value>, new: Option<&Value>) -> (FieldSet, FieldSet) {
+    compare_at(schema, old, new, true)
+}
+
+/// A place that is implied exists by itself and belongs to nobody; any other to whoever added it.
+fn compare_at(
+    schema: Option<Schema<'_>>,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    implied: bool,
+) -> (FieldSet, FieldSet) {
     if old == new {
         return Default::default();
     }
@@ -240,23 +250,27 @@ pub fn compare(schema: Option<Schema<'_>>, old: Option<&Value>, new: Option<&Val
     let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
     let (mut changed, mut removed) = (BTreeMap::new(), BTreeMap::new());
     for step in before.keys().chain(after.keys().filter(|step| !before.contains_key(*step))) {
-        let schema = before.get(step).or(after.get(step)).and_then(|(schema, _)| *schema);
-        let (plus, minus) = compare(
-            schema,
+        let below = before.get(step).or(after.get(step)).and_then(|(schema, _)| *schema);
+        let is_implied = match step {
+            Step::Field(name) => schema.is_some_and(|schema| schema.implies(name)),
+            _ => false,
+        };
+        let (plus, minus) = compare_at(
+            below,
             before.get(step).map(|(_, value)| *value),
             after.get(step).map(|(_, value)| *value),
+            is_implied,
         );
+        // An item of a list is always somebody's, even one of a set, which is its own value.
         let is_item = !matches!(step, Step::Field(_));
         let added = is_item && !before.contains_key(step);
         let gone = is_item && !after.contains_key(step);
         changed.insert(step.clone(), FieldSet { member: plus.member || added, ..plus });
         removed.insert(step.clone(), FieldSet { member: minus.member || gone, ..minus });
     }
-    // Structs of built-in kinds exist by themselves; everything else is owned by whoever added it.
-    let is_struct = schema.is_some_and(|schema| schema.is_recorded_struct());
     (
-        FieldSet::normalized(old.is_none() && !is_struct, changed),
-        FieldSet::normalized(new.is_none() && !is_struct, removed),
+        FieldSet::normalized(old.is_none() && !implied, changed),
+        FieldSet::normalized(new.is_none() && !implied, removed),
     )
 }
 

@@ -73,8 +73,12 @@ fn strategic(schema: Option<Schema<'_>>, old: Option<&Value>, patch: &Value) -> 
                 }
             },
             Value::Array(items) => {
-                let merged = merge_list(field, result.get(name), items)?;
-                result.insert(name.clone(), merged);
+                let mut merged = merge_list(field, result.get(name), items)?;
+                let declared = patch.get(&format!("$setElementOrder/{name}")).and_then(Value::as_array);
+                if let (Some(Value::Array(before)), true) = (result.get(name), merges(field)) {
+                    order(&mut merged, declared.unwrap_or(items), before, merge_key(field).as_deref());
+                }
+                result.insert(name.clone(), Value::Array(merged));
             }
             scalar => {
                 result.insert(name.clone(), scalar.clone());
@@ -94,11 +98,11 @@ fn merge_key(schema: Option<Schema<'_>>) -> Option<String> {
     schema.and_then(|schema| schema.text("x-kubernetes-patch-merge-key")).map(str::to_owned)
 }
 
-fn merge_list(schema: Option<Schema<'_>>, old: Option<&Value>, patch: &[Value]) -> ApiResult<Value> {
+fn merge_list(schema: Option<Schema<'_>>, old: Option<&Value>, patch: &[Value]) -> ApiResult<Vec<Value>> {
     let replaces = patch.iter().any(|item| item["$patch"] == "replace");
     let items = patch.iter().filter(|item| item["$patch"] != "replace");
     if replaces || !merges(schema) {
-        return Ok(Value::Array(items.cloned().collect()));
+        return Ok(items.cloned().collect());
     }
     let mut result = old.and_then(Value::as_array).cloned().unwrap_or_default();
     let Some(key) = merge_key(schema) else {
@@ -107,7 +111,7 @@ fn merge_list(schema: Option<Schema<'_>>, old: Option<&Value>, patch: &[Value]) 
                 result.push(item.clone());
             }
         }
-        return Ok(Value::Array(result));
+        return Ok(result);
     };
     for item in items {
         let Some(identity) = item.get(&key) else {
@@ -125,7 +129,7 @@ fn merge_list(schema: Option<Schema<'_>>, old: Option<&Value>, patch: &[Value]) 
             (None, None) => {}
         }
     }
-    Ok(Value::Array(result))
+    Ok(result)
 }
 
 /// `$deleteFromPrimitiveList/x` and `$setElementOrder/x`.
@@ -144,8 +148,9 @@ fn apply_list_directives(
             }
             Some(("$setElementOrder", list)) => {
                 let key = merge_key(schema.and_then(|schema| schema.field(list)));
-                if let Some(Value::Array(items)) = result.get_mut(list) {
-                    reorder(items, given, key.as_deref());
+                if let (Some(Value::Array(items)), false) = (result.get_mut(list), patch.contains_key(list)) {
+                    let before = items.clone();
+                    order(items, given, &before, key.as_deref());
                 }
             }
             None if name == "$retainKeys" => {}
@@ -159,20 +164,24 @@ fn apply_list_directives(
     Ok(())
 }
 
-/// Brings the named items into the given order; the others keep their places.
-fn reorder(items: &mut [Value], order: &[Value], key: Option<&str>) {
-    let rank = |item: &Value| {
-        order.iter().position(|wanted| match key {
-            Some(key) => wanted.get(key) == item.get(key),
-            None => wanted == item,
-        })
+/// Brings the named items into the wanted order; the others keep their places among those that were there
+/// before, and come after those that were not.
+fn order(items: &mut Vec<Value>, wanted: &[Value], before: &[Value], key: Option<&str>) {
+    let same = |a: &Value, b: &Value| match key {
+        Some(key) => a.get(key) == b.get(key),
+        None => a == b,
     };
-    let places: Vec<usize> = (0..items.len()).filter(|index| rank(&items[*index]).is_some()).collect();
-    let mut named: Vec<Value> = places.iter().map(|index| items[*index].clone()).collect();
-    named.sort_by_key(|item| rank(item));
-    for (place, item) in places.into_iter().zip(named) {
-        items[place] = item;
+    let rank = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item));
+    let (mut named, others): (Vec<Value>, Vec<Value>) =
+        items.drain(..).partition(|item| rank(wanted, item).is_some());
+    named.sort_by_key(|item| rank(wanted, item));
+    let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
+    while let (Some(left), Some(right)) = (named.peek(), others.peek()) {
+        let is_later = rank(before, left).zip(rank(before, right)).is_some_and(|(left, right)| right < left);
+        items.extend(if is_later { others.next() } else { named.next() });
     }
+    items.extend(named);
+    items.extend(others);
 }
 
 #[cfg(test)]
@@ -219,7 +228,7 @@ mod tests {
             (
                 Patch::Strategic(json!({"metadata": {"finalizers": ["z"]}})),
                 "/metadata/finalizers",
-                json!(["x", "y", "z"]),
+                json!(["z", "x", "y"]),
             ),
             (
                 Patch::Strategic(json!({"metadata": {"labels": {"$patch": "replace", "c": "3"}}})),

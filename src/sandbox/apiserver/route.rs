@@ -61,7 +61,7 @@ pub fn route(registry: &Registry, method: &Method, path: &str, query: &Query) ->
     if !resource.namespaced && namespace.is_some() {
         return Err(ApiError::no_such_path());
     }
-    let verb = verb(method, name.is_some(), query)?;
+    let verb = verb(method, (name.is_some(), subresource.is_some()), query)?;
     check_verb(&resource, subresource, verb)?;
     if resource.namespaced && namespace.is_none() && !matches!(verb, "list" | "watch") {
         return Err(ApiError::method_not_allowed());
@@ -75,12 +75,13 @@ pub fn route(registry: &Registry, method: &Method, path: &str, query: &Query) ->
     }))
 }
 
-fn verb(method: &Method, named: bool, query: &Query) -> ApiResult<&'static str> {
+fn verb(method: &Method, (named, sub): (bool, bool), query: &Query) -> ApiResult<&'static str> {
     Ok(match (method.as_str(), named) {
         ("GET", false) if query.flag("watch") => "watch",
         ("GET", false) => "list",
         ("GET", true) => "get",
-        ("POST", _) => "create",
+        // A new object is posted to its collection, to a name only a subresource.
+        ("POST", _) if named == sub => "create",
         ("PUT", true) => "update",
         ("PATCH", true) => "patch",
         ("DELETE", true) => "delete",
@@ -116,11 +117,12 @@ mod tests {
             ("GET", "/api/v1/namespaces/a/pods/p/exec", "404"),
             ("DELETE", "/api/v1/namespaces/a/pods/p/log", "405"),
             ("POST", "/api/v1/pods", "405"),
+            ("POST", "/api/v1/nodes/x", "405"),
             ("GET", "/apis/apps/v1", "path"),
         ];
         for (method, uri, expected) in cases {
             let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
-            let query = Query::parse(query).unwrap();
+            let query = Query::parse(query);
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             let seen = match route(&Registry::default(), &method, path, &query) {
                 Ok(Target::Path) => "path".to_owned(),

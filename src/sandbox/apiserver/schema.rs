@@ -166,9 +166,17 @@ impl<'a> Schema<'a> {
         map.into_iter().flatten().map(move |(name, node)| (name.as_str(), this.child(node)))
     }
 
-    /// Whether this is a struct of a built-in kind, which is there even when nothing was set in it.
-    pub fn is_recorded_struct(&self) -> bool {
-        self.definitions.is_some() && self.get("properties").is_some()
+    /// Whether a field of a built-in kind is there even when nothing was set in it: in Go it is a struct, not
+    /// a pointer to one, or is written even when empty.
+    pub fn implies(&self, name: &str) -> bool {
+        let is_required = || {
+            self.get("required").and_then(Value::as_array).is_some_and(|all| all.iter().any(|r| r == name))
+        };
+        let is_struct = || {
+            self.property(name).is_some_and(|field| field.node.get("default").is_some_and(Value::is_object))
+        };
+        let is_metadata = self.is_object_root && name == "metadata";
+        is_metadata || (self.definitions.is_some() && (is_struct() || is_required()))
     }
 
     /// The fields that identify an item of a keyed list.

@@ -17,6 +17,9 @@ use super::http::ApiService;
 /// A client that does not finish its handshake does not hold a task for longer.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Between attempts to accept while the system refuses.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
 impl ApiServer {
     /// Serves until `stop`. Requests authenticate by bearer token; watches end with the server.
     pub async fn serve(self, listener: TcpListener, tls: Arc<rustls::ServerConfig>, stop: CancellationToken) {
@@ -35,7 +38,9 @@ impl ApiServer {
                 // Out of file descriptors, for example: others may be closed in a moment.
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    if tokio::time::timeout(ACCEPT_AGAIN, stop.cancelled()).await.is_ok() {
+                        break;
+                    }
                 }
             }
         }

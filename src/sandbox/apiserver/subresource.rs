@@ -58,16 +58,15 @@ fn scale_paths(resource: &Resource) -> (String, String, Option<String>) {
 fn scale(resource: &Resource, object: &Value) -> Value {
     let (wanted, actual, selector_path) = scale_paths(resource);
     let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
-    let selector = match selector_path {
-        Some(path) => object.pointer(&path).and_then(Value::as_str).map(str::to_owned),
-        None => {
-            let labels = object["spec"]["selector"]["matchLabels"].as_object();
-            labels.map(|labels| {
-                let terms =
-                    labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
-                terms.collect::<Vec<_>>().join(",")
-            })
-        }
+    let selector = if let Some(path) = selector_path {
+        object.pointer(&path).and_then(Value::as_str).map(str::to_owned)
+    } else {
+        let labels = object["spec"]["selector"]["matchLabels"].as_object();
+        labels.map(|labels| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let terms = labels.iter().map(|(key, value)| format!("{key}={}", text(value)));
+            terms.collect::<Vec<_>>().join(",")
+        })
     };
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -77,8 +76,10 @@ fn scale(resource: &Resource, object: &Value) -> Value {
     if let Some(selector) = selector {
         status["selector"] = selector.into();
     }
-    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
-           "spec": {"replicas": number(&wanted)}, "status": status})
+    // Zero is left out here, as Go does with a field that may be empty.
+    let wanted = Some(number(&wanted)).filter(|replicas| *replicas != 0);
+    let spec = wanted.map_or_else(|| json!({}), |replicas| json!({"replicas": replicas}));
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
 }
 
 fn rescale(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
@@ -98,7 +99,8 @@ fn rescale(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult
         }
         _ => return Err(ApiError::unsupported_media_type()),
     };
-    let Some(replicas) = new["spec"]["replicas"].as_i64().filter(|replicas| *replicas >= 0) else {
+    let replicas = new["spec"]["replicas"].as_i64().or(new["spec"]["replicas"].is_null().then_some(0));
+    let Some(replicas) = replicas.filter(|replicas| *replicas >= 0) else {
         let detail = "must be greater than or equal to 0";
         let cause = super::error::Cause::invalid("spec.replicas", &new["spec"]["replicas"], detail);
         return Err(ApiError::invalid("Scale", "autoscaling", name, &[cause]));

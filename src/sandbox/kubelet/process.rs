@@ -327,6 +327,6 @@ mod tests {
         let groups: String = kept.iter().map(|one| one.group().as_raw_nonzero().to_string() + "\n").collect();
         std::fs::write(file.with_extension("new"), groups).unwrap();
         std::fs::rename(file.with_extension("new"), file).unwrap();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

@@ -6,10 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Selector;
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::sandbox::clock::Clock;
@@ -59,6 +61,23 @@ impl Context {
         let all = self.api::<K>(&namespace).list(&ListParams::default().labels_from(&selector)).await?;
         let uid = owner.uid();
         Ok(all.items.into_iter().filter(|object| controller_uid(object) == uid).collect())
+    }
+
+    /// Writes the status of `object` if it says something else than `known`.
+    pub async fn write_status<K, S>(&self, object: &K, known: Option<&S>, next: &S) -> Result<(), Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+        S: Serialize + Default,
+    {
+        let json = |status: &S| serde_json::to_value(status).map_err(kube::Error::SerdeError);
+        let known = known.map_or_else(|| json(&S::default()), json)?;
+        let next = json(next)?;
+        if without_zeros(&known) != without_zeros(&next) {
+            let patch = Patch::Merge(json!({"status": merge_patch(&known, &next)}));
+            let api = self.api::<K>(&object.meta().namespace.clone().unwrap_or_default());
+            api.patch_status(&object.name_any(), &PatchParams::default(), &patch).await?;
+        }
+        Ok(())
     }
 
     /// Creates a pod for `owner`, and says so in an event of `component`.
@@ -160,6 +179,30 @@ pub fn until_available(pod: &Pod, min_ready_seconds: Option<i32>, now: Timestamp
     Some((needed - now.duration_since(ready_since(pod)?)).max(SignedDuration::ZERO))
 }
 
+/// The status as API servers keep it: some leave out zeros and empty values.
+fn without_zeros(status: &Value) -> Value {
+    let zero = |value: &Value| match value {
+        Value::Null => true,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
+    let kept = status.as_object().into_iter().flatten().filter(|(_, value)| !zero(value));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// What turns `known` into `next`: a merge patch removes a field only when told to.
+fn merge_patch(known: &Value, next: &Value) -> Value {
+    let (Value::Object(before), Value::Object(after)) = (known, next) else { return next.clone() };
+    let gone =
+        before.keys().filter(|name| !after.contains_key(*name)).map(|name| (name.clone(), Value::Null));
+    let set = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
+    let set =
+        set.map(|(name, value)| (name.clone(), merge_patch(before.get(name).unwrap_or(&Value::Null), value)));
+    gone.chain(set).collect()
+}
+
 /// A number of things, as Kubernetes counts them.
 pub fn count<T>(things: impl IntoIterator<Item = T>) -> i32 {
     i32::try_from(things.into_iter().count()).unwrap_or(i32::MAX)
@@ -177,7 +220,21 @@ pub fn template_hash(template: &PodTemplateSpec) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    #[test]
+    fn a_status_is_patched_to_what_it_should_be() {
+        for (known, next) in [
+            (json!({"active": 1, "startTime": "x"}), json!({"active": 0})),
+            (json!({"uncounted": {"failed": ["a"]}, "failed": 1}), json!({"uncounted": {}, "failed": 2})),
+            (json!({}), json!({"conditions": [{"type": "A"}]})),
+        ] {
+            let mut status = known.clone();
+            json_patch::merge(&mut status, &merge_patch(&known, &next));
+            assert_eq!(status, next);
+            assert_ne!(without_zeros(&known), without_zeros(&next));
+        }
+        assert_eq!(without_zeros(&json!({"a": 0, "b": {}, "c": [], "d": 1})), json!({"d": 1}));
+    }
 
     #[test]
     fn a_template_keeps_its_name_until_it_changes() {

@@ -45,11 +45,7 @@ pub async fn reconcile(deployment: Arc<Deployment>, context: Arc<Context>) -> Re
     let seen =
         Seen { deployment: &deployment, spec, new: new.as_ref(), old: &sets, now: context.clock.time() };
     let status = deployment_status::build(&seen);
-    if deployment_status::differs(deployment.status.as_ref(), &status) {
-        let api = context.api::<Deployment>(&rollout.namespace());
-        let patch = Patch::Merge(json!({"status": status}));
-        api.patch_status(&deployment.name_any(), &PatchParams::default(), &patch).await?;
-    }
+    context.write_status(deployment.as_ref(), deployment.status.as_ref(), &status).await?;
     let due = deployment_status::deadline(spec, &status).map(|time| time.duration_since(context.clock.now()));
     let due =
         due.map(|left| Duration::try_from(left.max(SignedDuration::from_millis(100))).unwrap_or_default());

@@ -60,21 +60,6 @@ pub fn deadline(spec: &DeploymentSpec, status: &DeploymentStatus) -> Option<Time
     Some(progressing.last_update_time.as_ref()?.0 + SignedDuration::from_secs(seconds.into()))
 }
 
-/// Whether a status is worth writing.
-pub fn differs(known: Option<&DeploymentStatus>, status: &DeploymentStatus) -> bool {
-    let numbers = |status: &DeploymentStatus| {
-        let counts = [
-            status.replicas,
-            status.updated_replicas,
-            status.ready_replicas,
-            status.available_replicas,
-            status.unavailable_replicas,
-        ];
-        (status.observed_generation, counts.map(Option::unwrap_or_default))
-    };
-    known.is_none_or(|known| numbers(known) != numbers(status) || known.conditions != status.conditions)
-}
-
 fn replicas(set: &ReplicaSet) -> i32 {
     set.status.as_ref().map_or(0, |status| status.replicas)
 }

@@ -30,7 +30,7 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, E
         ..LabelSelector::default()
     };
     let pods: Vec<Pod> = context.owned(job.as_ref(), &selector).await?;
-    let status = job.status.clone().unwrap_or_default();
+    let mut status = job.status.clone().unwrap_or_default();
     if let Some(end) = job_plan::finished(&status) {
         let ended = end.last_transition_time.as_ref().map_or_else(|| context.clock.now(), |time| time.0);
         return expire(&job, spec, ended, &context).await;
@@ -47,12 +47,12 @@ pub async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, E
         context.recorder.record(job.object_ref(&()), notice);
         return Ok(Action::await_change());
     }
-    let tally = tally(&job, spec, &status, &pods, &context).await?;
+    let tally = tally(&job, spec, &mut status, &pods, &context).await?;
     let (now, backoff_base) = (context.clock.time(), context.backoff_base);
     let seen = Seen { spec, status: &status, pods: &pods, tally: &tally, now: &now, backoff_base };
     let (next, course) = job_plan::plan(&seen);
     let wait = act(&job, &pods, &course, &context).await?;
-    write_status(&job, &status, &next, &context).await?;
+    context.write_status(job.as_ref(), Some(&status), &next).await?;
     announce(&job, &status, &next, &context);
     let deadline = job_plan::deadline(spec, &next).map(|deadline| deadline.duration_since(now.0));
     let deadline =
@@ -70,11 +70,11 @@ fn unsupported(spec: &JobSpec) -> Option<&'static str> {
     cases.into_iter().find(|(used, _)| *used).map(|(_, what)| what)
 }
 
-/// Counts the pods that have ended, and lets them go.
+/// Counts the pods that have ended, and lets them go. `status` is what the API server has, before and after.
 async fn tally(
     job: &Job,
     spec: &JobSpec,
-    status: &JobStatus,
+    status: &mut JobStatus,
     pods: &[Pod],
     context: &Context,
 ) -> Result<Tally, Error> {
@@ -82,7 +82,8 @@ async fn tally(
     if tally.note(pods, spec) {
         let mut noted = status.clone();
         tally.write(&mut noted);
-        write_status(job, status, &noted, context).await?;
+        context.write_status(job, Some(&*status), &noted).await?;
+        *status = noted;
     }
     for pod in pods.iter().filter(|pod| tally.noted(pod)) {
         release(pod, context).await?;
@@ -146,37 +147,6 @@ async fn release(pod: &Pod, context: &Context) -> Result<(), Error> {
         Err(kube::Error::Api(refusal)) if refusal.is_not_found() => Ok(()),
         released => Ok(released.map(drop)?),
     }
-}
-
-async fn write_status(
-    job: &Job,
-    known: &JobStatus,
-    status: &JobStatus,
-    context: &Context,
-) -> Result<(), Error> {
-    if stored(known) == stored(status) {
-        return Ok(());
-    }
-    let mut patch = json!({"status": status});
-    if status.start_time.is_none() {
-        // What is absent from a merge patch stays.
-        patch["status"]["startTime"] = json!(null);
-    }
-    let notes = status.uncounted_terminated_pods.clone().unwrap_or_default();
-    patch["status"]["uncountedTerminatedPods"] =
-        json!({"succeeded": notes.succeeded, "failed": notes.failed});
-    let api = context.api::<Job>(&job.namespace().unwrap_or_default());
-    api.patch_status(&job.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
-    Ok(())
-}
-
-/// The status as the API server keeps it: without zeros.
-fn stored(status: &JobStatus) -> JobStatus {
-    let mut status = status.clone();
-    for count in [&mut status.active, &mut status.succeeded, &mut status.failed] {
-        *count = count.filter(|&count| count != 0);
-    }
-    status
 }
 
 fn announce(job: &Job, known: &JobStatus, status: &JobStatus, context: &Context) {

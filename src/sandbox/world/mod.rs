@@ -15,7 +15,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -103,15 +103,21 @@ impl World {
     where
         K: Kind,
         Owned: Kind,
-        F: FnMut(Arc<K>, Arc<Context>) -> R,
+        F: Fn(Arc<K>, Arc<Context>) -> R + Copy + Send + 'static,
         R: Future<Output = Result<Action, Error>> + Send + 'static,
     {
+        let fresh = move |seen: Arc<K>, context: Arc<Context>| async move {
+            // What the watch has may be older than what the last pass wrote, and a Job would miscount by it.
+            let namespace = seen.meta().namespace.clone().unwrap_or_default();
+            let live = context.api::<K>(&namespace).get_opt(&seen.name_any()).await?;
+            match live.filter(|live| live.meta().uid == seen.meta().uid) {
+                Some(live) => reconcile(Arc::new(live), context).await,
+                None => Ok(Action::await_change()),
+            }
+        };
         let controller = Controller::new(self.api::<K>(), watcher::Config::default());
-        drive(controller.owns(self.api::<Owned>(), watcher::Config::default()).run(
-            reconcile,
-            retry,
-            context.clone(),
-        ))
+        let controller = controller.owns(self.api::<Owned>(), watcher::Config::default());
+        drive(controller.run(fresh, retry, context.clone()))
     }
 }
 

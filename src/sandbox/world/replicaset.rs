@@ -7,10 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
-use serde_json::json;
 
 use super::common::{Context, Error, active, count, phase, pod_of, ready_since, until_available};
 
@@ -34,7 +32,7 @@ pub async fn reconcile(set: Arc<ReplicaSet>, context: Arc<Context>) -> Result<Ac
         context.delete_pod(set.as_ref(), &pod, COMPONENT).await?;
     }
     let now = context.clock.now();
-    write_status(&set, status(&set, spec, &pods, now), &context).await?;
+    context.write_status(set.as_ref(), set.status.as_ref(), &status(&set, spec, &pods, now)).await?;
     let waiting = pods.iter().filter_map(|pod| until_available(pod, spec.min_ready_seconds, now));
     let next = waiting.filter(|left| !left.is_zero()).min().and_then(|left| Duration::try_from(left).ok());
     Ok(next.map_or_else(Action::await_change, Action::requeue))
@@ -63,26 +61,10 @@ fn status(set: &ReplicaSet, spec: &ReplicaSetSpec, pods: &[Pod], now: Timestamp)
     }
 }
 
-async fn write_status(set: &ReplicaSet, status: ReplicaSetStatus, context: &Context) -> Result<(), Error> {
-    let known = set.status.clone().unwrap_or_default();
-    let same = |a: Option<i32>, b: Option<i32>| a.unwrap_or_default() == b.unwrap_or_default();
-    let unchanged = known.replicas == status.replicas
-        && same(known.fully_labeled_replicas, status.fully_labeled_replicas)
-        && same(known.ready_replicas, status.ready_replicas)
-        && same(known.available_replicas, status.available_replicas)
-        && known.observed_generation == status.observed_generation;
-    if !unchanged {
-        let api = context.api::<ReplicaSet>(&set.namespace().unwrap_or_default());
-        let patch = Patch::Merge(json!({"status": status}));
-        api.patch_status(&set.name_any(), &PatchParams::default(), &patch).await?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     fn pod(name: &str, node: Option<&str>, phase: &str, ready: Option<&str>) -> Pod {
         let conditions: Vec<Value> = ready

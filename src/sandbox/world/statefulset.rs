@@ -8,9 +8,8 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, Volume};
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::PostParams;
 use kube::runtime::controller::Action;
-use serde_json::json;
 
 use super::common::{Context, Error, count, pod_of, ready_since, template_hash, terminal};
 
@@ -33,11 +32,7 @@ pub async fn reconcile(set: Arc<StatefulSet>, context: Arc<Context>) -> Result<A
         }
     }
     let next = status(&set, spec, &revision, &pods);
-    if set.status.as_ref() != Some(&next) {
-        let patch = Patch::Merge(json!({"status": next}));
-        let api = context.api::<StatefulSet>(&set.namespace().unwrap_or_default());
-        api.patch_status(&set.name_any(), &PatchParams::default(), &patch).await?;
-    }
+    context.write_status(set.as_ref(), set.status.as_ref(), &next).await?;
     Ok(Action::await_change())
 }
 
@@ -177,6 +172,7 @@ fn status(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     /// Pods from 0 on: `+` ready, `-` not ready, `o` ready but outdated, `x` failed, `!` being deleted, ` ` missing.
     fn pods(letters: &str) -> BTreeMap<i32, Pod> {

@@ -1,3 +1,6 @@
-//! The sandbox's own tests.
+//! The in-memory API server, as its users see it.
 
 mod client;
+mod conformance;
+mod kubectl;
+mod stage;

@@ -126,7 +126,7 @@ fn job(name: &str, spec: Value, script: &str) -> Value {
 
 /// Pods that fail are replaced up to the limit; pods that succeed are counted; a suspended Job has none.
 pub async fn jobs_count_their_pods(stage: &Stage) {
-    stage.create::<Job>(job("many", json!({"completions": 3, "parallelism": 2}), "true")).await;
+    stage.create::<Job>(job("many", json!({"completions": 8, "parallelism": 3}), "true")).await;
     stage.create::<Job>(job("hopeless", json!({"backoffLimit": 1}), "exit 4")).await;
     stage.create::<Job>(job("held", json!({"suspend": true}), "true")).await;
     stage.kubectl(&["wait", "--for=condition=Complete", "job/many", "--timeout=60s"]).await;
@@ -134,7 +134,7 @@ pub async fn jobs_count_their_pods(stage: &Stage) {
     let status =
         |name: &'static str| async move { stage.api::<Job>().get(name).await.unwrap().status.unwrap() };
     let many = status("many").await;
-    assert_eq!((many.succeeded, many.active.unwrap_or_default()), (Some(3), 0));
+    assert_eq!((many.succeeded, many.active.unwrap_or_default()), (Some(8), 0));
     assert!(many.completion_time.is_some());
     let kinds = |status: &k8s_openapi::api::batch::v1::JobStatus| {
         let conditions = status.conditions.iter().flatten();

@@ -7,13 +7,13 @@ use git2::{IndexAddOption, Repository, Signature};
 use rust_embed::RustEmbed;
 
 #[derive(RustEmbed)]
-#[folder = "examples/corrupted-cache"]
+#[folder = "examples"]
 struct Example;
 
-/// The folder of the example that is the pack; the rest is for people and clusters.
-pub const PACK: &str = "pack";
+/// The folder of the pack that the demo is about.
+pub const PACK: &str = "corrupted-cache";
 
-/// A file of the example that is not part of the pack.
+/// A file of the examples.
 pub fn text(path: &str) -> anyhow::Result<String> {
     let file = Example::get(path).with_context(|| format!("the example has no {path}"))?;
     String::from_utf8(file.data.into_owned()).with_context(|| format!("{path} is no text"))

@@ -56,7 +56,7 @@ enum Tone {
 
 impl Timeline {
     /// Starts watching and telling.
-    pub fn start(client: Client, namespace: &str, server: &str) -> Self {
+    pub fn start(client: &Client, namespace: &str, server: &str) -> Self {
         let page = Arc::new(Page {
             client: client.clone(),
             namespace: namespace.to_owned(),
@@ -73,6 +73,7 @@ impl Timeline {
     }
 
     /// A new part of the story.
+    #[expect(clippy::unused_self, reason = "a timeline tells, even if it need not look at itself")]
     pub fn chapter(&self, title: &str) {
         let bold = Style::new().bold();
         anstream::println!("\n{bold}{title}{bold:#}");
@@ -209,6 +210,14 @@ impl Page {
         if status.finished_at.is_some() {
             self.finished(execution);
         }
+        if status.episode_closed_at.is_some() {
+            let name = execution.name_any();
+            self.once(
+                Tone::Plain,
+                "over",
+                &format!("nothing matches any more: the episode is closed [{name}]"),
+            );
+        }
     }
 
     fn decision(&self, execution: &Execution) {
@@ -260,7 +269,9 @@ impl Page {
                 self.once(Tone::Act, "done", &format!("{step}: {text} [{name}]"));
             }
             AttemptState::Failed | AttemptState::Lost => {
-                self.once(Tone::Bad, "failed", &format!("{step}: {text} [{name}]"));
+                // Of a failed Job's log, the last line says most.
+                let last = text.lines().last().unwrap_or_default();
+                self.once(Tone::Bad, "failed", &format!("{step}: {last} [{name}]"));
             }
         }
         if let Some(verify) = &rung.verify {
@@ -272,13 +283,10 @@ impl Page {
                     &format!("{}; is it stable? [{name}/{index}]", verify.message),
                 );
             }
+            let verdict = format!("{step}: {} [{name}]", verify.message);
             match verify.held {
-                Some(true) => {
-                    self.once(Tone::Good, "verified", &format!("{step}: {} [{name}]", verify.message))
-                }
-                Some(false) => {
-                    self.once(Tone::Bad, "no help", &format!("{step}: {} [{name}]", verify.message))
-                }
+                Some(true) => self.once(Tone::Good, "verified", &verdict),
+                Some(false) => self.once(Tone::Bad, "no help", &verdict),
                 None => {}
             }
         }

@@ -1,0 +1,250 @@
+//! The documents tell the truth: their manifests are valid, their links lead somewhere, and they name every field,
+//! reason, verb and flag that there is.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use fother::api::{Reason, crds};
+use fother::cluster::rights;
+use fother::decide::pack::{self, Source, Surroundings};
+use fother::decide::problem::Severity;
+use regex::Regex;
+use serde_json::{Value, json};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Files below a folder of the repository, without what tools and builds put there.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with('.') || name == "target" {
+            continue;
+        }
+        if path.is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
+/// All documents, by path from the root.
+fn documents() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    files(root(), &mut found);
+    let name = |path: &Path| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+    let documents = found.iter().filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let mut documents: Vec<_> = documents.map(|path| (name(path), read(&name(path)))).collect();
+    documents.sort();
+    assert!(documents.len() > 20, "{} documents", documents.len());
+    documents
+}
+
+/// The fenced blocks of a document in one language, without their indentation, with the line on which each begins.
+fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
+    let fence = Regex::new(&format!(r"(?ms)^( *)```{language}\n(.*?)^ *```$")).unwrap();
+    let found = fence.captures_iter(text);
+    found
+        .map(|found| {
+            let (indent, block) = (&found[1], found.get(2).unwrap());
+            let lines = block.as_str().lines().map(|line| line.strip_prefix(indent).unwrap_or(line));
+            (text[..block.start()].lines().count() + 1, lines.map(|line| format!("{line}\n")).collect())
+        })
+        .collect()
+}
+
+/// What documents give to kubectl: YAML blocks, and what shell blocks pass on standard input.
+fn manifests(text: &str) -> Vec<(usize, String)> {
+    let input = Regex::new(r"(?ms)<<'EOF'$\n(.*?)^EOF$").unwrap();
+    let mut found = blocks(text, "yaml");
+    for (line, block) in blocks(text, "sh") {
+        found.extend(input.captures_iter(&block).map(|input| (line, input[1].to_owned())));
+    }
+    found
+}
+
+#[test]
+fn manifests_in_documents_are_valid() {
+    let mut checked = 0;
+    for (path, text) in documents() {
+        for (line, block) in manifests(&text) {
+            let ours = |part: &&str| part.contains("apiVersion: fother.dev/");
+            for manifest in block.split("---\n").filter(ours) {
+                let source = Source { path: "block.yaml", content: manifest.as_bytes() };
+                let surroundings = Surroundings { partial: true, ..Surroundings::default() };
+                let findings = pack::read(&[source], &surroundings).findings;
+                let errors: Vec<_> =
+                    findings.iter().filter(|f| f.problem.severity == Severity::Error).collect();
+                assert!(errors.is_empty(), "{path}:{line}: {errors:#?}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked >= 12, "{checked} manifests");
+}
+
+#[test]
+fn examples_are_valid_packs() {
+    let mut packs = 0;
+    for entry in std::fs::read_dir(root().join("examples")).unwrap() {
+        let folder = entry.unwrap().path();
+        if !folder.is_dir() || folder.ends_with("setup") {
+            continue;
+        }
+        let mut found = Vec::new();
+        files(&folder, &mut found);
+        let contents: Vec<_> = found
+            .iter()
+            .map(|path| (path.strip_prefix(&folder).unwrap().to_str().unwrap(), std::fs::read(path).unwrap()))
+            .collect();
+        let sources: Vec<_> = contents.iter().map(|(path, content)| Source { path, content }).collect();
+        let reading = pack::read(&sources, &Surroundings::default());
+        assert_eq!(reading.count(Severity::Error), 0, "{}: {:#?}", folder.display(), reading.findings);
+        assert!(reading.objects.len() > 1, "{} holds next to nothing", folder.display());
+        packs += 1;
+    }
+    assert!(packs >= 3, "{packs} packs");
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();
+    let mut checked = 0;
+    for (path, text) in documents() {
+        let prose = Regex::new(r"(?ms)^```.*?^```$").unwrap().replace_all(&text, "").into_owned();
+        for found in link.captures_iter(&prose) {
+            let target = &found[1];
+            if target.contains("://") {
+                continue;
+            }
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let here = root().join(&path);
+            let file = if file.is_empty() { here } else { here.parent().unwrap().join(file) };
+            assert!(file.exists(), "{path}: {target} leads nowhere");
+            if !heading.is_empty() {
+                let there = std::fs::read_to_string(&file).unwrap();
+                assert!(anchors(&there).contains(heading), "{path}: {target} has no such heading");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "{checked} links");
+}
+
+/// The anchors of a document's headings, as forges make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
+    headings
+        .map(|heading| {
+            let words = heading.trim_start_matches('#').trim().to_lowercase();
+            let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_reason_is_described() {
+    let page = read("docs/reference/reasons.md");
+    let described: BTreeSet<_> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let reasons: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(described, reasons);
+}
+
+#[test]
+fn every_field_is_described() {
+    for crd in crds() {
+        let kind = crd.spec.names.kind.to_lowercase();
+        let page = read(&format!("docs/reference/{kind}.md"));
+        // What stands in code, in parts: `trigger.resource` names two fields.
+        let code = Regex::new(r"`([^`\n]+)`").unwrap();
+        let words: BTreeSet<_> = code
+            .captures_iter(&page)
+            .flat_map(|found| {
+                found[1].split(|c: char| !c.is_alphanumeric()).map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect();
+        let schema = json!(crd.spec.versions[0].schema);
+        let root = &schema["openAPIV3Schema"]["properties"];
+        let mut fields = BTreeSet::new();
+        for part in ["spec", "status"] {
+            fields_of(&root[part], &mut fields);
+        }
+        assert!(fields.len() > 10, "{kind}: {fields:?}");
+        let missing: Vec<_> = fields.difference(&words).collect();
+        assert!(missing.is_empty(), "docs/reference/{kind}.md does not name {missing:?}");
+    }
+}
+
+/// Names of all fields of a schema, save those of Kubernetes' own conditions and selectors.
+fn fields_of(schema: &Value, found: &mut BTreeSet<String>) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        found.insert(name.clone());
+        if name != "conditions" && name != "labelSelector" {
+            fields_of(field, found);
+        }
+    }
+    if schema["items"].is_object() {
+        fields_of(&schema["items"], found);
+    }
+}
+
+/// What `fother … --help` prints, whatever the terminal.
+fn help(verb: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fother"));
+    command.args(verb.split_whitespace()).arg("--help").stdin(Stdio::null());
+    for variable in ["COLUMNS", "FOTHER_NAMESPACE", "FOTHER_IDENTITY"] {
+        command.env_remove(variable);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+#[test]
+fn the_command_line_is_described() {
+    let listed = help("");
+    let (_, verbs) = listed.split_once("Commands:\n").expect("there are verbs");
+    let verbs = verbs.split("\n\n").next().unwrap().lines();
+    let verbs = verbs.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help");
+    let page = read("docs/reference/cli.md");
+    let (introduction, sections) = page.split_at(page.find("\n## ").map_or(page.len(), |at| at + 1));
+    let mut expected = introduction.to_owned();
+    for verb in verbs {
+        let title = format!("## fother {verb}\n");
+        let section = sections.find(&title).map_or("", |at| &sections[at + title.len()..]);
+        let words = section.split("\n## ").next().unwrap_or_default();
+        let words = words.split("```text\n").next().unwrap_or_default().trim();
+        let words = if words.is_empty() { String::new() } else { format!("{words}\n\n") };
+        expected += &format!("{title}\n{words}```text\n{}```\n\n", help(verb));
+    }
+    let expected = format!("{}\n", expected.trim_end());
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(root().join("docs/reference/cli.md"), &expected).unwrap();
+    }
+    let page = read("docs/reference/cli.md");
+    let difference = page.lines().zip(expected.lines()).find(|(there, wanted)| there != wanted);
+    assert!(page == expected, "docs/reference/cli.md is stale at {difference:?}: UPDATE_EXPECT=1 writes it");
+}
+
+#[test]
+fn the_roles_to_install_are_those_of_the_controller() {
+    let page = read("docs/how-to/grant-rights.md");
+    let manifests: Vec<Value> = blocks(&page, "yaml")
+        .iter()
+        .flat_map(|(_, block)| block.split("---\n").filter(|manifest| manifest.contains("kind:")))
+        .map(|manifest| serde_saphyr::from_str(manifest).unwrap())
+        .collect();
+    for role in [rights::controller(), rights::enrolment()] {
+        let name = role.metadata.name.as_deref().unwrap();
+        let written = manifests.iter().find(|m| m["kind"] == "ClusterRole" && m["metadata"]["name"] == name);
+        let written = written.unwrap_or_else(|| panic!("docs/how-to/grant-rights.md has no {name}"));
+        assert_eq!(written["rules"], json!(role)["rules"], "{name} in docs/how-to/grant-rights.md");
+    }
+}
