@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod lease;
 pub mod objects;
 pub mod owners;
+pub mod reviews;
 pub mod rights;
 pub mod secrets;
 pub mod status;

@@ -11,6 +11,7 @@ use super::rule::Evaluators;
 use super::store::Store;
 use crate::api::{Action, Execution, Pack, Rule};
 use crate::cluster::discovery::Kinds;
+use crate::cluster::reviews::Reviews;
 use crate::decide::definition::Definition;
 use crate::decide::episode::Caps;
 use crate::git::Fetcher;
@@ -23,6 +24,8 @@ pub struct Context {
     pub home: Client,
     /// Which kinds there are.
     pub kinds: Kinds,
+    /// What accounts may do.
+    pub reviews: Reviews,
     /// What is watched for rules.
     pub watches: Watches,
     /// The evaluators of rules.

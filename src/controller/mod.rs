@@ -21,6 +21,7 @@ use crate::api::{ANNOTATION, ConditionType, Execution, GROUP, LABEL, ObjectRefer
 use crate::cluster::discovery::Kinds;
 use crate::cluster::error::Consequence;
 use crate::cluster::lease::Candidate;
+use crate::cluster::reviews::Reviews;
 use crate::cluster::{Result, client};
 use crate::decide::episode::Caps;
 use crate::git::{Fetcher, FetcherOptions};
@@ -85,6 +86,7 @@ async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, ready: im
     let context = Arc::new(Context {
         home: home.clone(),
         kinds: Kinds::default(),
+        reviews: Reviews::default(),
         watches: Watches::default(),
         evaluators: Evaluators::default(),
         packs: Store::new(),

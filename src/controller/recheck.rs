@@ -5,13 +5,26 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::context::Context;
-use crate::api::ObjectReference;
+use crate::api::{MatchedObject, ObjectReference};
 use crate::cluster::account::Account;
 use crate::cluster::objects::Objects;
 use crate::cluster::{Error, Result, owners};
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::CompiledRule;
 use crate::source::watch::now;
+
+/// Whether the object that stands for a target's matches still matches. A view may be a moment behind, and what was
+/// mended in that moment needs no Execution.
+pub async fn still(
+    context: &Context,
+    account: &Account,
+    rule: &CompiledRule,
+    matched: &MatchedObject,
+) -> Result<bool> {
+    let objects = Objects::around(account.client(), &context.kinds, &matched.object).await?;
+    let Some(object) = objects.get(&matched.object.name).await? else { return Ok(false) };
+    Ok(matches!(rule.matches_object(&object, now()), Ok(Some(_))))
+}
 
 /// An object that matches and leads to the target, if there is one. Objects whose owners cannot be found count as
 /// leading nowhere: they are on their way out.

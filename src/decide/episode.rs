@@ -33,7 +33,7 @@ pub struct Past {
     pub decided_at: Timestamp,
     /// Whether it acted.
     pub mode: Mode,
-    /// When it ended.
+    /// By when it had ended: a time after its end, and less than [`KEPT`] later.
     pub finished_at: Option<Timestamp>,
     /// When its episode was seen to be over.
     pub closed_at: Option<Timestamp>,
@@ -48,11 +48,15 @@ impl Past {
             id: decision.id.clone(),
             decided_at: decision.time.0,
             mode: decision.mode,
-            finished_at: status.finished_at.map(|t| t.0),
+            finished_at: status.finished_at.map(|t| t.0.saturating_add(KEPT).unwrap_or(Timestamp::MAX)),
             closed_at: status.episode_closed_at.map(|t| t.0),
         })
     }
 }
+
+/// Times in objects are kept in whole seconds, cut off: what ended "at 10" may have ended just before 11. Whatever is
+/// compared with such a time has to be later for certain, or a view from before the end would prove something.
+pub const KEPT: SignedDuration = SignedDuration::from_secs(1);
 
 /// How much is going on, counted over unfinished Executions that act.
 #[derive(Clone, Copy, Debug, Default)]
@@ -372,6 +376,27 @@ mod tests {
             Question { rule: &rule(), target: &key(), view: None, fresh_at: Some(at(50)), past: &past };
         let verdict = decide(question, Load::default(), Caps::default(), at(51));
         assert_eq!(verdict, Verdict::Prove, "a view from before the end proves nothing");
+    }
+
+    #[test]
+    fn an_end_that_is_kept_in_whole_seconds_is_taken_to_be_late() {
+        let execution = serde_json::from_value(serde_json::json!({
+            "apiVersion": "fother.dev/v1alpha1", "kind": "Execution", "metadata": {"name": "x"},
+            "spec": {"serviceAccountName": "h", "decision": {"id": "x", "time": "1970-01-01T00:00:45Z",
+                "rule": {"name": "crashloop"}, "mode": "Enforce", "definition": "d",
+                "matched": {"object": {"apiVersion": "v1", "kind": "Pod", "name": "p"}}}},
+            "status": {"finishedAt": "1970-01-01T00:00:50Z"},
+        }));
+        let past = [Past::of(&execution.expect("an Execution")).expect("decided")];
+        let rule = rule();
+        let verdict = |milliseconds| {
+            let fresh = Timestamp::UNIX_EPOCH + SignedDuration::from_millis(milliseconds);
+            let question =
+                Question { rule: &rule, target: &key(), view: None, fresh_at: Some(fresh), past: &past };
+            decide(question, Load::default(), Caps::default(), at(60))
+        };
+        assert_eq!(verdict(50_500), Verdict::Prove, "it may have ended at 50.9");
+        assert_eq!(verdict(51_500), Verdict::Close);
     }
 
     #[test]

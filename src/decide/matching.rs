@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 use serde_json::{Value, json};
 
-use super::episode::RuleFacts;
+use super::episode::{KEPT, RuleFacts};
 use super::problem::Problem;
 use crate::api::{EventTrigger, GROUP, LABEL, Rule, RuleSpec, Target};
 use crate::expr::{Bindings, EvalError, Expression, Scope};
@@ -25,7 +25,7 @@ pub struct CompiledRule {
     pub facts: RuleFacts,
     /// Its text.
     pub spec: RuleSpec,
-    /// When it was created: events from before are not its business.
+    /// By when it was created: events from before are not its business.
     pub created_at: Timestamp,
     selector: Option<Selector>,
     when: Option<Expression>,
@@ -43,6 +43,7 @@ impl CompiledRule {
     /// Compiles a Rule; all that is wrong with its expressions at once.
     pub fn compile(rule: &Rule) -> Result<Self, Vec<Problem>> {
         let created_at = rule.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
+        let created_at = created_at.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
         Self::of(&rule.spec, &rule.namespace().unwrap_or_default(), &rule.name_any(), created_at)
     }
 

@@ -11,6 +11,7 @@
 //! - [`check`]: what is wrong with a Rule or an Action, as [`problem`]s with a [`path`].
 //! - [`pack`]: from the files of a revision to objects, or to all their problems.
 //! - [`sync`]: from the objects of a revision to what changes in the cluster.
+//! - [`rights`]: what a Rule's account will need, known in advance.
 //! - [`retention`]: which finished Executions may go.
 
 pub mod check;
@@ -27,6 +28,7 @@ pub mod parameters;
 pub mod path;
 pub mod problem;
 pub mod retention;
+pub mod rights;
 pub mod sync;
 pub mod verify;
 pub mod view;

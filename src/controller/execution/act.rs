@@ -55,7 +55,7 @@ async fn one(
 ) -> Result<Came> {
     let jobs = Jobs::of(&account.client(), &execution.namespace().unwrap_or_default());
     match effect {
-        Effect::CreateJob(job) => return create_job(context, execution, &jobs, &job).await,
+        Effect::CreateJob(job) => return refused(jobs.create(&job).await),
         Effect::DeleteJob(name, uid) => jobs.stop(&name, &uid).await?,
         Effect::ReleaseJob(name, uid) => jobs.release(&name, &uid, JOB_FINALIZER).await?,
         Effect::Operate(operation) => return came(operate(context, account, *operation).await),
@@ -80,28 +80,11 @@ fn came(result: Result<Done>) -> Result<Came> {
     }
 }
 
-/// A Job that may not be created fails its rung.
-async fn create_job(
-    context: &Context,
-    execution: &Arc<Execution>,
-    jobs: &Jobs,
-    job: &k8s_openapi::api::batch::v1::Job,
-) -> Result<Came> {
-    match jobs.create(job).await {
-        Ok(()) => Ok(None),
-        Err(error) => match error.consequence() {
-            Consequence::Retry => Err(error),
-            Consequence::Wait(_) => {
-                let note = format!("Job {} was refused: {error}", job.name_any());
-                announce(
-                    context,
-                    execution,
-                    &Notice { reason: "ExecutionStepFailed", warning: true, note, rung: 0 },
-                )
-                .await;
-                Err(error)
-            }
-        },
+/// A Job that the API server refuses fails its rung: quota, policy or rights will not change by trying again.
+fn refused(result: Result<()>) -> Result<Came> {
+    match result {
+        Err(error) if matches!(error.consequence(), Consequence::Wait(_)) => Ok(Some(Err(error.to_string()))),
+        other => other.map(|()| None),
     }
 }
 

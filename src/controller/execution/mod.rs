@@ -69,6 +69,10 @@ async fn prepare(
         {
             return refuse(context, execution, Reason::MissingPermissions, &error.to_string()).await;
         }
+        Err(error) if error.is_forbidden() => {
+            stand_still(context, execution, &error.to_string()).await?;
+            return Err(error);
+        }
         Err(error) => return Err(error),
     };
     if let Some(name) = execution.definition() {
@@ -104,6 +108,16 @@ async fn by_hand(
     fresh.definition = Some(name);
     write(context, execution, &fresh).await?;
     Ok(Some((Arc::new(definition), account)))
+}
+
+/// Says that an Execution cannot go on: what runs cannot even be looked at without the account. It goes on when the
+/// account may be used again.
+async fn stand_still(context: &Context, execution: &Arc<Execution>, message: &str) -> Result<()> {
+    let mut fresh = execution.status.clone().unwrap_or_default();
+    let unknown = (ConditionType::Succeeded, ConditionStatus::Unknown, Reason::MissingPermissions);
+    let message = format!("stands still: {message}");
+    set_condition(&mut fresh.conditions, unknown, message, execution.metadata.generation, now());
+    write(context, execution, &fresh).await
 }
 
 /// Ends an Execution that cannot begin.

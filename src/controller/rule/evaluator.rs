@@ -20,6 +20,7 @@ use crate::controller::queue::{Kind, Queue};
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::{CompiledRule, event_identity, event_time, is_own};
 use crate::decide::view::{Match, ObjectKey, TargetView, View};
+use crate::expr::EvalErrorKind;
 use crate::source::shared::{Subscription, WatchKey, Watches};
 use crate::source::watch::{Delivery, Scope, now};
 use crate::telemetry::Metrics;
@@ -51,10 +52,12 @@ struct State {
     edges: BTreeMap<String, Edge>,
     /// The time for which the view is complete.
     fresh_at: Option<Timestamp>,
+    /// Whether objects match whose targets could not be found: one that seems clear may be one of those.
+    unresolved: bool,
     /// Why the watch does not work.
     broken: Option<String>,
-    /// The last object that could not be evaluated, and why.
-    mistake: Option<String>,
+    /// An object that could not be judged, and why.
+    mistake: Option<(ObjectKey, String)>,
 }
 
 /// What a reconcile sees of it.
@@ -68,7 +71,7 @@ pub struct Seen {
     pub fresh_at: Option<Timestamp>,
     /// Why the watch does not work.
     pub broken: Option<String>,
-    /// The last object that could not be evaluated, and why.
+    /// An object that could not be judged, and why.
     pub mistake: Option<String>,
 }
 
@@ -124,9 +127,9 @@ impl Evaluator {
         Seen {
             targets: state.view.targets(),
             edges,
-            fresh_at: state.fresh_at,
+            fresh_at: state.fresh_at.filter(|_| !state.unresolved),
             broken: state.broken.clone(),
-            mistake: state.mistake.clone(),
+            mistake: state.mistake.as_ref().map(|((_, name), error)| format!("{name}: {error}")),
         }
     }
 
@@ -203,7 +206,12 @@ impl Eye {
         match delivery {
             Delivery::Synced(objects) => self.replace(&objects).await,
             Delivery::Changed(object) => self.change(&object).await,
-            Delivery::Deleted(object) => self.set(key_of(&object), None),
+            Delivery::Deleted(object) => {
+                let key = key_of(&object);
+                self.unresolved.remove(&key);
+                self.judged(&key);
+                self.set(key, None);
+            }
             Delivery::Alive => {}
             Delivery::Broken(error) => {
                 self.state.lock().broken = Some(error);
@@ -213,6 +221,7 @@ impl Eye {
         let mut state = self.state.lock();
         let first = state.fresh_at.is_none() || state.broken.is_some();
         state.fresh_at = Some(now());
+        state.unresolved = !self.unresolved.is_empty();
         state.broken = None;
         drop(state);
         if first {
@@ -223,6 +232,7 @@ impl Eye {
     async fn replace(&mut self, objects: &[Arc<Value>]) {
         self.matching.clear();
         self.unresolved.clear();
+        self.state.lock().mistake = None;
         let mut found = BTreeMap::new();
         for object in objects {
             if self.rule.spec.trigger.event.is_some() {
@@ -250,7 +260,6 @@ impl Eye {
     fn set(&mut self, key: ObjectKey, found: Option<Match>) {
         if found.is_none() {
             self.matching.remove(&key);
-            self.unresolved.remove(&key);
         }
         let mut state = self.state.lock();
         let known = state.view.matching_keys().any(|k| *k == key);
@@ -272,27 +281,35 @@ impl Eye {
                 self.set(key, found);
             }
         }
+        let unresolved = !self.unresolved.is_empty();
+        if std::mem::replace(&mut self.state.lock().unresolved, unresolved) != unresolved {
+            self.wake();
+        }
     }
 
     async fn evaluate(&mut self, object: &Arc<Value>) -> Option<Match> {
         let key = key_of(object);
         self.metrics.received("resource", "accepted", now().as_second());
         let hit = match self.rule.matches_object(object, now()) {
-            Ok(Some(hit)) => hit,
-            Ok(None) => {
-                self.count("not_matched");
-                return None;
-            }
+            Ok(hit) => hit,
+            // Fields come and go: an object that lacks one does not match, and that is no mistake.
+            Err(error) if error.kind == EvalErrorKind::Absent => None,
             Err(error) => {
                 self.count("error");
                 self.mistake(&key, &error.to_string());
                 return None;
             }
         };
+        let Some(hit) = hit else {
+            self.count("not_matched");
+            self.judged(&key);
+            return None;
+        };
         let kind = object["kind"].as_str().unwrap_or_default();
         match self.resolve(object, &self.rule.target(kind)).await {
             Ok(target) => {
                 self.unresolved.remove(&key);
+                self.judged(&key);
                 if self.rule.reads_now() {
                     self.matching.insert(key, object.clone());
                 }
@@ -300,7 +317,10 @@ impl Eye {
             }
             Err(error) => {
                 self.mistake(&key, &error.to_string());
-                self.unresolved.insert(key, object.clone());
+                // Without an owner it leads nowhere; where the look-up itself failed, nobody knows where it leads.
+                if !matches!(error, Error::Unexpected(_)) {
+                    self.unresolved.insert(key, object.clone());
+                }
                 None
             }
         }
@@ -350,9 +370,25 @@ impl Eye {
         owners::resolve(&self.account.client(), &self.kinds, object, how).await
     }
 
-    fn mistake(&self, (_, name): &ObjectKey, error: &str) {
-        tracing::debug!(rule = %self.rule.facts.name, object = name, error, "object not evaluated");
-        self.state.lock().mistake = Some(format!("{name}: {error}"));
+    /// One object stands for all that cannot be judged, and stays until it can be: the Rule's status shows it, and is
+    /// not to be written for each of them in turn.
+    fn mistake(&self, key: &ObjectKey, error: &str) {
+        tracing::debug!(rule = %self.rule.facts.name, object = key.1, error, "object not judged");
+        let mut state = self.state.lock();
+        if state.mistake.as_ref().is_none_or(|(known, text)| known == key && text != error) {
+            state.mistake = Some((key.clone(), error.to_owned()));
+            drop(state);
+            self.wake();
+        }
+    }
+
+    fn judged(&self, key: &ObjectKey) {
+        let mut state = self.state.lock();
+        if state.mistake.as_ref().is_some_and(|(known, _)| known == key) {
+            state.mistake = None;
+            drop(state);
+            self.wake();
+        }
     }
 
     fn count(&self, decision: &'static str) {

@@ -8,7 +8,7 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 
 use super::evaluator::Edge;
-use super::{checks, executions_of, load, past_of};
+use super::{Case, checks, executions_of, load, past_of};
 use crate::api::{
     ANNOTATION, Decision, Execution, ExecutionSpec, LABEL, MatchedObject, ObjectReference, Rule,
     RuleReference,
@@ -17,7 +17,7 @@ use crate::cluster::events::{Telling, tell};
 use crate::cluster::objects::MANAGER;
 use crate::cluster::{Error, Result, status};
 use crate::controller::context::Context;
-use crate::controller::definitions;
+use crate::controller::{definitions, recheck};
 use crate::decide::definition::Definition;
 use crate::decide::episode::{self, EdgeQuestion, Past, Question, Suppressed, Verdict};
 use crate::decide::execution::EXECUTION_FINALIZER;
@@ -37,18 +37,18 @@ struct Making<'a> {
 }
 
 /// Fires for a target that matches, after a last look at what the store itself has of it.
-pub async fn state(
-    context: &Context,
-    rule: &Rule,
-    compiled: &CompiledRule,
-    (view, fresh_at): (&TargetView, Option<Timestamp>),
-) -> Result<Option<Timestamp>> {
+pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Result<Option<Timestamp>> {
+    let Case { rule, compiled, account, seen } = case;
+    let fresh_at = seen.fresh_at;
     let target = TargetKey::from(&view.target);
     let past = stored(context, compiled, &target).await?;
     let question =
         Question { rule: &compiled.facts, target: &target, view: Some(view), fresh_at, past: &past };
     let verdict = episode::decide(question, load(context, compiled, &target), context.caps, now());
     let Verdict::Fire { id, occurrence } = verdict else { return Ok(None) };
+    if !recheck::still(context, account, compiled, &view.object).await? {
+        return Ok(None);
+    }
     let making =
         Making { rule, id, occurrence, target: &view.target, matched: &view.object, since: Some(view.since) };
     create(context, making).await

@@ -27,6 +27,8 @@ use evaluator::{Evaluator, Seen};
 
 /// How often a rule is looked at although nothing changed: an account's annotation may be gone.
 const RESYNC: Duration = Duration::from_secs(300);
+/// How often a rule whose account lacks something is looked at: somebody is about to mend it.
+const LOOK_FOR_RIGHTS: Duration = Duration::from_secs(10);
 /// How often a target that is held without a known end is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -62,10 +64,13 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let (Some(compiled), Some(account)) = (checked.compiled.clone(), account) else {
         context.evaluators.set(namespace, name, None);
         write_status(context, &rule, &checked, None, None).await?;
-        return Ok(Requeue::After(RESYNC));
+        let pause = if checked.forbidden.is_some() { LOOK_FOR_RIGHTS } else { RESYNC };
+        return Ok(Requeue::After(pause));
     };
-    let seen = evaluator_for(context, &rule, compiled.clone(), account).await?.seen();
-    let fired = decide(context, &rule, &compiled, &seen).await?;
+    let evaluator = evaluator_for(context, &rule, compiled.clone(), account.clone()).await?;
+    let seen = evaluator.seen();
+    let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
+    let fired = decide(context, case, &evaluator).await?;
     write_status(context, &rule, &checked, Some(&seen), fired.fired_at).await?;
     Ok(fired.wake.map_or(Requeue::After(RESYNC), |wake| Requeue::After(wake.min(RESYNC))))
 }
@@ -101,30 +106,39 @@ impl Outcome {
     }
 }
 
-async fn decide(context: &Context, rule: &Rule, compiled: &CompiledRule, seen: &Seen) -> Result<Outcome> {
+/// A rule and what it sees.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    rule: &'a Rule,
+    compiled: &'a CompiledRule,
+    account: &'a Account,
+    seen: &'a Seen,
+}
+
+async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Result<Outcome> {
+    let Case { rule, compiled, seen, .. } = case;
     let mut outcome = Outcome::default();
     let executions = executions_of(context, compiled);
     for target in targets(seen, &executions) {
         let view = seen.targets.get(&target);
-        decide_target(context, (rule, compiled, seen), (&target, view), &mut outcome).await?;
+        decide_target(context, case, (&target, view), &mut outcome).await?;
     }
     for edge in &seen.edges {
         if let Some(at) = fire::edge(context, rule, compiled, edge).await? {
             outcome.fired_at = Some(at);
         }
-        if let Some(evaluator) = context.evaluators.get(&compiled.facts.namespace, &compiled.facts.name) {
-            evaluator.decided(&edge.occurrence);
-        }
+        evaluator.decided(&edge.occurrence);
     }
     Ok(outcome)
 }
 
 async fn decide_target(
     context: &Context,
-    (rule, compiled, seen): (&Rule, &CompiledRule, &Seen),
+    case: Case<'_>,
     (target, view): (&TargetKey, Option<&TargetView>),
     outcome: &mut Outcome,
 ) -> Result<()> {
+    let Case { compiled, seen, .. } = case;
     let executions = executions_of(context, compiled);
     let past = past_of(&executions, target);
     let question = Question { rule: &compiled.facts, target, view, fresh_at: seen.fresh_at, past: &past };
@@ -132,8 +146,7 @@ async fn decide_target(
     match episode::decide(question, load(context, compiled, target), context.caps, now) {
         Verdict::Fire { .. } => {
             if let Some(view) = view {
-                outcome.fired_at =
-                    fire::state(context, rule, compiled, (view, seen.fresh_at)).await?.or(outcome.fired_at);
+                outcome.fired_at = fire::state(context, case, view).await?.or(outcome.fired_at);
             }
         }
         Verdict::Close => fire::close(context, &executions, target).await?,

@@ -25,6 +25,9 @@ pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
     if context.runs_in_job(index) && context.seen.job.is_some() {
         return adopt(context, index);
     }
+    if let Some(Err(message)) = &context.seen.done {
+        return failed(context, index, message);
+    }
     if context.seen.busy {
         return Next::wait(Again::At(context.now.saturating_add(LOOK_EVERY).unwrap_or(context.now)));
     }

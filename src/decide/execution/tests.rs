@@ -27,6 +27,7 @@ struct World {
     ready: bool,
     result: Result<Done, String>,
     writes: usize,
+    refuses_jobs: bool,
 }
 
 const COLLECT: &str = "collect";
@@ -75,6 +76,7 @@ impl World {
             ready: false,
             result: Ok(Done::default()),
             writes: 0,
+            refuses_jobs: false,
         }
     }
 
@@ -100,6 +102,7 @@ impl World {
 
     fn act(&mut self, effect: Effect) -> Option<Result<Done, String>> {
         match effect {
+            Effect::CreateJob(_) if self.refuses_jobs => return Some(Err("exceeded quota".to_owned())),
             Effect::CreateJob(job) => {
                 let name = job.metadata.name.clone().expect("a name");
                 self.created += usize::from(!self.jobs.contains_key(&name));
@@ -150,7 +153,7 @@ impl World {
                     return Again::OnChange;
                 }
                 left -= 1;
-                done = self.act(effect);
+                done = self.act(effect).or(done);
             }
             if next.again != Again::Now {
                 return next.again;
@@ -311,6 +314,23 @@ fn a_job_that_was_created_but_not_recorded_is_adopted() {
         [AttemptState::Running],
         "it runs, so it is waited for even if nothing matches now"
     );
+}
+
+#[test]
+fn a_job_that_is_refused_fails_its_rung() {
+    let mut world = World::new(&[(CLEAN, true), (RESTART, true)]);
+    world.refuses_jobs = true;
+    world.step();
+    assert_eq!(world.states(), [AttemptState::Failed, AttemptState::Succeeded]);
+    assert_eq!((world.status().rungs[0].message.as_str(), world.created), ("exceeded quota", 0));
+}
+
+#[test]
+fn an_end_does_not_wait_for_a_placeholder_that_is_refused() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    (world.refuses_jobs, world.matches) = (true, false);
+    world.step();
+    assert_eq!((world.outcome(), world.created), ("Superseded", 0));
 }
 
 #[test]

@@ -8,4 +8,6 @@ mod controller;
 mod crashes;
 mod episodes;
 mod main_path;
+mod rights;
 mod scenario;
+mod triggers;

@@ -1,0 +1,171 @@
+//! What a rule may watch: Kubernetes Events, custom resources, by label; and how long something has been wrong.
+
+use fother::api::Execution;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
+use serde_json::json;
+
+use super::scenario::{MEND, PAINT, Scenario, healer_rights};
+use crate::support::wait::{DEADLINE, eventually};
+
+/// An Event about a boat.
+fn event(scenario: &Scenario, name: &str, boat: &str, reason: &str) -> serde_json::Value {
+    json!({
+        "metadata": {"name": name}, "eventTime": format!("{:.6}", Timestamp::now()), "action": "Sailing",
+        "reason": reason, "type": "Warning", "note": "water in the hold",
+        "reportingController": "example.com/lookout", "reportingInstance": "crow's nest",
+        "regarding": {"apiVersion": "v1", "kind": "ConfigMap", "namespace": scenario.stage.namespace, "name": boat},
+    })
+}
+
+async fn executions(scenario: &Scenario, rule: &str, count: usize) -> Vec<Execution> {
+    eventually(&format!("{count} Executions have ended"), DEADLINE, || async {
+        let found = scenario.executions(rule).await;
+        let ended = found.iter().filter(|execution| execution.is_finished()).count();
+        if (ended, found.len()) == (count, count) { Ok(found) } else { Err(format!("{found:#?}")) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_event_is_answered_once_for_each_time_it_happens() {
+    let Some(scenario) = Scenario::alone("event").await else { return };
+    let changes = json!({
+        "trigger": {"resource": null, "event": {"type": "Warning", "reasons": ["Leak"], "regardingKind": "ConfigMap"}},
+        "when": "event.data.note.contains('water')",
+        "ladder": [{"run": MEND}],
+    });
+    scenario.boat("ark", "leaking").await;
+    scenario.stage.create::<Event>(event(&scenario, "before", "ark", "Leak")).await;
+    scenario.rule("mends", changes).await;
+    let mut controller = scenario.controller().await;
+    scenario.watching("mends").await;
+    // A rule is a second old before it answers: its creation is kept in whole seconds.
+    scenario.controller_catches_up().await;
+    scenario.stage.create::<Event>(event(&scenario, "other", "ark", "Fire")).await;
+    scenario.stage.create::<Event>(event(&scenario, "leak", "ark", "Leak")).await;
+    let first = executions(&scenario, "mends", 1).await.remove(0);
+    assert_eq!(first.reason(), Some("Completed"));
+    assert_eq!(first.spec.target.as_ref().map(|target| target.name.as_str()), Some("ark"));
+    let boat = scenario.stage.api::<ConfigMap>().get("ark").await.unwrap();
+    assert_eq!(boat.data.unwrap()["hull"], "tight");
+
+    assert_eq!(first.spec.decision.as_ref().map(|d| d.matched.object.name.as_str()), Some("leak"));
+
+    // One that happens while the first is answered is suppressed, and stays so when it is seen again.
+    controller.restart().await;
+    scenario.controller_catches_up().await;
+    assert_eq!(scenario.executions("mends").await.len(), 1, "the same event, seen again");
+
+    let series = json!({"series": {"count": 2, "lastObservedTime": format!("{:.6}", Timestamp::now())}});
+    let events = scenario.stage.api::<Event>();
+    events.patch("leak", &PatchParams::default(), &Patch::Merge(series)).await.unwrap();
+    executions(&scenario, "mends", 2).await;
+}
+
+#[tokio::test]
+async fn any_kind_can_be_watched_and_selected_by_label() {
+    let Some(scenario) = Scenario::new("custom").await else { return };
+    let (group, plural) = (format!("{}.example.com", scenario.stage.namespace), "boats");
+    let crd: CustomResourceDefinition = serde_json::from_value(json!({
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {
+            "group": group, "scope": "Namespaced", "names": {"kind": "Boat", "plural": plural, "singular": "boat"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                "type": "object", "properties": {"spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}}],
+        },
+    }))
+    .unwrap();
+    let client = scenario.stage.client.clone();
+    Api::<CustomResourceDefinition>::all(client.clone()).create(&PostParams::default(), &crd).await.unwrap();
+    let gvk = GroupVersionKind::gvk(&group, "v1", "Boat");
+    let boats: Api<DynamicObject> = Api::namespaced_with(
+        client,
+        &scenario.stage.namespace,
+        &ApiResource::from_gvk_with_plural(&gvk, plural),
+    );
+    let boat = |name: &str, fleet: &str| -> DynamicObject {
+        let metadata = json!({"name": name, "labels": {"fleet": fleet}});
+        let object = json!({"apiVersion": format!("{group}/v1"), "kind": "Boat", "metadata": metadata, "spec": {"hull": "leaking"}});
+        serde_json::from_value(object).unwrap()
+    };
+    for (name, fleet) in [("ark", "ours"), ("brig", "theirs")] {
+        eventually("the boat is created", DEADLINE, || async {
+            boats.create(&PostParams::default(), &boat(name, fleet)).await
+        })
+        .await;
+    }
+    let mut rights = healer_rights();
+    rights.as_array_mut().unwrap().push(json!({"apiGroups": [group], "resources": [plural], "verbs": ["*"]}));
+    scenario.account("bosun", &rights).await;
+    scenario
+        .action("caulk-boat", json!({"kubernetes": {"patch": {"merge": {"spec": {"hull": "tight"}}}}}))
+        .await;
+    let selector = json!({"matchLabels": {"fleet": "ours"}});
+    let verify = json!({"when": "target.spec.hull == 'tight'", "within": "10s", "stableFor": "1s"});
+    let changes = json!({
+        "serviceAccountName": "bosun",
+        "trigger": {"resource": {"apiVersion": format!("{group}/v1"), "kind": "Boat", "labelSelector": selector}},
+        "when": "object.spec.hull == 'leaking'",
+        "ladder": [{"run": "caulk-boat", "verify": verify}],
+    });
+    scenario.rule("caulks", changes).await;
+    scenario.ends("caulks", "TargetRecovered").await;
+    scenario.controller_catches_up().await;
+    assert_eq!(scenario.targets("caulks").await, ["ark"]);
+}
+
+#[tokio::test]
+async fn a_time_read_from_the_object_counts_through_a_restart() {
+    let Some(scenario) = Scenario::alone("since").await else { return };
+    let mut controller = scenario.controller().await;
+    scenario
+        .rule("old-leaks", json!({"mode": "Observe", "for": "30m", "since": "timestamp(object.data.since)"}))
+        .await;
+    for (name, age) in [("ark", 3600), ("brig", 60)] {
+        let since = (Timestamp::now() - SignedDuration::from_secs(age)).to_string();
+        let boat = json!({"metadata": {"name": name}, "data": {"hull": "tight", "since": since}});
+        scenario.stage.create::<ConfigMap>(boat).await;
+    }
+    scenario.watching("old-leaks").await;
+    controller.kill();
+    scenario.set_hull("ark", "leaking").await;
+    scenario.set_hull("brig", "leaking").await;
+    controller.start_again();
+    controller.ready().await;
+    scenario.ends("old-leaks", "Observed").await;
+    scenario.controller_catches_up().await;
+    assert_eq!(scenario.targets("old-leaks").await, ["ark"], "the other one is not wrong for long enough");
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_judged_is_named() {
+    let Some(scenario) = Scenario::new("unjudged").await else { return };
+    let when = "object.data.hull == 'leaking' && int(object.data.depth) > 3";
+    scenario.rule("paints", json!({"when": when, "ladder": [{"run": PAINT}]})).await;
+    scenario
+        .stage
+        .create::<ConfigMap>(
+            json!({"metadata": {"name": "ark"}, "data": {"hull": "leaking", "depth": "deep"}}),
+        )
+        .await;
+    eventually("the rule names it", DEADLINE, || async {
+        let message = scenario.condition("paints", "Ready", "True").await.message;
+        if message.starts_with("watching, but not ark: ") { Ok(()) } else { Err(message) }
+    })
+    .await;
+    scenario
+        .stage
+        .create::<ConfigMap>(json!({"metadata": {"name": "brig"}, "data": {"hull": "leaking", "depth": "4"}}))
+        .await;
+    scenario.ends("paints", "Completed").await;
+    assert_eq!(
+        scenario.targets("paints").await,
+        ["brig"],
+        "the one that cannot be judged blocks only itself"
+    );
+}
