@@ -89,7 +89,7 @@ impl Controller {
             stop_signal().await;
             told.cancel();
         });
-        let ended = controller::run(connection, settings, metrics, ready, stop).await;
+        let ended = Box::pin(controller::run(connection, settings, metrics, ready, stop)).await;
         serving.abort();
         ended
     }

@@ -7,6 +7,7 @@ use kube::client::Body;
 use kube::{Client, Config};
 
 use super::lease::Guard;
+use crate::telemetry::Metrics;
 
 const IMPERSONATE_USER: HeaderName = HeaderName::from_static("impersonate-user");
 
@@ -19,6 +20,21 @@ struct NotLeader;
 pub fn connect(mut config: Config) -> kube::Result<Client> {
     config.default_retry = false;
     Client::try_from(config)
+}
+
+/// The same client, whose requests are counted by method and code.
+pub fn counted(client: Client, metrics: Arc<Metrics>) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (client, metrics) = (client.clone(), metrics.clone());
+        async move {
+            let method = request.method().clone();
+            let answer = client.send(request).await;
+            metrics.requested(method.as_str(), answer.as_ref().ok().map(|answer| answer.status().as_u16()));
+            answer
+        }
+    });
+    Client::new(service, namespace)
 }
 
 /// The same client, which sends no request that changes something once the lease is too old.

@@ -9,6 +9,7 @@ mod queue;
 mod recheck;
 mod rule;
 mod store;
+mod sweep;
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Execution, GROUP, LABEL, ObjectReference, VERSION};
+use crate::api::{ANNOTATION, ConditionType, Execution, GROUP, LABEL, ObjectReference, VERSION, condition};
 use crate::cluster::discovery::Kinds;
 use crate::cluster::error::Consequence;
 use crate::cluster::lease::Candidate;
@@ -32,6 +33,9 @@ use store::{Store, is_status_only};
 
 /// Reconciles that run at a time. Each mostly waits for the API server.
 const CONCURRENCY: usize = 32;
+
+/// The name of the Lease.
+const LEASE: &str = "fother";
 
 /// What the controller is told.
 #[derive(Clone, Debug)]
@@ -54,13 +58,15 @@ pub async fn run(
     ready: impl Fn(bool),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let connection = client::counted(connection, metrics.clone());
     let mut candidate =
-        Candidate::new(connection.clone(), &settings.namespace, "fother", settings.identity.clone());
+        Candidate::new(connection.clone(), &settings.namespace, LEASE, settings.identity.clone());
     tokio::select! {
         () = candidate.acquire() => {}
         () = stop.cancelled() => return Ok(()),
     }
     tracing::info!(identity = settings.identity, "leading");
+    metrics.leads(LEASE, true);
     let home = client::guarded(connection, candidate.guard());
     let work = lead(home, settings, metrics, ready);
     let led = tokio::select! {
@@ -98,9 +104,35 @@ async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, ready: im
         context.executions.synced().await;
         context.rules.synced().await;
         ready(true);
-        reconcile_all(context.clone(), worker).await;
+        tokio::join!(reconcile_all(context.clone(), worker), sweep::run(&context), gauges(&context));
     };
     tokio::join!(followed, work);
+}
+
+/// Keeps the gauges that follow from what there is.
+async fn gauges(context: &Context) {
+    let mut tick = tokio::time::interval(std::time::Duration::from_secs(15));
+    loop {
+        tick.tick().await;
+        let rules = context.rules.filter(|_| true);
+        context.metrics.rules(rules.iter().map(|rule| {
+            let conditions = rule.status.as_ref().map_or(&[][..], |status| status.conditions.as_slice());
+            let ready =
+                condition(conditions, ConditionType::Ready).map_or("Unknown", |ready| ready.status.as_str());
+            let revision = rule.annotations().get(ANNOTATION.revision).cloned().unwrap_or_default();
+            [
+                namespace_of(&**rule),
+                rule.name_any(),
+                format!("{:?}", rule.spec.mode),
+                ready.to_owned(),
+                revision,
+            ]
+        }));
+        let running = context.executions.filter(|execution| !execution.is_finished());
+        context.metrics.active(running.iter().map(|execution| {
+            [namespace_of(&**execution), execution.reason().unwrap_or("Pending").to_owned()]
+        }));
+    }
 }
 
 /// Watches fother's own objects.

@@ -352,7 +352,10 @@ mod tests {
     #[test]
     fn a_running_execution_holds_its_episode() {
         let running = Past { finished_at: None, ..finished("x", 5, false) };
-        assert_eq!(ask(&rule(), Some(&matching(0)), &[running.clone()], 1000), Verdict::InEpisode);
+        assert_eq!(
+            ask(&rule(), Some(&matching(0)), std::slice::from_ref(&running), 1000),
+            Verdict::InEpisode
+        );
         assert_eq!(ask(&rule(), None, &[running], 1000), Verdict::InEpisode);
     }
 

@@ -142,7 +142,7 @@ fn selector_of(selector: LabelSelector, problems: &mut Vec<Problem>) -> Option<S
     let compiled: Result<Selector, _> = selector.try_into();
     compiled
         .map_err(|error| {
-            problems.push(Problem::error("spec.trigger.resource.labelSelector", error.to_string()))
+            problems.push(Problem::error("spec.trigger.resource.labelSelector", error.to_string()));
         })
         .ok()
 }
@@ -194,8 +194,8 @@ pub fn envelope(event: &Value) -> Value {
 /// What tells one occurrence of an Event from the next: a series counts up without a new object.
 pub fn event_identity(event: &Value) -> String {
     let uid = event.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
-    let count = [event.pointer("/series/count"), event.get("deprecatedCount")].into_iter().flatten();
-    let count = count.filter_map(Value::as_i64).next().unwrap_or(0);
+    let mut count = [event.pointer("/series/count"), event.get("deprecatedCount")].into_iter().flatten();
+    let count = count.find_map(Value::as_i64).unwrap_or(0);
     format!("{uid}/{count}")
 }
 
@@ -203,8 +203,7 @@ pub fn event_identity(event: &Value) -> String {
 pub fn event_time(event: &Value) -> Option<Timestamp> {
     ["/series/lastObservedTime", "/deprecatedLastTimestamp", "/eventTime", "/metadata/creationTimestamp"]
         .into_iter()
-        .filter_map(|pointer| event.pointer(pointer)?.as_str()?.parse().ok())
-        .next()
+        .find_map(|pointer| event.pointer(pointer)?.as_str()?.parse().ok())
 }
 
 #[cfg(test)]

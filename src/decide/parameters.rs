@@ -47,15 +47,15 @@ pub fn undeclared<'a>(
 /// Reads a value as a type. Text is accepted for every type, since environment and templates give text.
 pub fn coerce(name: &str, wanted: ValueType, value: &Value) -> Result<Value, String> {
     let read = match (wanted, value) {
-        (ValueType::String, Value::String(_)) => Some(value.clone()),
+        (ValueType::String, Value::String(_))
+        | (ValueType::Number, Value::Number(_))
+        | (ValueType::Boolean, Value::Bool(_)) => Some(value.clone()),
         (ValueType::String, Value::Number(_) | Value::Bool(_)) => Some(Value::String(value.to_string())),
         (ValueType::Integer, Value::Number(n)) => whole(n).map(Value::from),
         (ValueType::Integer, Value::String(s)) => s.trim().parse::<i64>().ok().map(Value::from),
-        (ValueType::Number, Value::Number(_)) => Some(value.clone()),
         (ValueType::Number, Value::String(s)) => {
             s.trim().parse::<f64>().ok().and_then(Number::from_f64).map(Value::Number)
         }
-        (ValueType::Boolean, Value::Bool(_)) => Some(value.clone()),
         (ValueType::Boolean, Value::String(s)) => s.trim().parse::<bool>().ok().map(Value::Bool),
         _ => None,
     };

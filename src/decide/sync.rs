@@ -310,7 +310,9 @@ mod tests {
     #[test]
     fn what_belongs_to_somebody_else_is_not_taken_over() {
         let mut live = live_of(&files());
-        live.values_mut().for_each(|l| l.pack = Some("other".into()));
+        for theirs in live.values_mut() {
+            theirs.pack = Some("other".into());
+        }
         let refused = plan(&pack(&[], json!({})), REVISION, files(), &live).expect_err("refused");
         let Refusal::Taken(text) = refused else { panic!("taken") };
         assert!(

@@ -114,6 +114,7 @@ mod tests {
         ("a".into(), pod.into())
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "what a look finds is an option")]
     fn found(pod: &str, since: Option<Timestamp>) -> Option<Match> {
         let reference = |kind: &str, name: &str| ObjectReference {
             api_version: "v1".into(),

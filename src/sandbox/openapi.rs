@@ -54,6 +54,11 @@ pub fn tables() -> Vec<u8> {
     unpack(include_bytes!("openapi/tables.json.gz"))
 }
 
+/// The recorded protobuf messages: a JSON map from message to its fields.
+pub fn messages() -> Vec<u8> {
+    unpack(include_bytes!("openapi/messages.json.gz"))
+}
+
 fn unpack(packed: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     GzDecoder::new(packed).read_to_end(&mut text).expect("the recorded files are whole gzip streams");

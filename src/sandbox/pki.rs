@@ -31,7 +31,7 @@ pub enum PkiError {
 pub struct Pki {
     /// The authority's certificate, in PEM form.
     pub ca_pem: String,
-    /// TLS for a server on 127.0.0.1, ::1 and localhost.
+    /// TLS for a server on `127.0.0.1`, `::1` and `localhost`.
     pub tls: Arc<ServerConfig>,
 }
 

@@ -1,68 +1,185 @@
 //! Metrics, in OpenMetrics text. Labels are closed sets, or the namespace and name of a rule; never a target or a text.
+//!
+//! Names of what every controller has are those of controller-runtime and client-go, so that stock dashboards work.
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
 
 type Labels = Vec<(&'static str, String)>;
+type Counters = Family<Labels, Counter>;
+type Gauges = Family<Labels, Gauge>;
+type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 
-/// What is counted.
+/// What is counted and measured.
 pub struct Metrics {
     registry: Mutex<Registry>,
-    evaluations: Family<Labels, Counter>,
-    suppressed: Family<Labels, Counter>,
-    executions: Family<Labels, Counter>,
-    reconciles: Family<Labels, Counter>,
+    received: Counters,
+    last_event: Gauges,
+    lag: Histograms,
+    evaluations: Counters,
+    suppressed: Counters,
+    info: Gauges,
+    executions: Counters,
+    active: Gauges,
+    durations: Histograms,
+    recoveries: Histograms,
+    reconciles: Counters,
+    requests: Counters,
+    leader: Gauges,
+}
+
+/// From a tenth of a second to about fourteen hours.
+fn buckets() -> Histogram {
+    Histogram::new([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 50000.0])
+}
+
+fn register<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
-        let evaluations = Family::<Labels, Counter>::default();
-        registry.register("fother_rule_evaluations", "Decisions of rules", evaluations.clone());
-        let suppressed = Family::<Labels, Counter>::default();
-        registry.register(
-            "fother_rule_suppressed",
-            "Matches that were held or suppressed",
-            suppressed.clone(),
-        );
-        let executions = Family::<Labels, Counter>::default();
-        registry.register("fother_executions", "Executions that ended", executions.clone());
-        let reconciles = Family::<Labels, Counter>::default();
-        registry.register(
-            "controller_runtime_reconcile",
-            "Reconciles by controller and result",
-            reconciles.clone(),
-        );
-        Self { registry: Mutex::new(registry), evaluations, suppressed, executions, reconciles }
+        let r = &mut registry;
+        let histograms = || Histograms::new_with_constructor(buckets as fn() -> Histogram);
+        Self {
+            received: register(
+                r,
+                "fother_events_received",
+                "Changes and Events that rules were shown",
+                Family::default(),
+            ),
+            last_event: register(
+                r,
+                "fother_source_last_event_timestamp_seconds",
+                "When a source last showed anything",
+                Family::default(),
+            ),
+            lag: register(
+                r,
+                "fother_event_lag_seconds",
+                "From a Kubernetes Event to a rule's look at it",
+                histograms(),
+            ),
+            evaluations: register(r, "fother_rule_evaluations", "Answers of rules", Family::default()),
+            suppressed: register(
+                r,
+                "fother_rule_suppressed",
+                "Matches held or suppressed, by guard",
+                Family::default(),
+            ),
+            info: register(r, "fother_rule_info", "Rules, and how they stand", Family::default()),
+            executions: register(r, "fother_executions", "Executions that ended", Family::default()),
+            active: register(
+                r,
+                "fother_executions_active",
+                "Executions that have not ended",
+                Family::default(),
+            ),
+            durations: register(
+                r,
+                "fother_execution_duration_seconds",
+                "How long Executions took",
+                histograms(),
+            ),
+            recoveries: register(
+                r,
+                "fother_time_to_recovery_seconds",
+                "From the first match of a target to its verified recovery",
+                histograms(),
+            ),
+            reconciles: register(
+                r,
+                "controller_runtime_reconcile",
+                "Reconciles by controller and result",
+                Family::default(),
+            ),
+            requests: register(
+                r,
+                "rest_client_requests",
+                "Requests to the API server by method and code",
+                Family::default(),
+            ),
+            leader: register(
+                r,
+                "leader_election_master_status",
+                "Whether this process leads",
+                Family::default(),
+            ),
+            registry: Mutex::new(registry),
+        }
     }
 }
 
+fn of_rule(namespace: &str, rule: &str) -> Labels {
+    vec![("namespace", namespace.to_owned()), ("rule", rule.to_owned())]
+}
+
 impl Metrics {
-    /// A rule fired.
-    pub fn fired(&self, namespace: &str, rule: &str) {
-        let labels =
-            vec![("namespace", namespace.into()), ("rule", rule.into()), ("decision", "fired".into())];
+    /// A source showed a change (`resource`) or an Event (`event`), which was `accepted` or `dropped`.
+    pub fn received(&self, source: &'static str, result: &'static str, at_seconds: i64) {
+        self.received.get_or_create(&vec![("source", source.into()), ("result", result.into())]).inc();
+        self.last_event.get_or_create(&vec![("source", source.into())]).set(at_seconds);
+    }
+
+    /// So many seconds lay between an Event and a rule's look at it.
+    pub fn lagged(&self, seconds: f64) {
+        self.lag.get_or_create(&vec![("source", "event".into())]).observe(seconds);
+    }
+
+    /// A rule answered: `fired`, `not_matched`, `suppressed` or `error`.
+    pub fn evaluated(&self, namespace: &str, rule: &str, decision: &'static str) {
+        let mut labels = of_rule(namespace, rule);
+        labels.push(("decision", decision.to_owned()));
         self.evaluations.get_or_create(&labels).inc();
     }
 
-    /// A match was held.
-    pub fn held(&self, guard: impl std::fmt::Debug, namespace: &str, rule: &str) {
-        self.suppressed(guard, namespace, rule);
-    }
-
-    /// A match was suppressed.
+    /// A match was held or suppressed by a guard.
     pub fn suppressed(&self, guard: impl std::fmt::Debug, namespace: &str, rule: &str) {
-        let guard = format!("{guard:?}").to_lowercase();
-        let labels = vec![("namespace", namespace.into()), ("rule", rule.into()), ("guard", guard)];
+        let mut labels = of_rule(namespace, rule);
+        labels.push(("guard", format!("{guard:?}").to_lowercase()));
         self.suppressed.get_or_create(&labels).inc();
+        self.evaluated(namespace, rule, "suppressed");
     }
 
-    /// An Execution ended.
-    pub fn ended(&self, namespace: &str, rule: &str, reason: &str) {
-        let labels = vec![("namespace", namespace.into()), ("rule", rule.into()), ("reason", reason.into())];
+    /// What rules there are, as (namespace, name, mode, ready, revision).
+    pub fn rules(&self, rules: impl IntoIterator<Item = [String; 5]>) {
+        self.info.clear();
+        for [namespace, rule, mode, ready, revision] in rules {
+            let mut labels = of_rule(&namespace, &rule);
+            labels.extend([("mode", mode), ("ready", ready), ("revision", revision)]);
+            self.info.get_or_create(&labels).set(1);
+        }
+    }
+
+    /// How many Executions have not ended, as (namespace, state).
+    pub fn active(&self, executions: impl IntoIterator<Item = [String; 2]>) {
+        self.active.clear();
+        for [namespace, state] in executions {
+            self.active.get_or_create(&vec![("namespace", namespace), ("state", state)]).inc();
+        }
+    }
+
+    /// An Execution ended after so many seconds; for a verified recovery, with the seconds since the first match.
+    pub fn ended(&self, (namespace, rule): (&str, &str), reason: &str, seconds: f64, recovery: Option<f64>) {
+        let mut labels = of_rule(namespace, rule);
+        let outcome = match reason {
+            "TargetRecovered" | "Completed" => "succeeded",
+            "Observed" | "Superseded" => "nothing_done",
+            _ => "failed",
+        };
+        labels.push(("outcome", outcome.to_owned()));
+        self.durations.get_or_create(&labels).observe(seconds);
+        if let Some(recovery) = recovery {
+            self.recoveries.get_or_create(&labels).observe(recovery);
+        }
+        labels.push(("reason", reason.to_owned()));
         self.executions.get_or_create(&labels).inc();
     }
 
@@ -73,11 +190,59 @@ impl Metrics {
             .inc();
     }
 
+    /// A request was answered, or was not (`<error>`, as client-go says).
+    pub fn requested(&self, method: &str, code: Option<u16>) {
+        let code = code.map_or("<error>".to_owned(), |code| code.to_string());
+        self.requests.get_or_create(&vec![("method", method.to_owned()), ("code", code)]).inc();
+    }
+
+    /// Whether this process leads.
+    pub fn leads(&self, name: &str, is: bool) {
+        self.leader.get_or_create(&vec![("name", name.to_owned())]).set(i64::from(is));
+    }
+
     /// All of it, as text.
     pub fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry.lock());
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_is_rendered_under_the_documented_names() {
+        let metrics = Metrics::default();
+        metrics.received("event", "accepted", 7);
+        metrics.lagged(0.2);
+        metrics.evaluated("a", "r", "fired");
+        metrics.suppressed(format_args!("Cooldown"), "a", "r");
+        metrics.rules([["a", "r", "Enforce", "True", "main@sha1:1"].map(str::to_owned)]);
+        metrics.active([["a", "Running"].map(str::to_owned)]);
+        metrics.ended(("a", "r"), "TargetRecovered", 2.0, Some(3.0));
+        metrics.reconciled("rule", "success");
+        metrics.requested("GET", Some(200));
+        metrics.leads("fother", true);
+        let text = metrics.render();
+        for line in [
+            "fother_events_received_total{source=\"event\",result=\"accepted\"} 1",
+            "fother_source_last_event_timestamp_seconds{source=\"event\"} 7",
+            "fother_event_lag_seconds_count{source=\"event\"} 1",
+            "fother_rule_evaluations_total{namespace=\"a\",rule=\"r\",decision=\"suppressed\"} 1",
+            "fother_rule_suppressed_total{namespace=\"a\",rule=\"r\",guard=\"cooldown\"} 1",
+            "fother_rule_info{namespace=\"a\",rule=\"r\",mode=\"Enforce\",ready=\"True\",revision=\"main@sha1:1\"} 1",
+            "fother_executions_active{namespace=\"a\",state=\"Running\"} 1",
+            "fother_executions_total{namespace=\"a\",rule=\"r\",outcome=\"succeeded\",reason=\"TargetRecovered\"} 1",
+            "fother_time_to_recovery_seconds_sum{namespace=\"a\",rule=\"r\",outcome=\"succeeded\"} 3.0",
+            "controller_runtime_reconcile_total{controller=\"rule\",result=\"success\"} 1",
+            "rest_client_requests_total{method=\"GET\",code=\"200\"} 1",
+            "leader_election_master_status{name=\"fother\"} 1",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
     }
 }

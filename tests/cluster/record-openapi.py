@@ -4,9 +4,11 @@
 Usage: record-openapi.py SERVER TOKEN, for example https://127.0.0.1:6443 admin-token.
 
 Writes src/sandbox/openapi/: discovery.json.gz (aggregated discovery), tables.json.gz (printer columns)
-and one OpenAPI v3 document per group and version, each trimmed to the kinds that the sandbox serves.
+and one OpenAPI v3 document per group and version, each trimmed to the kinds that the sandbox serves; and
+messages.json.gz, how those kinds are written in protobuf, which kubectl sends when it creates a thing itself.
+That comes from the sources of k8s.io/api that go.mod beside this script names.
 """
-import gzip, json, pathlib, ssl, sys, urllib.request
+import gzip, json, pathlib, re, ssl, subprocess, sys, urllib.request
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "src/sandbox/openapi"
 # Group and version -> resources that the sandbox does not serve.
@@ -127,10 +129,46 @@ def openapi(key, resources):
           {"openapi": document["openapi"], "info": document["info"], "paths": paths, "components": {"schemas": kept}})
 
 
+def fields_of_go(folder):
+    """(type, field number) -> (name in JSON, empty where inlined; whether it is a pointer)."""
+    found = {}
+    for file in folder.glob("*types.go"):
+        for name, body in re.findall(r"^type (\w+) struct \{\n(.*?)^\}", file.read_text(), re.M | re.S):
+            pattern = r"^\s+(?:\w+\s+)?(\S+)\s+`json:\"([^\"]*)\" protobuf:\"\w+,(\d+),"
+            for go_type, tag, number in re.findall(pattern, body, re.M):
+                found[name, int(number)] = (tag.split(",")[0], go_type.startswith("*"))
+    return found
+
+
+def messages():
+    """Message -> [[field number, name in JSON, kind, type, whether zero is kept]]."""
+    found = {}
+    where = "go list -m -f {{.Dir}} k8s.io/api k8s.io/apimachinery".split()
+    folders = subprocess.check_output(where, cwd=pathlib.Path(__file__).parent, text=True).split()
+    api, machinery = map(pathlib.Path, folders)
+    versions = [api / "core/v1" if k == "v1" else api / k.split("/")[0].split(".")[0] / k.split("/")[1] for k in SERVED]
+    for folder in [v for v in versions if v.exists()] + [machinery / "pkg/apis/meta/v1"]:
+        text = (folder / "generated.proto").read_text()
+        package = re.search(r"^package (.*);", text, re.M)[1]
+        go = fields_of_go(folder)
+        for name, body in re.findall(r"^message (\w+) \{\n(.*?)^\}", text, re.M | re.S):
+            pattern = r"^  (?:(optional|repeated) (\S+)|map<string, ([^>]+)>) (\w+) = (\d+);"
+            for label, plain, value, field, number in re.findall(pattern, body, re.M):
+                kind = "map" if value else label
+                json_name, pointer = go.get((name, int(number)), (field, False))
+                type_name = plain or value
+                if not type_name.startswith(".") and type_name[0].isupper():
+                    type_name = f"{package}.{type_name}"
+                found.setdefault(f"{package}.{name}", []).append(
+                    [int(number), json_name, kind, type_name.lstrip("."), pointer])
+    return found
+
+
 groups = discovery()
 OUT.mkdir(parents=True, exist_ok=True)
 write("discovery.json.gz", groups)
 write("tables.json.gz", tables(groups))
+write("messages.json.gz", messages())
 for group in groups:
     for version in group["versions"]:
         name = group["metadata"].get("name", "")

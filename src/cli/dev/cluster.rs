@@ -63,7 +63,7 @@ impl Cluster {
         tasks.spawn(World::new(client.clone(), WorldOptions::default()).run(stop.clone()));
         let stopped = stop.clone();
         tasks.spawn(async move {
-            if let Err(error) = kubelet.run(stopped).await {
+            if let Err(error) = Box::pin(kubelet.run(stopped)).await {
                 tracing::error!(%error, "the node did not start");
             }
         });
@@ -124,9 +124,12 @@ impl Cluster {
 /// A bearer token that nobody guesses.
 fn token() -> anyhow::Result<String> {
     use std::io::Read;
+
+    use base64::Engine;
+
     let mut bytes = [0u8; 24];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
         .context("no randomness")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -71,12 +71,11 @@ impl Dev {
 
     async fn serve(self) -> anyhow::Result<Exit> {
         let scratch;
-        let data = match &self.data {
-            Some(data) => data.clone(),
-            None => {
-                scratch = tempfile::tempdir().context("failed to make a data folder")?;
-                scratch.path().to_owned()
-            }
+        let data = if let Some(data) = &self.data {
+            data.clone()
+        } else {
+            scratch = tempfile::tempdir().context("failed to make a data folder")?;
+            scratch.path().to_owned()
         };
         std::fs::create_dir_all(&data).with_context(|| format!("failed to make {}", data.display()))?;
         let data = data.canonicalize().with_context(|| format!("failed to find {}", data.display()))?;
@@ -123,10 +122,9 @@ impl Dev {
     fn runner(&self) -> Runner {
         let remote = self.packs.iter().any(|pack| packs::is_remote(pack));
         match self.runner {
-            Some(RunnerName::Process) => Runner::Process,
             Some(RunnerName::Print) => Runner::Print,
             None if remote => Runner::Print,
-            None => Runner::Process,
+            Some(RunnerName::Process) | None => Runner::Process,
         }
     }
 }

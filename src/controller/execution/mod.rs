@@ -137,9 +137,28 @@ async fn write(context: &Context, execution: &Arc<Execution>, fresh: &ExecutionS
             let (namespace, reason) =
                 (written.namespace().unwrap_or_default(), written.reason().unwrap_or_default());
             tracing::info!(execution = %written.name_any(), rule, reason, "finished");
-            context.metrics.ended(&namespace, &rule, reason);
+            context.metrics.ended((&namespace, &rule), reason, lasted(&written), recovery(&written));
         }
         context.executions.insert(Arc::new(written));
     }
     Ok(())
+}
+
+/// How long it took, in seconds.
+fn lasted(execution: &Execution) -> f64 {
+    let status = execution.status.as_ref();
+    let (started, finished) =
+        (status.and_then(|s| s.started_at.as_ref()), status.and_then(|s| s.finished_at.as_ref()));
+    match (started, finished) {
+        (Some(started), Some(finished)) => finished.0.duration_since(started.0).as_secs_f64(),
+        _ => 0.0,
+    }
+}
+
+/// From the first match to the verified recovery, in seconds.
+fn recovery(execution: &Execution) -> Option<f64> {
+    let since = execution.spec.decision.as_ref()?.since.as_ref()?;
+    let finished = execution.status.as_ref()?.finished_at.as_ref()?;
+    (execution.reason() == Some(Reason::TargetRecovered.as_str()))
+        .then(|| finished.0.duration_since(since.0).as_secs_f64())
 }

@@ -33,7 +33,8 @@ impl Report {
         let objects = inventory.iter().filter(|entry| entry.kind != "ConfigMap").count();
         let mut message = format!("{objects} objects of {revision} are in force");
         for warning in warnings {
-            message.push_str(&format!("\nwarning: {warning}"));
+            message.push_str("\nwarning: ");
+            message.push_str(&warning);
         }
         Self {
             ready: (ConditionStatus::True, Reason::Synced),

@@ -22,6 +22,7 @@ use crate::decide::matching::{CompiledRule, event_identity, event_time, is_own};
 use crate::decide::view::{Match, ObjectKey, TargetView, View};
 use crate::source::shared::{Subscription, WatchKey, Watches};
 use crate::source::watch::{Delivery, Scope, now};
+use crate::telemetry::Metrics;
 
 /// How often objects that match are looked at again because time passes, and failed look-ups are repeated.
 const TICK: Duration = Duration::from_secs(2);
@@ -109,6 +110,7 @@ impl Evaluator {
             unresolved: BTreeMap::new(),
             resynced: now(),
             relist: relist.clone(),
+            metrics: context.metrics.clone(),
         };
         let task = tokio::spawn(eye.follow(watched)).abort_handle();
         Ok(Self { state, task, relist, started_for })
@@ -164,6 +166,7 @@ struct Eye {
     unresolved: BTreeMap<ObjectKey, Arc<Value>>,
     resynced: Timestamp,
     relist: Arc<Notify>,
+    metrics: Arc<Metrics>,
 }
 
 impl Eye {
@@ -273,13 +276,19 @@ impl Eye {
 
     async fn evaluate(&mut self, object: &Arc<Value>) -> Option<Match> {
         let key = key_of(object);
+        self.metrics.received("resource", "accepted", now().as_second());
         let hit = match self.rule.matches_object(object, now()) {
-            Ok(hit) => hit,
-            Err(error) => {
-                self.mistake(&key, &error.to_string());
-                None
+            Ok(Some(hit)) => hit,
+            Ok(None) => {
+                self.count("not_matched");
+                return None;
             }
-        }?;
+            Err(error) => {
+                self.count("error");
+                self.mistake(&key, &error.to_string());
+                return None;
+            }
+        };
         let kind = object["kind"].as_str().unwrap_or_default();
         match self.resolve(object, &self.rule.target(kind)).await {
             Ok(target) => {
@@ -299,18 +308,24 @@ impl Eye {
 
     async fn event(&mut self, event: &Arc<Value>) {
         let (occurrence, time) = (event_identity(event), event_time(event).unwrap_or_else(now));
-        if time < self.rule.created_at || !matches!(self.rule.matches_event(event, now()), Ok(true)) {
+        if time < self.rule.created_at {
             return;
+        }
+        self.metrics.lagged(now().duration_since(time).as_secs_f64().max(0.0));
+        if !matches!(self.rule.matches_event(event, now()), Ok(true)) {
+            return self.count("not_matched");
         }
         match self.regarded(event).await {
             Ok(None) => {}
             Ok(Some(target)) => {
                 let edge = Edge { target, event: matched(event), occurrence: occurrence.clone(), time };
                 let mut state = self.state.lock();
-                if state.edges.len() < EDGES {
+                let room = state.edges.len() < EDGES;
+                if room {
                     state.edges.insert(occurrence, edge);
                 }
                 drop(state);
+                self.metrics.received("event", if room { "accepted" } else { "dropped" }, now().as_second());
                 self.wake();
             }
             Err(error) => self.mistake(&key_of(event), &error.to_string()),
@@ -338,6 +353,11 @@ impl Eye {
     fn mistake(&self, (_, name): &ObjectKey, error: &str) {
         tracing::debug!(rule = %self.rule.facts.name, object = name, error, "object not evaluated");
         self.state.lock().mistake = Some(format!("{name}: {error}"));
+    }
+
+    fn count(&self, decision: &'static str) {
+        let facts = &self.rule.facts;
+        self.metrics.evaluated(&facts.namespace, &facts.name, decision);
     }
 
     fn wake(&self) {

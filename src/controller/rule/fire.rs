@@ -132,7 +132,7 @@ async fn create(context: &Context, making: Making<'_>) -> Result<Option<Timestam
     match api.create(&params, &execution).await {
         Ok(created) => {
             tracing::info!(rule = %rule_name, target = %making.target, execution = %created.name_any(), "fired");
-            context.metrics.fired(&namespace, &rule_name);
+            context.metrics.evaluated(&namespace, &rule_name, "fired");
             announce(context, &making, &created).await;
             context.executions.insert(Arc::new(created));
             Ok(Some(time))

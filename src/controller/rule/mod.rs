@@ -144,7 +144,7 @@ async fn decide_target(
             outcome.wake_in(LOOK_AGAIN);
         }
         Verdict::Held(held, until) => {
-            context.metrics.held(held, &compiled.facts.namespace, &compiled.facts.name);
+            context.metrics.suppressed(held, &compiled.facts.namespace, &compiled.facts.name);
             let pause = until.map_or(LOOK_AGAIN, |until| {
                 // A little late rather than a little early: timestamps have whole microseconds.
                 Duration::try_from(until.duration_since(now)).unwrap_or_default() + Duration::from_millis(5)

@@ -21,7 +21,8 @@ use super::operation::Operation;
 use super::outcome::JobSeen;
 use super::verify::Look;
 use crate::api::{
-    AttemptState, CollectRunner, Execution, ExecutionStatus, FreeForm, Mode, Reason, RungStatus, Runner,
+    ActionSpec, AttemptState, CollectRunner, Execution, ExecutionStatus, FreeForm, Mode, Reason, RungStatus,
+    Runner,
 };
 
 /// The finalizer that keeps an Execution until no Job of it is live.
@@ -195,7 +196,7 @@ impl Context<'_> {
 
     fn runs_in_job(&self, rung: usize) -> bool {
         let action = self.definition.ladder.get(rung).and_then(|r| self.definition.actions.get(&r.run));
-        matches!(action.and_then(|a| a.runner()), Some(Runner::Script(_) | Runner::Container(_)))
+        matches!(action.and_then(ActionSpec::runner), Some(Runner::Script(_) | Runner::Container(_)))
     }
 
     /// Whether the trigger is a state, which can be looked at again, rather than an event, which is over.

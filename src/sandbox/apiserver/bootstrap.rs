@@ -46,7 +46,7 @@ fn create(state: &mut State, plural: &str, object: Value) {
     state.create(&mut write, object).expect("the objects of a fresh cluster are valid");
 }
 
-fn role(name: &str, rules: Value) -> Value {
+fn role(name: &str, rules: &Value) -> Value {
     let labels = json!({"kubernetes.io/bootstrapping": "rbac-defaults"});
     json!({"metadata": {"name": name, "labels": labels}, "rules": rules})
 }
@@ -54,12 +54,12 @@ fn role(name: &str, rules: Value) -> Value {
 /// A role that collects the rules of those labelled for it.
 fn aggregate(name: &str) -> Value {
     let label = format!("rbac.authorization.k8s.io/aggregate-to-{name}");
-    let mut role = role(name, json!([]));
+    let mut role = role(name, &json!([]));
     role["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]});
     role
 }
 
-fn part(name: &str, into: &str, rules: Value) -> Value {
+fn part(name: &str, into: &str, rules: &Value) -> Value {
     let mut role = role(name, rules);
     role["metadata"]["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{into}")] = "true".into();
     role
@@ -132,15 +132,15 @@ fn roles() -> Vec<Value> {
     vec![
         role(
             "cluster-admin",
-            json!([
+            &json!([
                 {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
                 {"nonResourceURLs": ["*"], "verbs": ["*"]},
             ]),
         ),
-        part("system:aggregate-to-view", "view", workloads(&READ)),
-        part("system:aggregate-to-edit", "edit", workloads(&WRITE)),
-        part("system:aggregate-to-edit-more", "edit", edit_more),
-        part("system:aggregate-to-admin", "admin", admin_more),
+        part("system:aggregate-to-view", "view", &workloads(&READ)),
+        part("system:aggregate-to-edit", "edit", &workloads(&WRITE)),
+        part("system:aggregate-to-edit-more", "edit", &edit_more),
+        part("system:aggregate-to-admin", "admin", &admin_more),
         aggregate("view"),
         {
             let mut edit = aggregate("edit");
@@ -156,16 +156,16 @@ fn roles() -> Vec<Value> {
         },
         role(
             "system:basic-user",
-            json!([{
+            &json!([{
                 "apiGroups": ["authorization.k8s.io", "authentication.k8s.io"],
                 "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"],
                 "verbs": ["create"],
             }]),
         ),
-        role("system:discovery", json!([{"nonResourceURLs": discovery, "verbs": ["get"]}])),
+        role("system:discovery", &json!([{"nonResourceURLs": discovery, "verbs": ["get"]}])),
         role(
             "system:public-info-viewer",
-            json!([{
+            &json!([{
                 "nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"], "verbs": ["get"],
             }]),
         ),

@@ -111,7 +111,9 @@ fn drop_empty(schema: Schema<'_>, value: &mut Value) {
         }
         Value::Array(items) => {
             if let Some(schema) = schema.items() {
-                items.iter_mut().for_each(|item| drop_empty(schema, item));
+                for item in items {
+                    drop_empty(schema, item);
+                }
             }
         }
         _ => {}
@@ -232,7 +234,9 @@ pub fn apply_defaults(schema: Schema<'_>, value: &mut Value) {
         }
         Value::Array(items) => {
             if let Some(schema) = schema.items() {
-                items.iter_mut().for_each(|item| apply_defaults(schema, item));
+                for item in items {
+                    apply_defaults(schema, item);
+                }
             }
         }
         _ => {}

@@ -21,7 +21,7 @@ use super::route::ResourceRequest;
 use super::state::{Change, Write, present};
 use super::store::{Key, Object};
 use super::watch::watch;
-use super::{reviews, subresource};
+use super::{protobuf, reviews, subresource};
 
 /// Answers a request about objects.
 pub fn answer(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
@@ -126,6 +126,8 @@ pub fn object_body(call: &Call) -> ApiResult<Value> {
     match content_type(call) {
         "application/json" => body(call, false),
         "application/yaml" => body(call, true),
+        "application/vnd.kubernetes.protobuf" => protobuf::decode(&call.body)
+            .ok_or_else(|| ApiError::bad_request("the body is no protobuf object of a kind that is served")),
         _ => Err(ApiError::unsupported_media_type()),
     }
 }

@@ -125,7 +125,7 @@ impl ApiService {
         let user = self.authenticate(&parts.headers)?;
         let shared = &self.server.shared;
         let user = impersonate::effective(&shared.state.lock(), user, &parts.headers)?;
-        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
         let path = parts.uri.path().to_owned();
         let target = route_and_authorize(shared, &user, &parts.method, &path, &query)?;
         let accept = Accept::parse(&parts.headers, matches!(target, Target::Path))?;

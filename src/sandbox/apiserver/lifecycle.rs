@@ -401,7 +401,7 @@ mod tests {
         state.create(&mut write, object).unwrap()
     }
 
-    fn config(name: &str, owner: Option<&Value>, extra: Value) -> Value {
+    fn config(name: &str, owner: Option<&Value>, extra: &Value) -> Value {
         let mut object = json!({"metadata": {"name": name}});
         if let Some(owner) = owner {
             object["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "ConfigMap",
@@ -413,10 +413,10 @@ mod tests {
         object
     }
 
-    fn delete(state: &mut State, name: &str, body: Value) -> ApiResult<(Object, bool)> {
+    fn delete(state: &mut State, name: &str, body: &Value) -> ApiResult<(Object, bool)> {
         let resource = state.registry.find("", "v1", "configmaps").unwrap().clone();
         let key = Key { storage: "configmaps.".into(), name: ("n".into(), name.into()) };
-        state.delete(&resource, &key, &DeleteOptions::from_body(&body)?)
+        state.delete(&resource, &key, &DeleteOptions::from_body(body)?)
     }
 
     fn names(state: &State) -> Vec<&str> {
@@ -432,15 +432,15 @@ mod tests {
         ];
         for (body, left) in cases {
             let mut state = state();
-            let owner = create(&mut state, "configmaps", config("owner", None, Value::Null));
-            let child = create(&mut state, "configmaps", config("child", Some(&owner), Value::Null));
-            create(&mut state, "configmaps", config("grandchild", Some(&child), Value::Null));
+            let owner = create(&mut state, "configmaps", config("owner", None, &Value::Null));
+            let child = create(&mut state, "configmaps", config("child", Some(&owner), &Value::Null));
+            create(&mut state, "configmaps", config("grandchild", Some(&child), &Value::Null));
             create(
                 &mut state,
                 "configmaps",
-                config("held", Some(&owner), json!({"finalizers": ["x.dev/y"]})),
+                config("held", Some(&owner), &json!({"finalizers": ["x.dev/y"]})),
             );
-            delete(&mut state, "owner", body).unwrap();
+            delete(&mut state, "owner", &body).unwrap();
             assert_eq!(names(&state), left);
         }
     }
@@ -449,27 +449,27 @@ mod tests {
     fn an_object_whose_owner_never_was_is_collected() {
         let mut state = state();
         let ghost = json!({"metadata": {"name": "ghost", "uid": "gone"}});
-        create(&mut state, "configmaps", config("child", Some(&ghost), Value::Null));
+        create(&mut state, "configmaps", config("child", Some(&ghost), &Value::Null));
         assert_eq!(names(&state), Vec::<&str>::new());
     }
 
     #[test]
     fn preconditions_and_finalizers_hold() {
         let mut state = state();
-        create(&mut state, "configmaps", config("a", None, json!({"finalizers": ["x.dev/y"]})));
+        create(&mut state, "configmaps", config("a", None, &json!({"finalizers": ["x.dev/y"]})));
         assert_eq!(
-            delete(&mut state, "a", json!({"preconditions": {"uid": "other"}})).unwrap_err().code,
+            delete(&mut state, "a", &json!({"preconditions": {"uid": "other"}})).unwrap_err().code,
             409
         );
-        let (object, gone) = delete(&mut state, "a", Value::Null).unwrap();
+        let (object, gone) = delete(&mut state, "a", &Value::Null).unwrap();
         assert!(!gone && meta::is_deleting(&object));
-        assert_eq!(delete(&mut state, "b", Value::Null).unwrap_err().code, 404);
+        assert_eq!(delete(&mut state, "b", &Value::Null).unwrap_err().code, 404);
     }
 
     #[test]
     fn a_namespace_goes_with_its_contents() {
         let mut state = state();
-        create(&mut state, "configmaps", config("a", None, Value::Null));
+        create(&mut state, "configmaps", config("a", None, &Value::Null));
         let resource = state.registry.find("", "v1", "namespaces").unwrap().clone();
         let key = Key { storage: "namespaces.".into(), name: (String::new(), "n".into()) };
         let (_, gone) = state.delete(&resource, &key, &DeleteOptions::default()).unwrap();

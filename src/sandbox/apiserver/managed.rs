@@ -211,7 +211,7 @@ mod tests {
         Manager { name, api_version: "v1".into(), subresource: "", now }
     }
 
-    fn config(data: Value) -> Value {
+    fn config(data: &Value) -> Value {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": data})
     }
 
@@ -227,7 +227,7 @@ mod tests {
     fn two_managers_share_conflict_and_give_up() {
         let schema = schema::of_kind("", "v1", "ConfigMap");
         let run = |live: Option<&Value>, data: Value, name: &str, force| {
-            apply(schema, live, &config(data), &manager(name), force)
+            apply(schema, live, &config(&data), &manager(name), force)
         };
         let one = run(None, json!({"a": "1", "b": "2"}), "alice", false).unwrap();
         let two = run(Some(&one), json!({"b": "2", "c": "3"}), "bob", false).unwrap();
@@ -249,13 +249,14 @@ mod tests {
     fn an_update_takes_what_it_changes() {
         let schema = schema::of_kind("", "v1", "ConfigMap");
         let one =
-            apply(schema, None, &config(json!({"a": "1", "b": "2"})), &manager("alice"), false).unwrap();
+            apply(schema, None, &config(&json!({"a": "1", "b": "2"})), &manager("alice"), false).unwrap();
         let mut two = one.clone();
         two["data"]["a"] = "9".into();
         record_update(schema, Some(&one), &mut two, &manager("curl"));
         let expected = [("alice".to_owned(), json!({"f:b": {}})), ("curl".to_owned(), json!({"f:a": {}}))];
         assert_eq!(owners(&two), expected);
-        let again = apply(schema, Some(&two), &config(json!({"a": "1", "b": "2"})), &manager("alice"), false);
+        let again =
+            apply(schema, Some(&two), &config(&json!({"a": "1", "b": "2"})), &manager("alice"), false);
         assert_eq!(
             again.unwrap_err().message,
             "Apply failed with 1 conflict: conflict with \"curl\" using v1: .data.a"

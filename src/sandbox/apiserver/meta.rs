@@ -154,6 +154,18 @@ pub fn validate(object: &Value, rule: NameRule) -> Vec<Cause> {
     causes
 }
 
+/// A built-in kind takes finalizers only with a domain, or the few that Kubernetes itself knows.
+pub fn validate_finalizers(object: &Value) -> Vec<Cause> {
+    let is_known = |name: &str| name.contains('/') || matches!(name, ORPHAN | FOREGROUND | "kubernetes");
+    let named = finalizers(object).into_iter().enumerate().filter(|(_, name)| !is_known(name));
+    named
+        .map(|(index, name)| {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            Cause::invalid(&format!("metadata.finalizers[{index}]"), &name.into(), detail)
+        })
+        .collect()
+}
+
 fn check_name(name: &str, rule: NameRule, causes: &mut Vec<Cause>) {
     let value = Value::from(name);
     let (valid, max, text) = match rule {
@@ -220,8 +232,8 @@ mod tests {
             (json!({"name": "a", "annotations": {"x/y/z": "anything at all"}}), 1),
         ];
         for (metadata, expected) in cases {
-            let causes = validate(&json!({"metadata": metadata}), NameRule::Subdomain);
-            assert_eq!(causes.len(), expected, "{causes:?}");
+            let found = validate(&json!({"metadata": metadata}), NameRule::Subdomain);
+            assert_eq!(found.len(), expected, "{found:?}");
         }
     }
 

@@ -11,7 +11,8 @@
 //!
 //! What is not understood is refused, not ignored. Beyond that, this API differs from a real cluster so:
 //!
-//! - No admission: no policies, no webhooks, no quota, no Pod Security, no service account tokens in pods.
+//! - No admission: no policies, no webhooks, no quota, no Pod Security, no service account tokens in pods. That a
+//!   pod's account exists is checked.
 //! - Built-in kinds: types, unknown fields and required basics are checked, most other validation is not;
 //!   defaults are those that controllers and people rely on. A Service gets no address.
 //! - Storage is memory. Conversion between versions of a custom kind changes `apiVersion` only.
@@ -19,7 +20,8 @@
 //!   write that causes them, not a little later in a controller. No TTL is applied to anything.
 //! - RBAC has no escalation check (`bind`, `escalate`). Impersonation is the classic one, without `uid`
 //!   and `extra`.
-//! - Streams into containers (exec, attach, port-forward), the proxy verbs, protobuf and CBOR are refused.
+//! - Streams into containers (exec, attach, port-forward), the proxy verbs, CBOR and answers in protobuf are
+//!   refused; bodies in protobuf are read.
 //! - CEL rules run without type checking and cost budget, and know only the `cel` crate's functions.
 //! - A list at an exact older version reaches back as far as the log of changes, a few thousand per kind.
 
@@ -45,6 +47,7 @@ mod meta;
 mod nonresource;
 mod openapi_view;
 mod patch;
+mod protobuf;
 mod query;
 mod rbac;
 mod registry;

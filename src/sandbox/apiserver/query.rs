@@ -13,9 +13,9 @@ pub struct Query {
 
 impl Query {
     /// Splits and decodes the text after the question mark.
-    pub fn parse(text: &str) -> ApiResult<Self> {
+    pub fn parse(text: &str) -> Self {
         let pairs = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-        Ok(Self { pairs })
+        Self { pairs }
     }
 
     /// The last value of a parameter; an empty one counts as absent.
@@ -239,12 +239,12 @@ mod tests {
             "resourceVersion=0&resourceVersionMatch=Exact",
         ];
         for text in refused {
-            assert!(ListOptions::from_query(&Query::parse(text).unwrap()).is_err(), "{text}");
+            assert!(ListOptions::from_query(&Query::parse(text)).is_err(), "{text}");
         }
         for text in ["dryRun=Some", "fieldValidation=Nope", "watch=1"] {
-            assert!(WriteOptions::from_query(&Query::parse(text).unwrap()).is_err(), "{text}");
+            assert!(WriteOptions::from_query(&Query::parse(text)).is_err(), "{text}");
         }
-        let query = Query::parse("watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan").unwrap();
+        let query = Query::parse("watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan");
         assert_eq!(ListOptions::from_query(&query).unwrap().send_initial_events, Some(true));
     }
 }

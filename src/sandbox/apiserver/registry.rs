@@ -155,7 +155,8 @@ struct SubEntry {
 struct Kind {
     group: String,
     version: String,
-    kind: String,
+    #[serde(rename = "kind")]
+    name: String,
 }
 
 impl Group {
@@ -177,7 +178,7 @@ impl Entry {
             let kind = sub.response_kind.unwrap_or_default();
             Subresource {
                 name: sub.subresource,
-                kind: (kind.group, kind.version, kind.kind),
+                kind: (kind.group, kind.version, kind.name),
                 verbs: sub.verbs,
             }
         });
@@ -185,7 +186,7 @@ impl Entry {
             storage: format!("{}.{home}", self.resource),
             group: group.to_owned(),
             version,
-            kind: self.response_kind.kind,
+            kind: self.response_kind.name,
             plural: self.resource,
             singular: self.singular_resource,
             short_names: self.short_names,

@@ -76,8 +76,7 @@ impl Rules {
     pub fn check(
         &self,
         schema: Schema<'_>,
-        value: &Value,
-        old: Option<&Value>,
+        (value, old): (&Value, Option<&Value>),
         path: &str,
         causes: &mut Vec<Cause>,
     ) {
@@ -99,7 +98,8 @@ impl Rules {
                             Some(_) => format!("{path}.{name}"),
                             None => format!("{path}[{name}]"),
                         };
-                        self.check(field, child, old.and_then(|old| old.get(name)), &here, causes);
+                        let before = old.and_then(|old| old.get(name));
+                        self.check(field, (child, before), &here, causes);
                     }
                 }
             }
@@ -107,7 +107,7 @@ impl Rules {
                 let Some(item_schema) = schema.items() else { return };
                 for (index, item) in items.iter().enumerate() {
                     let before = old.and_then(|old| counterpart(schema, item, old));
-                    self.check(item_schema, item, before, &format!("{path}[{index}]"), causes);
+                    self.check(item_schema, (item, before), &format!("{path}[{index}]"), causes);
                 }
             }
             _ => {}
@@ -256,7 +256,7 @@ mod tests {
         let rules = Rules::compile(schema);
         assert_eq!(rules.problems("schema"), []);
         let mut causes = Vec::new();
-        rules.check(Schema::custom(schema), new, old, "", &mut causes);
+        rules.check(Schema::custom(schema), (new, old), "", &mut causes);
         causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
     }
 

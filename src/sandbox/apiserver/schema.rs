@@ -175,7 +175,8 @@ impl<'a> Schema<'a> {
         let is_struct = || {
             self.property(name).is_some_and(|field| field.node.get("default").is_some_and(Value::is_object))
         };
-        self.definitions.is_some() && (is_struct() || is_required())
+        let is_metadata = self.is_object_root && name == "metadata";
+        is_metadata || (self.definitions.is_some() && (is_struct() || is_required()))
     }
 
     /// The fields that identify an item of a keyed list.

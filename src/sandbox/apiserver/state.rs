@@ -134,9 +134,16 @@ impl State {
             crd::establish(&mut object, now);
         }
         self.check(&resource, &object, None)?;
+        if resource.is("pods", "") {
+            self.check_account(&object)?;
+        }
         let key = write.key(&name);
-        if self.store.get(&key).is_some() {
-            return Err(ApiError::already_exists(&resource.plural, &resource.group, &name));
+        if let Some(other) = self.store.get(&key) {
+            let mut error = ApiError::already_exists(&resource.plural, &resource.group, &name);
+            if meta::is_deleting(other) {
+                error.message = format!("object is being deleted: {}", error.message);
+            }
+            return Err(error);
         }
         let applies = object["metadata"]["managedFields"].is_array();
         if !applies {
@@ -152,6 +159,22 @@ impl State {
         let stored = self.store.put(&key, to_stored(&resource, object));
         self.after_write(&key);
         Ok(present(&resource, &stored))
+    }
+
+    /// A pod's ServiceAccount must be there, which in a real cluster an admission plugin sees to.
+    fn check_account(&self, pod: &Value) -> ApiResult<()> {
+        let (namespace, name) = (meta::text(pod, "namespace"), meta::text(pod, "name"));
+        let account = pod["spec"]["serviceAccountName"].as_str().unwrap_or("default");
+        let key =
+            Key { storage: "serviceaccounts.".into(), name: (namespace.to_owned(), account.to_owned()) };
+        if self.store.get(&key).is_some() {
+            return Ok(());
+        }
+        let message = format!(
+            "pods {name:?} is forbidden: error looking up service account {namespace}/{account}: serviceaccount \
+             {account:?} not found"
+        );
+        Err(ApiError::forbidden(message, Some(("pods", "", name))))
     }
 
     fn check_namespace(&self, write: &Write<'_>, object: &mut Value) -> ApiResult<()> {
@@ -216,7 +239,7 @@ impl State {
             validate::validate(schema, new, "", &mut causes);
             // Rules may rely on what the schema promises.
             if causes.len() == before {
-                custom.rules.check(schema, new, old, "", &mut causes);
+                custom.rules.check(schema, (new, old), "", &mut causes);
             } else if !custom.rules.is_empty() {
                 let detail = "some validation rules were not checked because the object was invalid; correct the \
                               existing errors to complete validation";
@@ -225,6 +248,7 @@ impl State {
         } else if resource.storage == crd::STORAGE {
             causes.extend(crd::validate(new, &self.registry));
         } else {
+            causes.extend(meta::validate_finalizers(new));
             causes.extend(strategy::validate(resource, new, old));
         }
         if causes.is_empty() {
@@ -257,10 +281,10 @@ impl State {
         };
         let old = present(&resource, &stored);
         let is_apply = matches!(change, Change::Patch(Patch::Apply(_)));
-        let mut new = self.changed(write, &old, name, change, now)?;
+        let mut new = changed(write, &old, name, change, now)?;
         write.warnings.extend(decode(&resource, &mut new, write.options.field_validation)?);
         check_preconditions(&resource, &old, &new, name)?;
-        self.prepare_update(write, &old, &mut new, now);
+        prepare_update(write, &old, &mut new, now);
         self.check(&resource, &new, Some(&old))?;
         if !is_apply {
             managed::record_update(schema::of(&resource), Some(&old), &mut new, &write.manager(now));
@@ -283,84 +307,80 @@ impl State {
         self.after_write(&key);
         Ok((shown, false))
     }
+}
 
-    fn changed(
-        &self,
-        write: &Write<'_>,
-        old: &Value,
-        name: &str,
-        change: &Change,
-        now: Timestamp,
-    ) -> ApiResult<Value> {
-        let resource = write.resource;
-        let schema = schema::of(resource);
-        match change {
-            Change::Replace(new) => Ok(new.clone()),
-            Change::Patch(Patch::Apply(config)) => {
-                let config = prepare_config(write, config, name)?;
-                managed::apply(schema, Some(old), &config, &write.manager(now), write.options.force)
+/// The object after a change, before checks.
+fn changed(write: &Write<'_>, old: &Value, name: &str, change: &Change, now: Timestamp) -> ApiResult<Value> {
+    let resource = write.resource;
+    let schema = schema::of(resource);
+    match change {
+        Change::Replace(new) => Ok(new.clone()),
+        Change::Patch(Patch::Apply(config)) => {
+            let config = prepare_config(write, config, name)?;
+            managed::apply(schema, Some(old), &config, &write.manager(now), write.options.force)
+        }
+        Change::Patch(Patch::Strategic(_)) if resource.custom.is_some() => {
+            Err(ApiError::unsupported_media_type())
+        }
+        Change::Patch(patch) => patched(schema, old, patch),
+    }
+}
+
+/// Metadata that is the API's own.
+const KEPT: [&str; 7] = [
+    "name",
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+];
+
+/// Keeps what an update may not touch.
+fn prepare_update(write: &Write<'_>, old: &Value, new: &mut Value, now: Timestamp) {
+    let resource = write.resource;
+    let has_status = resource.has_subresource("status");
+    if write.is_status() {
+        let status = new.get("status").cloned();
+        let metadata = new["metadata"].clone();
+        *new = old.clone();
+        match status {
+            Some(status) => new["status"] = status,
+            None => {
+                meta::remove(new, "status");
             }
-            Change::Patch(Patch::Strategic(_)) if resource.custom.is_some() => {
-                Err(ApiError::unsupported_media_type())
+        }
+        meta::copy(&metadata, &mut new["metadata"], "managedFields");
+        if resource.custom.is_none() {
+            for field in ["labels", "annotations", "finalizers"] {
+                meta::copy(&metadata, &mut new["metadata"], field);
             }
-            Change::Patch(patch) => patched(schema, old, patch),
+        }
+    } else if has_status {
+        meta::copy(old, new, "status");
+    }
+    let metadata = &mut new["metadata"];
+    for field in KEPT {
+        meta::copy(&old["metadata"], metadata, field);
+    }
+    meta::copy(&old["metadata"], metadata, "generateName");
+    meta::copy(&old["metadata"], metadata, "resourceVersion");
+    strategy::apply_defaults(resource, new);
+    if resource.storage == "jobs.batch" && new["spec"]["selector"].is_null() {
+        // A replaced Job need not repeat what the API generated.
+        new["spec"]["selector"] = old["spec"]["selector"].clone();
+        let labels = old["spec"]["template"]["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+        for (name, value) in labels
+            .into_iter()
+            .filter(|(name, _)| name.contains("job-name") || name.contains("controller-uid"))
+        {
+            new["spec"]["template"]["metadata"]["labels"][name] = value;
         }
     }
-
-    fn prepare_update(&mut self, write: &Write<'_>, old: &Value, new: &mut Value, now: Timestamp) {
-        let resource = write.resource;
-        let has_status = resource.has_subresource("status");
-        if write.is_status() {
-            let status = new.get("status").cloned();
-            let metadata = new["metadata"].clone();
-            *new = old.clone();
-            match status {
-                Some(status) => new["status"] = status,
-                None => {
-                    meta::remove(new, "status");
-                }
-            }
-            meta::copy(&metadata, &mut new["metadata"], "managedFields");
-            if resource.custom.is_none() {
-                for field in ["labels", "annotations", "finalizers"] {
-                    meta::copy(&metadata, &mut new["metadata"], field);
-                }
-            }
-        } else if has_status {
-            meta::copy(old, new, "status");
-        }
-        let metadata = &mut new["metadata"];
-        const KEPT: [&str; 7] = [
-            "name",
-            "namespace",
-            "uid",
-            "creationTimestamp",
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "generation",
-        ];
-        for field in KEPT {
-            meta::copy(&old["metadata"], metadata, field);
-        }
-        meta::copy(&old["metadata"], metadata, "generateName");
-        meta::copy(&old["metadata"], metadata, "resourceVersion");
-        strategy::apply_defaults(resource, new);
-        if resource.storage == "jobs.batch" && new["spec"]["selector"].is_null() {
-            // A replaced Job need not repeat what the API generated.
-            new["spec"]["selector"] = old["spec"]["selector"].clone();
-            let labels =
-                old["spec"]["template"]["metadata"]["labels"].as_object().cloned().unwrap_or_default();
-            for (name, value) in labels
-                .into_iter()
-                .filter(|(name, _)| name.contains("job-name") || name.contains("controller-uid"))
-            {
-                new["spec"]["template"]["metadata"]["labels"][name] = value;
-            }
-        }
-        if resource.storage == crd::STORAGE && !write.is_status() {
-            crd::apply_defaults(new);
-            crd::establish(new, now);
-        }
+    if resource.storage == crd::STORAGE && !write.is_status() {
+        crd::apply_defaults(new);
+        crd::establish(new, now);
     }
 }
 

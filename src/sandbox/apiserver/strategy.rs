@@ -267,15 +267,13 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Ca
                 causes.push(Cause::forbidden("immutable", detail));
             }
         }
-        "controllerrevisions.apps" => {
-            if old.is_some_and(|old| old["data"] != new["data"]) {
-                causes.push(Cause::invalid_bare("data", "field is immutable"));
-            }
+        "controllerrevisions.apps" if old.is_some_and(|old| old["data"] != new["data"]) => {
+            causes.push(Cause::invalid_bare("data", "field is immutable"));
         }
-        "rolebindings.rbac.authorization.k8s.io" | "clusterrolebindings.rbac.authorization.k8s.io" => {
-            if old.is_some_and(|old| old["roleRef"] != new["roleRef"]) {
-                causes.push(Cause::invalid("roleRef", &new["roleRef"], "cannot change roleRef"));
-            }
+        "rolebindings.rbac.authorization.k8s.io" | "clusterrolebindings.rbac.authorization.k8s.io"
+            if old.is_some_and(|old| old["roleRef"] != new["roleRef"]) =>
+        {
+            causes.push(Cause::invalid("roleRef", &new["roleRef"], "cannot change roleRef"));
         }
         _ => {}
     }

@@ -58,16 +58,15 @@ fn scale_paths(resource: &Resource) -> (String, String, Option<String>) {
 fn scale(resource: &Resource, object: &Value) -> Value {
     let (wanted, actual, selector_path) = scale_paths(resource);
     let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
-    let selector = match selector_path {
-        Some(path) => object.pointer(&path).and_then(Value::as_str).map(str::to_owned),
-        None => {
-            let labels = object["spec"]["selector"]["matchLabels"].as_object();
-            labels.map(|labels| {
-                let terms =
-                    labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
-                terms.collect::<Vec<_>>().join(",")
-            })
-        }
+    let selector = if let Some(path) = selector_path {
+        object.pointer(&path).and_then(Value::as_str).map(str::to_owned)
+    } else {
+        let labels = object["spec"]["selector"]["matchLabels"].as_object();
+        labels.map(|labels| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let terms = labels.iter().map(|(key, value)| format!("{key}={}", text(value)));
+            terms.collect::<Vec<_>>().join(",")
+        })
     };
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {

@@ -21,39 +21,40 @@ pub fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Option<Vec<
 }
 
 fn cells_of(storage: &str, object: &Value, now: Timestamp) -> Option<Vec<Value>> {
-    let name = Value::from(meta::text(object, "name"));
-    let old = age(&object["metadata"]["creationTimestamp"], now);
+    workload_cells(storage, object, now).or_else(|| other_cells(storage, object, now))
+}
+
+fn name_and_age(object: &Value, now: Timestamp) -> (Value, Value) {
+    (meta::text(object, "name").into(), age(&object["metadata"]["creationTimestamp"], now))
+}
+
+/// What runs containers.
+fn workload_cells(storage: &str, object: &Value, now: Timestamp) -> Option<Vec<Value>> {
+    let (name, old) = name_and_age(object, now);
     let (spec, status) = (&object["spec"], &object["status"]);
+    let (names, images) = containers(&spec["template"]);
+    let ready = || Value::from(format!("{}/{}", number(&status["readyReplicas"]), number(&spec["replicas"])));
+    let counts =
+        |fields: &[&str]| fields.iter().map(|field| number(&status[*field]).into()).collect::<Vec<Value>>();
     Some(match storage {
         "pods." => pod(object, name, old, now),
         "deployments.apps" => {
-            let ready = format!("{}/{}", number(&status["readyReplicas"]), number(&spec["replicas"]));
-            let (names, images) = containers(&spec["template"]);
-            let counts = [&status["updatedReplicas"], &status["availableReplicas"]].map(number);
-            vec![name, ready.into(), counts[0].into(), counts[1].into(), old, names, images, selector(spec)]
+            let mut cells = vec![name, ready()];
+            cells.extend(counts(&["updatedReplicas", "availableReplicas"]));
+            cells.extend([old, names, images, selector(spec)]);
+            cells
         }
         "replicasets.apps" => {
-            let (names, images) = containers(&spec["template"]);
-            let counts = [&spec["replicas"], &status["replicas"], &status["readyReplicas"]].map(number);
-            let [desired, current, ready] = counts;
-            vec![name, desired.into(), current.into(), ready.into(), old, names, images, selector(spec)]
+            let mut cells = vec![name, number(&spec["replicas"]).into()];
+            cells.extend(counts(&["replicas", "readyReplicas"]));
+            cells.extend([old, names, images, selector(spec)]);
+            cells
         }
-        "statefulsets.apps" => {
-            let ready = format!("{}/{}", number(&status["readyReplicas"]), number(&spec["replicas"]));
-            let (names, images) = containers(&spec["template"]);
-            vec![name, ready.into(), old, names, images]
-        }
+        "statefulsets.apps" => vec![name, ready(), old, names, images],
         "daemonsets.apps" => {
-            let fields = [
-                "desiredNumberScheduled",
-                "currentNumberScheduled",
-                "numberReady",
-                "updatedNumberScheduled",
-                "numberAvailable",
-            ];
-            let (names, images) = containers(&spec["template"]);
             let mut cells = vec![name];
-            cells.extend(fields.map(|field| Value::from(number(&status[field]))));
+            cells.extend(counts(&["desiredNumberScheduled", "currentNumberScheduled", "numberReady"]));
+            cells.extend(counts(&["updatedNumberScheduled", "numberAvailable"]));
             cells.extend([
                 labels(&spec["template"]["spec"]["nodeSelector"]),
                 old,
@@ -65,11 +66,17 @@ fn cells_of(storage: &str, object: &Value, now: Timestamp) -> Option<Vec<Value>>
         }
         "jobs.batch" => job(object, name, old, now),
         "cronjobs.batch" => cron_job(object, name, old, now),
+        _ => return None,
+    })
+}
+
+/// Everything else.
+fn other_cells(storage: &str, object: &Value, now: Timestamp) -> Option<Vec<Value>> {
+    let (name, old) = name_and_age(object, now);
+    let (spec, status) = (&object["spec"], &object["status"]);
+    Some(match storage {
         "events." => event(object, name, now),
-        "configmaps." => {
-            let entries = count(&object["data"]) + count(&object["binaryData"]);
-            vec![name, entries.into(), old]
-        }
+        "configmaps." => vec![name, (count(&object["data"]) + count(&object["binaryData"])).into(), old],
         "secrets." => vec![name, object["type"].clone(), count(&object["data"]).into(), old],
         "namespaces." => vec![name, status["phase"].clone(), old],
         "serviceaccounts." => vec![name, old],
@@ -97,23 +104,24 @@ fn cells_of(storage: &str, object: &Value, now: Timestamp) -> Option<Vec<Value>>
                 ["minAvailable", "maxUnavailable"].map(|field| text_or(&spec[field], "N/A"));
             vec![name, minimum, maximum, number(&status["disruptionsAllowed"]).into(), old]
         }
-        "persistentvolumeclaims." => {
-            let modes = joined(&status["accessModes"]);
-            let capacity = text_or(&status["capacity"]["storage"], "");
-            vec![
-                name,
-                text_or(&status["phase"], ""),
-                text_or(&spec["volumeName"], ""),
-                capacity,
-                modes.into(),
-                text_or(&spec["storageClassName"], ""),
-                text_or(&spec["volumeAttributesClassName"], "<unset>"),
-                old,
-                text_or(&spec["volumeMode"], "<unset>"),
-            ]
-        }
+        "persistentvolumeclaims." => claim(object, name, old),
         _ => return None,
     })
+}
+
+fn claim(object: &Value, name: Value, old: Value) -> Vec<Value> {
+    let (spec, status) = (&object["spec"], &object["status"]);
+    vec![
+        name,
+        text_or(&status["phase"], ""),
+        text_or(&spec["volumeName"], ""),
+        text_or(&status["capacity"]["storage"], ""),
+        joined(&status["accessModes"]).into(),
+        text_or(&spec["storageClassName"], ""),
+        text_or(&spec["volumeAttributesClassName"], "<unset>"),
+        old,
+        text_or(&spec["volumeMode"], "<unset>"),
+    ]
 }
 
 fn number(value: &Value) -> i64 {

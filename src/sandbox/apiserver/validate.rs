@@ -8,8 +8,13 @@ use serde_json::Value;
 use super::error::Cause;
 use super::schema::{Schema, Shape};
 
-/// Checks a value and everything below it.
+/// Checks a value and everything below it, and then whether the items of lists are distinct.
 pub fn validate(schema: Schema<'_>, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    check(schema, value, path, causes);
+    check_distinct(schema, value, path, causes);
+}
+
+fn check(schema: Schema<'_>, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     if value.is_null() && (schema.flag("nullable") || schema.kind().is_empty()) {
         return;
     }
@@ -27,17 +32,17 @@ pub fn validate(schema: Schema<'_>, value: &Value, path: &str, causes: &mut Vec<
         Value::Number(_) => check_number(schema, value, path, causes),
         Value::Array(items) => check_list(schema, items, path, causes),
         Value::Object(map) => {
-            for required in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
-                let name = required.as_str().unwrap_or_default();
-                if !map.contains_key(name) {
-                    causes.push(Cause::required(&join(path, name), ""));
-                }
-            }
             check_properties_count(schema, map.len(), path, causes);
             for (name, child) in map {
                 let is_metadata = path.is_empty() && name == "metadata";
                 if let Some(field) = schema.field(name).filter(|_| !is_metadata) {
-                    validate(field, child, &join(path, name), causes);
+                    check(field, child, &join(path, name), causes);
+                }
+            }
+            for required in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
+                let name = required.as_str().unwrap_or_default();
+                if !map.contains_key(name) {
+                    causes.push(Cause::required(&join(path, name), ""));
                 }
             }
         }
@@ -88,7 +93,7 @@ fn check_type(schema: Schema<'_>, value: &Value, path: &str, causes: &mut Vec<Ca
 fn check_combinations(schema: Schema<'_>, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let passes = |node: &Value| {
         let mut found = Vec::new();
-        validate(Schema::plain(node), value, path, &mut found);
+        check(Schema::plain(node), value, path, &mut found);
         found.is_empty()
     };
     let branches = |keyword: &str| schema.get(keyword).and_then(Value::as_array).map(Vec::as_slice);
@@ -190,24 +195,49 @@ fn check_list(schema: Schema<'_>, items: &[Value], path: &str, causes: &mut Vec<
         let detail = format!("{here} in body should have at least {min} items");
         causes.push(Cause::invalid(&here, &count.into(), &detail));
     }
-    let keys = schema.list_keys();
-    let identity = |item: &Value| match schema.shape() {
-        Shape::Keyed => keys
-            .iter()
-            .map(|key| ((*key).to_owned(), item[*key].clone()))
-            .collect::<serde_json::Map<_, _>>()
-            .into(),
-        _ => item.clone(),
-    };
-    let mut seen = BTreeSet::new();
-    for (index, item) in items.iter().enumerate() {
-        let place = format!("{path}[{index}]");
-        if matches!(schema.shape(), Shape::Keyed | Shape::Set) && !seen.insert(identity(item).to_string()) {
-            causes.push(Cause::duplicate(&place, &identity(item)));
+    if let Some(schema) = schema.items() {
+        for (index, item) in items.iter().enumerate() {
+            check(schema, item, &format!("{path}[{index}]"), causes);
         }
-        if let Some(items) = schema.items() {
-            validate(items, item, &place, causes);
+    }
+}
+
+fn check_distinct(schema: Schema<'_>, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    match value {
+        Value::Object(map) => {
+            for (name, child) in map {
+                if let Some(field) = schema.field(name) {
+                    check_distinct(field, child, &join(path, name), causes);
+                }
+            }
         }
+        Value::Array(items) => {
+            let mut seen = BTreeSet::new();
+            for (index, item) in items.iter().enumerate() {
+                let place = format!("{path}[{index}]");
+                if let Some(identity) = identity(schema, item)
+                    && !seen.insert(identity.to_string())
+                {
+                    causes.push(Cause::duplicate(&place, &identity));
+                }
+                if let Some(schema) = schema.items() {
+                    check_distinct(schema, item, &place, causes);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What makes an item of a list distinct, where the list's type says so.
+fn identity(schema: Schema<'_>, item: &Value) -> Option<Value> {
+    match schema.shape() {
+        Shape::Keyed => {
+            let keys = schema.list_keys();
+            Some(Value::Object(keys.iter().map(|key| ((*key).to_owned(), item[*key].clone())).collect()))
+        }
+        Shape::Set => Some(item.clone()),
+        _ => None,
     }
 }
 
@@ -278,10 +308,11 @@ mod tests {
             ),
         ];
         for (spec, expected) in cases {
-            let mut causes = Vec::new();
-            validate(Schema::custom(&schema), &json!({"metadata": {}, "spec": spec}), "", &mut causes);
-            let seen: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
-            assert_eq!(seen, expected);
+            let mut found = Vec::new();
+            validate(Schema::custom(&schema), &json!({"metadata": {}, "spec": spec}), "", &mut found);
+            let complaints: Vec<String> =
+                found.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
+            assert_eq!(complaints, expected);
         }
     }
 }

@@ -25,7 +25,7 @@ fn admin(server: &ApiServer) -> Client {
     server.client(&User::admin())
 }
 
-fn config_map(name: &str, data: Value) -> ConfigMap {
+fn config_map(name: &str, data: &Value) -> ConfigMap {
     serde_json::from_value(json!({"metadata": {"name": name}, "data": data})).unwrap()
 }
 
@@ -70,7 +70,7 @@ fn resource(group: &str, kind: &str, plural: &str) -> ApiResource {
     }
 }
 
-fn foo(name: &str, spec: Value) -> DynamicObject {
+fn foo(name: &str, spec: &Value) -> DynamicObject {
     serde_json::from_value(
         json!({"apiVersion": "x.dev/v1", "kind": "Foo", "metadata": {"name": name}, "spec": spec}),
     )
@@ -94,8 +94,8 @@ async fn the_same_seed_gives_the_same_objects() {
 async fn writes_conflict_and_no_change_is_no_write() {
     let server = server();
     let maps = Api::<ConfigMap>::default_namespaced(admin(&server));
-    let one = maps.create(&PostParams::default(), &config_map("a", json!({"k": "1"}))).await.unwrap();
-    let taken = maps.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap_err();
+    let one = maps.create(&PostParams::default(), &config_map("a", &json!({"k": "1"}))).await.unwrap();
+    let taken = maps.create(&PostParams::default(), &config_map("a", &json!({}))).await.unwrap_err();
     assert_eq!(status(taken).1, "AlreadyExists");
     let same = maps.replace("a", &PostParams::default(), &one).await.unwrap();
     assert_eq!(same.resource_version(), one.resource_version());
@@ -106,7 +106,7 @@ async fn writes_conflict_and_no_change_is_no_write() {
     let stale = maps.replace("a", &PostParams::default(), &one).await.unwrap_err();
     assert_eq!((status(stale).1), "Conflict");
     let dry = PostParams { dry_run: true, ..PostParams::default() };
-    maps.create(&dry, &config_map("b", json!({}))).await.unwrap();
+    maps.create(&dry, &config_map("b", &json!({}))).await.unwrap();
     assert!(maps.get_opt("b").await.unwrap().is_none());
 }
 
@@ -115,13 +115,13 @@ async fn lists_are_paged_at_one_state_until_compaction() {
     let server = server();
     let maps = Api::<ConfigMap>::default_namespaced(admin(&server));
     for name in ["a", "b", "c"] {
-        maps.create(&PostParams::default(), &config_map(name, json!({}))).await.unwrap();
+        maps.create(&PostParams::default(), &config_map(name, &json!({}))).await.unwrap();
     }
     let first = maps.list(&ListParams::default().limit(2)).await.unwrap();
     let names =
         |list: &kube::api::ObjectList<ConfigMap>| list.iter().map(ResourceExt::name_any).collect::<Vec<_>>();
     assert_eq!((names(&first), first.metadata.remaining_item_count), (vec!["a".into(), "b".into()], Some(1)));
-    maps.create(&PostParams::default(), &config_map("d", json!({}))).await.unwrap();
+    maps.create(&PostParams::default(), &config_map("d", &json!({}))).await.unwrap();
     let token = first.metadata.continue_.unwrap();
     let rest = maps.list(&ListParams::default().limit(2).continue_token(&token)).await.unwrap();
     assert_eq!(names(&rest), ["c"]);
@@ -137,7 +137,7 @@ async fn a_watch_sees_objects_enter_and_leave_its_selection() {
     let params = WatchParams::default().labels("tier=web").timeout(30);
     let mut events = pin!(maps.watch(&params, "0").await.unwrap());
     let label = |value: &str| Patch::Merge(json!({"metadata": {"labels": {"tier": value}}}));
-    maps.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
+    maps.create(&PostParams::default(), &config_map("a", &json!({}))).await.unwrap();
     for value in ["web", "api", "web"] {
         maps.patch("a", &PatchParams::default(), &label(value)).await.unwrap();
     }
@@ -159,8 +159,8 @@ async fn a_watch_sees_objects_enter_and_leave_its_selection() {
 async fn a_compacted_watch_ends_with_410() {
     let server = server();
     let maps = Api::<ConfigMap>::default_namespaced(admin(&server));
-    maps.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
-    maps.create(&PostParams::default(), &config_map("b", json!({}))).await.unwrap();
+    maps.create(&PostParams::default(), &config_map("a", &json!({}))).await.unwrap();
+    maps.create(&PostParams::default(), &config_map("b", &json!({}))).await.unwrap();
     server.compact();
     let mut events = pin!(maps.watch(&WatchParams::default(), "1").await.unwrap());
     match events.next().await.unwrap().unwrap() {
@@ -174,7 +174,7 @@ async fn a_compacted_watch_ends_with_410() {
 async fn a_streaming_list_ends_with_its_bookmark_and_time_is_virtual() {
     let server = server();
     let maps = Api::<ConfigMap>::default_namespaced(admin(&server));
-    maps.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
+    maps.create(&PostParams::default(), &config_map("a", &json!({}))).await.unwrap();
     let mut events = pin!(watcher::watcher(maps.clone(), watcher::Config::default().streaming_lists()));
     let mut seen = Vec::new();
     while seen.last() != Some(&"ready") {
@@ -189,7 +189,7 @@ async fn a_streaming_list_ends_with_its_bookmark_and_time_is_virtual() {
     let before = server.now();
     tokio::time::advance(Duration::from_hours(1)).await;
     assert_eq!(server.now().duration_since(before).as_secs(), 3600);
-    maps.create(&PostParams::default(), &config_map("b", json!({}))).await.unwrap();
+    maps.create(&PostParams::default(), &config_map("b", &json!({}))).await.unwrap();
     assert!(
         matches!(events.next().await.unwrap().unwrap(), Event::Apply(object) if object.name_any() == "b")
     );
@@ -200,7 +200,7 @@ async fn custom_resources_default_validate_and_keep_status_apart() {
     let server = server();
     let foos = create_kind(&admin(&server)).await;
     let post = PostParams::default();
-    let created = foos.create(&post, &foo("a", json!({"fixed": "one", "unknown": 1}))).await.unwrap();
+    let created = foos.create(&post, &foo("a", &json!({"fixed": "one", "unknown": 1}))).await.unwrap();
     assert_eq!(created.data["spec"], json!({"fixed": "one", "mode": "Observe"}));
     assert_eq!(created.metadata.generation, Some(1));
     let merge = |patch: Value| Patch::Merge(patch);
@@ -232,7 +232,7 @@ async fn appliers_own_items_of_keyed_lists() {
     let apply = async |manager: &str, steps: Value, force: bool| {
         let mut params = PatchParams::apply(manager);
         params.force = force;
-        foos.patch("a", &params, &Patch::Apply(foo("a", json!({"steps": steps})))).await
+        foos.patch("a", &params, &Patch::Apply(foo("a", &json!({"steps": steps})))).await
     };
     apply("alice", json!([{"name": "one", "run": "x"}]), false).await.unwrap();
     let both = apply("bob", json!([{"name": "two", "run": "y"}]), false).await.unwrap();
@@ -320,7 +320,7 @@ async fn rights_are_those_of_the_bindings() {
     );
     let maps = Api::<ConfigMap>::default_namespaced(healer);
     assert_eq!(
-        status(maps.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap_err()).0,
+        status(maps.create(&PostParams::default(), &config_map("a", &json!({}))).await.unwrap_err()).0,
         403
     );
 }

@@ -178,15 +178,18 @@ async fn logs_events_and_watches_are_read() {
     kubectl.apply(JOB, &[]).await;
     let labels = kubectl.run(&["get", "job", "j", "-o", "jsonpath={.spec.template.metadata.labels}"]).await;
     let pod = format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, labels: {labels}}}\nspec: {{nodeName: n, containers: [{{name: \
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, labels: {labels}}}\nspec: {{nodeName: node1, containers: [{{name: \
          m, image: x}}]}}\n"
     );
     kubectl.apply(&pod, &[]).await;
     assert_eq!(kubectl.run(&["logs", "job/j", "--tail=3"]).await, "p/m tail=Some(3)\n");
-    let event = "apiVersion: v1\nkind: Event\nmetadata: {name: e, namespace: default}\nreason: Boom\nmessage: it \
-                 broke\ntype: Warning\ncount: 2\ninvolvedObject: {kind: Pod, name: p, namespace: default}\n\
-                 firstTimestamp: '2026-01-01T00:00:00Z'\nlastTimestamp: '2026-01-01T00:00:00Z'\n";
-    kubectl.apply(event, &[]).await;
+    let uid = kubectl.run(&["get", "pod", "p", "-o", "jsonpath={.metadata.uid}"]).await;
+    let event = format!(
+        "apiVersion: v1\nkind: Event\nmetadata: {{name: e, namespace: default}}\nreason: Boom\nmessage: it \
+         broke\ntype: Warning\ncount: 2\ninvolvedObject: {{apiVersion: v1, kind: Pod, name: p, namespace: default, \
+         uid: {uid}}}\nfirstTimestamp: '2026-01-01T00:00:00Z'\nlastTimestamp: '2026-01-01T00:00:00Z'\n"
+    );
+    kubectl.apply(&event, &[]).await;
     let events = kubectl.run(&["get", "events", "--field-selector", "involvedObject.name=p"]).await;
     assert!(events.contains("Boom") && events.contains("pod/p") && events.contains("it broke"), "{events}");
     assert!(kubectl.run(&["events", "--for", "pod/p"]).await.contains("it broke"));
@@ -211,4 +214,39 @@ async fn a_token_is_needed_and_the_clock_is_not_paused() {
     let said = refused(&stranger, &["get", "pods"], "").await;
     assert!(said.contains("Unauthorized") || said.contains("must be logged in"), "{said}");
     assert!(stage.server.now().duration_since(jiff::Timestamp::now()).as_secs().abs() < 60);
+}
+
+#[tokio::test]
+async fn what_kubectl_makes_itself_is_understood() {
+    let stage = Stage::start().await;
+    let kubectl = stage.kubectl();
+    let run = async |arguments: &str| kubectl.run(&arguments.split(' ').collect::<Vec<_>>()).await;
+    let cases = [
+        ("create configmap c --from-literal=k=v", "configmap/c created\n"),
+        ("get configmap c -o jsonpath={.data.k}", "v"),
+        ("create namespace n", "namespace/n created\n"),
+        ("create serviceaccount s", "serviceaccount/s created\n"),
+        ("create secret generic s --from-literal=k=v", "secret/s created\n"),
+        ("get secret s -o jsonpath={.data.k},{.type}", "dg==,Opaque"),
+        ("create deployment d --image=nginx:1 --replicas=0", "deployment.apps/d created\n"),
+        (
+            "get deployment d -o jsonpath={.spec.replicas},{.spec.template.spec.containers[0].image}",
+            "0,nginx:1",
+        ),
+        ("create job j --image=busybox:1 -- date", "job.batch/j created\n"),
+        ("get job j -o jsonpath={.spec.template.spec.containers[0].command}", "[\"date\"]"),
+        ("create role r --verb=get --resource=pods", "role.rbac.authorization.k8s.io/r created\n"),
+        (
+            "create rolebinding b --role=r --serviceaccount=default:s",
+            "rolebinding.rbac.authorization.k8s.io/b created\n",
+        ),
+        ("auth can-i get pods --as=system:serviceaccount:default:s", "yes\n"),
+    ];
+    for (arguments, expected) in cases {
+        assert_eq!(run(arguments).await, expected, "{arguments}");
+    }
+    assert!(run("auth whoami").await.contains("kubernetes-admin"));
+    let token = run("create token s").await;
+    let account = kubectl.with(&stage.access.with_token(token.trim()));
+    assert!(account.run(&["auth", "whoami"]).await.contains("system:serviceaccount:default:s"));
 }

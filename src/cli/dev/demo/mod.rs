@@ -80,7 +80,7 @@ struct Story {
 impl Story {
     async fn begin(cluster: &Cluster) -> anyhow::Result<Self> {
         let client = cluster.client().clone();
-        let timeline = Timeline::start(client.clone(), NAMESPACE, cluster.server());
+        let timeline = Timeline::start(&client, NAMESPACE, cluster.server());
         let demo = Demo::create(&cluster.data().join("demo.git"))?;
         for file in ["rbac.yaml", "workload.yaml"] {
             apply::documents(&client, &repository::text(&format!("setup/{PACK}/{file}"))?).await?;

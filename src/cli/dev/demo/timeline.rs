@@ -56,7 +56,7 @@ enum Tone {
 
 impl Timeline {
     /// Starts watching and telling.
-    pub fn start(client: Client, namespace: &str, server: &str) -> Self {
+    pub fn start(client: &Client, namespace: &str, server: &str) -> Self {
         let page = Arc::new(Page {
             client: client.clone(),
             namespace: namespace.to_owned(),
@@ -73,6 +73,7 @@ impl Timeline {
     }
 
     /// A new part of the story.
+    #[expect(clippy::unused_self, reason = "a timeline tells, even if it need not look at itself")]
     pub fn chapter(&self, title: &str) {
         let bold = Style::new().bold();
         anstream::println!("\n{bold}{title}{bold:#}");
@@ -282,13 +283,10 @@ impl Page {
                     &format!("{}; is it stable? [{name}/{index}]", verify.message),
                 );
             }
+            let verdict = format!("{step}: {} [{name}]", verify.message);
             match verify.held {
-                Some(true) => {
-                    self.once(Tone::Good, "verified", &format!("{step}: {} [{name}]", verify.message))
-                }
-                Some(false) => {
-                    self.once(Tone::Bad, "no help", &format!("{step}: {} [{name}]", verify.message))
-                }
+                Some(true) => self.once(Tone::Good, "verified", &verdict),
+                Some(false) => self.once(Tone::Bad, "no help", &verdict),
                 None => {}
             }
         }
