@@ -9,6 +9,7 @@
     reason = "a panic is how a test and its helpers report; clippy's own exception ends at #[test] functions"
 )]
 
+mod dev;
 mod docs;
 mod git;
 mod real;
