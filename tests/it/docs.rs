@@ -158,6 +158,20 @@ fn every_reason_is_described() {
 }
 
 #[test]
+fn every_metric_is_described() {
+    let rows = Regex::new(r"(?m)^\| `([a-z_]+?)(?:_total)?` \|").unwrap();
+    let page = read("docs/reference/metrics.md");
+    let (_, page) = page.split_once("| Metric |").expect("a table of metrics");
+    let (table, _) = page.split_once("\n\n").unwrap();
+    let described: BTreeSet<_> = rows.captures_iter(table).map(|row| row[1].to_owned()).collect();
+    let registered = Regex::new(r#"register\(\s*r,\s*"([a-z_]+)""#).unwrap();
+    let code = read("src/telemetry/metrics.rs");
+    let registered: BTreeSet<_> = registered.captures_iter(&code).map(|name| name[1].to_owned()).collect();
+    assert!(registered.len() > 3, "{registered:?}");
+    assert_eq!(described, registered);
+}
+
+#[test]
 fn every_field_is_described() {
     // What stands in code, in parts: `trigger.resource` names two fields.
     let code = Regex::new(r"`([^`\n]+)`").unwrap();
