@@ -1,4 +1,4 @@
-//! Metrics, in OpenMetrics text. Labels are closed sets, or the namespace and name of a rule; never a target or a text.
+//! Metrics, in the text format of `OpenMetrics`. Labels are closed sets, or the namespace and name of a rule; never a target or a text.
 //!
 //! Names of what every controller has are those of controller-runtime and client-go, so that stock dashboards work.
 

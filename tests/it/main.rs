@@ -8,6 +8,11 @@
     clippy::panic,
     reason = "a panic is how a test and its helpers report; clippy's own exception ends at #[test] functions"
 )]
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::similar_names,
+    reason = "tables of literals, and several of one thing, read best so"
+)]
 
 mod dev;
 mod docs;

@@ -97,7 +97,7 @@ impl Scene {
     }
 
     /// Starts the controller; the API server refuses its writes to `ops` from the `fails_from`th on.
-    async fn start(&mut self, fails_from: usize) {
+    fn start(&mut self, fails_from: usize) {
         let user = User::service_account("fother", "fother");
         let (service, writes) = (self.server.client(&user), self.writes.clone());
         writes.store(0, Ordering::SeqCst);
@@ -121,7 +121,9 @@ impl Scene {
         let (client, stop) = (Client::new(counting, "fother"), CancellationToken::new());
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
-            controller::run(client, settings, Arc::new(Metrics::default()), |_| {}, stopped).await.unwrap();
+            Box::pin(controller::run(client, settings, Arc::new(Metrics::default()), |_| {}, stopped))
+                .await
+                .unwrap();
         });
         self.controller = Some((stop, task));
     }
@@ -186,7 +188,7 @@ async fn commits_become_objects_and_what_leaves_is_pruned() {
         .origin
         .push(&[&files[..], &[("a.yaml", &rule("a", "1m")), ("b.yaml", &rule("b", "1m"))]].concat())
         .await;
-    scene.start(usize::MAX).await;
+    scene.start(usize::MAX);
     scene.follow(json!({})).await;
     scene.ready("Synced", &first).await;
     assert_eq!(scene.rule_names().await, ["a", "b"]);
@@ -195,10 +197,18 @@ async fn commits_become_objects_and_what_leaves_is_pruned() {
     let map = Api::<ConfigMap>::namespaced(scene.admin.clone(), NAMESPACE).get(&script.name).await.unwrap();
     assert_eq!((map.immutable, map.data.unwrap()["clean.sh"].as_str()), (Some(true), "true\n"));
 
-    let quiet = scene.writes.load(Ordering::SeqCst);
+    eventually("the Rules are watched", DEADLINE, async || {
+        let settled = |rule: &Rule| {
+            let status = rule.status.clone().unwrap_or_default();
+            condition(&status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True")
+        };
+        if scene.rules().await.iter().all(settled) { Ok(()) } else { Err("not yet") }
+    })
+    .await;
+    let (quiet, looked) = (scene.writes.load(Ordering::SeqCst), scene.git.seen().len());
     eventually("another look at the same revision", DEADLINE, async || {
-        let looks = scene.git.seen().len();
-        if looks >= 8 { Ok(()) } else { Err(looks.to_string()) }
+        let looks = scene.git.seen().len() - looked;
+        if looks >= 4 { Ok(()) } else { Err(looks.to_string()) }
     })
     .await;
     assert_eq!(scene.writes.load(Ordering::SeqCst), quiet, "what is unchanged is not written");
@@ -210,7 +220,7 @@ async fn commits_become_objects_and_what_leaves_is_pruned() {
     let rule = &scene.rules().await[0];
     assert!(rule.annotations()["fother.dev/revision"].ends_with(&second));
     assert_eq!(rule.annotations()["fother.dev/source"], "a.yaml:1");
-    assert_eq!(rule.spec.hold_for.map(|d| d.as_secs()), Some(120));
+    assert_eq!(rule.spec.hold_for.map(fother::api::Duration::as_secs), Some(120));
     assert_eq!(scene.scripts().await, 1, "the old script is gone");
 }
 
@@ -219,7 +229,7 @@ async fn the_last_good_revision_serves_through_any_failure() {
     let mut scene = Scene::new().await;
     let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n"), ("a.yaml", &rule("a", "1m"))];
     let good = scene.origin.push(&files).await;
-    scene.start(usize::MAX).await;
+    scene.start(usize::MAX);
     scene.follow(json!({})).await;
     scene.ready("Synced", &good).await;
 
@@ -228,7 +238,7 @@ async fn the_last_good_revision_serves_through_any_failure() {
     assert!(ready.message.contains("a.yaml:8:"), "{}", ready.message);
     assert!(ready.message.contains("use \"5m\""), "{}", ready.message);
     assert!(ready.message.contains(&format!("serving main@sha1:{good}")), "{}", ready.message);
-    assert_eq!(scene.rules().await[0].spec.hold_for.map(|d| d.as_secs()), Some(60));
+    assert_eq!(scene.rules().await[0].spec.hold_for.map(fother::api::Duration::as_secs), Some(60));
 
     scene.git.behave(Behavior::Answer(http::StatusCode::BAD_GATEWAY));
     let ready = scene.ready("FetchFailed", "").await;
@@ -252,7 +262,7 @@ async fn a_mass_deletion_waits_for_a_person() {
         ("c.yaml", &rules[2]),
     ];
     let first = scene.origin.push(&files).await;
-    scene.start(usize::MAX).await;
+    scene.start(usize::MAX);
     scene.follow(json!({})).await;
     scene.ready("Synced", &first).await;
 
@@ -276,7 +286,7 @@ async fn a_suspended_pack_rests_and_a_request_is_heard_at_once() {
     let mut scene = Scene::new().await;
     let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n"), ("a.yaml", &rule("a", "1m"))];
     let first = scene.origin.push(&files).await;
-    scene.start(usize::MAX).await;
+    scene.start(usize::MAX);
     scene.follow(json!({"spec": {"interval": "1h"}})).await;
     scene.ready("Synced", &first).await;
 
@@ -313,7 +323,7 @@ async fn a_pack_whose_account_lacks_a_right_changes_nothing_and_names_it() {
         .apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount",
         "metadata": {"name": "viewer", "namespace": NAMESPACE, "annotations": {"fother.dev/allow": "true"}}}))
         .await;
-    scene.start(usize::MAX).await;
+    scene.start(usize::MAX);
     scene.follow(json!({"spec": {"serviceAccountName": "viewer"}})).await;
     let refused = scene.ready("Forbidden", "").await;
     assert!(refused.message.contains("system:serviceaccount:ops:viewer"), "{}", refused.message);
@@ -334,7 +344,7 @@ async fn killed_at_any_write_it_converges() {
             ("b.yaml", &rule("b", "1m")),
         ];
         scene.origin.push(&files).await;
-        scene.start(fails_from).await;
+        scene.start(fails_from);
         scene.follow(json!({})).await;
         eventually("a write that fails", DEADLINE, async || {
             let writes = scene.writes.load(Ordering::SeqCst);
@@ -344,7 +354,7 @@ async fn killed_at_any_write_it_converges() {
         scene.kill().await;
         scene.origin.git(&["rm", "-q", "b.yaml"]).await;
         let second = scene.origin.push(&[("a.yaml", &rule("a", "2m"))]).await;
-        scene.start(usize::MAX).await;
+        scene.start(usize::MAX);
         scene.ready("Synced", &second).await;
         assert_eq!(scene.rule_names().await, ["a"], "killed at write {fails_from}");
         let inventory = scene.pack().await.status.unwrap().inventory;

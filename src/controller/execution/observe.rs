@@ -98,7 +98,22 @@ async fn matching(
     let compiled = CompiledRule::of(rule, &namespace, name, Timestamp::UNIX_EPOCH);
     // A definition compiled when it was written; if it does not any more, nothing matches it.
     let Ok(compiled) = compiled else { return Ok(None) };
+    if !has_state(definition) {
+        return the_event(context, execution, account).await;
+    }
     recheck::matching(context, account, &compiled, target).await
+}
+
+/// The Event that was decided about, for templates, if it still exists.
+async fn the_event(
+    context: &Context,
+    execution: &Execution,
+    account: &Account,
+) -> Result<Option<Arc<Value>>> {
+    match &execution.spec.decision {
+        Some(decision) => read(context, &decision.matched.object, account).await,
+        None => Ok(None),
+    }
 }
 
 async fn live_target(

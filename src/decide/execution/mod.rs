@@ -65,7 +65,7 @@ pub struct Seen {
     pub job: Option<JobSeen>,
     /// After the end: the names and UIDs of Jobs that still carry our finalizer.
     pub held_jobs: Vec<(String, String)>,
-    /// An object that matches, if one does and it was asked for.
+    /// An object that matches, if one does and it was asked for; for an event the Event, if it still exists.
     pub object: Option<Arc<Value>>,
     /// Whether another Execution acts on the target.
     pub busy: bool,

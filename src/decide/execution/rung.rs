@@ -1,7 +1,5 @@
 //! One rung: begin, launch, run, verify.
 
-use std::sync::Arc;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
@@ -10,6 +8,7 @@ use crate::api::{
     ActionSpec, AttemptState, ConditionStatus, ConditionType, Execution, ExecutionStatus, FreeForm,
     ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
 };
+use crate::decide::matching::envelope;
 use crate::decide::operation::{self, Operation};
 use crate::decide::outcome::{JobEnd, read_outputs};
 use crate::decide::parameters::{Inputs, resolve};
@@ -17,7 +16,7 @@ use crate::decide::{job, verify};
 use crate::expr::{Bindings, Scope, TemplateTree};
 
 /// The variables of a rung's `with`.
-pub const VARIABLES: [&str; 4] = ["object", "target", "ladder", "now"];
+pub const VARIABLES: [&str; 5] = ["object", "event", "target", "ladder", "now"];
 
 /// Begins a rung, if there still is something to do.
 pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
@@ -85,11 +84,18 @@ fn bindings(context: Context<'_>) -> Bindings {
     let earlier = context.status().rungs;
     let ladder: Vec<Value> =
         earlier.iter().map(|r| json!({"run": r.run, "state": r.state, "outputs": r.outputs})).collect();
-    let null = || Arc::new(Value::Null);
-    Bindings::at(context.now)
-        .with("object", context.seen.object.clone().unwrap_or_else(null))
-        .with("target", context.seen.look.target.clone().unwrap_or_else(null))
-        .with("ladder", Value::Array(ladder))
+    let mut bindings = Bindings::at(context.now).with("ladder", Value::Array(ladder));
+    // What there is not stays unset, so that a template that reads it says so.
+    if let Some(matched) = &context.seen.object {
+        bindings = match context.has_state() {
+            true => bindings.with("object", matched.clone()),
+            false => bindings.with("event", envelope(matched)),
+        };
+    }
+    match &context.seen.look.target {
+        Some(target) => bindings.with("target", target.clone()),
+        None => bindings,
+    }
 }
 
 /// An operation without a Job: it may be repeated, so it is recorded first and done then.

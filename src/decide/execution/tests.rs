@@ -415,6 +415,31 @@ fn a_replacement_is_saved_before_the_old_object_is_deleted() {
 }
 
 #[test]
+fn templates_read_what_matched() {
+    for (trigger, template, path) in [
+        (json!({"resource": {"apiVersion": "v1", "kind": "Pod"}}), "${{ object.note }}", "seen"),
+        (json!({"event": {}}), "${{ event.data.note }}", "seen"),
+    ] {
+        let mut world = World::new(&[(CLEAN, true)]);
+        world.definition.rule.as_mut().expect("a rule").trigger =
+            serde_json::from_value(trigger).expect("a trigger");
+        world.definition.ladder[0].with =
+            serde_json::from_value(json!({"path": template})).expect("parameters");
+        let action = world.definition.actions.get_mut(CLEAN).expect("there");
+        action.parameters = serde_json::from_value(json!([{"name": "path"}])).expect("parameters");
+        let mut seen = world.seen();
+        seen.object = Some(Arc::new(json!({"note": path, "metadata": {"uid": "u"}})));
+        let next = next(&world.execution, &world.definition, &seen, at(1));
+        let [Effect::CreateJob(job)] = next.effects.as_slice() else { panic!("a Job: {:?}", next.effects) };
+        assert!(
+            serde_json::to_string(job)
+                .expect("JSON")
+                .contains(r#""name":"FOTHER_PARAM_PATH","value":"seen""#)
+        );
+    }
+}
+
+#[test]
 fn an_event_closes_its_episode_with_its_execution() {
     let mut world = World::new(&[(COLLECT, false)]);
     let rule = world.definition.rule.as_mut().expect("a rule");
