@@ -52,7 +52,7 @@ fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
         .map(|found| {
             let (indent, block) = (&found[1], found.get(2).unwrap());
             let lines = block.as_str().lines().map(|line| line.strip_prefix(indent).unwrap_or(line));
-            (text[..block.start()].lines().count() + 1, lines.map(|line| format!("{line}\n")).collect())
+            (text[..block.start()].lines().count() + 1, lines.flat_map(|line| [line, "\n"]).collect())
         })
         .collect()
 }
@@ -113,9 +113,10 @@ fn examples_are_valid_packs() {
 #[test]
 fn links_lead_somewhere() {
     let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();
+    let fence = Regex::new(r"(?ms)^```.*?^```$").unwrap();
     let mut checked = 0;
     for (path, text) in documents() {
-        let prose = Regex::new(r"(?ms)^```.*?^```$").unwrap().replace_all(&text, "").into_owned();
+        let prose = fence.replace_all(&text, "");
         for found in link.captures_iter(&prose) {
             let target = &found[1];
             if target.contains("://") {
@@ -157,12 +158,26 @@ fn every_reason_is_described() {
 }
 
 #[test]
+fn every_metric_is_described() {
+    let rows = Regex::new(r"(?m)^\| `([a-z_]+?)(?:_total)?` \|").unwrap();
+    let page = read("docs/reference/metrics.md");
+    let (_, page) = page.split_once("| Metric |").expect("a table of metrics");
+    let (table, _) = page.split_once("\n\n").unwrap();
+    let described: BTreeSet<_> = rows.captures_iter(table).map(|row| row[1].to_owned()).collect();
+    let registered = Regex::new(r#"register\(\s*r,\s*"([a-z_]+)""#).unwrap();
+    let code = read("src/telemetry/metrics.rs");
+    let registered: BTreeSet<_> = registered.captures_iter(&code).map(|name| name[1].to_owned()).collect();
+    assert!(registered.len() > 3, "{registered:?}");
+    assert_eq!(described, registered);
+}
+
+#[test]
 fn every_field_is_described() {
+    // What stands in code, in parts: `trigger.resource` names two fields.
+    let code = Regex::new(r"`([^`\n]+)`").unwrap();
     for crd in crds() {
         let kind = crd.spec.names.kind.to_lowercase();
         let page = read(&format!("docs/reference/{kind}.md"));
-        // What stands in code, in parts: `trigger.resource` names two fields.
-        let code = Regex::new(r"`([^`\n]+)`").unwrap();
         let words: BTreeSet<_> = code
             .captures_iter(&page)
             .flat_map(|found| {
@@ -204,7 +219,7 @@ fn help(verb: &str) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    text.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
 }
 
 #[test]
@@ -222,7 +237,7 @@ fn the_command_line_is_described() {
         let words = section.split("\n## ").next().unwrap_or_default();
         let words = words.split("```text\n").next().unwrap_or_default().trim();
         let words = if words.is_empty() { String::new() } else { format!("{words}\n\n") };
-        expected += &format!("{title}\n{words}```text\n{}```\n\n", help(verb));
+        expected.extend([&title, "\n", &words, "```text\n", &help(verb), "```\n\n"]);
     }
     let expected = format!("{}\n", expected.trim_end());
     if std::env::var_os("UPDATE_EXPECT").is_some() {
@@ -234,17 +249,14 @@ fn the_command_line_is_described() {
 }
 
 #[test]
-fn the_roles_to_install_are_those_of_the_controller() {
+fn what_to_install_is_described() {
     let page = read("docs/how-to/grant-rights.md");
     let manifests: Vec<Value> = blocks(&page, "yaml")
         .iter()
         .flat_map(|(_, block)| block.split("---\n").filter(|manifest| manifest.contains("kind:")))
         .map(|manifest| serde_saphyr::from_str(manifest).unwrap())
         .collect();
-    for role in [rights::controller(), rights::enrolment()] {
-        let name = role.metadata.name.as_deref().unwrap();
-        let written = manifests.iter().find(|m| m["kind"] == "ClusterRole" && m["metadata"]["name"] == name);
-        let written = written.unwrap_or_else(|| panic!("docs/how-to/grant-rights.md has no {name}"));
-        assert_eq!(written["rules"], json!(role)["rules"], "{name} in docs/how-to/grant-rights.md");
+    for object in rights::installation("fother", "fother").unwrap() {
+        assert!(manifests.contains(&object), "docs/how-to/grant-rights.md has not {object:#}");
     }
 }

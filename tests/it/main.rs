@@ -9,8 +9,10 @@
     reason = "a panic is how a test and its helpers report; clippy's own exception ends at #[test] functions"
 )]
 
+mod dev;
 mod docs;
 mod git;
+mod packs;
 mod real;
 mod sandbox;
 mod sandbox_world;

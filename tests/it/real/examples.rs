@@ -10,6 +10,7 @@ use fother::decide::pack::{self, Object, Source, Surroundings};
 use fother::sandbox::kubelet::{Kubelet, KubeletOptions};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -68,7 +69,8 @@ impl Stage {
     async fn healed(&self, namespace: &str) -> Execution {
         let executions = Api::<Execution>::namespaced(self.client.clone(), namespace);
         let found = eventually(&format!("{namespace} is healed"), HEALED, || async {
-            let found = executions.list(&Default::default()).await.map_err(|error| error.to_string())?.items;
+            let found =
+                executions.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
             match found.iter().find(|execution| execution.is_finished()) {
                 Some(ended) => Ok(ended.clone()),
                 None => Err(self.said(namespace, &found).await),
@@ -81,7 +83,8 @@ impl Stage {
 
     /// What there is to see of a namespace in which nothing has ended yet.
     async fn said(&self, namespace: &str, executions: &[Execution]) -> String {
-        let rules = Api::<Rule>::namespaced(self.client.clone(), namespace).list(&Default::default()).await;
+        let rules =
+            Api::<Rule>::namespaced(self.client.clone(), namespace).list(&ListParams::default()).await;
         let conditions: Vec<_> =
             rules.into_iter().flatten().filter_map(|rule| Some(json!(rule.status?.conditions))).collect();
         let statuses: Vec<_> = executions.iter().map(|execution| json!(execution.status)).collect();
@@ -138,9 +141,8 @@ async fn corrupted_cache(stage: &Stage) {
     let index = std::fs::read_to_string(stage.claims.join("shop/cache/index")).unwrap();
     assert!(index.starts_with("ok "), "{index}");
     let evidence = stage.evidence(&execution).await.data.unwrap();
-    let logs: String =
-        evidence.iter().filter(|(name, _)| name.ends_with(".log")).map(|(_, log)| &**log).collect();
-    assert!(logs.contains("cache index is corrupted: #garbage#"), "{evidence:#?}");
+    let complaint = "cache index is corrupted: #garbage#";
+    assert!(evidence.values().any(|log| log.lines().any(|line| line == complaint)), "{evidence:#?}");
 }
 
 async fn crash_loop(stage: &Stage) {
@@ -178,15 +180,10 @@ async fn controller(plane: &ControlPlane, kubectl: &Kubectl, folder: &Path) -> P
     kubectl.run(&["wait", "crd", "--all", "--for=condition=Established"]).await;
     kubectl.run(&["create", "namespace", "fother"]).await;
     let access = plane.service_account("fother", "fother").await;
-    for role in [rights::controller(), rights::enrolment()] {
-        let mut role = json!(role);
-        role["apiVersion"] = json!("rbac.authorization.k8s.io/v1");
-        role["kind"] = json!("ClusterRole");
-        let answer = kubectl.try_run(&["create", "-f", "-"], &role.to_string()).await;
+    for object in rights::installation("fother", "fother").unwrap() {
+        let answer = kubectl.try_run(&["apply", "-f", "-"], &object.to_string()).await;
         assert!(answer.code == 0, "{answer:?}");
     }
-    let role = format!("--clusterrole={}", rights::CONTROLLER_ROLE);
-    kubectl.run(&["create", "clusterrolebinding", "fother", &role, "--serviceaccount=fother:fother"]).await;
     let kubeconfig = access.write(&folder.join("kubeconfig"));
     let arguments = ["controller", "--kubeconfig", kubeconfig.to_str().unwrap(), "--namespace", "fother"];
     let listen = ["--listen", "127.0.0.1:0"];

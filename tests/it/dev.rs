@@ -1,0 +1,110 @@
+//! `fother dev`: the demo as a newcomer starts it, and a cluster for rules of one's own.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use fother::api::{Action, ConditionType, Pack, condition};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use tempfile::TempDir;
+
+use crate::support::process::Process;
+use crate::support::wait::{DEADLINE, eventually};
+
+/// The demo takes a good minute, several of them at once on a busy machine longer.
+const DEMO: Duration = Duration::from_secs(280);
+
+fn dev(data: &TempDir, arguments: &[&str]) -> Process {
+    let folder = data.path().join("data").display().to_string();
+    let arguments = [&["dev", "--data", &folder], arguments].concat();
+    Process::fother(&arguments, &[], &data.path().join("output"))
+}
+
+#[tokio::test]
+async fn the_demo_heals_adopts_follows_git_and_climbs() {
+    let data = tempfile::tempdir().unwrap();
+    let mut demo = dev(&data, &["--demo", "--once", "--timeout", "4m"]);
+    assert_eq!(demo.wait(DEMO).await.code(), Some(0), "{}", demo.output());
+    let output = demo.output();
+    let order = [
+        "synced",
+        "broken",
+        "matched",
+        "held",
+        "decided",
+        "killed",
+        "restarted",
+        "verified",
+        "healed",
+        "over",
+    ];
+    let mut rest = output.as_str();
+    for tag in order {
+        let at = rest.find(&format!(" {tag} ")).unwrap_or_else(|| panic!("no {tag} in its place:\n{output}"));
+        rest = &rest[at..];
+    }
+    assert_eq!(output.matches("(Jobs created: 1)").count(), 3, "one Job an incident:\n{output}");
+    assert!(!output.contains("(Jobs created: 2)"), "{output}");
+    assert!(rest.contains("Quarantined"), "{output}");
+}
+
+#[tokio::test]
+async fn what_prints_instead_of_running_cannot_heal() {
+    let data = tempfile::tempdir().unwrap();
+    let mut demo = dev(&data, &["--demo", "--once", "--runner", "print"]);
+    assert_eq!(demo.wait(DEADLINE).await.code(), Some(1), "{}", demo.output());
+    assert!(demo.output().contains("--runner print runs nothing"), "{}", demo.output());
+}
+
+#[tokio::test]
+async fn a_demo_that_takes_too_long_ends_with_three() {
+    let data = tempfile::tempdir().unwrap();
+    let mut demo = dev(&data, &["--demo", "--once", "--timeout", "1s"]);
+    assert_eq!(demo.wait(DEADLINE).await.code(), Some(3), "{}", demo.output());
+}
+
+#[tokio::test]
+async fn a_pack_of_ones_own_is_synced() {
+    let data = tempfile::tempdir().unwrap();
+    let pack = data.path().join("my-pack");
+    repository(&pack);
+    let mut cluster = dev(&data, &["--pack", &pack.display().to_string()]);
+    let kubeconfig = data.path().join("data/kubeconfig");
+    eventually("a kubeconfig", DEADLINE, async || kubeconfig.metadata()).await;
+    assert_eq!(kubeconfig.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let client = client(&kubeconfig).await;
+    let packs: Api<Pack> = Api::namespaced(client.clone(), "default");
+    eventually("a synced Pack", DEADLINE, async || {
+        let pack = packs.get("my-pack").await.map_err(|error| error.to_string())?;
+        let conditions = pack.status.unwrap_or_default().conditions;
+        match condition(&conditions, ConditionType::Ready) {
+            Some(ready) if ready.status == "True" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let actions: Api<Action> = Api::namespaced(client, "default");
+    assert!(actions.get("restart").await.is_ok());
+    cluster.kill();
+}
+
+async fn client(kubeconfig: &Path) -> Client {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+/// A repository with one Action in it.
+fn repository(path: &Path) {
+    std::fs::create_dir_all(path).unwrap();
+    let action = "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {name: restart}\nspec: {kubernetes: {restart: {}}}\n";
+    std::fs::write(path.join("action.yaml"), action).unwrap();
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").arg("-C").arg(path).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    git(&["init", "-q", "-b", "main"]);
+    git(&["add", "."]);
+    git(&["-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "one"]);
+}

@@ -1,0 +1,355 @@
+//! Packs, from a git server over https to objects in the cluster: the controller in this process on the in-memory API.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fother::api::{Action, Condition, ConditionType, Pack, Rule, condition};
+use fother::cluster::discovery::Kinds;
+use fother::cluster::objects::Objects;
+use fother::cluster::rights;
+use fother::controller::{self, Settings};
+use fother::decide::episode::Caps;
+use fother::git::FetcherOptions;
+use fother::sandbox::apiserver::{ApiServer, User};
+use fother::telemetry::Metrics;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::client::Body;
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::git_server::{Behavior, GitServer, Origin};
+use crate::support::wait::{DEADLINE, eventually};
+
+const NAMESPACE: &str = "ops";
+
+const ACTION: &str = "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {name: clean}\nspec:\n  script: {image: 'busybox@sha256:1', file: scripts/clean.sh}\n";
+
+fn rule(name: &str, hold_for: &str) -> String {
+    format!(
+        "apiVersion: fother.dev/v1alpha1\nkind: Rule\nmetadata: {{name: {name}}}\nspec:\n  serviceAccountName: packs\n  trigger: {{resource: {{apiVersion: v1, kind: Pod}}}}\n  when: crashLooping(object, 3, duration('10m'))\n  for: {hold_for}\n  ladder: [{{run: clean}}]\n"
+    )
+}
+
+/// A cluster, a git server with one repository, and a Pack that follows it.
+struct Scene {
+    admin: Client,
+    server: ApiServer,
+    git: GitServer,
+    origin: Origin,
+    cache: TempDir,
+    controller: Option<(CancellationToken, JoinHandle<()>)>,
+    writes: Arc<AtomicUsize>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let server = ApiServer::new();
+        let admin = server.client(&User::admin());
+        let git = GitServer::start().await;
+        let origin = git.create("ops").await;
+        let scene = Self {
+            admin,
+            server,
+            git,
+            origin,
+            cache: tempfile::tempdir().unwrap(),
+            controller: None,
+            writes: Arc::default(),
+        };
+        for crd in fother::api::crds() {
+            scene.apply(&serde_json::to_value(crd).unwrap()).await;
+        }
+        for name in ["fother", NAMESPACE] {
+            scene.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await;
+        }
+        for object in rights::installation("fother", "fother").unwrap() {
+            scene.apply(&object).await;
+        }
+        scene.bind("fother", rights::ENROLMENT_ROLE, ("fother", "fother")).await;
+        scene.bind("packs", "cluster-admin", ("packs", NAMESPACE)).await;
+        scene.apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": "packs", "namespace": NAMESPACE, "annotations": {"fother.dev/allow": "true"}}})).await;
+        scene.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "git", "namespace": NAMESPACE},
+            "stringData": {"ca.crt": scene.git.ca_pem()}})).await;
+        scene
+    }
+
+    async fn apply(&self, object: &Value) {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let served = Kinds::default().find(&self.admin, text("/apiVersion"), text("/kind")).await.unwrap();
+        let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
+        Objects::of(self.admin.clone(), &served, namespace)
+            .apply(text("/metadata/name"), object)
+            .await
+            .unwrap();
+    }
+
+    async fn bind(&self, name: &str, role: &str, (account, namespace): (&str, &str)) {
+        self.apply(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]}))
+            .await;
+    }
+
+    /// Starts the controller; the API server refuses its writes to `ops` from the `fails_from`th on.
+    async fn start(&mut self, fails_from: usize) {
+        let user = User::service_account("fother", "fother");
+        let (service, writes) = (self.server.client(&user), self.writes.clone());
+        writes.store(0, Ordering::SeqCst);
+        let counting = tower::service_fn(move |request: http::Request<Body>| {
+            let (service, writes) = (service.clone(), writes.clone());
+            async move {
+                let path = request.uri().path();
+                let counts = path.contains(NAMESPACE) && request.method() != http::Method::GET;
+                if counts && writes.fetch_add(1, Ordering::SeqCst) >= fails_from {
+                    return Err(kube::Error::Service("the connection is gone".into()));
+                }
+                service.send(request).await
+            }
+        });
+        let settings = Settings {
+            namespace: "fother".into(),
+            identity: "test".into(),
+            caps: Caps::default(),
+            git: FetcherOptions::new(env!("CARGO_BIN_EXE_fother"), self.cache.path()),
+        };
+        let (client, stop) = (Client::new(counting, "fother"), CancellationToken::new());
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            controller::run(client, settings, Arc::new(Metrics::default()), |_| {}, stopped).await.unwrap();
+        });
+        self.controller = Some((stop, task));
+    }
+
+    /// Ends it without a chance to tidy up.
+    async fn kill(&mut self) {
+        if let Some((_, task)) = self.controller.take() {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
+    async fn follow(&self, extra: Value) {
+        let mut pack = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Pack",
+            "metadata": {"name": "ops", "namespace": NAMESPACE},
+            "spec": {"url": self.git.url("ops"), "interval": "1s", "serviceAccountName": "packs", "secretRef": {"name": "git"}}});
+        json_patch::merge(&mut pack, &extra);
+        self.apply(&pack).await;
+    }
+
+    async fn pack(&self) -> Pack {
+        Api::<Pack>::namespaced(self.admin.clone(), NAMESPACE).get("ops").await.unwrap()
+    }
+
+    async fn patch(&self, patch: Value) {
+        let api: Api<Pack> = Api::namespaced(self.admin.clone(), NAMESPACE);
+        api.patch("ops", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    }
+
+    /// Waits until the Pack's Ready condition has this reason, and speaks of this commit if one is given.
+    async fn ready(&self, reason: &str, commit: &str) -> Condition {
+        eventually(&format!("Ready because {reason}"), DEADLINE, async || {
+            let status = self.pack().await.status.unwrap_or_default();
+            let attempted = status.attempted_revision.clone().unwrap_or_default();
+            match condition(&status.conditions, ConditionType::Ready) {
+                Some(ready) if ready.reason == reason && attempted.ends_with(commit) => Ok(ready.clone()),
+                other => Err(format!("{other:?} {attempted}")),
+            }
+        })
+        .await
+    }
+
+    async fn rules(&self) -> Vec<Rule> {
+        Api::namespaced(self.admin.clone(), NAMESPACE).list(&ListParams::default()).await.unwrap().items
+    }
+
+    async fn rule_names(&self) -> Vec<String> {
+        self.rules().await.iter().map(ResourceExt::name_any).collect()
+    }
+
+    async fn scripts(&self) -> usize {
+        let api: Api<ConfigMap> = Api::namespaced(self.admin.clone(), NAMESPACE);
+        api.list(&ListParams::default().labels("fother.dev/pack=ops")).await.unwrap().items.len()
+    }
+}
+
+#[tokio::test]
+async fn commits_become_objects_and_what_leaves_is_pruned() {
+    let mut scene = Scene::new().await;
+    let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n")];
+    let first = scene
+        .origin
+        .push(&[&files[..], &[("a.yaml", &rule("a", "1m")), ("b.yaml", &rule("b", "1m"))]].concat())
+        .await;
+    scene.start(usize::MAX).await;
+    scene.follow(json!({})).await;
+    scene.ready("Synced", &first).await;
+    assert_eq!(scene.rule_names().await, ["a", "b"]);
+    let action = Api::<Action>::namespaced(scene.admin.clone(), NAMESPACE).get("clean").await.unwrap();
+    let script = action.spec.script.and_then(|s| s.config_map).expect("the script became a ConfigMap");
+    let map = Api::<ConfigMap>::namespaced(scene.admin.clone(), NAMESPACE).get(&script.name).await.unwrap();
+    assert_eq!((map.immutable, map.data.unwrap()["clean.sh"].as_str()), (Some(true), "true\n"));
+
+    let quiet = scene.writes.load(Ordering::SeqCst);
+    eventually("another look at the same revision", DEADLINE, async || {
+        let looks = scene.git.seen().len();
+        if looks >= 8 { Ok(()) } else { Err(looks.to_string()) }
+    })
+    .await;
+    assert_eq!(scene.writes.load(Ordering::SeqCst), quiet, "what is unchanged is not written");
+
+    scene.origin.git(&["rm", "-q", "b.yaml"]).await;
+    let second = scene.origin.push(&[("a.yaml", &rule("a", "2m")), ("scripts/clean.sh", "echo two\n")]).await;
+    scene.ready("Synced", &second).await;
+    assert_eq!(scene.rule_names().await, ["a"]);
+    let rule = &scene.rules().await[0];
+    assert!(rule.annotations()["fother.dev/revision"].ends_with(&second));
+    assert_eq!(rule.annotations()["fother.dev/source"], "a.yaml:1");
+    assert_eq!(rule.spec.hold_for.map(|d| d.as_secs()), Some(120));
+    assert_eq!(scene.scripts().await, 1, "the old script is gone");
+}
+
+#[tokio::test]
+async fn the_last_good_revision_serves_through_any_failure() {
+    let mut scene = Scene::new().await;
+    let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n"), ("a.yaml", &rule("a", "1m"))];
+    let good = scene.origin.push(&files).await;
+    scene.start(usize::MAX).await;
+    scene.follow(json!({})).await;
+    scene.ready("Synced", &good).await;
+
+    let bad = scene.origin.push(&[("a.yaml", &rule("a", "5 minutes"))]).await;
+    let ready = scene.ready("InvalidRevision", &bad).await;
+    assert!(ready.message.contains("a.yaml:8:"), "{}", ready.message);
+    assert!(ready.message.contains("use \"5m\""), "{}", ready.message);
+    assert!(ready.message.contains(&format!("serving main@sha1:{good}")), "{}", ready.message);
+    assert_eq!(scene.rules().await[0].spec.hold_for.map(|d| d.as_secs()), Some(60));
+
+    scene.git.behave(Behavior::Answer(http::StatusCode::BAD_GATEWAY));
+    let ready = scene.ready("FetchFailed", "").await;
+    assert!(ready.message.contains("serving main@sha1:"), "{}", ready.message);
+    assert_eq!(scene.rule_names().await, ["a"]);
+
+    scene.git.behave(Behavior::Serve);
+    let mended = scene.origin.push(&[("a.yaml", &rule("a", "5m"))]).await;
+    scene.ready("Synced", &mended).await;
+}
+
+#[tokio::test]
+async fn a_mass_deletion_waits_for_a_person() {
+    let mut scene = Scene::new().await;
+    let rules: Vec<String> = ["a", "b", "c"].iter().map(|name| rule(name, "1m")).collect();
+    let files = [
+        ("action.yaml", ACTION),
+        ("scripts/clean.sh", "true\n"),
+        ("a.yaml", &rules[0]),
+        ("b.yaml", &rules[1]),
+        ("c.yaml", &rules[2]),
+    ];
+    let first = scene.origin.push(&files).await;
+    scene.start(usize::MAX).await;
+    scene.follow(json!({})).await;
+    scene.ready("Synced", &first).await;
+
+    scene.origin.git(&["rm", "-q", "a.yaml", "b.yaml", "c.yaml"]).await;
+    let second = scene.origin.push(&[("README.md", "nothing left")]).await;
+    let held = scene.ready("PruneHeld", &second).await;
+    assert!(held.message.contains("revision deletes 75% of what is there (limit 50%)"), "{}", held.message);
+    assert_eq!(scene.rule_names().await, ["a", "b", "c"]);
+
+    scene
+        .patch(
+            json!({"metadata": {"annotations": {"fother.dev/allow-prune": format!("main@sha1:{second}")}}}),
+        )
+        .await;
+    scene.ready("Synced", &second).await;
+    assert!(scene.rules().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_suspended_pack_rests_and_a_request_is_heard_at_once() {
+    let mut scene = Scene::new().await;
+    let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n"), ("a.yaml", &rule("a", "1m"))];
+    let first = scene.origin.push(&files).await;
+    scene.start(usize::MAX).await;
+    scene.follow(json!({"spec": {"interval": "1h"}})).await;
+    scene.ready("Synced", &first).await;
+
+    let second = scene.origin.push(&[("a.yaml", &rule("a", "2m"))]).await;
+    scene.patch(json!({"spec": {"suspend": true}})).await;
+    scene.ready("Suspended", &first).await;
+    scene.patch(json!({"metadata": {"annotations": {"fother.dev/reconcile-requested-at": "1"}}})).await;
+    eventually("the request is answered", DEADLINE, async || {
+        let handled = scene.pack().await.status.unwrap_or_default().last_handled_reconcile_at;
+        if handled.as_deref() == Some("1") { Ok(()) } else { Err(format!("{handled:?}")) }
+    })
+    .await;
+    assert_eq!(scene.pack().await.status.unwrap().applied_revision, Some(format!("main@sha1:{first}")));
+
+    scene.patch(json!({"spec": {"suspend": false}})).await;
+    scene.ready("Synced", &second).await;
+    let third = scene.origin.push(&[("a.yaml", &rule("a", "3m"))]).await;
+    scene.patch(json!({"metadata": {"annotations": {"fother.dev/reconcile-requested-at": "2"}}})).await;
+    scene.ready("Synced", &third).await;
+}
+
+#[tokio::test]
+async fn a_pack_whose_account_lacks_a_right_changes_nothing_and_names_it() {
+    let mut scene = Scene::new().await;
+    let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n"), ("a.yaml", &rule("a", "1m"))];
+    scene.origin.push(&files).await;
+    scene
+        .apply(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "viewer", "namespace": NAMESPACE},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "ServiceAccount", "name": "viewer", "namespace": NAMESPACE}]}))
+        .await;
+    scene
+        .apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": "viewer", "namespace": NAMESPACE, "annotations": {"fother.dev/allow": "true"}}}))
+        .await;
+    scene.start(usize::MAX).await;
+    scene.follow(json!({"spec": {"serviceAccountName": "viewer"}})).await;
+    let refused = scene.ready("Forbidden", "").await;
+    assert!(refused.message.contains("system:serviceaccount:ops:viewer"), "{}", refused.message);
+    let authorized = scene.pack().await.status.unwrap().conditions;
+    let authorized = condition(&authorized, ConditionType::Authorized).unwrap();
+    assert_eq!((authorized.status.as_str(), authorized.reason.as_str()), ("False", "MissingPermissions"));
+    assert!(scene.rules().await.is_empty() && scene.scripts().await == 0);
+}
+
+#[tokio::test]
+async fn killed_at_any_write_it_converges() {
+    for fails_from in 0..8 {
+        let mut scene = Scene::new().await;
+        let files = [
+            ("action.yaml", ACTION),
+            ("scripts/clean.sh", "true\n"),
+            ("a.yaml", &rule("a", "1m")),
+            ("b.yaml", &rule("b", "1m")),
+        ];
+        scene.origin.push(&files).await;
+        scene.start(fails_from).await;
+        scene.follow(json!({})).await;
+        eventually("a write that fails", DEADLINE, async || {
+            let writes = scene.writes.load(Ordering::SeqCst);
+            if writes > fails_from { Ok(()) } else { Err(writes.to_string()) }
+        })
+        .await;
+        scene.kill().await;
+        scene.origin.git(&["rm", "-q", "b.yaml"]).await;
+        let second = scene.origin.push(&[("a.yaml", &rule("a", "2m"))]).await;
+        scene.start(usize::MAX).await;
+        scene.ready("Synced", &second).await;
+        assert_eq!(scene.rule_names().await, ["a"], "killed at write {fails_from}");
+        let inventory = scene.pack().await.status.unwrap().inventory;
+        let kinds: Vec<_> = inventory.iter().map(|entry| entry.kind.as_str()).collect();
+        assert_eq!(kinds, ["Action", "ConfigMap", "Rule"], "killed at write {fails_from}");
+        scene.kill().await;
+    }
+}
