@@ -60,6 +60,11 @@ impl Error {
         }
     }
 
+    /// Whether it stays until a person has changed something.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self.consequence(), Consequence::Wait(_))
+    }
+
     /// The HTTP status, if the API server answered.
     pub fn code(&self) -> Option<u16> {
         match self {

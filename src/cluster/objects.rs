@@ -47,6 +47,19 @@ impl Objects {
         found.map(|object| json(&object).map(Arc::new)).transpose()
     }
 
+    /// Reads one by the right to list, which whoever watches has.
+    pub async fn listed(&self, name: &str) -> Result<Option<Value>> {
+        let params = ListParams::default().fields(&format!("metadata.name={name}"));
+        let found = self.api.list(&params).await.map_err(Error::request(format!("list {}", self.kind)))?;
+        found.items.into_iter().next().map(|object| self.typed(object)).transpose()
+    }
+
+    /// An item of a list, with its kind, which it may lack.
+    fn typed(&self, mut object: DynamicObject) -> Result<Value> {
+        object.types.get_or_insert_with(|| self.types.clone());
+        json(&object)
+    }
+
     /// Lists all, page by page, as they are in the store at this moment.
     pub async fn list(&self, selector: Option<&str>) -> Result<Vec<Value>> {
         let mut params = ListParams::default().limit(500);
@@ -54,11 +67,8 @@ impl Objects {
         let mut found = Vec::new();
         loop {
             let page = self.api.list(&params).await.map_err(Error::request(format!("list {}", self.kind)))?;
-            for mut object in page.items {
-                if object.types.is_none() {
-                    object.types = Some(self.types.clone());
-                }
-                found.push(json(&object)?);
+            for object in page.items {
+                found.push(self.typed(object)?);
             }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params.continue_token = Some(token),

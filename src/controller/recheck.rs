@@ -22,8 +22,8 @@ pub async fn still(
     matched: &MatchedObject,
 ) -> Result<bool> {
     let objects = Objects::around(account.client(), &context.kinds, &matched.object).await?;
-    let Some(object) = objects.get(&matched.object.name).await? else { return Ok(false) };
-    Ok(matches!(rule.matches_object(&object, now()), Ok(Some(_))))
+    let Some(object) = objects.listed(&matched.object.name).await? else { return Ok(false) };
+    Ok(matches!(rule.matches_object(&Arc::new(object), now()), Ok(Some(_))))
 }
 
 /// An object that matches and leads to the target, if there is one. Objects whose owners cannot be found count as

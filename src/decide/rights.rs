@@ -43,10 +43,12 @@ pub fn needed<'a>(rule: &RuleSpec, actions: impl IntoIterator<Item = &'a ActionS
     let mut needed = Needed::default();
     match &rule.trigger.resource {
         Some(ResourceTrigger { api_version, kind, .. }) => {
-            needed.all(&["list", "watch", "get"], (api_version, kind));
+            needed.all(&["list", "watch"], (api_version, kind));
         }
         None => needed.all(&["list", "watch"], ("events.k8s.io/v1", "Event")),
     }
+    // An Execution that ends looks for Jobs of its own, whatever it ran.
+    needed.all(&["list"], JOB);
     let targets = targets(rule);
     if !targets.is_empty() {
         needed.any("get", &targets);
@@ -177,7 +179,7 @@ mod tests {
             lines(json!({"trigger": {"resource": {"apiVersion": "v1", "kind": "Pod"}}}), restart.clone());
         assert!(pods.contains(&"patch Deployment|StatefulSet|DaemonSet|Job|Pod".to_owned()), "{pods:?}");
         let event = lines(json!({"trigger": {"event": {}}}), restart);
-        assert_eq!(event, ["list Event", "watch Event"], "an event may regard anything");
+        assert_eq!(event, ["list Event", "list Job", "watch Event"], "an event may regard anything");
     }
 
     #[test]
@@ -187,7 +189,14 @@ mod tests {
         let lines = lines(rule, json!({"kubernetes": {"restart": {}}}));
         assert_eq!(
             lines,
-            ["get Deployment", "list Deployment", "list Pod", "patch Deployment", "watch Deployment"]
+            [
+                "get Deployment",
+                "list Deployment",
+                "list Job",
+                "list Pod",
+                "patch Deployment",
+                "watch Deployment"
+            ]
         );
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::api::{CollectRunner, Execution, FreeForm, ObjectReference};
 use crate::cluster::account::Account;
-use crate::cluster::error::{Consequence, optional};
+use crate::cluster::error::optional;
 use crate::cluster::events::{Telling, tell};
 use crate::cluster::evidence::{self, Subject};
 use crate::cluster::jobs::Jobs;
@@ -73,9 +73,7 @@ async fn one(
 fn came(result: Result<Done>) -> Result<Came> {
     match result {
         Ok(done) => Ok(Some(Ok(done))),
-        Err(error) if matches!(error.consequence(), Consequence::Wait(_)) || error.is_conflict() => {
-            Ok(Some(Err(error.to_string())))
-        }
+        Err(error) if error.is_lasting() || error.is_conflict() => Ok(Some(Err(error.to_string()))),
         Err(error) => Err(error),
     }
 }
@@ -83,7 +81,7 @@ fn came(result: Result<Done>) -> Result<Came> {
 /// A Job that the API server refuses fails its rung: quota, policy or rights will not change by trying again.
 fn refused(result: Result<()>) -> Result<Came> {
     match result {
-        Err(error) if matches!(error.consequence(), Consequence::Wait(_)) => Ok(Some(Err(error.to_string()))),
+        Err(error) if error.is_lasting() => Ok(Some(Err(error.to_string()))),
         other => other.map(|()| None),
     }
 }

@@ -16,7 +16,7 @@ use super::context::Context;
 use super::queue::Requeue;
 use crate::api::{Execution, LABEL, Mode, Rule, RuleStatus};
 use crate::cluster::account::Account;
-use crate::cluster::{Result, status};
+use crate::cluster::{Error, Result, status};
 use crate::decide::episode::{self, Held, Load, Past, Question, Verdict};
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::CompiledRule;
@@ -68,10 +68,16 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         return Ok(Requeue::After(pause));
     };
     let evaluator = evaluator_for(context, &rule, compiled.clone(), account.clone()).await?;
-    let seen = evaluator.seen();
+    let mut seen = evaluator.seen();
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
-    let fired = decide(context, case, &evaluator).await?;
+    let mut fired = decide(context, case, &evaluator).await?;
+    if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
+        seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));
+    }
     write_status(context, &rule, &checked, Some(&seen), fired.fired_at).await?;
+    if let Some((_, error)) = fired.failed.take() {
+        return Err(error);
+    }
     Ok(fired.wake.map_or(Requeue::After(RESYNC), |wake| Requeue::After(wake.min(RESYNC))))
 }
 
@@ -98,6 +104,8 @@ async fn evaluator_for(
 struct Outcome {
     wake: Option<Duration>,
     fired_at: Option<Timestamp>,
+    /// The first target about which nothing could be done: it does not stop the others.
+    failed: Option<(TargetKey, Error)>,
 }
 
 impl Outcome {
@@ -121,7 +129,9 @@ async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Res
     let executions = executions_of(context, compiled);
     for target in targets(seen, &executions) {
         let view = seen.targets.get(&target);
-        decide_target(context, case, (&target, view), &mut outcome).await?;
+        if let Err(error) = decide_target(context, case, (&target, view), &mut outcome).await {
+            outcome.failed.get_or_insert((target, error));
+        }
     }
     for edge in &seen.edges {
         if let Some(at) = fire::edge(context, rule, compiled, edge).await? {

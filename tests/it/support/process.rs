@@ -91,7 +91,8 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            let output = self.output();
+            // The folder of the log may have gone first; a panic here would hide the one that is being told.
+            let output = String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned();
             let lines: Vec<_> = output.lines().collect();
             let shown = lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..].join("\n");
             eprintln!("--- the end of {}:\n{shown}\n---", self.log.display());

@@ -1,5 +1,7 @@
 //! Nothing happens twice, whatever crashes and whoever wakes up late.
 
+use fother::api::Execution;
+use fother::decide::identity::{TargetKey, decision_id, execution_name};
 use http::{Method, StatusCode};
 use rustix::process::Signal;
 use serde_json::json;
@@ -129,6 +131,35 @@ async fn a_watch_whose_version_expired_lists_again() {
 async fn a_watch_that_is_refused_as_expired_lists_again() {
     let Some(scenario) = Scenario::alone("watch-refused").await else { return };
     watch_ends(&scenario, Order::Close, true).await;
+}
+
+#[tokio::test]
+async fn an_execution_of_the_same_name_that_is_another_is_refused() {
+    let Some(scenario) = Scenario::alone("same-name").await else { return };
+    scenario.boat("ark", "leaking").await;
+    scenario.boat("brig", "leaking").await;
+    let namespace = scenario.stage.namespace.clone();
+    let ark = TargetKey {
+        group: String::new(),
+        kind: "ConfigMap".into(),
+        namespace: namespace.clone(),
+        name: "ark".into(),
+    };
+    let name = execution_name("paints", &decision_id(&namespace, "paints", &ark, ""));
+    let spec = json!({"serviceAccountName": "healer", "run": PAINT});
+    scenario.stage.create::<Execution>(json!({"metadata": {"name": name}, "spec": spec})).await;
+    scenario.rule("paints", painting()).await;
+    let _controller = scenario.controller().await;
+    eventually("the rule says whose it is not", DEADLINE, || async {
+        let message = scenario.condition("paints", "Ready", "True").await.message;
+        let expected = format!(
+            "watching, but not ConfigMap/ark: Execution {name} exists with another identity; refusing to take it over"
+        );
+        if message == expected { Ok(()) } else { Err(message) }
+    })
+    .await;
+    scenario.ends("paints", "Quarantined").await;
+    assert_eq!(scenario.targets("paints").await, ["brig"], "it stops nobody else");
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! The whole way: a workload breaks, a rule sees it, a script mends it, and what it did is proven.
 
+use fother::api::Pack;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
-use super::scenario::Scenario;
+use super::scenario::{Scenario, rule_spec};
+use crate::support::git_server::GitServer;
 
 /// A pod that crash-loops until the index on its claim is good.
 fn reader() -> Value {
@@ -25,22 +28,56 @@ fn reader() -> Value {
     }})
 }
 
-/// The rule, with a script that repairs the index, or `script` instead.
-async fn rule_and_action(scenario: &Scenario, script: &str) {
-    let spec = json!({
-        "script": {"image": "debian", "inline": script, "volumes": [{"claimName": "cache", "mountPath": "/cache"}]},
+/// An Action that runs a script on the claim.
+fn repair(script: &str) -> Value {
+    let mut spec = json!({
+        "script": {"image": "debian", "volumes": [{"claimName": "cache", "mountPath": "/cache"}]},
         "parameters": [{"name": "cache", "default": "/cache"}],
         "outputs": [{"name": "repaired", "type": "boolean"}, {"name": "bytes", "type": "integer"}],
     });
-    scenario.action("repair-index", spec).await;
-    scenario.action("evidence", json!({"collect": {}})).await;
-    let changes = json!({
+    let kind = if script.ends_with(".sh") { "file" } else { "inline" };
+    spec["script"][kind] = json!(script);
+    spec
+}
+
+/// What the rule has of its own.
+fn crashloop() -> Value {
+    json!({
         "trigger": {"resource": {"apiVersion": "v1", "kind": "Pod", "labelSelector": {"matchLabels": {"app": "reader"}}}},
         "when": "object.status.containerStatuses.exists(c, !c.ready && c.restartCount >= 1)",
         "for": "1s",
         "ladder": [{"run": "evidence"}, {"run": "repair-index", "verify": {"within": "20s", "stableFor": "1s"}}],
-    });
-    scenario.rule("crashloop", changes).await;
+    })
+}
+
+/// Pushes rule, Actions and script to a git server and has a Pack follow it; gives the commit.
+async fn commit(scenario: &Scenario) -> (GitServer, String) {
+    let git = GitServer::start().await;
+    let origin = git.create("ops").await;
+    let file = |kind: &str, name: &str, spec: &Value| {
+        json!({"apiVersion": "fother.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+            .to_string()
+    };
+    let commit = origin
+        .push(&[
+            ("rules/crashloop.yaml", &file("Rule", "crashloop", &rule_spec(crashloop()))),
+            ("actions/repair-index.yaml", &file("Action", "repair-index", &repair("scripts/repair.sh"))),
+            ("actions/evidence.yaml", &file("Action", "evidence", &json!({"collect": {}}))),
+            ("scripts/repair.sh", REPAIR),
+        ])
+        .await;
+    let rights = json!([
+        {"apiGroups": ["fother.dev"], "resources": ["rules", "actions"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
+    ]);
+    scenario.account("packs", &rights).await;
+    let secret = json!({"metadata": {"name": "git"}, "stringData": {"ca.crt": git.ca_pem()}});
+    scenario.stage.create::<Secret>(secret).await;
+    let spec = json!({"url": git.url("ops"), "serviceAccountName": "packs", "secretRef": {"name": "git"}});
+    scenario.stage.create::<Pack>(json!({"metadata": {"name": "ops"}, "spec": spec})).await;
+    scenario.stage.kubectl(&["wait", "--for=condition=Ready", "pack/ops", "--timeout=60s"]).await;
+    (git, commit)
 }
 
 async fn break_the_reader(scenario: &Scenario) {
@@ -55,9 +92,9 @@ echo '{"repaired": true, "bytes": 4}' >"$FOTHER_OUTPUT"
 "#;
 
 #[tokio::test]
-async fn a_crash_loop_is_mended_by_a_script_and_proven() {
+async fn a_commit_mends_a_crash_loop_by_its_script_and_proves_it() {
     let Some(scenario) = Scenario::new("main-path").await else { return };
-    rule_and_action(&scenario, REPAIR).await;
+    let (_git, commit) = commit(&scenario).await;
     scenario.watching("crashloop").await;
     break_the_reader(&scenario).await;
 
@@ -67,6 +104,9 @@ async fn a_crash_loop_is_mended_by_a_script_and_proven() {
     scenario.stage.kubectl(&wait).await;
     let execution = scenario.ends("crashloop", "TargetRecovered").await;
 
+    let rule = execution.spec.decision.unwrap().rule;
+    assert!(rule.revision.as_ref().is_some_and(|revision| revision.ends_with(&commit)), "{rule:?}");
+    assert_eq!(rule.source.as_deref(), Some("rules/crashloop.yaml:1"));
     let target = execution.spec.target.unwrap();
     assert_eq!((target.kind.as_str(), target.name.as_str()), ("Deployment", "reader"));
     let status = execution.status.unwrap();
@@ -90,7 +130,9 @@ async fn a_crash_loop_is_mended_by_a_script_and_proven() {
 #[tokio::test]
 async fn a_script_that_fails_leads_to_quarantine_and_ends_the_wait() {
     let Some(scenario) = Scenario::new("main-path-fails").await else { return };
-    rule_and_action(&scenario, "echo the disk is read-only >&2; exit 3").await;
+    scenario.action("repair-index", repair("echo the disk is read-only >&2; exit 3")).await;
+    scenario.action("evidence", json!({"collect": {}})).await;
+    scenario.rule("crashloop", crashloop()).await;
     break_the_reader(&scenario).await;
 
     let execution = scenario.only("crashloop", "an Execution", |_| true).await;
@@ -106,4 +148,30 @@ async fn a_script_that_fails_leads_to_quarantine_and_ends_the_wait() {
 
     scenario.controller_catches_up().await;
     assert_eq!(scenario.executions("crashloop").await.len(), 1, "left alone while it stays broken");
+}
+
+#[tokio::test]
+async fn a_rung_that_replaces_the_pods_and_does_not_help_leads_to_the_next() {
+    let Some(scenario) = Scenario::new("replaced-pods").await else { return };
+    scenario.action("repair-index", repair(REPAIR)).await;
+    scenario.action("restart", json!({"kubernetes": {"restart": {}}})).await;
+    let verify = |within: &str| json!({"within": within, "stableFor": "1s"});
+    let mut changes = crashloop();
+    changes["ladder"] = json!([
+        {"run": "restart", "verify": verify("4s")}, {"run": "repair-index", "verify": verify("20s")},
+    ]);
+    scenario.rule("crashloop", changes).await;
+    break_the_reader(&scenario).await;
+    let execution = scenario.ends("crashloop", "TargetRecovered").await;
+    let rungs = execution.status.unwrap().rungs;
+    let held: Vec<_> = rungs.iter().map(|rung| rung.verify.as_ref().and_then(|verify| verify.held)).collect();
+    assert_eq!(held, [Some(false), Some(true)], "{rungs:#?}");
+    let matched = execution.spec.decision.unwrap().matched.object.name;
+    let pods = scenario.stage.kubectl(&["get", "pods", "-l", "app=reader", "-o", "name"]).await;
+    assert!(!pods.contains(&matched), "{pods}");
+    assert_eq!(
+        scenario.targets("crashloop").await,
+        ["reader"],
+        "new pods of the same target are the same episode"
+    );
 }

@@ -135,7 +135,7 @@ async fn a_right_that_an_operation_needs_is_named_before_it_is_needed() {
     scenario
         .account(
             "reader",
-            &json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}]),
+            &json!([{"apiGroups": ["", "batch"], "resources": ["configmaps", "jobs"], "verbs": ["get", "list", "watch"]}]),
         )
         .await;
     scenario.rule("mends", json!({"serviceAccountName": "reader", "ladder": [{"run": MEND}]})).await;

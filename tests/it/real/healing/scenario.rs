@@ -3,6 +3,7 @@
 //! A boat is a ConfigMap whose hull is `tight` or `leaking`: the smallest thing that can break and be mended.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fother::api::{Action, Condition, Execution, Rule};
 use fother::cluster::rights;
@@ -37,6 +38,27 @@ struct Harbor {
     _controller: Option<Controller>,
 }
 
+/// A harbor whose scenarios take turns.
+struct Dock {
+    plane: OnceCell<Option<ControlPlane>>,
+    harbor: OnceCell<Option<(Harbor, Arc<Mutex<()>>)>>,
+}
+
+impl Dock {
+    const fn new() -> Self {
+        Self { plane: OnceCell::const_new(), harbor: OnceCell::const_new() }
+    }
+
+    async fn open(&'static self) -> Option<&'static (Harbor, Arc<Mutex<()>>)> {
+        let open = || async {
+            let plane = self.plane.get_or_init(ControlPlane::private).await.as_ref()?;
+            let access = install(plane).await;
+            Some((Harbor { plane, access, _controller: None }, Arc::default()))
+        };
+        self.harbor.get_or_init(open).await.as_ref()
+    }
+}
+
 /// What most rules here run: a script that notes that it ran and ends when it is told to.
 pub const CAULK: &str = "caulk";
 /// Mends the boat by itself.
@@ -59,18 +81,13 @@ impl Scenario {
         Self::at(harbor.as_ref()?, name, None).await
     }
 
-    /// On a control plane where nothing runs but what the scenario starts. One at a time.
+    /// On a control plane where nothing runs but what the scenario starts. There are two, as most machines run two
+    /// tests at a time at least; on each it is one at a time.
     pub async fn alone(name: &str) -> Option<Self> {
-        static HARBOR: OnceCell<Option<(Harbor, Arc<Mutex<()>>)>> = OnceCell::const_new();
-        static PLANE: OnceCell<Option<ControlPlane>> = OnceCell::const_new();
-        let harbor = HARBOR
-            .get_or_init(|| async {
-                let plane = PLANE.get_or_init(ControlPlane::private).await.as_ref()?;
-                let access = install(plane).await;
-                Some((Harbor { plane, access, _controller: None }, Arc::default()))
-            })
-            .await;
-        let (harbor, turns) = harbor.as_ref()?;
+        static DOCKS: [Dock; 2] = [const { Dock::new() }; 2];
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let dock = &DOCKS[NEXT.fetch_add(1, Ordering::Relaxed) % DOCKS.len()];
+        let (harbor, turns) = dock.open().await?;
         let turn = Arc::clone(turns).lock_owned().await;
         Self::at(harbor, name, Some(turn)).await
     }
@@ -256,8 +273,8 @@ impl Scenario {
     /// Has the controller notice all that has happened so far: a rule of its own answers a boat that leaks from now on.
     /// Reconciles take turns, so that whatever else would have been decided by then has been.
     pub async fn controller_catches_up(&self) {
-        static CANARIES: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-        let count = CANARIES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        static CANARIES: AtomicUsize = AtomicUsize::new(0);
+        let count = CANARIES.fetch_add(1, Ordering::Relaxed);
         let (rule, boat) = (format!("canary-{count}"), format!("canary-{count}"));
         let when = format!("object.metadata.name == '{boat}' && object.data.hull == 'leaking'");
         self.rule(&rule, json!({"when": when, "mode": "Observe"})).await;
