@@ -41,11 +41,12 @@ pub struct ControlPlane {
 
 /// What is running when the cluster is ours.
 struct Own {
-    files: Files,
     ports: Ports,
     api_server: Process,
     _etcd: Process,
     _controller_manager: Process,
+    /// Goes last: when a test fails, its processes show the logs that are in there.
+    files: Files,
 }
 
 #[derive(Clone, Copy)]
