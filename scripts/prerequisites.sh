@@ -27,9 +27,6 @@ look() {
   missing=() packages=()
   have git || lacking git git
   have cc || lacking "a C compiler" "gcc libc6-dev"
-  have pkg-config || lacking pkg-config pkg-config
-  # Without pkg-config its answer is unknown; where it is missing OpenSSL's headers are taken to be missing too.
-  { have pkg-config && pkg-config --exists openssl; } || lacking "OpenSSL headers" libssl-dev
   if ! have cargo; then
     missing+=("$(printf '%-18s https://rustup.rs, release %s' Rust "$pinned")")
   elif ! $(scripts/cargo.sh) --version >/dev/null 2>&1; then
