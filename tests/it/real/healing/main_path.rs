@@ -35,7 +35,7 @@ fn repair(script: &str) -> Value {
         "parameters": [{"name": "cache", "default": "/cache"}],
         "outputs": [{"name": "repaired", "type": "boolean"}, {"name": "bytes", "type": "integer"}],
     });
-    let kind = if script.ends_with(".sh") { "file" } else { "inline" };
+    let kind = if script.starts_with("scripts/") { "file" } else { "inline" };
     spec["script"][kind] = json!(script);
     spec
 }
