@@ -383,6 +383,12 @@ fn observing_does_nothing_and_says_what_it_would_have_done() {
     world.execution.spec.decision.as_mut().expect("a decision").mode = Mode::Observe;
     world.step();
     assert_eq!((world.outcome(), world.created, world.writes), ("Observed", 0, 1));
+    world.execution.metadata.finalizers = Some(vec![EXECUTION_FINALIZER.to_owned()]);
+    assert_eq!(
+        needs(&world.execution, &world.definition),
+        Need::Nothing,
+        "it needs no right to look at Jobs"
+    );
     assert_eq!(world.status().episode_closed_at, None);
     let succeeded = condition(&world.status().conditions, ConditionType::Succeeded).expect("set");
     assert_eq!(succeeded.message, "would have run collect, then clean on Deployment/web");
