@@ -108,9 +108,8 @@ mod tests {
 
     #[test]
     fn targets_that_never_come_back_do_not_pile_up() {
-        let mut executions: Vec<_> = (0..25)
-            .map(|n| execution(&format!("p{n:02}"), &format!("pod-{n}"), Some(n), true))
-            .collect();
+        let mut executions: Vec<_> =
+            (0..25).map(|n| execution(&format!("p{n:02}"), &format!("pod-{n}"), Some(n), true)).collect();
         executions.push(execution("q1", "q", Some(30), true));
         executions.push(execution("q2", "q", Some(31), true));
         check(&executions, DAY - 100, &[]);
