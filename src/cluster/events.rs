@@ -11,7 +11,7 @@ use super::error::{Error, Result};
 use super::objects::MANAGER;
 use crate::api::ObjectReference;
 
-/// The longest note that the API server takes.
+/// The longest note that the API server takes, in bytes.
 const NOTE_LIMIT: usize = 1024;
 
 /// An Event to write.
@@ -42,7 +42,7 @@ pub async fn tell(home: &Client, telling: &Telling<'_>, now: Timestamp) -> Resul
         },
         action: Some("Remediate".to_owned()),
         event_time: Some(MicroTime(now)),
-        note: Some(telling.note.chars().take(NOTE_LIMIT).collect()),
+        note: Some(shortened(&telling.note).to_owned()),
         reason: Some(telling.reason.to_owned()),
         regarding: Some(core(telling.regarding)),
         related: telling.related.map(core),
@@ -58,6 +58,10 @@ pub async fn tell(home: &Client, telling: &Telling<'_>, now: Timestamp) -> Resul
     }
 }
 
+fn shortened(note: &str) -> &str {
+    &note[..note.floor_char_boundary(NOTE_LIMIT)]
+}
+
 fn core(object: &ObjectReference) -> CoreReference {
     CoreReference {
         api_version: Some(object.api_version.clone()),
@@ -66,5 +70,17 @@ fn core(object: &ObjectReference) -> CoreReference {
         name: Some(object.name.clone()),
         uid: object.uid.clone(),
         ..CoreReference::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_cut_by_bytes_between_characters() {
+        let note = "ä".repeat(NOTE_LIMIT);
+        assert_eq!(shortened(&note).len(), NOTE_LIMIT);
+        assert_eq!(shortened(&format!("x{note}")).len(), NOTE_LIMIT - 1);
     }
 }

@@ -163,8 +163,17 @@ fn selector_of(live: &Value) -> Option<String> {
 
 fn yaml(object: &impl serde::Serialize) -> String {
     let mut value = serde_json::to_value(object).unwrap_or_default();
+    let is_secret = value["kind"] == "Secret" && value["apiVersion"] == "v1";
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
+        // What `kubectl apply` notes here has the values of a Secret once more.
+        if is_secret {
+            metadata.remove("annotations");
+        }
+    }
+    // Evidence is a ConfigMap, which more people may read than Secrets.
+    if let Some(members) = value.as_object_mut().filter(|_| is_secret) {
+        members.retain(|key, _| !matches!(key.as_str(), "data" | "stringData"));
     }
     serde_saphyr::to_string(&value).unwrap_or_else(|error| error.to_string())
 }
@@ -193,4 +202,19 @@ fn bounded(found: BTreeMap<String, String>) -> BTreeMap<String, String> {
             (name, text)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_values_of_a_secret_are_no_evidence() {
+        let applied = json!({"kubectl.kubernetes.io/last-applied-configuration": "{data: {a: aHVzaA==}}"});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"a": "aHVzaA=="},
+            "metadata": {"name": "s", "annotations": applied}});
+        let text = yaml(&secret);
+        assert!(text.contains("Opaque") && !text.contains("aHVzaA=="), "{text}");
+    }
 }

@@ -12,7 +12,8 @@ use super::error::{Error, Result};
 use super::objects::MANAGER;
 
 /// Writes a status, if it is not what the object has. The write fits only the version that was read: a process that
-/// is behind fails instead of overwriting.
+/// is behind fails with a conflict instead of overwriting. (A `test` that fails would be 422, which reads like an
+/// invalid status; a version that is not the current one is 409.)
 pub async fn write<K, S>(home: &Client, object: &K, before: Option<&S>, status: &S) -> Result<Option<K>>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
@@ -27,8 +28,7 @@ where
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
     let action = format!("write the status of {} {namespace}/{name}", K::kind(&()));
     let patch = json!([
-        {"op": "test", "path": "/metadata/uid", "value": object.meta().uid},
-        {"op": "test", "path": "/metadata/resourceVersion", "value": object.meta().resource_version},
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": object.meta().resource_version},
         {"op": "add", "path": "/status", "value": status},
     ]);
     let patch: json_patch::Patch =

@@ -106,9 +106,17 @@ async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, ready: im
         context.executions.synced().await;
         context.rules.synced().await;
         ready(true);
-        tokio::join!(reconcile_all(context.clone(), worker), sweep::run(&context), gauges(&context));
+        // Each goes on for ever: if one ends, the process has to say so instead of leading without acting.
+        tokio::select! {
+            () = reconcile_all(context.clone(), worker) => {}
+            () = sweep::run(&context) => {}
+            () = gauges(&context) => {}
+        }
     };
-    tokio::join!(followed, work);
+    tokio::select! {
+        () = followed => {}
+        () = work => {}
+    }
 }
 
 /// Keeps the gauges that follow from what there is.

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -104,11 +106,11 @@ impl Worker {
         F: Fn(Key) -> R,
         R: Future<Output = Requeue> + Send + 'static,
     {
-        let mut tasks: JoinSet<(Key, Requeue)> = JoinSet::new();
+        let mut tasks: JoinSet<(Key, Option<Requeue>)> = JoinSet::new();
         loop {
             while let Some(key) = self.next_due() {
                 let (name, work) = (key.clone(), reconcile(key));
-                tasks.spawn(async move { (name, work.await) });
+                tasks.spawn(async move { (name, contained(work).await) });
             }
             let wake = self.wake_at();
             tokio::select! {
@@ -117,9 +119,12 @@ impl Worker {
                     None => return,
                 },
                 Some(ended) = tasks.join_next() => match ended {
-                    Ok((key, requeue)) => self.ended(key, requeue),
-                    // A panic in one reconcile is a bug; going on without its key would hide it.
-                    Err(error) => return tracing::error!(%error, "a reconcile panicked"),
+                    Ok((key, None)) => {
+                        tracing::error!(?key, "the reconcile panicked: this is a bug, please report it");
+                        self.ended(key, Requeue::Failed);
+                    }
+                    Ok((key, Some(requeue))) => self.ended(key, requeue),
+                    Err(error) => return tracing::error!(%error, "a reconcile was aborted"),
                 },
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -172,6 +177,11 @@ impl Worker {
     }
 }
 
+/// An object whose reconcile panics blocks only itself: none then, and the others go on.
+async fn contained(work: impl Future<Output = Requeue>) -> Option<Requeue> {
+    AssertUnwindSafe(work).catch_unwind().await.ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +230,24 @@ mod tests {
         });
         let _ = tokio::time::timeout(Duration::from_secs(100), run).await;
         assert_eq!(*times.lock(), [0, 1, 3, 7, 15, 31, 61, 91]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reconcile_that_panics_stops_no_other() {
+        let (queue, worker) = queue(1);
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let seen = log.clone();
+        queue.add(Kind::Rule, "a", "poison");
+        queue.add(Kind::Rule, "a", "x");
+        let run = worker.run(move |key| {
+            seen.lock().push(key.name.clone());
+            async move {
+                assert_ne!(key.name, "poison");
+                Requeue::OnChange
+            }
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(2), run).await;
+        assert_eq!(*log.lock(), ["poison", "x", "poison"]);
     }
 
     #[test]

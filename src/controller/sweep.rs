@@ -49,7 +49,11 @@ async fn executions(context: &Context) -> Result<()> {
         let references: Vec<&Execution> = executions.iter().map(AsRef::as_ref).collect();
         for name in expired(&references, cooldown, now()) {
             let api: Api<Execution> = Api::namespaced(context.home.clone(), &namespace);
-            let deleted = optional(api.delete(&name, &DeleteParams::background()).await);
+            // One that was deleted and decided anew meanwhile has the same name and is another.
+            let uid = references.iter().find(|e| e.name_any() == name).and_then(|e| e.uid());
+            let preconditions = Some(Preconditions { uid, resource_version: None });
+            let params = DeleteParams { preconditions, ..DeleteParams::background() };
+            let deleted = optional(api.delete(&name, &params).await);
             deleted.map_err(Error::request(format!("delete Execution {name}")))?;
             tracing::info!(namespace, execution = name, "deleted, it is old");
         }

@@ -202,8 +202,9 @@ pub struct EdgeQuestion<'a> {
     pub past: &'a [Past],
 }
 
-/// Decides about one event: the identity of its Execution, or why it gets none. The answer depends on when the event
-/// happened, not on when it is seen, so that a relist after a restart decides nothing anew.
+/// Decides about one event: the identity of its Execution, or why it gets none. Cooldown and the rule's age go by when
+/// the event happened, not by when it is seen, so that a relist decides nothing anew; what else is going on
+/// (`TargetBusy`, `Concurrency`, `ObservedLimit`) goes by this moment.
 pub fn decide_edge(question: EdgeQuestion<'_>, load: Load, caps: Caps) -> Result<String, Suppressed> {
     let EdgeQuestion { rule, rule_created_at, target, occurrence, time, past } = question;
     let id = decision_id(&rule.namespace, &rule.name, target, occurrence);

@@ -173,6 +173,9 @@ fn texts(values: &Value) -> Value {
 
 /// The manifest of the object that takes the target's place.
 fn replacement(recreate: &Recreate, context: Context<'_>) -> Result<Value, String> {
+    if (context.target.group(), context.target.kind.as_str()) == ("", "Secret") {
+        return Err("a Secret cannot be recreated: its values would be kept in the Execution's status; patch or delete it".to_owned());
+    }
     let mut manifest = portable(context.live);
     match (&recreate.merge, &recreate.json) {
         (Some(patch), _) => json_patch::merge(&mut manifest, &render(&patch.to_value(), context)?),
@@ -285,6 +288,9 @@ mod tests {
             resolved(json!({"restart": {}}), &pod, json!({})).expect_err("refused"),
             "restart wants a Deployment, StatefulSet or DaemonSet; the target is a Pod"
         );
+        let secret = ObjectReference { api_version: "v1".into(), kind: "Secret".into(), ..deployment() };
+        let error = resolved(json!({"recreate": {}}), &secret, json!({"metadata": {}})).expect_err("refused");
+        assert!(error.starts_with("a Secret cannot be recreated"), "{error}");
         let error =
             resolved(json!({"scale": {"replicas": -1}}), &deployment(), json!({})).expect_err("refused");
         assert_eq!(error, "replicas -1: want a whole number >= 0");

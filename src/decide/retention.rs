@@ -24,21 +24,27 @@ pub fn expired(executions: &[&Execution], cooldown: Duration, now: Timestamp) ->
         .filter(|(finished_at, execution)| {
             let open = execution.spec.decision.is_some()
                 && execution.status.as_ref().is_none_or(|s| s.episode_closed_at.is_none());
+            now.duration_since(*finished_at) > needed_for && !open
+        })
+        .map(|(finished_at, execution)| {
             let is_newest = newest.values().any(|newest| newest.metadata.name == execution.metadata.name);
-            now.duration_since(*finished_at) > needed_for && !open && !is_newest
+            (is_newest, finished_at, execution)
         })
         .collect();
-    candidates.sort_by_key(|(finished_at, _)| *finished_at);
+    candidates.sort_by_key(|(is_newest, finished_at, _)| (*is_newest, *finished_at));
     let surplus = executions.len().saturating_sub(KEEP_PER_RULE);
     candidates
         .into_iter()
         .enumerate()
-        .filter(|(index, (finished_at, _))| *index < surplus || now.duration_since(*finished_at) > KEEP_FOR)
-        .filter_map(|(_, (_, execution))| execution.metadata.name.clone())
+        .filter(|(index, (is_newest, finished_at, _))| {
+            *index < surplus || (!is_newest && now.duration_since(*finished_at) > KEEP_FOR)
+        })
+        .filter_map(|(_, (_, _, execution))| execution.metadata.name.clone())
         .collect()
 }
 
-/// The newest Execution of each target: the next decision's identity builds on it.
+/// The newest Execution of each target: the next decision's identity builds on it. It goes last, so that a name is
+/// never given twice, but it goes: a rule whose targets are Pods never meets most of them again.
 fn newest_of_each_target<'a>(executions: &[&'a Execution]) -> BTreeMap<TargetKey, &'a Execution> {
     let mut newest = BTreeMap::<TargetKey, &Execution>::new();
     for execution in executions {
@@ -98,6 +104,17 @@ mod tests {
         ];
         check(&executions, 6 * DAY, &[]);
         check(&executions, 8 * DAY, &["a1"]);
+    }
+
+    #[test]
+    fn targets_that_never_come_back_do_not_pile_up() {
+        let mut executions: Vec<_> =
+            (0..25).map(|n| execution(&format!("p{n:02}"), &format!("pod-{n}"), Some(n), true)).collect();
+        executions.push(execution("q1", "q", Some(30), true));
+        executions.push(execution("q2", "q", Some(31), true));
+        check(&executions, DAY - 100, &[]);
+        let gone = ["q1", "p00", "p01", "p02", "p03", "p04", "p05"];
+        check(&executions, DAY + 100, &gone);
     }
 
     #[test]

@@ -67,11 +67,6 @@ impl Watches {
         Subscription { watches: self.clone(), key, id, receiver }
     }
 
-    /// How many watches there are.
-    pub fn count(&self) -> usize {
-        self.inner.lock().len()
-    }
-
     fn unsubscribe(&self, key: &WatchKey, id: u64) {
         let mut watches = self.inner.lock();
         let Some(shared) = watches.get(key) else { return };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use fother::api::{Action, Condition, ConditionType, Pack, Rule, condition};
 use fother::cluster::discovery::Kinds;
 use fother::cluster::objects::Objects;
-use fother::cluster::rights;
+use fother::cluster::{rights, status};
 use fother::controller::{self, Settings};
 use fother::decide::episode::Caps;
 use fother::git::FetcherOptions;
@@ -362,4 +362,18 @@ async fn killed_at_any_write_it_converges() {
         assert_eq!(kinds, ["Action", "ConfigMap", "Rule"], "killed at write {fails_from}");
         scene.kill().await;
     }
+}
+
+#[tokio::test]
+async fn a_status_for_an_old_version_is_a_conflict() {
+    let scene = Scene::new().await;
+    scene.follow(json!({})).await;
+    let old = scene.pack().await;
+    scene.patch(json!({"metadata": {"annotations": {"a": "b"}}})).await;
+    let status = fother::api::PackStatus { applied_revision: Some("x".into()), ..Default::default() };
+    let error = status::write(&scene.admin, &old, None, &status).await.expect_err("refused");
+    assert!(error.is_conflict(), "{error}");
+    let new = scene.pack().await;
+    let written = status::write(&scene.admin, &new, None, &status).await.unwrap().expect("written");
+    assert_eq!(written.status, Some(status));
 }

@@ -68,18 +68,22 @@ async fn look_at_job(jobs: &Jobs, name: &str) -> Result<Option<JobSeen>> {
     Ok(jobs.get(name).await?.map(|(job, pods)| JobSeen::of(&job, &pods)))
 }
 
-/// Whether another Execution, begun or older, acts on the same target.
+/// Whether another Execution that has begun, or is older and has not begun either, acts on the same target.
 fn is_busy(context: &Context, execution: &Execution) -> bool {
-    let Some(target) = &execution.spec.target else { return false };
-    let (target, age) =
-        (TargetKey::from(target), |e: &Execution| (e.creation_timestamp(), e.metadata.uid.clone()));
+    let Some(target) = execution.spec.target.as_ref().map(TargetKey::from) else { return false };
     let acts = |other: &Execution| {
         let other_target = other.spec.target.as_ref().map(TargetKey::from);
         let observes = other.spec.decision.as_ref().is_some_and(|d| d.mode == crate::api::Mode::Observe);
         !other.is_finished() && !observes && other_target.as_ref() == Some(&target)
     };
-    let before = |other: &Execution| age(other) < age(execution);
-    !context.executions.filter(|other| acts(other) && before(other)).is_empty()
+    !context.executions.filter(|other| acts(other) && turn(other) < turn(execution)).is_empty()
+}
+
+/// Whose turn it is: who has begun goes on, then the oldest. Executions of one second are told apart by their UID, so
+/// the one that was seen last may be the "older".
+fn turn(execution: &Execution) -> impl Ord + use<> {
+    let waits = execution.status.as_ref().is_none_or(|status| status.rungs.is_empty());
+    (waits, execution.creation_timestamp(), execution.metadata.uid.clone())
 }
 
 fn has_state(definition: &Definition) -> bool {
@@ -146,4 +150,32 @@ pub async fn look(
         false => None,
     };
     Ok(Look { target, pods, matches })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn who_has_begun_goes_on_then_the_oldest() {
+        let execution = |uid: &str, second: u32, begun: bool| -> Execution {
+            let rung = json!({"run": "x", "state": "Running", "startedAt": "2026-01-01T00:00:00Z"});
+            serde_json::from_value(json!({
+                "apiVersion": "fother.dev/v1alpha1", "kind": "Execution", "spec": {"serviceAccountName": "h"},
+                "metadata": {"name": uid, "uid": uid, "creationTimestamp": format!("2026-01-01T00:00:0{second}Z")},
+                "status": {"rungs": if begun { vec![rung] } else { vec![] }},
+            }))
+            .expect("an Execution")
+        };
+        let begun = execution("z", 5, true);
+        for (first, second) in [
+            (&begun, execution("a", 5, false)),
+            (&begun, execution("a", 1, false)),
+            (&execution("b", 1, false), execution("a", 2, false)),
+            (&execution("a", 1, false), execution("b", 1, false)),
+        ] {
+            assert!(turn(first) < turn(&second) && turn(&second) >= turn(first));
+        }
+    }
 }

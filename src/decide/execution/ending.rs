@@ -80,10 +80,10 @@ fn stop_job(context: Context<'_>, index: usize) -> Next {
     let (name, job) =
         (rung.job.as_ref().map(|j| j.name.clone()).unwrap_or_default(), context.seen.job.as_ref());
     match job {
-        Some(job) if !job.deleting && job.end.is_none() => {
+        // The Job may be deleted already and its Pods not: whoever stopped it died or was refused in between.
+        Some(job) if job.live_pods > 0 || (!job.deleting && job.end.is_none()) => {
             Next::of(vec![Effect::DeleteJob(name, job.uid.clone())], Again::At(soon(context)))
         }
-        Some(job) if job.live_pods > 0 => Next::wait(Again::At(soon(context))),
         job => {
             rung.state = AttemptState::Failed;
             rung.finished_at = Some(Time(context.now));

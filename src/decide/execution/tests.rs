@@ -368,6 +368,16 @@ fn canceling_stops_the_job_and_waits_for_its_pods() {
 }
 
 #[test]
+fn a_job_that_was_stopped_half_way_is_stopped_again() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.step();
+    world.jobs.values_mut().for_each(|job| (job.deleting, job.live_pods) = (true, 1));
+    world.execution.spec.cancel = true;
+    let next = next(&world.execution, &world.definition, &world.seen(), at(world.now));
+    assert!(matches!(next.effects[..], [Effect::DeleteJob(..)]), "its Pods may still run: {next:?}");
+}
+
+#[test]
 fn deleting_is_canceling() {
     let mut world = World::new(&[(CLEAN, true)]);
     world.execution.metadata.deletion_timestamp =

@@ -55,6 +55,12 @@ fn map_calls() -> Vec<Call> {
         ("PATCH", ONE, MERGE, json!({"data": {"b": "2"}})),
         ("PATCH", ONE, JSON_PATCH, json!([{"op": "test", "path": "/data/a", "value": "9"}])),
         ("PATCH", ONE, JSON_PATCH, json!([{"op": "remove", "path": "/data/b"}])),
+        (
+            "PATCH",
+            ONE,
+            JSON_PATCH,
+            json!([{"op": "replace", "path": "/metadata/resourceVersion", "value": "1"}]),
+        ),
         ("PATCH", ONE, STRATEGIC, json!({"metadata": {"finalizers": ["x.dev/hold"]}})),
         (
             "PATCH",
