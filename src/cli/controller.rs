@@ -121,7 +121,8 @@ fn identity() -> String {
     format!("{}-{}", host.trim(), std::process::id())
 }
 
-async fn stop_signal() {
+/// Waits for SIGTERM or Ctrl-C.
+pub(super) async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
     tokio::select! {

@@ -132,7 +132,7 @@ fn what_cannot_be_read_is_no_answer() {
     let folder = folder(&[("pack/README.md", "x")]);
     for (arguments, message) in [
         (&["nowhere"][..], "failed to read nowhere"),
-        (&["pack"], "no YAML files found"),
+        (&["pack"], "no YAML files in pack"),
         (&["link"], "symlink not allowed"),
     ] {
         if arguments == ["link"] {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use self::cluster::Cluster;
 use self::controller::Child;
 use super::Exit;
+use super::controller::stop_signal;
 use crate::sandbox::kubelet::Runner;
 use crate::telemetry;
 
@@ -84,7 +85,7 @@ impl Dev {
         let mut controller = Child::start(&cluster)?;
         let ended = tokio::select! {
             ended = self.work(&cluster, &mut controller) => ended,
-            _ = tokio::signal::ctrl_c() => Ok(Exit::Yes),
+            () = stop_signal() => Ok(Exit::Yes),
         };
         controller.stop().await;
         stop.cancel();

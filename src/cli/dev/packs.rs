@@ -41,10 +41,11 @@ pub async fn add(cluster: &Cluster, packs: &[String]) -> anyhow::Result<()> {
     apply::object(client, &binding("fother", crate::cluster::rights::ENROLMENT_ROLE, ("fother", SYSTEM)))
         .await?;
     for (index, pack) in packs.iter().enumerate() {
+        let url = url(pack)?;
         let manifest = json!({
             "apiVersion": "fother.dev/v1alpha1", "kind": "Pack",
-            "metadata": {"name": name(pack, index), "namespace": NAMESPACE},
-            "spec": {"url": url(pack)?, "interval": "10s", "serviceAccountName": ACCOUNT},
+            "metadata": {"name": name(&url, index), "namespace": NAMESPACE},
+            "spec": {"url": url, "interval": "10s", "serviceAccountName": ACCOUNT},
         });
         apply::object(client, &manifest).await?;
     }
@@ -73,6 +74,11 @@ fn url(pack: &str) -> anyhow::Result<String> {
         return Ok(pack.to_owned());
     }
     let path = Path::new(pack).canonicalize().with_context(|| format!("no pack at {pack}"))?;
+    let is_repository = path.join(".git").exists() || path.join("HEAD").exists();
+    anyhow::ensure!(
+        is_repository,
+        "{pack} is not a git repository; to make it one: git init {pack} && git -C {pack} add . && git -C {pack} commit -m start"
+    );
     Ok(path.display().to_string())
 }
 
@@ -83,7 +89,7 @@ pub async fn wait(cluster: &Cluster, packs: &[String], within: Duration) -> anyh
     let mut exit = Exit::Yes;
     for (index, pack) in packs.iter().enumerate() {
         loop {
-            let found = api.get(&name(pack, index)).await?;
+            let found = api.get(&name(&url(pack)?, index)).await?;
             let conditions = found.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
             if let Some(ready) = condition(&conditions, ConditionType::Ready) {
                 anstream::println!(

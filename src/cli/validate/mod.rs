@@ -66,7 +66,10 @@ impl Validate {
         let count = |severity| checked.iter().map(|checked| checked.reading.count(severity)).sum::<usize>();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
         let files = checked.iter().map(|checked| checked.reading.files).sum::<usize>();
-        anyhow::ensure!(files > 0, "no YAML files found");
+        if files == 0 {
+            let paths: Vec<_> = self.paths.iter().map(|path| path.display().to_string()).collect();
+            anyhow::bail!("no YAML files in {}", paths.join(", "));
+        }
         let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
         match self.output {
             Output::Text => {

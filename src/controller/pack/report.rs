@@ -88,8 +88,14 @@ impl Report {
     pub fn invalid(pack: &Pack, revision: &str, findings: &[Finding]) -> Self {
         let errors: Vec<_> = findings.iter().filter(|f| f.problem.severity == Severity::Error).collect();
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        let message = format!("{revision} has {} mistakes:\n{}\n", errors.len(), lines.join("\n"));
-        Self { attempted: Some(revision.to_owned()), ..Self::failed(pack, Reason::InvalidRevision, &message) }
+        let plural = if errors.len() == 1 { "" } else { "s" };
+        let summary = format!("{revision} has {} mistake{plural}", errors.len());
+        let report = Self::failed(pack, Reason::InvalidRevision, &summary);
+        Self {
+            message: format!("{}:\n{}", report.message, lines.join("\n")),
+            attempted: Some(revision.to_owned()),
+            ..report
+        }
     }
 
     /// The revision deletes too much.

@@ -204,7 +204,8 @@ impl<'a> Reader<'a> {
             };
             let places =
                 [known, document].map(|document| format!("{}:{}", document.file.path, document.line));
-            let message = format!("{} {:?} in {}", document.kind, document.name, places.join(" and "));
+            let message =
+                format!("{} {:?} is twice here: {}", document.kind, document.name, places.join(" and "));
             findings.push(document.finding(Problem::error("metadata.name", message)));
         }
         findings

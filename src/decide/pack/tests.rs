@@ -103,7 +103,7 @@ fn a_malformed_field_does_not_hide_the_others() {
 fn one_name_is_one_object() {
     check(
         &[("a.yaml", RULE), ("b.yaml", &format!("{ACTION}---\n{RULE}"))],
-        &["b.yaml:10:9: metadata.name: Rule \"crashloop\" in a.yaml:1 and b.yaml:7"],
+        &["b.yaml:10:9: metadata.name: Rule \"crashloop\" is twice here: a.yaml:1 and b.yaml:7"],
     );
 }
 

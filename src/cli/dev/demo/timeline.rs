@@ -165,7 +165,7 @@ impl Page {
                 drop(told);
                 let why =
                     last.message.as_deref().and_then(|message| message.lines().last()).unwrap_or_default();
-                let text = format!("{} crash-loops with exit code {}: {why}", pod.name_any(), last.exit_code);
+                let text = format!("crash loop, exit code {}: {why}", last.exit_code);
                 self.once(Tone::Bad, "broken", &text);
             }
         }
@@ -225,13 +225,8 @@ impl Page {
             return;
         };
         let name = execution.name_any();
-        let source = decision.rule.source.as_deref().unwrap_or("applied by hand");
         let matched = &decision.matched.object;
-        self.once(
-            Tone::Plain,
-            "matched",
-            &format!("Rule {} ({source}) matches {matched}, target {target} [{name}]", decision.rule.name),
-        );
+        self.once(Tone::Plain, "matched", &format!("{matched}; what is to be healed is {target} [{name}]"));
         if let Some(since) = &decision.since {
             let held = seconds(since.0, decision.time.0);
             self.once(
@@ -242,13 +237,11 @@ impl Page {
                 ),
             );
         }
-        let account = &execution.spec.service_account_name;
+        let source = decision.rule.source.as_deref().unwrap_or("applied by hand");
         let revision = decision.rule.revision.as_deref().map(short).unwrap_or_default();
-        self.once(
-            Tone::Plain,
-            "decided",
-            &format!("Execution {name} as ServiceAccount {account}, by {revision}"),
-        );
+        self.once(Tone::Plain, "rule", &format!("{} ({source} at {revision}) [{name}]", decision.rule.name));
+        let account = &execution.spec.service_account_name;
+        self.once(Tone::Plain, "decided", &format!("Execution {name} as ServiceAccount {account}"));
     }
 
     fn rung(&self, execution: &Execution, index: usize, rung: &RungStatus) {
@@ -266,7 +259,7 @@ impl Page {
                 for (output, value) in rung.outputs.0.iter().filter(|_| rung.job.is_some()) {
                     let _ = write!(text, "{}{output} = {value}", if text.is_empty() { "" } else { "; " });
                 }
-                self.once(Tone::Act, "done", &format!("{step}: {text} [{name}]"));
+                self.once(Tone::Act, "done", &format!("{step}: {} [{name}]", brief(&text)));
             }
             AttemptState::Failed | AttemptState::Lost => {
                 // Of a failed Job's log, the last line says most.
@@ -304,11 +297,7 @@ impl Page {
         let took = seconds(began, Timestamp::now());
         let (tone, tag, text) = match reason == Reason::TargetRecovered.as_str() {
             true => (Tone::Good, "healed", format!("{took} after it broke, with {jobs} Job")),
-            false => (
-                Tone::Bad,
-                "ended",
-                format!("{reason}: left alone until it clears or a person acts ({took})"),
-            ),
+            false => (Tone::Bad, "ended", format!("{reason} {took} after it broke: a person has to act")),
         };
         self.tell(tone, tag, &text);
         self.told.lock().healed.push(format!("{name}: {tag}, {text}"));
@@ -333,7 +322,7 @@ impl Page {
             Tone::Output => ("│", Style::new().dimmed()),
         };
         let at = Timestamp::now().duration_since(self.started).as_secs_f64();
-        anstream::println!("{at:6.1}s  {style}{sign} {tag:<10}{style:#} {text}");
+        anstream::println!("{at:6.1}s  {style}{sign} {tag:<9}{style:#} {text}");
     }
 }
 
@@ -346,5 +335,26 @@ fn short(revision: &str) -> String {
     match revision.split_once("sha1:") {
         Some((head, commit)) => format!("{head}{}", commit.get(..7).unwrap_or(commit)),
         None => revision.to_owned(),
+    }
+}
+
+/// A text with less of the hashes at the ends of names: whoever wants to see the object finds it by the rest.
+fn brief(text: &str) -> String {
+    let is_hash = |end: &str| end.len() == 16 && end.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let words = text.split(' ').map(|word| match word.rsplit_once('-') {
+        Some((name, hash)) if is_hash(hash) => format!("{name}-{}…", &hash[..4]),
+        _ => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_most_of_their_hash() {
+        assert_eq!(brief("saved in ConfigMap cache-49bbfb677e88163c"), "saved in ConfigMap cache-49bb…");
+        assert_eq!(brief("shop-qkdsb2mtmm-jzx7p; freedBytes = 10"), "shop-qkdsb2mtmm-jzx7p; freedBytes = 10");
     }
 }
