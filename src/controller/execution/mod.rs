@@ -36,7 +36,10 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
             return Ok(Requeue::OnChange);
         };
         let need = needs(&execution, &definition);
-        let mut seen: Seen = observe::observe(context, &execution, &definition, &account, need).await?;
+        let mut seen = match observe::observe(context, &execution, &definition, &account, need).await {
+            Err(error) if error.is_lasting() => Seen { blind: Some(error.to_string()), ..Seen::default() },
+            seen => seen?,
+        };
         seen.done = done.take();
         let next = next(&execution, &definition, &seen, now());
         done = act::all(context, &execution, &account, &seen, next.effects).await?;

@@ -3,6 +3,7 @@
 //! [`needs`] says what to look at, [`next`] says what to do, and the shell goes round. Where an Execution stands is read
 //! from its status alone, so any process can go on at any point.
 
+mod blind;
 mod ending;
 pub mod rung;
 
@@ -71,6 +72,8 @@ pub struct Seen {
     pub busy: bool,
     /// The target, its Pods, and whether anything matches.
     pub look: Look,
+    /// Why nothing could be looked at, if that will not change by itself: all the rest is unset then.
+    pub blind: Option<String>,
     /// What an operation came to that was done since the last step.
     pub done: Option<Result<Done, String>>,
 }
@@ -242,6 +245,9 @@ fn is_observed(execution: &Execution) -> bool {
 pub fn next(execution: &Execution, definition: &Definition, seen: &Seen, now: Timestamp) -> Next {
     let context = Context { execution, definition, seen, now };
     let phase = phase(execution, definition);
+    if let Some(why) = &seen.blind {
+        return blind::next(context, &phase, why);
+    }
     if let Phase::Ended = phase {
         return ending::release(context);
     }

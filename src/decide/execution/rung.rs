@@ -239,7 +239,7 @@ fn lost(context: Context<'_>, index: usize) -> Next {
 }
 
 /// Ends the rung badly, beginning it first if it had not begun.
-fn failed(context: Context<'_>, index: usize, message: &str) -> Next {
+pub(super) fn failed(context: Context<'_>, index: usize, message: &str) -> Next {
     let mut status = context.status();
     if status.rungs.len() <= index {
         begun(context, &mut status, index, AttemptState::Failed, None);
@@ -318,6 +318,18 @@ fn over(context: Context<'_>, mut status: ExecutionStatus, index: usize, state: 
         );
     }
     if status.rungs[index].verify.is_some() { advance(status) } else { climb(context, status, index) }
+}
+
+/// A remedy whose effect could not be looked at in time.
+pub(super) fn unproven(context: Context<'_>, index: usize, message: &str) -> Next {
+    let mut status = context.status();
+    let current = &mut status.rungs[index];
+    if let Some(verify) = &mut current.verify {
+        verify.held = Some(false);
+        message.clone_into(&mut verify.message);
+    }
+    let note = format!("{} could not be verified: {message}", current.run);
+    ineffective(context, status, index, note)
 }
 
 /// A remedy that did not help.

@@ -464,3 +464,35 @@ fn an_event_closes_its_episode_with_its_execution() {
     assert_eq!(world.outcome(), "Completed");
     assert!(world.status().episode_closed_at.is_some());
 }
+
+#[test]
+fn what_cannot_be_looked_at_has_an_end_and_can_be_canceled() {
+    let blind = || Seen { blind: Some("pods is forbidden".into()), ..Seen::default() };
+    let step = |world: &World, seconds: i64| next(&world.execution, &world.definition, &blind(), at(seconds));
+    let fresh = World::new(&[(RESTART, true), (CLEAN, true)]);
+    assert_eq!(step(&fresh, 30), Next::wait(Again::At(at(35))), "it waits, and guesses nothing");
+    let Some(Effect::Status(status)) = step(&fresh, 61).effects.into_iter().next() else {
+        panic!("a status")
+    };
+    assert_eq!(status.rungs[0].state, AttemptState::Failed);
+    assert_eq!(status.rungs[0].message, "could not look: pods is forbidden");
+
+    let mut verifying = World::new(&[(RESTART, true), (CLEAN, true)]);
+    verifying.step();
+    assert_eq!(step(&verifying, 59), Next::wait(Again::At(at(61))));
+    let Some(Effect::Status(status)) = step(&verifying, 62).effects.into_iter().next() else {
+        panic!("a status")
+    };
+    assert_eq!(status.rungs[0].verify.as_ref().and_then(|verify| verify.held), Some(false));
+
+    verifying.execution.spec.cancel = true;
+    let Some(Effect::Status(status)) = step(&verifying, 10).effects.into_iter().next() else {
+        panic!("a status")
+    };
+    verifying.execution.status = Some(*status);
+    assert_eq!(verifying.outcome(), "Canceled");
+    assert_eq!(step(&verifying, 20).effects, [], "its Jobs may still be let go when the right comes back");
+    verifying.execution.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(20)));
+    assert_eq!(step(&verifying, 20).effects, [Effect::RemoveFinalizer]);
+}
