@@ -19,6 +19,7 @@ use crate::cluster::account::Account;
 use crate::cluster::{Result, status};
 use crate::decide::definition::Definition;
 use crate::decide::execution::{Again, EXECUTION_FINALIZER, Seen, needs, next};
+use crate::decide::verify;
 use crate::source::watch::now;
 
 /// Rounds of one reconcile, at the most: each ends in a wait or an end, so more would be a bug.
@@ -100,6 +101,9 @@ async fn by_hand(
         act::add_finalizer(context, execution).await?;
         context.queue.add(Kind::Execution, &namespace, &execution.name_any());
         return Ok(None);
+    }
+    if let Some(mistake) = execution.spec.verify.as_ref().and_then(verify::mistake) {
+        return refuse(context, execution, Reason::InvalidExpression, &mistake).await;
     }
     let rung =
         Rung { run: run.clone(), with: execution.spec.with.clone(), verify: execution.spec.verify.clone() };

@@ -29,10 +29,14 @@ fn used(group: Pid) -> u64 {
 
 fn group_of(process: &Path) -> Option<Pid> {
     let id: u32 = process.file_name()?.to_str()?.parse().ok()?;
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The program's name, in parentheses, may hold anything; the state, the parent and the group follow it.
-    let group = stat.rsplit_once(')')?.1.split_whitespace().nth(2)?;
-    Pid::from_raw(group.parse().ok()?)
+    group_in(&fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
+}
+
+/// The program's name, in parentheses, may hold anything; the state, the parent and the group follow it. The group of
+/// a process that is just ending is -1.
+fn group_in(stat: &str) -> Option<Pid> {
+    let group: i32 = stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()?;
+    if group > 0 { Pid::from_raw(group) } else { None }
 }
 
 fn private(process: &Path) -> Option<u64> {
@@ -45,6 +49,13 @@ fn private(process: &Path) -> Option<u64> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_is_ending_has_no_group() {
+        assert_eq!(group_in("7 (a) b) S 1 42 42 0").map(Pid::as_raw_nonzero).map(i32::from), Some(42));
+        assert_eq!(group_in("7 (sh) X 0 -1 -1 0"), None);
+        assert_eq!(group_in("7 (sh"), None);
+    }
 
     #[test]
     fn a_group_holds_what_its_processes_hold() {
