@@ -185,7 +185,6 @@ pub async fn jobs_end_with_their_pods(stage: &Stage) {
     stage.until::<Job>("late", "late", late).await;
 
     stage.create::<Job>(job("brief", json!({"ttlSecondsAfterFinished": 1}), "true")).await;
-    stage.kubectl(&["wait", "--for=condition=Complete", "job/brief", "--timeout=60s"]).await;
     let deleted = |job: &Job| job.metadata.deletion_timestamp.is_some();
     eventually("the Job is deleted", DEADLINE, || async {
         let job = stage.api::<Job>().get_opt("brief").await.unwrap();
