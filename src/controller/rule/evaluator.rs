@@ -114,6 +114,7 @@ impl Evaluator {
             resynced: now(),
             relist: relist.clone(),
             metrics: context.metrics.clone(),
+            synced: false,
         };
         let task = tokio::spawn(eye.follow(watched)).abort_handle();
         Ok(Self { state, task, relist, started_for })
@@ -170,11 +171,14 @@ struct Eye {
     resynced: Timestamp,
     relist: Arc<Notify>,
     metrics: Arc<Metrics>,
+    /// Whether this subscription has had its complete list.
+    synced: bool,
 }
 
 impl Eye {
     async fn follow(mut self, (key, scope): (WatchKey, Scope)) {
         loop {
+            self.synced = false;
             let mut subscription = self.watches.subscribe(key.clone(), self.account.client(), scope.clone());
             self.listen(&mut subscription).await;
             tracing::warn!(rule = %self.rule.facts.name, "fell behind its watch; starting again with a complete list");
@@ -203,6 +207,14 @@ impl Eye {
     }
 
     async fn take(&mut self, delivery: Delivery) {
+        // A subscriber that joins a running watch hears of it before its first complete list: until then it knows
+        // nothing, and a sign of life proves nothing.
+        match &delivery {
+            Delivery::Synced(_) => self.synced = true,
+            Delivery::Broken(_) => self.synced = false,
+            _ if !self.synced => return,
+            _ => {}
+        }
         match delivery {
             Delivery::Synced(objects) => self.replace(&objects).await,
             Delivery::Changed(object) => self.change(&object).await,
