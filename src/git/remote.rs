@@ -4,7 +4,8 @@ use git2::{AutotagOption, ErrorCode, FetchOptions, RemoteRedirect, Repository};
 use http::StatusCode;
 
 use super::error::{Error, Failure};
-use super::gate::{Gate, Opening, Trouble};
+use super::gate::Trouble;
+use super::gate::https::{Gate, Opening};
 use super::reference::Head;
 use super::source::{Location, Source};
 
