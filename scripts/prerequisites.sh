@@ -35,6 +35,8 @@ look() {
   [ "$purpose" = test ] || return 0
   have setpriv || lacking setpriv util-linux
   have flock || lacking flock util-linux
+  have ssh-keygen || lacking ssh-keygen openssh-client
+  [ -x /usr/sbin/sshd ] || have sshd || lacking sshd openssh-server
   local component
   for component in fmt clippy; do
     ! have cargo || $(scripts/cargo.sh) $component --version >/dev/null 2>&1 ||

@@ -36,8 +36,9 @@ use super::Duration;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PackSpec {
-    /// Where the repository is: an https URL without credentials in it. Example:
-    /// `https://git.example.com/ops/remediation.git`. (The sandbox takes a local path too.)
+    /// Where the repository is: an https URL without credentials in it, or an ssh URL with a user. Examples:
+    /// `https://git.example.com/ops/remediation.git`, `ssh://git@git.example.com/ops/remediation.git`,
+    /// `git@git.example.com:ops/remediation.git`. (The sandbox takes a local path too.)
     #[schemars(length(min = 1, max = 2048))]
     pub url: String,
     /// What to follow. Default: the repository's default branch.
@@ -56,8 +57,9 @@ pub struct PackSpec {
     #[serde(default = "default_timeout")]
     #[schemars(default = "default_timeout")]
     pub timeout: Duration,
-    /// Secret in the Pack's namespace with the keys `username` and `password`, or `bearerToken`, and, if the server's
-    /// certificate needs it, `ca.crt`. It is read as the Pack's `ServiceAccount`, and sent to the URL's host alone.
+    /// Secret in the Pack's namespace. For https: the keys `username` and `password`, or `bearerToken`, and, if the
+    /// server's certificate needs it, `ca.crt`. For ssh: `identity` (the private key), `known_hosts`, and, if the key
+    /// is encrypted, `password`. It is read as the Pack's `ServiceAccount`, and used for the URL's host alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretReference>,
     /// `ServiceAccount` in the Pack's namespace whose rights bound the sync. Example: `packs`.

@@ -33,6 +33,12 @@ pub enum Error {
         /// What there is instead, or empty.
         hint: String,
     },
+    /// The credentials cannot be used.
+    #[error("secret: {problem}")]
+    InvalidCredentials {
+        /// What is wrong with them.
+        problem: String,
+    },
     /// The server wants other credentials, or any.
     #[error("failed to authenticate at {origin}: {hint}")]
     AuthenticationFailed {
@@ -48,6 +54,14 @@ pub enum Error {
         origin: String,
         /// What the verifier said.
         cause: String,
+    },
+    /// The ssh server cannot be believed to be the one that was asked for.
+    #[error("{origin}: {problem}")]
+    HostKeyRefused {
+        /// Scheme, host and port.
+        origin: String,
+        /// What is wrong with its key.
+        problem: String,
     },
     /// The server redirects to another host or port.
     #[error("redirect to {to} refused: give the final url, credentials and trust belong to {origin} alone")]
@@ -113,6 +127,8 @@ impl Error {
             Self::ReferenceNotFound { .. } => "ReferenceNotFound",
             Self::AuthenticationFailed { .. } => "AuthenticationFailed",
             Self::CertificateInvalid { .. } => "CertificateInvalid",
+            Self::HostKeyRefused { .. } => "HostKeyRefused",
+            Self::InvalidCredentials { .. } => "InvalidCredentials",
             Self::ContentRefused { .. } => "InvalidRevision",
             Self::Redirected { .. } | Self::FetchFailed { .. } => "FetchFailed",
             Self::TimedOut { .. } => "FetchTimedOut",
@@ -127,6 +143,8 @@ impl Error {
             Self::ReferenceNotFound { .. }
             | Self::AuthenticationFailed { .. }
             | Self::CertificateInvalid { .. }
+            | Self::HostKeyRefused { .. }
+            | Self::InvalidCredentials { .. }
             | Self::Redirected { .. }
             | Self::ContentRefused { .. } => Consequence::Wait,
             Self::FetchFailed { .. }

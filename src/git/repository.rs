@@ -235,6 +235,7 @@ fn cache_failed(error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::source::Access;
     use super::*;
 
     /// An origin repository and a cache next to it.
@@ -287,8 +288,7 @@ mod tests {
                 url: self.dir.path().join("origin").to_str().unwrap().into(),
                 reference,
                 path: String::new(),
-                credentials: None,
-                ca_bundle: None,
+                access: Access::default(),
             }
         }
 
@@ -297,7 +297,7 @@ mod tests {
         }
 
         fn sync(&self, source: &Source) -> Result<Snapshot, Error> {
-            sync(&self.cache(), source, Transports::HttpsAndLocal, &Limits::default())
+            sync(&self.cache(), source, Transports::RemoteAndLocal, &Limits::default())
         }
 
         fn folder(&self, source: &Source) -> PathBuf {
@@ -424,7 +424,7 @@ mod tests {
         let marker = fixture.folder(&source).join("objects/pack/old.keep");
         fs::write(&marker, "x".repeat(2000)).unwrap();
         let small = Limits { cache_bytes: 1000, ..Limits::default() };
-        sync(&fixture.cache(), &source, Transports::HttpsAndLocal, &small).unwrap();
+        sync(&fixture.cache(), &source, Transports::RemoteAndLocal, &small).unwrap();
         assert!(!marker.exists());
     }
 

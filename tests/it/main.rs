@@ -17,6 +17,7 @@
 mod dev;
 mod docs;
 mod git;
+mod git_ssh;
 mod packs;
 mod real;
 mod sandbox;

@@ -107,8 +107,7 @@ async fn source(pack: &Pack, account: &Account) -> std::result::Result<Source, R
             .trim_matches('/')
             .trim_start_matches("./")
             .to_owned(),
-        credentials: access.credentials,
-        ca_bundle: access.ca_bundle,
+        access,
     })
 }
 
@@ -227,7 +226,9 @@ async fn save(context: &Context, pack: &Arc<Pack>, fresh: PackStatus) -> Result<
 /// The reason of a fetch that failed.
 fn reason_of(error: &git::Error) -> Reason {
     match error {
-        git::Error::InvalidUrl { .. } | git::Error::InvalidReference { .. } => Reason::UnsupportedValue,
+        git::Error::InvalidUrl { .. }
+        | git::Error::InvalidReference { .. }
+        | git::Error::InvalidCredentials { .. } => Reason::UnsupportedValue,
         git::Error::ReferenceNotFound { .. } => Reason::ReferenceNotFound,
         git::Error::ContentRefused { .. } => Reason::InvalidRevision,
         _ => Reason::FetchFailed,

@@ -28,12 +28,10 @@ use rustls_pki_types::pem::PemObject;
 use tokio::runtime::Runtime;
 use url::Url;
 
-use super::{Trouble, random_token};
+use super::{REQUEST_BYTES, Trouble, innermost, random_token};
 
 /// What libgit2 may tell the server.
 const REQUEST_HEADERS: [HeaderName; 4] = [ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT];
-/// Requests list what is wanted and what is there; a megabyte is twenty thousand commits.
-const REQUEST_BYTES: usize = 1 << 20;
 
 /// An open gate; dropping it closes it.
 pub(in crate::git) struct Gate {
@@ -219,15 +217,6 @@ fn classify(error: &legacy::Error) -> Trouble {
 
 fn unreachable(error: &(dyn StdError + 'static)) -> Trouble {
     Trouble::Unreachable(innermost(error).to_string())
-}
-
-/// Follows the causes to the last one. An `io::Error` shows what it wraps as itself, not as its cause.
-fn innermost<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
-    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    match wrapped.map(|wrapped| wrapped as &(dyn StdError + 'static)).or_else(|| error.source()) {
-        Some(cause) => innermost(cause),
-        None => error,
-    }
 }
 
 fn empty(status: StatusCode) -> Response<Body> {

@@ -115,16 +115,11 @@ impl GitServer {
 
     /// Makes an empty repository with default branch `main`, and a clone to commit from.
     pub async fn create(&self, name: &str) -> Origin {
-        let bare = self.shared.root.path().join(format!("{name}.git"));
-        let work = self.shared.root.path().join(format!("{name}-work"));
-        git(self.shared.root.path(), &["init", "--quiet", "--bare", "-b", "main", bare.to_str().unwrap()])
-            .await;
-        git(&bare, &["config", "http.receivepack", "true"]).await;
-        git(self.shared.root.path(), &["init", "--quiet", "-b", "main", work.to_str().unwrap()]).await;
-        git(&work, &["remote", "add", "origin", &self.url(name)]).await;
+        let origin = Origin::create(self.shared.root.path(), name, &self.url(name)).await;
+        origin.configure_server("http.receivepack", "true").await;
         let ca = self.shared.root.path().join("ca.pem");
-        git(&work, &["config", "http.sslCAInfo", ca.to_str().unwrap()]).await;
-        Origin { bare, work }
+        origin.git(&["config", "http.sslCAInfo", ca.to_str().unwrap()]).await;
+        origin
     }
 }
 
@@ -135,6 +130,15 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Makes `NAME.git` in a folder, empty, and a clone that pushes to `url`.
+    pub async fn create(folder: &Path, name: &str, url: &str) -> Self {
+        let (bare, work) = (folder.join(format!("{name}.git")), folder.join(format!("{name}-work")));
+        git(folder, &["init", "--quiet", "--bare", "-b", "main", bare.to_str().unwrap()]).await;
+        git(folder, &["init", "--quiet", "-b", "main", work.to_str().unwrap()]).await;
+        git(&work, &["remote", "add", "origin", url]).await;
+        Self { bare, work }
+    }
+
     /// The clone, for whatever the helpers do not cover.
     pub fn work(&self) -> &Path {
         &self.work

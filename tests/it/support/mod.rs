@@ -9,4 +9,5 @@ pub mod kubectl;
 pub mod pki;
 pub mod process;
 pub mod proxy;
+pub mod ssh_server;
 pub mod wait;
