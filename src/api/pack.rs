@@ -62,6 +62,9 @@ pub struct PackSpec {
     /// is encrypted, `password`. It is read as the Pack's `ServiceAccount`, and used for the URL's host alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretReference>,
+    /// Who must have signed what is synced. Default: nobody. A revision that is not signed so is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verification>,
     /// `ServiceAccount` in the Pack's namespace whose rights bound the sync. Example: `packs`.
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: String,
@@ -111,6 +114,29 @@ pub struct GitReference {
     pub commit: Option<String>,
 }
 
+/// Who must have signed a revision: the commit, or the annotated tag if the Pack follows tags.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// Those whose signature is good; one of them is enough.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub signers: Vec<Signer>,
+}
+
+/// Somebody who may sign.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Signer {
+    /// What messages call them. Example: `alice`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Their public key, as it stands in an OpenSSH `.pub` file: Ed25519, ECDSA, RSA of 2048 bits or more, or a
+    /// security key. Example: `ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFxiYb3Bvj9jSZY1v0dbl+EMv7UKg7XNEFa033781R+s`.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = "^(ssh|ecdsa|sk)-[^ ]+ [A-Za-z0-9+/=]+( .*)?$"))]
+    pub public_key: String,
+}
+
 /// A Secret in the same namespace.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -137,6 +163,9 @@ pub struct PackStatus {
     /// The newest revision that was looked at, good or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempted_revision: Option<String>,
+    /// Where `appliedRevision` came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_from: Option<Origin>,
     /// When `appliedRevision` was applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_at: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
@@ -147,6 +176,17 @@ pub struct PackStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10000))]
     pub inventory: Vec<InventoryEntry>,
+}
+
+/// Where a revision came from: as long as the Pack says the same, a branch has to go on from it.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// The Pack's `url` at that time.
+    pub url: String,
+    /// The Pack's `ref` at that time.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<GitReference>,
 }
 
 /// One object that a Pack applied.

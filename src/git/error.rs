@@ -79,6 +79,14 @@ pub enum Error {
         /// What the transport said.
         cause: String,
     },
+    /// The server sends too much.
+    #[error("failed to fetch {url}: the transfer exceeds {bytes} bytes")]
+    TooLarge {
+        /// The URL, redacted.
+        url: String,
+        /// The limit.
+        bytes: u64,
+    },
     /// The deadline passed.
     #[error("fetch timed out after {seconds}s")]
     TimedOut {
@@ -91,6 +99,14 @@ pub enum Error {
         /// The file or folder, from the repository's root.
         path: String,
         /// Why.
+        problem: String,
+    },
+    /// The revision is not signed by somebody who may.
+    #[error("{what} {problem}")]
+    SignatureInvalid {
+        /// The commit or tag.
+        what: String,
+        /// What its signature lacks.
         problem: String,
     },
     /// The local cache cannot be used.
@@ -130,7 +146,8 @@ impl Error {
             Self::HostKeyRefused { .. } => "HostKeyRefused",
             Self::InvalidCredentials { .. } => "InvalidCredentials",
             Self::ContentRefused { .. } => "InvalidRevision",
-            Self::Redirected { .. } | Self::FetchFailed { .. } => "FetchFailed",
+            Self::SignatureInvalid { .. } => "SignatureInvalid",
+            Self::Redirected { .. } | Self::FetchFailed { .. } | Self::TooLarge { .. } => "FetchFailed",
             Self::TimedOut { .. } => "FetchTimedOut",
             Self::CacheFailed { .. } | Self::WorkerFailed { .. } => "FetchWorkerFailed",
         }
@@ -146,8 +163,10 @@ impl Error {
             | Self::HostKeyRefused { .. }
             | Self::InvalidCredentials { .. }
             | Self::Redirected { .. }
+            | Self::SignatureInvalid { .. }
             | Self::ContentRefused { .. } => Consequence::Wait,
             Self::FetchFailed { .. }
+            | Self::TooLarge { .. }
             | Self::TimedOut { .. }
             | Self::CacheFailed { .. }
             | Self::WorkerFailed { .. } => Consequence::Retry,

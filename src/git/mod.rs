@@ -21,15 +21,18 @@ mod address;
 mod error;
 mod fetcher;
 mod gate;
+mod history;
 mod reference;
 mod remote;
 mod repository;
+mod signature;
 mod source;
 mod tree;
 mod worker;
 
 pub use error::{Consequence, Error};
 pub use fetcher::{Fetcher, FetcherOptions};
+pub use history::Lineage;
 pub use reference::{Reference, Revision};
 pub use source::{Access, Credentials, Secret, Source, Transports, redact};
 pub use tree::{File, Limits};

@@ -87,9 +87,7 @@ impl<'a> Remote<'a> {
             Some(Trouble::Elsewhere(to)) => Error::Redirected { origin, to },
             Some(Trouble::Untrusted(cause)) => Error::CertificateInvalid { origin, cause },
             Some(Trouble::Unreachable(cause)) => Error::FetchFailed { url, cause },
-            Some(Trouble::TooLarge(bytes)) => {
-                Error::FetchFailed { url, cause: format!("the transfer exceeds {bytes} bytes") }
-            }
+            Some(Trouble::TooLarge(bytes)) => Error::TooLarge { url, bytes },
             Some(Trouble::HostKey(problem)) => Error::HostKeyRefused { origin, problem },
             Some(Trouble::Complaint(words)) => {
                 Error::FetchFailed { url, cause: format!("the server says: {words}") }

@@ -14,6 +14,7 @@ use url::Url;
 use super::address::Address;
 use super::error::Error;
 use super::reference::Reference;
+use crate::api::Signer;
 
 /// A string that does not show itself in logs.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +150,10 @@ pub struct Source {
     pub path: String,
     /// Credentials for the URL's host, and whom to trust there.
     pub access: Access,
+    /// Who must have signed the revision, if anybody.
+    pub signers: Option<Vec<Signer>>,
+    /// The commit that the revision should descend from: how it does is said in the snapshot.
+    pub ancestor: Option<String>,
 }
 
 /// Which transports the caller allows.
@@ -196,6 +201,9 @@ impl Source {
     /// Checks everything that can be checked without opening a connection.
     pub(super) fn locate(&self, transports: Transports) -> Result<Location, Error> {
         self.reference.check()?;
+        if let Some(ancestor) = &self.ancestor {
+            Reference::Commit(ancestor.clone()).check()?;
+        }
         super::tree::check_path(&self.path)?;
         let location = parse(&self.url, transports)?;
         if let Some(credentials) = &self.access.credentials {
@@ -283,6 +291,8 @@ mod tests {
             reference: Reference::Default,
             path: String::new(),
             access: Access::default(),
+            signers: None,
+            ancestor: None,
         }
     }
 

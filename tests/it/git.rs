@@ -34,6 +34,8 @@ impl Fixture {
             reference,
             path: String::new(),
             access: Access { ca_bundle: Some(self.server.ca_pem().to_owned()), ..Access::default() },
+            signers: None,
+            ancestor: None,
         }
     }
 
@@ -90,8 +92,10 @@ async fn follows_a_rewritten_branch() {
     fixture.origin.push(&[("a", "1")]).await;
     fixture.fetch(Reference::Default).await.unwrap();
     fixture.origin.git(&["checkout", "--quiet", "--orphan", "other"]).await;
+    fixture.origin.git(&["branch", "-D", "main"]).await;
     fixture.origin.git(&["branch", "-M", "main"]).await;
     let rewritten = fixture.origin.push(&[("a", "2")]).await;
+    assert_eq!(fixture.origin.git(&["rev-list", "--count", "HEAD"]).await, "1", "it has no parent");
     assert_eq!(fixture.fetch(Reference::Default).await.unwrap().revision.commit, rewritten);
 }
 

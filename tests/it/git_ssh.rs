@@ -65,6 +65,8 @@ fn source(server: &SshServer, key: &KeyPair) -> Source {
             known_hosts: Some(server.known_hosts()),
             ca_bundle: None,
         },
+        signers: None,
+        ancestor: None,
     }
 }
 

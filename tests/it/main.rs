@@ -17,6 +17,8 @@
 mod dev;
 mod docs;
 mod git;
+mod git_history;
+mod git_signed;
 mod git_ssh;
 mod packs;
 mod real;

@@ -16,10 +16,11 @@ use crate::cluster::account::Account;
 use crate::cluster::discovery::Served;
 use crate::cluster::objects::Objects;
 use crate::cluster::{Result, secrets, status};
+use crate::decide::lineage::{self, Descent};
 use crate::decide::pack::{self as manifests, Reading, Surroundings};
 use crate::decide::problem::Severity;
 use crate::decide::sync::{self, Desired, Live, Plan, Refusal};
-use crate::git::{self, Access, Reference, Snapshot, Source};
+use crate::git::{self, Access, Lineage, Reference, Snapshot, Source};
 use crate::source::watch::now;
 use report::Report;
 
@@ -67,9 +68,13 @@ async fn sync(context: &Context, pack: &Arc<Pack>) -> Result<Report> {
             return Ok(Report::failed(pack, Reason::FetchFailed, &message).again_soon());
         }
     };
+    let (revision, commit) = (snapshot.revision.to_string(), snapshot.revision.commit.as_str());
+    if let Some(message) = lineage::hold(pack, (&revision, commit), descent(snapshot.lineage)) {
+        return Ok(Report::kept_back(pack, Reason::HistoryRewritten, &revision, &message));
+    }
     let reading = read(context, pack, &snapshot);
     if reading.count(Severity::Error) > 0 {
-        return Ok(Report::invalid(pack, &snapshot.revision.to_string(), &reading.findings));
+        return Ok(Report::invalid(pack, &revision, &reading.findings));
     }
     match apply_revision(context, pack, &account, (&snapshot, reading)).await {
         Err(error) if error.is_forbidden() => Ok(Report::forbidden(&error.to_string())),
@@ -77,6 +82,14 @@ async fn sync(context: &Context, pack: &Arc<Pack>) -> Result<Report> {
             Ok(Report::failed(pack, Reason::ApplyFailed, &error.to_string()).again_soon())
         }
         other => other,
+    }
+}
+
+fn descent(lineage: Lineage) -> Descent {
+    match lineage {
+        Lineage::Unasked | Lineage::Descends => Descent::Proven,
+        Lineage::Rewritten => Descent::Refuted,
+        Lineage::Unproven => Descent::Unproven,
     }
 }
 
@@ -108,6 +121,8 @@ async fn source(pack: &Pack, account: &Account) -> std::result::Result<Source, R
             .trim_start_matches("./")
             .to_owned(),
         access,
+        signers: pack.spec.verify.as_ref().map(|verify| verify.signers.clone()),
+        ancestor: lineage::ancestor(pack).map(str::to_owned),
     })
 }
 
@@ -151,7 +166,7 @@ async fn apply_revision(
     save(context, pack, during).await?;
     carry_out(context, account, &namespace, &plan).await?;
     let warnings = reading.findings.iter().map(ToString::to_string).collect();
-    Ok(Report::synced(&revision, plan.inventory_after, warnings))
+    Ok(Report::synced((&revision, snapshot.signer.as_deref()), plan.inventory_after, warnings))
 }
 
 /// What there is under the names that a Pack may use.
@@ -231,6 +246,7 @@ fn reason_of(error: &git::Error) -> Reason {
         | git::Error::InvalidCredentials { .. } => Reason::UnsupportedValue,
         git::Error::ReferenceNotFound { .. } => Reason::ReferenceNotFound,
         git::Error::ContentRefused { .. } => Reason::InvalidRevision,
+        git::Error::SignatureInvalid { .. } => Reason::SignatureInvalid,
         _ => Reason::FetchFailed,
     }
 }

@@ -6,7 +6,8 @@ use kube::ResourceExt;
 
 use super::reason_of;
 use crate::api::{
-    ANNOTATION, ConditionStatus, ConditionType, InventoryEntry, Pack, PackStatus, Reason, set_condition,
+    ANNOTATION, ConditionStatus, ConditionType, InventoryEntry, Origin, Pack, PackStatus, Reason,
+    set_condition,
 };
 use crate::decide::pack::finding::Finding;
 use crate::decide::problem::Severity;
@@ -29,9 +30,14 @@ pub struct Report {
 
 impl Report {
     /// The revision is in force.
-    pub fn synced(revision: &str, inventory: Vec<InventoryEntry>, warnings: Vec<String>) -> Self {
+    pub fn synced(
+        (revision, signer): (&str, Option<&str>),
+        inventory: Vec<InventoryEntry>,
+        warnings: Vec<String>,
+    ) -> Self {
         let objects = inventory.iter().filter(|entry| entry.kind != "ConfigMap").count();
-        let mut message = format!("{objects} objects of {revision} are in force");
+        let by_whom = signer.map(|signer| format!(", signed by {signer}")).unwrap_or_default();
+        let mut message = format!("{objects} objects of {revision} are in force{by_whom}");
         for warning in warnings {
             message.push_str("\nwarning: ");
             message.push_str(&warning);
@@ -48,12 +54,21 @@ impl Report {
 
     /// Something failed; what was applied last stays in force.
     pub fn failed(pack: &Pack, reason: Reason, message: &str) -> Self {
-        let serving = pack.status.as_ref().and_then(|s| s.applied_revision.as_ref());
-        let serving =
-            serving.map_or("nothing is in force yet".to_owned(), |revision| format!("serving {revision}"));
+        Self::without(pack, reason, message, "serving")
+    }
+
+    /// There is a revision, and it is not let in.
+    pub fn kept_back(pack: &Pack, reason: Reason, revision: &str, message: &str) -> Self {
+        Self { attempted: Some(revision.to_owned()), ..Self::without(pack, reason, message, "keeping") }
+    }
+
+    fn without(pack: &Pack, reason: Reason, message: &str, verb: &str) -> Self {
+        let in_force = pack.status.as_ref().and_then(|s| s.applied_revision.as_ref());
+        let in_force =
+            in_force.map_or("nothing is in force yet".to_owned(), |revision| format!("{verb} {revision}"));
         Self {
             ready: (ConditionStatus::False, reason),
-            message: format!("{message}; {serving}"),
+            message: format!("{message}; {in_force}"),
             attempted: None,
             applied: None,
             authorized: None,
@@ -68,7 +83,8 @@ impl Report {
 
     /// The repository could not be read.
     pub fn not_fetched(pack: &Pack, error: &git::Error) -> Self {
-        let report = Self::failed(pack, reason_of(error), &error.to_string());
+        let verb = if matches!(error, git::Error::SignatureInvalid { .. }) { "keeping" } else { "serving" };
+        let report = Self::without(pack, reason_of(error), &error.to_string(), verb);
         Self { again_soon: error.consequence() == Consequence::Retry, ..report }
     }
 
@@ -150,6 +166,8 @@ impl Report {
                 status.applied_at = Some(Time(now));
             }
             status.applied_revision = Some(revision.clone());
+            status.applied_from =
+                Some(Origin { url: pack.spec.url.clone(), reference: pack.spec.reference.clone() });
             status.inventory.clone_from(inventory);
         }
         if self.attempted.is_some() {

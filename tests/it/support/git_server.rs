@@ -167,6 +167,30 @@ impl Origin {
         git(&self.work, arguments).await
     }
 
+    /// Signs every commit and annotated tag from now on with an SSH key.
+    pub async fn sign_with(&self, key: &Path) {
+        let key = key.to_str().unwrap();
+        let values = [
+            ("gpg.format", "ssh"),
+            ("user.signingkey", key),
+            ("commit.gpgsign", "true"),
+            ("tag.gpgsign", "true"),
+        ];
+        for (name, value) in values {
+            self.git(&["config", name, value]).await;
+        }
+    }
+
+    /// Makes the branch point to a commit object of this content, whatever it is, and pushes it.
+    pub async fn push_raw(&self, commit: &str) -> String {
+        let file = self.work.join(".git/raw-commit");
+        std::fs::write(&file, commit).unwrap();
+        let hash = self.git(&["hash-object", "-t", "commit", "-w", file.to_str().unwrap()]).await;
+        self.git(&["reset", "--quiet", "--hard", &hash]).await;
+        self.git(&["push", "--quiet", "--force", "origin", "HEAD"]).await;
+        hash
+    }
+
     /// Sets a configuration value of the repository on the server.
     pub async fn configure_server(&self, key: &str, value: &str) {
         git(&self.bare, &["config", key, value]).await;
