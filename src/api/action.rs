@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{AnyValue, Duration, FreeForm, Output, Parameter};
+use super::{AnyValue, Duration, FreeForm, Output, Parameter, PodSettings, VolumeMount};
 
 /// A remedy or a collector of evidence: typed parameters and outputs around exactly one runner.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -169,11 +169,14 @@ pub struct ScriptRunner {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub secrets: Vec<SecretMount>,
-    /// Claims that the script works on.
+    /// What else is mounted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["mountPath".into()]))]
-    pub volumes: Vec<ClaimMount>,
+    pub volumes: Vec<VolumeMount>,
+    /// Where the Pod runs, and what it may use. Default: anywhere, and little.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodSettings>,
     /// Whether the script gets the `ServiceAccount`'s token, to talk to the Kubernetes API. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub automount_service_account_token: bool,
@@ -204,18 +207,6 @@ pub struct SecretMount {
     pub name: String,
 }
 
-/// A persistent volume claim that an Action works on.
-#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ClaimMount {
-    /// Name of the `PersistentVolumeClaim`, in the Action's namespace.
-    #[schemars(length(min = 1, max = 253))]
-    pub claim_name: String,
-    /// Where it is mounted: an absolute path. Example: `/cache`.
-    #[schemars(length(min = 2, max = 512), regex(pattern = "^/[^:]+$"))]
-    pub mount_path: String,
-}
-
 /// A container, run in a Job as the Rule's `ServiceAccount`.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -236,11 +227,14 @@ pub struct ContainerRunner {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub secrets: Vec<SecretMount>,
-    /// Claims that the container works on.
+    /// What else is mounted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["mountPath".into()]))]
-    pub volumes: Vec<ClaimMount>,
+    pub volumes: Vec<VolumeMount>,
+    /// Where the Pod runs, and what it may use. Default: anywhere, and little.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodSettings>,
     /// Whether the container gets the `ServiceAccount`'s token, to talk to the Kubernetes API. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub automount_service_account_token: bool,

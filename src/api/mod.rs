@@ -11,13 +11,14 @@ mod execution;
 mod name;
 mod pack;
 mod parameter;
+mod pod;
 mod rule;
 mod target;
 
 pub use action::{
-    Action, ActionSpec, ActionStatus, ClaimMount, CollectRunner, ConfigMapKey, ContainerRunner, Delete,
-    Evidence, KubernetesRunner, MetadataChange, ObjectPatch, PatchOperation, PatchVerb, Recreate, Restart,
-    Runner, RunnerKind, Scale, ScriptRunner, SecretMount,
+    Action, ActionSpec, ActionStatus, CollectRunner, ConfigMapKey, ContainerRunner, Delete, Evidence,
+    KubernetesRunner, MetadataChange, ObjectPatch, PatchOperation, PatchVerb, Recreate, Restart, Runner,
+    RunnerKind, Scale, ScriptRunner, SecretMount,
 };
 pub use common::{ANNOTATION, AnyValue, FreeForm, GROUP, LABEL, VERSION};
 pub use condition::{Condition, ConditionStatus, ConditionType, Reason, condition, set_condition};
@@ -31,6 +32,10 @@ pub use pack::{
     GitReference, InventoryEntry, Origin, Pack, PackSpec, PackStatus, SecretReference, Signer, Verification,
 };
 pub use parameter::{Output, Parameter, ValueType};
+pub use pod::{
+    Amount, ConfigMapReference, EmptyDir, PodSettings, Resources, TaintEffect, Toleration,
+    TolerationOperator, VolumeMount,
+};
 pub use rule::{
     EventTrigger, Limits, Mode, ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung, Trigger, Verify,
 };

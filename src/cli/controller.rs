@@ -15,6 +15,7 @@ use super::Exit;
 use crate::cluster::client;
 use crate::controller::{self, Settings};
 use crate::decide::episode::Caps;
+use crate::decide::pod::PodPolicy;
 use crate::git::{FetcherOptions, Transports};
 use crate::server::{self, Health};
 use crate::telemetry::{self, Metrics};
@@ -50,6 +51,10 @@ pub struct Controller {
     /// the controller's machine.
     #[arg(long)]
     allow_local_git: bool,
+    /// Whether Actions may lay anything over their restricted Pod (`pod.overlay`): host paths, privileges, whatever
+    /// the Pod Security admission of their namespace lets pass. Whoever may write an Action then decides.
+    #[arg(long)]
+    allow_pod_overlays: bool,
     /// The most Executions of one rule that may run at a time, whatever the rules say.
     #[arg(long, value_name = "N", default_value_t = Caps::default().rule)]
     max_per_rule: usize,
@@ -77,6 +82,7 @@ impl Controller {
             namespace: self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone()),
             identity: self.identity.clone().unwrap_or_else(identity),
             git: self.git(scratch.path())?,
+            pods: PodPolicy::of_flag(self.allow_pod_overlays),
             caps: Caps { rule: self.max_per_rule, namespace: self.max_per_namespace, total: self.max_total },
         };
         let connection: Client = client::connect(config).context("failed to use the configuration")?;

@@ -7,6 +7,7 @@ use super::queue::Requeue;
 use crate::api::{Action, ActionStatus, ConditionStatus, ConditionType, Reason, ScriptRunner, set_condition};
 use crate::cluster::{Result, status};
 use crate::decide::check;
+use crate::decide::pod::PodPolicy;
 use crate::decide::problem::Severity;
 use crate::source::watch::now;
 
@@ -14,16 +15,16 @@ use crate::source::watch::now;
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
     let Some(action) = context.actions.get(namespace, name) else { return Ok(Requeue::OnChange) };
     let mut fresh = action.status.clone().unwrap_or_default();
-    describe(&mut fresh, &action);
+    describe(&mut fresh, &action, context.pods);
     if let Some(written) = status::write(&context.home, &*action, action.status.as_ref(), &fresh).await? {
         context.actions.insert(Arc::new(written));
     }
     Ok(Requeue::OnChange)
 }
 
-fn describe(status: &mut ActionStatus, action: &Action) {
+fn describe(status: &mut ActionStatus, action: &Action, pods: PodPolicy) {
     let (generation, now) = (action.metadata.generation, now());
-    let mistake = mistake(action);
+    let mistake = mistake(action, pods);
     let (state, ready, accepted) = match &mistake {
         None => (ConditionStatus::True, Reason::Active, Reason::Accepted),
         Some(_) => (ConditionStatus::False, Reason::UnsupportedValue, Reason::UnsupportedValue),
@@ -41,7 +42,7 @@ fn describe(status: &mut ActionStatus, action: &Action) {
     status.observed_generation = generation;
 }
 
-fn mistake(action: &Action) -> Option<String> {
+fn mistake(action: &Action, pods: PodPolicy) -> Option<String> {
     let Some(_) = action.spec.runner() else {
         return Some("exactly one of script, container, kubernetes and collect must be set".to_owned());
     };
@@ -50,7 +51,7 @@ fn mistake(action: &Action) -> Option<String> {
             "spec.script.file {file:?} means something in a Pack only; use inline or configMap"
         ));
     }
-    let problems = check::action(&action.spec).into_iter().filter(|p| p.severity == Severity::Error);
+    let problems = check::action(&action.spec, pods).into_iter().filter(|p| p.severity == Severity::Error);
     let texts: Vec<_> = problems.map(|problem| problem.to_string()).collect();
     (!texts.is_empty()).then(|| texts.join("; "))
 }

@@ -14,6 +14,7 @@ use crate::cluster::discovery::Kinds;
 use crate::cluster::reviews::Reviews;
 use crate::decide::definition::Definition;
 use crate::decide::episode::Caps;
+use crate::decide::pod::PodPolicy;
 use crate::git::Fetcher;
 use crate::source::shared::Watches;
 use crate::telemetry::Metrics;
@@ -42,6 +43,8 @@ pub struct Context {
     pub queue: Queue,
     /// The most that may go on at once.
     pub caps: Caps,
+    /// What Actions may say about their Pods.
+    pub pods: PodPolicy,
     /// Fetches Packs.
     pub fetcher: Fetcher,
     /// What is counted.

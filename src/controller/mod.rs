@@ -24,6 +24,7 @@ use crate::cluster::lease::Candidate;
 use crate::cluster::reviews::Reviews;
 use crate::cluster::{Result, client};
 use crate::decide::episode::Caps;
+use crate::decide::pod::PodPolicy;
 use crate::git::{Fetcher, FetcherOptions};
 use crate::source::shared::Watches;
 use crate::telemetry::Metrics;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub identity: String,
     /// The most that may go on at once.
     pub caps: Caps,
+    /// What Actions may say about their Pods.
+    pub pods: PodPolicy,
     /// How git repositories are fetched.
     pub git: FetcherOptions,
 }
@@ -95,6 +98,7 @@ async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, ready: im
         executions: Store::new(),
         queue: queue.clone(),
         caps: settings.caps,
+        pods: settings.pods,
         fetcher: Fetcher::new(settings.git),
         metrics,
         definitions: Mutex::default(),

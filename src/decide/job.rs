@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::identity::job_name;
 use super::outcome::JOB_FINALIZER;
 use super::parameters::{Inputs, environment_name, text};
-use crate::api::{ActionSpec, ClaimMount, Execution, LABEL, Runner, SecretMount};
+use super::pod::{self, CONTAINER, PodPolicy};
+use crate::api::{ActionSpec, Execution, LABEL, Runner, SecretMount, VolumeMount};
 
 /// Where parameters and script are found in the container.
 const ACTION_FOLDER: &str = "/fother/action";
@@ -29,14 +30,20 @@ struct Parts<'a> {
     script: Option<Value>,
     inline: Option<&'a str>,
     secrets: &'a [SecretMount],
-    volumes: &'a [ClaimMount],
+    volumes: &'a [VolumeMount],
     token: bool,
 }
 
-/// The Job of one rung; none if its Action does not run in a Job.
-pub fn build(execution: &Execution, rung: usize, action: &ActionSpec, inputs: &Inputs) -> Option<Job> {
-    let parts = parts(action)?;
+/// The Job of one rung; none if its Action does not run in a Job. An error if it asks for a Pod that the policy refuses.
+pub fn build(
+    execution: &Execution,
+    rung: usize,
+    (action, inputs): (&ActionSpec, &Inputs),
+    policy: PodPolicy,
+) -> Result<Option<Job>, String> {
+    let Some(parts) = parts(action) else { return Ok(None) };
     let meta = metadata(execution, rung);
+    let pod = pod::apply(pod_spec(execution, &parts, inputs), action, policy)?;
     let job = json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -47,11 +54,11 @@ pub fn build(execution: &Execution, rung: usize, action: &ActionSpec, inputs: &I
             "activeDeadlineSeconds": action.timeout.as_secs().max(1),
             "template": {
                 "metadata": {"labels": labels(execution), "annotations": annotations(&parts, inputs)},
-                "spec": pod_spec(execution, &parts, inputs),
+                "spec": pod,
             },
         },
     });
-    Some(serde_json::from_value(job).expect("the literal above is a Job"))
+    Ok(Some(serde_json::from_value(job).expect("the literal above is a Job")))
 }
 
 /// The same name with a Job that starts no Pod, so that a create that is still on its way comes too late.
@@ -164,13 +171,12 @@ fn annotations(parts: &Parts<'_>, inputs: &Inputs) -> Value {
 fn pod_spec(execution: &Execution, parts: &Parts<'_>, inputs: &Inputs) -> Value {
     let (volumes, mounts) = volumes(parts);
     let mut container = json!({
-        "name": "action",
+        "name": CONTAINER,
         "image": parts.image,
         "env": environment(execution, inputs),
         "volumeMounts": mounts,
         "terminationMessagePath": OUTPUT_FILE,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": false,
             "capabilities": {"drop": ["ALL"]},
@@ -244,12 +250,32 @@ fn volumes(parts: &Parts<'_>) -> (Vec<Value>, Vec<Value>) {
             json!({"name": name, "mountPath": format!("/fother/secrets/{}", secret.name), "readOnly": true}),
         );
     }
-    for (index, claim) in parts.volumes.iter().enumerate() {
-        let name = format!("claim-{index}");
-        volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": claim.claim_name}}));
-        mounts.push(json!({"name": name, "mountPath": claim.mount_path}));
+    for (index, mount) in parts.volumes.iter().enumerate() {
+        let name = format!("volume-{index}");
+        let Some((mut volume, writable)) = volume(mount) else { continue };
+        volume["name"] = json!(name);
+        volumes.push(volume);
+        let mut mounted = json!({"name": name, "mountPath": mount.mount_path});
+        if mount.read_only || !writable {
+            mounted["readOnly"] = json!(true);
+        }
+        mounts.push(mounted);
     }
     (volumes, mounts)
+}
+
+/// A volume without its name, and whether it can be written.
+fn volume(mount: &VolumeMount) -> Option<(Value, bool)> {
+    if let Some(claim) = &mount.claim_name {
+        return Some((json!({"persistentVolumeClaim": {"claimName": claim}}), true));
+    }
+    if let Some(map) = &mount.config_map {
+        return Some((json!({"configMap": {"name": map.name}}), false));
+    }
+    if let Some(secret) = &mount.secret {
+        return Some((json!({"secret": {"secretName": secret.name, "defaultMode": 0o440}}), false));
+    }
+    mount.empty_dir.as_ref().map(|folder| (json!({"emptyDir": folder}), true))
 }
 
 #[cfg(test)]
@@ -282,7 +308,8 @@ mod tests {
 
     fn built(spec: Value, inputs: Value) -> Value {
         let inputs = serde_json::from_value(inputs).expect("inputs");
-        let job = build(&execution(), 1, &action(spec), &inputs).expect("a Job");
+        let job = build(&execution(), 1, (&action(spec), &inputs), PodPolicy::Restricted);
+        let job = job.expect("no overlay").expect("a Job");
         serde_json::to_value(job).expect("JSON")
     }
 
@@ -335,7 +362,8 @@ mod tests {
     #[test]
     fn a_placeholder_has_the_same_name_and_starts_no_pod() {
         let spec = action(json!({"container": {"image": "i"}}));
-        let real = build(&execution(), 1, &spec, &Inputs::new()).expect("a Job");
+        let real = build(&execution(), 1, (&spec, &Inputs::new()), PodPolicy::Restricted);
+        let real = real.expect("no overlay").expect("a Job");
         let placeholder = placeholder(&execution(), 1);
         assert_eq!(placeholder.metadata.name, real.metadata.name);
         assert_eq!(placeholder.spec.expect("a spec").suspend, Some(true));

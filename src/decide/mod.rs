@@ -7,7 +7,7 @@
 //! - [`episode`]: whether a target that matches gets an Execution now, later, or not again.
 //! - [`definition`]: what an Execution runs, frozen at the decision.
 //! - [`execution`]: the ladder, as a state machine over what was observed.
-//! - [`parameters`], [`job`], [`outcome`], [`operation`], [`verify`]: the parts of a rung.
+//! - [`parameters`], [`job`], [`pod`], [`outcome`], [`operation`], [`verify`]: the parts of a rung.
 //! - [`check`]: what is wrong with a Rule or an Action, as [`problem`]s with a [`path`].
 //! - [`pack`]: from the files of a revision to objects, or to all their problems.
 //! - [`sync`]: from the objects of a revision to what changes in the cluster.
@@ -28,6 +28,7 @@ pub mod outcome;
 pub mod pack;
 pub mod parameters;
 pub mod path;
+pub mod pod;
 pub mod problem;
 pub mod retention;
 pub mod rights;

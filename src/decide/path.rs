@@ -36,6 +36,12 @@ impl Path {
         Self(segments)
     }
 
+    /// Whether it goes on from one of these paths.
+    pub fn is_below(&self, others: &[&str]) -> bool {
+        let others = others.iter().map(|other| Self::parse(other).0);
+        others.into_iter().any(|other| self.0.len() > other.len() && self.0.starts_with(&other))
+    }
+
     /// Reads what [`fmt::Display`] writes; what is not a path reads as far as it is one.
     pub fn parse(text: &str) -> Self {
         let mut segments = Vec::new();

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use fother::api::{Reason, crds};
 use fother::cluster::rights;
 use fother::decide::pack::{self, Source, Surroundings};
+use fother::decide::pod::PodPolicy;
 use fother::decide::problem::Severity;
 use regex::Regex;
 use serde_json::{Value, json};
@@ -75,7 +76,9 @@ fn manifests_in_documents_are_valid() {
             let ours = |part: &&str| part.contains("apiVersion: fother.dev/");
             for manifest in block.split("---\n").filter(ours) {
                 let source = Source { path: "block.yaml", content: manifest.as_bytes() };
-                let surroundings = Surroundings { partial: true, ..Surroundings::default() };
+                // What needs the flag is described too.
+                let pods = PodPolicy::Overlays;
+                let surroundings = Surroundings { partial: true, pods, ..Surroundings::default() };
                 let findings = pack::read(&[source], &surroundings).findings;
                 let errors: Vec<_> =
                     findings.iter().filter(|f| f.problem.severity == Severity::Error).collect();

@@ -21,6 +21,7 @@ mod git_history;
 mod git_signed;
 mod git_ssh;
 mod packs;
+mod pods;
 mod real;
 mod sandbox;
 mod sandbox_world;

@@ -9,6 +9,7 @@ use fother::cluster::objects::Objects;
 use fother::cluster::{rights, status};
 use fother::controller::{self, Settings};
 use fother::decide::episode::Caps;
+use fother::decide::pod::PodPolicy;
 use fother::git::FetcherOptions;
 use fother::sandbox::apiserver::{ApiServer, User};
 use fother::telemetry::Metrics;
@@ -117,6 +118,7 @@ impl Scene {
             namespace: "fother".into(),
             identity: "test".into(),
             caps: Caps::default(),
+            pods: PodPolicy::Restricted,
             git: FetcherOptions::new(env!("CARGO_BIN_EXE_fother"), self.cache.path()),
         };
         let (client, stop) = (Client::new(counting, "fother"), CancellationToken::new());

@@ -113,6 +113,18 @@ fn options_say_what_is_around() {
 }
 
 #[test]
+fn an_overlay_of_a_pod_needs_the_flag_that_the_controller_has() {
+    let runner = "container: {image: 'x@sha256:1', pod: {overlay: {hostNetwork: true}}}";
+    let folder = folder(&[("pack/a.yaml", &ACTION.replace("kubernetes: {restart: {}}", runner))]);
+    let (code, out, _) = validate(folder.path(), &["pack"], "");
+    assert!(
+        code == 1 && out.contains("field not settable here; the controller's pod policy refuses it"),
+        "{out}"
+    );
+    assert_eq!(validate(folder.path(), &["pack", "--allow-pod-overlays"], "").0, 0);
+}
+
+#[test]
 fn programs_read_json() {
     let folder = folder(&[("pack/a.yaml", &RULE.replace("run: restart", "runs: restart"))]);
     let (code, out, _) = validate(folder.path(), &["pack", "-o", "json"], "");

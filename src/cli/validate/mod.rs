@@ -13,6 +13,7 @@ use serde_json::json;
 use self::input::Set;
 use super::Exit;
 use crate::decide::pack::{self, Reading, Source, Surroundings};
+use crate::decide::pod::PodPolicy;
 use crate::decide::problem::Severity;
 
 /// Check packs and manifests, offline: syntax, fields, expressions, references.
@@ -38,6 +39,9 @@ pub struct Validate {
     /// An Action that is in the namespace already (repeatable).
     #[arg(long = "external-action", value_name = "NAME")]
     external_actions: Vec<String>,
+    /// Whether the controller lets Actions say anything about their Pods (its flag of the same name).
+    #[arg(long)]
+    allow_pod_overlays: bool,
     /// How to write the findings.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -105,6 +109,7 @@ impl Validate {
             namespace: self.namespace.as_deref(),
             external_actions: self.external_actions.iter().map(String::as_str).collect(),
             partial: set.folder.is_none(),
+            pods: PodPolicy::of_flag(self.allow_pod_overlays),
         };
         let reading = pack::read(&sources, &surroundings);
         Checked { set, reading }

@@ -30,7 +30,7 @@ pub async fn observe(
 ) -> Result<Seen> {
     let namespace = execution.namespace().unwrap_or_default();
     let jobs = Jobs::of(&account.client(), &namespace);
-    let mut seen = Seen::default();
+    let mut seen = Seen { pods: context.pods, ..Seen::default() };
     match need {
         Need::Nothing => {}
         Need::Begin { job } => {

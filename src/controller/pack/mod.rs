@@ -141,6 +141,7 @@ fn read(context: &Context, pack: &Pack, snapshot: &Snapshot) -> Reading {
         namespace: Some(&namespace),
         external_actions: names.iter().map(String::as_str).collect(),
         partial: false,
+        pods: context.pods,
     };
     manifests::read(&files(snapshot), &surroundings)
 }

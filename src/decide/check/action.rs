@@ -7,10 +7,11 @@ use crate::api::{ActionSpec, Parameter, Runner, ValueType};
 use crate::decide::operation;
 use crate::decide::parameters::{environment_name, resolve};
 use crate::decide::path::Path;
+use crate::decide::pod::{self, PodPolicy};
 use crate::decide::problem::Problem;
 
 /// Everything that is wrong with an Action, in the order of its fields.
-pub fn check(spec: &ActionSpec) -> Vec<Problem> {
+pub fn check(spec: &ActionSpec, pods: PodPolicy) -> Vec<Problem> {
     let mut problems = Vec::new();
     let root = Path::default().member("spec");
     for (index, parameter) in spec.parameters.iter().enumerate() {
@@ -48,6 +49,7 @@ pub fn check(spec: &ActionSpec) -> Vec<Problem> {
         // The schema says so already.
         None => {}
     }
+    problems.extend(pod::problems(spec, pods));
     problems
 }
 
@@ -132,7 +134,8 @@ mod tests {
 
     fn check_all(spec: Value, expected: &[&str]) {
         let spec: ActionSpec = serde_json::from_value(spec).unwrap();
-        let found: Vec<String> = check(&spec).iter().map(ToString::to_string).collect();
+        let found: Vec<String> =
+            check(&spec, PodPolicy::Restricted).iter().map(ToString::to_string).collect();
         assert_eq!(found, expected);
     }
 
@@ -190,7 +193,7 @@ mod tests {
         );
         let wrong = json!({"kubernetes": {"annotate": {"values": {"a.b/c": "${{ object.x }}"}}}});
         let spec: ActionSpec = serde_json::from_value(wrong).unwrap();
-        let found = check(&spec);
+        let found = check(&spec, PodPolicy::Restricted);
         assert_eq!(found[0].path, "spec.kubernetes.annotate.values[\"a.b/c\"]");
         assert_eq!(found[0].span, Some(4..10));
     }

@@ -20,6 +20,7 @@ use super::definition::Definition;
 use super::job;
 use super::operation::Operation;
 use super::outcome::JobSeen;
+use super::pod::PodPolicy;
 use super::verify::Look;
 use crate::api::{
     ActionSpec, AttemptState, CollectRunner, Execution, ExecutionStatus, FreeForm, Mode, Reason, RungStatus,
@@ -74,6 +75,8 @@ pub struct Seen {
     pub look: Look,
     /// Why nothing could be looked at, if that will not change by itself: all the rest is unset then.
     pub blind: Option<String>,
+    /// What Actions may say about their Pods.
+    pub pods: PodPolicy,
     /// What an operation came to that was done since the last step.
     pub done: Option<Result<Done, String>>,
 }

@@ -40,9 +40,10 @@ pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
         Ok(inputs) => inputs,
         Err(message) => return failed(context, index, &message),
     };
-    match job::build(context.execution, index, action, &inputs) {
-        Some(job) => Next::of(vec![Effect::CreateJob(Box::new(job))], Again::Now),
-        None => record(context, index, AttemptState::Launching, None),
+    match job::build(context.execution, index, (action, &inputs), context.seen.pods) {
+        Err(message) => failed(context, index, &message),
+        Ok(Some(job)) => Next::of(vec![Effect::CreateJob(Box::new(job))], Again::Now),
+        Ok(None) => record(context, index, AttemptState::Launching, None),
     }
 }
 

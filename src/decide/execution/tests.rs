@@ -326,6 +326,18 @@ fn a_job_that_is_refused_fails_its_rung() {
 }
 
 #[test]
+fn an_overlay_without_the_flag_fails_its_rung() {
+    let mut world = World::new(&[(CLEAN, false)]);
+    let script = json!({"image": "i", "inline": "true", "pod": {"overlay": {"hostNetwork": true}}});
+    let action = serde_json::from_value(json!({"script": script})).expect("an Action");
+    world.definition.actions.insert(CLEAN.into(), action);
+    world.step();
+    assert_eq!((world.created, world.states()), (0, vec![AttemptState::Failed]));
+    let message = &world.status().rungs[0].message;
+    assert!(message.contains("pod.overlay: field not settable here"), "{message}");
+}
+
+#[test]
 fn an_end_does_not_wait_for_a_placeholder_that_is_refused() {
     let mut world = World::new(&[(CLEAN, true)]);
     (world.refuses_jobs, world.matches) = (true, false);

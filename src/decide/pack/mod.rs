@@ -24,6 +24,7 @@ use self::schema::{Located, Schemas};
 use self::yaml::Node;
 use super::check::{self, Known};
 use super::path::Path;
+use super::pod::PodPolicy;
 use super::problem::{Problem, Severity};
 use crate::api::{Action, ActionSpec, Rule};
 
@@ -48,6 +49,8 @@ pub struct Surroundings<'a> {
     /// Whether the files are only some of a set: then other kinds than a pack's are welcome, and a reference to an
     /// Action that is not among them is only a warning.
     pub partial: bool,
+    /// What Actions may say about their Pods.
+    pub pods: PodPolicy,
 }
 
 /// An object of a pack.
@@ -229,7 +232,7 @@ impl<'a> Reader<'a> {
             let problems = match &document.object {
                 Some(Object::Rule(rule)) => check::rule(&rule.spec, &known),
                 Some(Object::Action(action)) => {
-                    let mut problems = check::action(&action.spec);
+                    let mut problems = check::action(&action.spec, self.surroundings.pods);
                     problems.extend(script::missing(&action.spec, sources, self.surroundings.partial));
                     problems
                 }

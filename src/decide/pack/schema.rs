@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::yaml::{Data, Key, Node};
 use crate::api::{DURATION_PATTERN, Duration};
 use crate::decide::path::Path;
+use crate::decide::pod::REFUSED;
 use crate::decide::problem::Problem;
 use crate::expr::{Bindings, Expression, Scope, closest};
 
@@ -287,16 +288,21 @@ impl Walk<'_> {
 
     fn unknown(&mut self, member: At<'_>, key: &Key, known: &Map<String, Value>, present: &[(Key, Node)]) {
         if POD_FIELDS.contains(&key.name.as_str()) {
-            let message = "field not settable here; the controller's pod policy refuses it";
-            return self.found.push(Located {
-                span: member.anchor,
-                problem: Problem::error(member.path.to_string(), message),
-            });
+            return self.refuse(member);
         }
         // What is there already was not meant once more.
         let missing = known.keys().filter(|name| !present.iter().any(|(key, _)| key.name == **name));
         let help = closest(&key.name, missing.map(String::as_str)).map(did_you_mean);
+        if help.is_none() && member.path.is_below(&["spec.script.pod", "spec.container.pod"]) {
+            return self.refuse(member);
+        }
         let problem = Problem { help, ..Problem::error(member.path.to_string(), "unknown field") };
+        self.found.push(Located { span: member.anchor, problem });
+    }
+
+    /// Fields of a Pod that are known well, only not here.
+    fn refuse(&mut self, member: At<'_>) {
+        let problem = Problem::error(member.path.to_string(), REFUSED);
         self.found.push(Located { span: member.anchor, problem });
     }
 

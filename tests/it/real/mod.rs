@@ -8,5 +8,6 @@ mod control_plane;
 mod examples;
 mod healing;
 mod kubectl;
+mod pods;
 mod proxy;
 mod refusals;

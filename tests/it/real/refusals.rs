@@ -33,7 +33,7 @@ spec:
 ";
 
 /// What is changed in the manifest above, and a word of the refusal of both.
-const REFUSED: [(&str, &str, &str, &str); 19] = [
+const REFUSED: [(&str, &str, &str, &str); 23] = [
     (RULE, "serviceAccountName:", "serviceAccountNam:", "serviceAccountNam"),
     (RULE, "serviceAccountName: healer", "description: x", "serviceAccountName"),
     (RULE, "serviceAccountName: healer", "serviceAccountName: ''", "serviceAccountName"),
@@ -63,6 +63,25 @@ const REFUSED: [(&str, &str, &str, &str); 19] = [
     (ACTION, "{name: b}", "{name: a}", "uplicate"),
     (ACTION, "{name: b}", "{name: b, required: true, default: x}", "a required parameter has no default"),
     (ACTION, "kubernetes: {restart: {}}", "container: {image: x, privileged: true}", "privileged"),
+    (ACTION, "kubernetes: {restart: {}}", "container: {image: x, pod: {hostNetwork: true}}", "hostNetwork"),
+    (
+        ACTION,
+        "kubernetes: {restart: {}}",
+        "container: {image: x, pod: {tolerations: [{value: x}]}}",
+        "without key",
+    ),
+    (
+        ACTION,
+        "kubernetes: {restart: {}}",
+        "container: {image: x, pod: {resources: {limits: {gpu: '1'}}}}",
+        "limits can be for",
+    ),
+    (
+        ACTION,
+        "kubernetes: {restart: {}}",
+        "container: {image: x, volumes: [{mountPath: /x}]}",
+        "exactly one of claimName",
+    ),
 ];
 
 #[tokio::test]
