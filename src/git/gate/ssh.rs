@@ -254,3 +254,57 @@ impl client::Handler for Doorkeeper {
         Ok(verdict.is_ok())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net;
+
+    use russh::keys::ssh_key::LineEnding;
+    use russh::keys::ssh_key::private::Ed25519Keypair;
+
+    use super::*;
+
+    /// A gate to a port where nobody listens.
+    fn gate() -> Gate {
+        let key = PrivateKey::from(Ed25519Keypair::from_seed(&[1; 32]));
+        let identity = &Secret::new(key.to_openssh(LineEnding::LF).unwrap().as_str());
+        let server = &Address { user: "git".into(), host: "127.0.0.1".into(), port: 1, path: "x".into() };
+        let opening = Opening { server, identity, passphrase: None, known_hosts: "", answer_bytes: 1 };
+        Gate::open(&opening).unwrap_or_else(|_| panic!("it opens"))
+    }
+
+    /// Sends one line and waits until the gate hangs up.
+    fn ask(gate: &Gate, line: &str) -> Vec<u8> {
+        let mut stream = net::TcpStream::connect(gate.address).unwrap();
+        stream.write_all(line.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        // Hanging up on what was not read to its end is a reset.
+        let _ = stream.read_to_end(&mut answer);
+        answer
+    }
+
+    #[test]
+    fn opens_only_with_its_token() {
+        let gate = gate();
+        let greeting = |text: String| format!("{:04x}{text}", text.len() + 4);
+        let token = &gate.passage.token;
+        for other in [
+            greeting("git-upload-pack /x\0host=127.0.0.1\0".to_owned()),
+            greeting(format!("git-receive-pack /{token}\0host=127.0.0.1\0")),
+            greeting(format!("git-upload-pack /{token}x\0host=127.0.0.1\0")),
+            "ffffgit".to_owned(),
+            "nonsense".to_owned(),
+        ] {
+            assert_eq!(ask(&gate, &other), b"", "{other:?}");
+            assert_eq!(gate.take_trouble(), None, "nothing was tried for {other:?}");
+        }
+        ask(&gate, &greeting(format!("git-upload-pack /{token}\0host=127.0.0.1\0")));
+        assert!(matches!(gate.take_trouble(), Some(Trouble::Unreachable(_))));
+    }
+
+    #[test]
+    fn complaints_become_one_line() {
+        assert_eq!(readable(b"fatal: no\x1b[2J such\r\nrepository\n"), "fatal: no [2J such repository");
+    }
+}
