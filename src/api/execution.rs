@@ -235,6 +235,8 @@ pub enum AttemptState {
     Succeeded,
     /// It ended badly.
     Failed,
+    /// It was stopped at its deadline.
+    DeadlineExceeded,
     /// Its Job vanished before its outcome was recorded. It is never repeated.
     Lost,
 }
@@ -242,7 +244,7 @@ pub enum AttemptState {
 impl AttemptState {
     /// Whether the Action has ended.
     pub const fn is_over(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Lost)
+        !matches!(self, Self::Launching | Self::Running)
     }
 }
 

@@ -166,6 +166,14 @@ impl Scene {
         .await
     }
 
+    /// Which of the conditions are set that are there only while they are true.
+    async fn progress(&self) -> Vec<String> {
+        let conditions = self.pack().await.status.unwrap_or_default().conditions;
+        let transient =
+            |condition: &Condition| ["Reconciling", "Stalled"].contains(&condition.type_.as_str());
+        conditions.into_iter().filter(transient).map(|condition| condition.type_).collect()
+    }
+
     async fn rules(&self) -> Vec<Rule> {
         Api::namespaced(self.admin.clone(), NAMESPACE).list(&ListParams::default()).await.unwrap().items
     }
@@ -222,6 +230,7 @@ async fn commits_become_objects_and_what_leaves_is_pruned() {
     assert_eq!(rule.annotations()["fother.dev/source"], "a.yaml:1");
     assert_eq!(rule.spec.hold_for.map(fother::api::Duration::as_secs), Some(120));
     assert_eq!(scene.scripts().await, 1, "the old script is gone");
+    assert!(scene.progress().await.is_empty());
 }
 
 #[tokio::test]
@@ -251,6 +260,24 @@ async fn the_last_good_revision_serves_through_any_failure() {
 }
 
 #[tokio::test]
+async fn a_server_that_never_answers_is_given_up_in_time() {
+    let mut scene = Scene::new().await;
+    let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n"), ("a.yaml", &rule("a", "1m"))];
+    let good = scene.origin.push(&files).await;
+    scene.start(usize::MAX);
+    scene.follow(json!({"spec": {"timeout": "10s"}})).await;
+    scene.ready("Synced", &good).await;
+
+    scene.git.behave(Behavior::Hang);
+    scene.patch(json!({"spec": {"timeout": "1s"}})).await;
+    let failed = scene.ready("FetchFailed", "").await;
+    let serving = format!("fetch timed out after 1s; serving main@sha1:{good}, applied at 20");
+    assert!(failed.message.starts_with(&serving), "{}", failed.message);
+    assert_eq!(scene.progress().await, ["Reconciling"], "it is tried again");
+    assert_eq!(scene.rule_names().await, ["a"]);
+}
+
+#[tokio::test]
 async fn a_mass_deletion_waits_for_a_person() {
     let mut scene = Scene::new().await;
     let rules: Vec<String> = ["a", "b", "c"].iter().map(|name| rule(name, "1m")).collect();
@@ -269,6 +296,7 @@ async fn a_mass_deletion_waits_for_a_person() {
     scene.origin.git(&["rm", "-q", "a.yaml", "b.yaml", "c.yaml"]).await;
     let second = scene.origin.push(&[("README.md", "nothing left")]).await;
     let held = scene.ready("PruneHeld", &second).await;
+    assert_eq!(scene.progress().await, ["Stalled"], "only a person can go on");
     assert!(held.message.contains("revision deletes 75% of what is there (limit 50%)"), "{}", held.message);
     assert_eq!(scene.rule_names().await, ["a", "b", "c"]);
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::queue::Requeue;
-use crate::api::{InventoryEntry, LABEL, Pack, PackStatus, Reason};
+use crate::api::{InventoryEntry, LABEL, Pack, PackStatus, Progress, Reason, set_progress};
 use crate::cluster::account::Account;
 use crate::cluster::discovery::Served;
 use crate::cluster::objects::Objects;
@@ -149,6 +149,11 @@ async fn apply_revision(
     // What is about to be created is written down first: whoever goes on after a crash knows what to delete.
     let mut during = pack.status.clone().unwrap_or_default();
     during.inventory.clone_from(&plan.inventory_during);
+    if !plan.apply.is_empty() || !plan.delete.is_empty() {
+        let applying = (Progress::Reconciling, Reason::Progressing);
+        let message = format!("applying {revision}");
+        set_progress(&mut during.conditions, applying, &message, pack.metadata.generation, now());
+    }
     save(context, pack, during).await?;
     carry_out(context, account, &namespace, &plan).await?;
     let warnings = reading.findings.iter().map(ToString::to_string).collect();

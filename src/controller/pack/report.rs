@@ -6,7 +6,8 @@ use kube::ResourceExt;
 
 use super::reason_of;
 use crate::api::{
-    ANNOTATION, ConditionStatus, ConditionType, InventoryEntry, Pack, PackStatus, Reason, set_condition,
+    ANNOTATION, ConditionStatus, ConditionType, InventoryEntry, Pack, PackStatus, Progress, Reason,
+    set_condition, set_progress,
 };
 use crate::decide::pack::finding::Finding;
 use crate::decide::problem::Severity;
@@ -48,12 +49,9 @@ impl Report {
 
     /// Something failed; what was applied last stays in force.
     pub fn failed(pack: &Pack, reason: Reason, message: &str) -> Self {
-        let serving = pack.status.as_ref().and_then(|s| s.applied_revision.as_ref());
-        let serving =
-            serving.map_or("nothing is in force yet".to_owned(), |revision| format!("serving {revision}"));
         Self {
             ready: (ConditionStatus::False, reason),
-            message: format!("{message}; {serving}"),
+            message: format!("{message}; {}", serving(pack)),
             attempted: None,
             applied: None,
             authorized: None,
@@ -128,6 +126,7 @@ impl Report {
             generation,
             now,
         );
+        set_progress(&mut status.conditions, self.progress(), &message, generation, now);
         match self.authorized {
             Some(true) => {
                 let granted = (ConditionType::Authorized, ConditionStatus::True, Reason::Authorized);
@@ -158,4 +157,26 @@ impl Report {
         status.observed_generation = generation;
         status.last_handled_reconcile_at = pack.annotations().get(ANNOTATION.reconcile_requested_at).cloned();
     }
+
+    fn progress(&self) -> (Progress, Reason) {
+        let (state, reason) = self.ready;
+        if state == ConditionStatus::True || reason == Reason::Suspended {
+            (Progress::Settled, reason)
+        } else if self.again_soon {
+            (Progress::Reconciling, reason)
+        } else {
+            (Progress::Stalled, reason)
+        }
+    }
+}
+
+/// What is in force while something fails, and since when. (A point in time rather than an age: a message that grows
+/// older would be a write at each attempt.)
+fn serving(pack: &Pack) -> String {
+    let status = pack.status.as_ref();
+    let applied =
+        status.and_then(|status| Some((status.applied_revision.as_ref()?, status.applied_at.as_ref()?)));
+    applied.map_or("nothing is in force yet".to_owned(), |(revision, at)| {
+        format!("serving {revision}, applied at {}", at.0.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    })
 }

@@ -8,7 +8,8 @@ use kube::ResourceExt;
 
 use super::evaluator::Seen;
 use crate::api::{
-    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Reason, Rule, condition, set_condition,
+    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Progress, Reason, Rule, condition,
+    set_condition, set_progress,
 };
 use crate::cluster::Result;
 use crate::cluster::account::Account;
@@ -165,21 +166,20 @@ pub fn conditions(
     let authorized =
         verdict(&denied, R::Authorized, R::MissingPermissions, "the account may do what the rule needs");
     let synced = seen.is_some_and(|seen| seen.fresh_at.is_some());
-    let watching = match seen.and_then(|seen| seen.mistake.as_ref()) {
-        Some(mistake) => format!("watching, but not {mistake}"),
-        None => "watching".to_owned(),
-    };
     let ready = [&accepted, &resolved, &authorized]
         .into_iter()
         .find(|(status, ..)| *status == S::False)
         .cloned()
         .or_else(|| broken.map(|text| (S::False, R::SourceUnavailable, text)))
         .unwrap_or_else(|| match synced {
-            true => (S::True, R::Active, watching),
+            true => (S::True, R::Active, watching(checked, seen)),
             false => (S::False, R::Progressing, "the watch is not in sync yet".to_owned()),
         });
     // A restarted controller is out of sync for a moment: that is no news about a rule that was ready.
     let still = ready.1 == R::Progressing && was_ready(conditions, generation);
+    if !still {
+        set_progress(conditions, (progress(ready.1), ready.1), &ready.2, generation, now);
+    }
     let ready = (!still).then_some((T::Ready, ready));
     for (of, (status, reason, message)) in
         [(T::Accepted, accepted), (T::ResolvedRefs, resolved), (T::Authorized, authorized)]
@@ -187,6 +187,30 @@ pub fn conditions(
             .chain(ready)
     {
         set_condition(conditions, (of, status, reason), message, generation, now);
+    }
+}
+
+/// What is to be known of a rule that works.
+fn watching(checked: &Checked, seen: Option<&Seen>) -> String {
+    let mut text = "watching".to_owned();
+    if let Some(mistake) = seen.and_then(|seen| seen.mistake.as_ref()) {
+        text.push_str(", but not ");
+        text.push_str(mistake);
+    }
+    if checked.compiled.as_ref().is_some_and(|rule| rule.spec.hold_for.is_some() && rule.spec.since.is_none())
+    {
+        text.push_str("; without `since`, `for` starts again when the controller does");
+    }
+    text
+}
+
+/// How work on a rule goes that is Ready or not for a reason. What is not there or not allowed needs a person; a watch
+/// is opened again by itself.
+fn progress(ready: Reason) -> Progress {
+    match ready {
+        Reason::Active => Progress::Settled,
+        Reason::Progressing | Reason::SourceUnavailable => Progress::Reconciling,
+        _ => Progress::Stalled,
     }
 }
 

@@ -63,7 +63,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let (checked, account) = checks::authorize(context, &rule, checked).await?;
     let (Some(compiled), Some(account)) = (checked.compiled.clone(), account) else {
         context.evaluators.set(namespace, name, None);
-        write_status(context, &rule, &checked, None, None).await?;
+        write_status(context, &rule, &checked, None, &Outcome::default()).await?;
         let pause = if checked.forbidden.is_some() { LOOK_FOR_RIGHTS } else { RESYNC };
         return Ok(Requeue::After(pause));
     };
@@ -74,7 +74,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));
     }
-    write_status(context, &rule, &checked, Some(&seen), fired.fired_at).await?;
+    write_status(context, &rule, &checked, Some(&seen), &fired).await?;
     if let Some((_, error)) = fired.failed.take() {
         return Err(error);
     }
@@ -104,6 +104,8 @@ async fn evaluator_for(
 struct Outcome {
     wake: Option<Duration>,
     fired_at: Option<Timestamp>,
+    /// Targets that match and are not recorded: the rule observes, and has as many open records as are kept.
+    unrecorded: usize,
     /// The first target about which nothing could be done: it does not stop the others.
     failed: Option<(TargetKey, Error)>,
 }
@@ -172,8 +174,9 @@ async fn decide_target(
                 // A little late rather than a little early: timestamps have whole microseconds.
                 Duration::try_from(until.duration_since(now)).unwrap_or_default() + Duration::from_millis(5)
             });
-            if held != Held::ObservedLimit {
-                outcome.wake_in(pause);
+            match held {
+                Held::ObservedLimit => outcome.unrecorded += 1,
+                _ => outcome.wake_in(pause),
             }
         }
         Verdict::Clear | Verdict::InEpisode => {}
@@ -232,12 +235,13 @@ async fn write_status(
     rule: &Arc<Rule>,
     checked: &Checked,
     seen: Option<&Seen>,
-    fired_at: Option<Timestamp>,
+    outcome: &Outcome,
 ) -> Result<()> {
     let mut fresh: RuleStatus = rule.status.clone().unwrap_or_default();
     checks::conditions(&mut fresh.conditions, checked, seen, rule.metadata.generation, now());
     fresh.observed_generation = rule.metadata.generation;
-    if let Some(at) = fired_at {
+    fresh.unrecorded = i32::try_from(outcome.unrecorded).ok().filter(|count| *count > 0);
+    if let Some(at) = outcome.fired_at {
         fresh.last_fired_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at));
     }
     if let Some(written) = status::write(&context.home, &**rule, rule.status.as_ref(), &fresh).await? {

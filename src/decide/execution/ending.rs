@@ -44,9 +44,18 @@ pub(super) fn exhausted(context: Context<'_>) -> Next {
         }
         (true, false) if !last_failed => (Reason::StillUnhealthy, said),
         (false, _) if !last_failed => (Reason::Completed, "all rungs were done".to_owned()),
-        _ => (Reason::ActionFailed, said),
+        _ => (last.map_or(Reason::ActionFailed, |rung| failure(rung.state)), said),
     };
     finish(context, status, reason, &message)
+}
+
+/// The reason of an Execution whose last rung ended badly.
+fn failure(state: AttemptState) -> Reason {
+    match state {
+        AttemptState::Lost => Reason::Lost,
+        AttemptState::DeadlineExceeded => Reason::DeadlineExceeded,
+        _ => Reason::ActionFailed,
+    }
 }
 
 /// Nothing matches any more before anything was done.
@@ -159,7 +168,6 @@ fn notice(reason: Reason, message: &str, rung: usize) -> Option<Notice> {
         Reason::TargetRecovered => ("RemediationVerified", false),
         Reason::Completed => ("RemediationCompleted", false),
         Reason::Quarantined | Reason::StillUnhealthy => ("RemediationIneffective", true),
-        Reason::ActionFailed => ("ExecutionStepFailed", true),
         Reason::Canceled => ("ExecutionCanceled", false),
         Reason::Superseded => ("ExecutionSuperseded", false),
         _ => return None,

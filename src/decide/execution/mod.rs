@@ -173,7 +173,7 @@ fn phase<'a>(execution: &'a Execution, definition: &Definition) -> Phase<'a> {
     match rung.state {
         AttemptState::Launching => Phase::Launching(index, rung),
         AttemptState::Running => Phase::Running(index, rung),
-        AttemptState::Succeeded | AttemptState::Failed | AttemptState::Lost => {
+        _ => {
             let open = rung.verify.as_ref().is_some_and(|v| v.held.is_none());
             let asked = definition.ladder.get(index).is_some_and(|r| r.verify.is_some());
             if open && asked { Phase::Verifying(index, rung) } else { Phase::Begin(index + 1) }

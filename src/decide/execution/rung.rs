@@ -28,7 +28,7 @@ pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
         return failed(context, index, message);
     }
     if context.seen.busy {
-        return Next::wait(Again::At(context.now.saturating_add(LOOK_EVERY).unwrap_or(context.now)));
+        return pending(context);
     }
     if context.has_state() && context.seen.look.matches == Some(false) {
         return ending::superseded(context, index);
@@ -44,6 +44,22 @@ pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
         Some(job) => Next::of(vec![Effect::CreateJob(Box::new(job))], Again::Now),
         None => record(context, index, AttemptState::Launching, None),
     }
+}
+
+/// Waits until no other Execution acts on the target, and says so.
+fn pending(context: Context<'_>) -> Next {
+    let mut status = context.status();
+    let unknown = (ConditionType::Succeeded, ConditionStatus::Unknown, Reason::Pending);
+    let message = "waits: another Execution acts on the target";
+    set_condition(
+        &mut status.conditions,
+        unknown,
+        message,
+        context.execution.metadata.generation,
+        context.now,
+    );
+    let again = Again::At(context.now.saturating_add(LOOK_EVERY).unwrap_or(context.now));
+    Next::of(vec![Effect::Status(Box::new(status))], again)
 }
 
 /// Records a Job that exists: created just now, or by a process that died before it could say so.
@@ -117,7 +133,7 @@ pub(super) fn launching(context: Context<'_>, index: usize, rung: &RungStatus) -
     }
     let deadline = rung.started_at.0.saturating_add(action.timeout.signed()).unwrap_or(context.now);
     if context.now > deadline {
-        return failed(context, index, &format!("not done within {}", action.timeout));
+        return late(context, index, &format!("not done within {}", action.timeout));
     }
     match action.runner() {
         Some(Runner::Collect(collect)) => {
@@ -199,7 +215,7 @@ fn wait_for_job(context: Context<'_>, index: usize, rung: &RungStatus, name: &st
         let soon = context.now.saturating_add(LOOK_EVERY).unwrap_or(deadline);
         return Next::wait(Again::At(soon.min(deadline)));
     }
-    let mut next = failed(context, index, &format!("neither ended nor was stopped within {timeout}"));
+    let mut next = late(context, index, &format!("neither ended nor was stopped within {timeout}"));
     let uid = rung.job.as_ref().and_then(|job| job.uid.clone()).unwrap_or_default();
     next.effects.push(Effect::DeleteJob(name.to_owned(), uid.clone()));
     next.effects.push(Effect::ReleaseJob(name.to_owned(), uid));
@@ -210,15 +226,13 @@ fn ended(context: Context<'_>, index: usize, end: &JobEnd) -> Next {
     let mut status = context.status();
     let action = context.definition.actions.get(&status.rungs[index].run);
     if !end.completed {
+        let said = end.message.trim();
+        if end.reason == "DeadlineExceeded" {
+            let timeout = action.map(|a| a.timeout).unwrap_or_default();
+            return late(context, index, &format!("killed after {timeout}: {said}"));
+        }
         let code = end.exit_code.map(|code| format!("exit code {code}: ")).unwrap_or_default();
-        let text = match end.reason.as_str() {
-            "DeadlineExceeded" => {
-                let timeout = action.map(|a| a.timeout).unwrap_or_default();
-                format!("killed after {timeout}: {}", end.message.trim())
-            }
-            _ => format!("{code}{}", end.message.trim()),
-        };
-        return failed(context, index, &text);
+        return failed(context, index, &format!("{code}{said}"));
     }
     let declared = action.map_or(&[][..], |a| a.outputs.as_slice());
     match read_outputs(declared, &end.message) {
@@ -232,28 +246,33 @@ fn ended(context: Context<'_>, index: usize, end: &JobEnd) -> Next {
 }
 
 fn lost(context: Context<'_>, index: usize) -> Next {
-    let mut status = context.status();
-    "its Job vanished before its outcome was recorded; it is not repeated"
-        .clone_into(&mut status.rungs[index].message);
-    over(context, status, index, AttemptState::Lost)
+    let message = "its Job vanished before its outcome was recorded; it is not repeated";
+    ended_badly(context, index, AttemptState::Lost, message)
+}
+
+fn late(context: Context<'_>, index: usize, message: &str) -> Next {
+    ended_badly(context, index, AttemptState::DeadlineExceeded, message)
+}
+
+pub(super) fn failed(context: Context<'_>, index: usize, message: &str) -> Next {
+    ended_badly(context, index, AttemptState::Failed, message)
 }
 
 /// Ends the rung badly, beginning it first if it had not begun.
-pub(super) fn failed(context: Context<'_>, index: usize, message: &str) -> Next {
+fn ended_badly(context: Context<'_>, index: usize, state: AttemptState, message: &str) -> Next {
     let mut status = context.status();
     if status.rungs.len() <= index {
-        begun(context, &mut status, index, AttemptState::Failed, None);
+        begun(context, &mut status, index, state, None);
     }
     status.rungs[index].message = message.chars().take(2048).collect();
     let run = status.rungs[index].run.clone();
-    let mut next = over(context, status, index, AttemptState::Failed);
+    let mut next = over(context, status, index, state);
+    let reason = match state {
+        AttemptState::DeadlineExceeded => "ExecutionDeadlineExceeded",
+        _ => "ExecutionStepFailed",
+    };
     let note = format!("{run} failed: {message}");
-    next.effects.push(Effect::Event(Notice {
-        reason: "ExecutionStepFailed",
-        warning: true,
-        note,
-        rung: index,
-    }));
+    next.effects.push(Effect::Event(Notice { reason, warning: true, note, rung: index }));
     next
 }
 

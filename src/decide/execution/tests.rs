@@ -28,6 +28,8 @@ struct World {
     result: Result<Done, String>,
     writes: usize,
     refuses_jobs: bool,
+    /// Other Executions that act on the target.
+    others: usize,
 }
 
 const COLLECT: &str = "collect";
@@ -77,11 +79,12 @@ impl World {
             result: Ok(Done::default()),
             writes: 0,
             refuses_jobs: false,
+            others: 0,
         }
     }
 
     fn seen(&self) -> Seen {
-        let mut seen = Seen::default();
+        let mut seen = Seen { busy: self.others > 0, ..Seen::default() };
         match needs(&self.execution, &self.definition) {
             Need::Begin { job } => seen.job = job.and_then(|name| self.jobs.get(&name).cloned()),
             Need::Job(name) => seen.job = self.jobs.get(&name).cloned(),
@@ -350,6 +353,43 @@ fn a_job_that_vanished_is_lost_and_not_repeated() {
     world.step();
     assert_eq!((world.states(), world.created), (vec![AttemptState::Lost], 1));
     assert_eq!(world.outcome(), "Quarantined");
+}
+
+#[test]
+fn the_last_rung_says_why_a_ladder_without_verification_failed() {
+    for (job_says, outcome, event) in [
+        (Some("BackoffLimitExceeded"), "ActionFailed", "ExecutionStepFailed"),
+        (Some("DeadlineExceeded"), "DeadlineExceeded", "ExecutionDeadlineExceeded"),
+        (None, "Lost", "ExecutionStepFailed"),
+    ] {
+        let mut world = World::new(&[(CLEAN, false)]);
+        world.step();
+        world.end_job(false, "half way");
+        match job_says {
+            Some(reason) => world.jobs.values_mut().filter_map(|job| job.end.as_mut()).for_each(|end| {
+                reason.clone_into(&mut end.reason);
+            }),
+            None => world.jobs.clear(),
+        }
+        world.step();
+        assert_eq!(
+            (world.outcome(), world.notices.as_slice()),
+            (outcome, &["ExecutionJobCreated", event][..])
+        );
+    }
+}
+
+#[test]
+fn waiting_for_the_target_is_said_once() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.others = 1;
+    world.step();
+    let succeeded = condition(&world.status().conditions, ConditionType::Succeeded).expect("set");
+    assert_eq!((succeeded.status.as_str(), succeeded.reason.as_str()), ("Unknown", "Pending"));
+    assert_eq!(world.created, 0);
+    world.others = 0;
+    world.step();
+    assert_eq!((world.states(), world.created), (vec![AttemptState::Running], 1));
 }
 
 #[test]

@@ -169,3 +169,32 @@ async fn an_object_that_cannot_be_judged_is_named() {
         "the one that cannot be judged blocks only itself"
     );
 }
+
+#[tokio::test]
+async fn a_condition_that_takes_too_long_is_stopped_and_says_so() {
+    let Some(scenario) = Scenario::new("endless").await else { return };
+    let endless = "[1,2,3,4,5,6,7,8,9,10].all(a, [1,2,3,4,5,6,7,8,9,10].all(b, [1,2,3,4,5,6,7,8,9,10].all(c, \
+                   [1,2,3,4,5,6,7,8,9,10].all(d, [1,2,3,4,5,6,7,8,9,10].all(e, object.data.hull != '')))))";
+    scenario.rule("ponders", json!({"when": endless})).await;
+    scenario.rule("paints", json!({"ladder": [{"run": PAINT}]})).await;
+    scenario.boat("ark", "leaking").await;
+    scenario.ends("paints", "Completed").await;
+    eventually("the Rule says so", DEADLINE, || async {
+        let ready = scenario.condition("ponders", "Ready", "True").await.message;
+        let said = ready.contains("ark: ") && ready.contains("evaluation exceeded 10,000 steps");
+        if said { Ok(()) } else { Err(ready) }
+    })
+    .await;
+    assert!(scenario.executions("ponders").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_rule_whose_for_forgets_says_so() {
+    let Some(scenario) = Scenario::new("forgets").await else { return };
+    scenario.rule("waits", json!({"for": "1h"})).await;
+    let since = "timestamp(object.metadata.creationTimestamp)";
+    scenario.rule("remembers", json!({"for": "1h", "since": since})).await;
+    let of = async |rule| scenario.condition(rule, "Ready", "True").await.message;
+    assert_eq!(of("waits").await, "watching; without `since`, `for` starts again when the controller does");
+    assert_eq!(of("remembers").await, "watching");
+}
