@@ -81,10 +81,12 @@ impl Scenario {
         Self::at(harbor.as_ref()?, name, None).await
     }
 
-    /// On a control plane where nothing runs but what the scenario starts. There are two, as most machines run two
-    /// tests at a time at least; on each it is one at a time.
+    /// How many scenarios can be alone at a time.
+    pub const LANES: usize = 3;
+
+    /// On a control plane where nothing runs but what the scenario starts. There are a few; on each it is one at a time.
     pub async fn alone(name: &str) -> Option<Self> {
-        static DOCKS: [Dock; 2] = [const { Dock::new() }; 2];
+        static DOCKS: [Dock; Scenario::LANES] = [const { Dock::new() }; Scenario::LANES];
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let dock = &DOCKS[NEXT.fetch_add(1, Ordering::Relaxed) % DOCKS.len()];
         let (harbor, turns) = dock.open().await?;
