@@ -278,6 +278,11 @@ impl Execution {
         self.status.as_ref().is_some_and(|s| s.finished_at.is_some())
     }
 
+    /// Whether any Job of it was recorded.
+    pub fn has_jobs(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.rungs.iter().any(|rung| rung.job.is_some()))
+    }
+
     /// The reason of its `Succeeded` condition: how it ended, or how it stands.
     pub fn reason(&self) -> Option<&str> {
         let status = self.status.as_ref()?;

@@ -16,9 +16,9 @@ use crate::api::{
     ConditionStatus, ConditionType, Execution, ExecutionStatus, LABEL, Reason, Rung, set_condition,
 };
 use crate::cluster::account::Account;
-use crate::cluster::{Result, status};
+use crate::cluster::{Error, Result, status};
 use crate::decide::definition::Definition;
-use crate::decide::execution::{Again, EXECUTION_FINALIZER, Seen, needs, next};
+use crate::decide::execution::{Again, Deserted, EXECUTION_FINALIZER, Seen, deserted, needs, next};
 use crate::decide::verify;
 use crate::source::watch::now;
 
@@ -68,15 +68,7 @@ async fn prepare(
     let namespace = execution.namespace().unwrap_or_default();
     let account = match Account::read(&context.home, &namespace, &execution.spec.service_account_name).await {
         Ok(account) => account,
-        Err(error)
-            if error.is_forbidden() && execution.status.as_ref().is_none_or(|s| s.rungs.is_empty()) =>
-        {
-            return refuse(context, execution, Reason::MissingPermissions, &error.to_string()).await;
-        }
-        Err(error) if error.is_forbidden() => {
-            stand_still(context, execution, &error.to_string()).await?;
-            return Err(error);
-        }
+        Err(error) if error.is_forbidden() => return without_account(context, execution, error).await,
         Err(error) => return Err(error),
     };
     if let Some(name) = execution.definition() {
@@ -115,6 +107,27 @@ async fn by_hand(
     fresh.definition = Some(name);
     write(context, execution, &fresh).await?;
     Ok(Some((Arc::new(definition), account)))
+}
+
+/// Does what can be done without the account.
+async fn without_account<T>(
+    context: &Context,
+    execution: &Arc<Execution>,
+    error: Error,
+) -> Result<Option<T>> {
+    match deserted(execution, now()) {
+        Deserted::LetGo => {
+            tracing::warn!(execution = %execution.name_any(), %error, "let go without its account");
+            act::remove_finalizer(context, execution).await?;
+            Ok(None)
+        }
+        Deserted::Refuse => refuse(context, execution, Reason::MissingPermissions, &error.to_string()).await,
+        Deserted::StandStill => {
+            stand_still(context, execution, &error.to_string()).await?;
+            Err(error)
+        }
+        Deserted::Wait => Err(error),
+    }
 }
 
 /// Says that an Execution cannot go on: what runs cannot even be looked at without the account. It goes on when the

@@ -1,9 +1,11 @@
 //! One rule's eye on its watch: objects come in, matches and events go into the rule's state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -17,6 +19,7 @@ use crate::cluster::objects::Objects;
 use crate::cluster::{Error, Result, owners};
 use crate::controller::context::Context;
 use crate::controller::queue::{Kind, Queue};
+use crate::decide::episode::STALE_AFTER;
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::{CompiledRule, event_identity, event_time, is_own};
 use crate::decide::view::{Match, ObjectKey, TargetView, View};
@@ -31,6 +34,10 @@ const TICK: Duration = Duration::from_secs(2);
 const RESYNC: SignedDuration = SignedDuration::from_secs(60);
 /// Events that wait for their decision, at the most: a flood is cut, not hoarded.
 const EDGES: usize = 1000;
+/// Decided events that are remembered, at the most. A list brings back what is younger than an hour.
+const DECIDED: usize = 10_000;
+/// How long a rule rests whose evaluator panicked: the object that did it is still there.
+const AFTER_PANIC: Duration = Duration::from_secs(30);
 
 /// An event that matches, led to its target.
 #[derive(Clone, Debug)]
@@ -50,6 +57,8 @@ pub struct Edge {
 struct State {
     view: View,
     edges: BTreeMap<String, Edge>,
+    /// Occurrences that were decided, newest last: seen again, they are not decided again.
+    decided: VecDeque<String>,
     /// The time for which the view is complete.
     fresh_at: Option<Timestamp>,
     /// Whether objects match whose targets could not be found: one that seems clear may be one of those.
@@ -116,8 +125,13 @@ impl Evaluator {
             metrics: context.metrics.clone(),
             synced: false,
         };
-        let task = tokio::spawn(eye.follow(watched)).abort_handle();
+        let task = tokio::spawn(contained(eye, watched)).abort_handle();
         Ok(Self { state, task, relist, started_for })
+    }
+
+    /// Whether it has ended, which it does only by a panic.
+    pub fn is_over(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// What it has seen.
@@ -141,7 +155,22 @@ impl Evaluator {
 
     /// Forgets an event that has been decided.
     pub fn decided(&self, occurrence: &str) {
-        self.state.lock().edges.remove(occurrence);
+        let mut state = self.state.lock();
+        state.edges.remove(occurrence);
+        state.decided.push_back(occurrence.to_owned());
+        if state.decided.len() > DECIDED {
+            state.decided.pop_front();
+        }
+    }
+}
+
+/// Lets an eye look until it panics, and has its rule start another after a pause.
+async fn contained(eye: Eye, watched: (WatchKey, Scope)) {
+    let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
+    if AssertUnwindSafe(eye.follow(watched)).catch_unwind().await.is_err() {
+        tracing::error!(rule = facts.name, "evaluating the rule panicked: this is a bug, please report it");
+        tokio::time::sleep(AFTER_PANIC).await;
+        queue.add(Kind::Rule, &facts.namespace, &facts.name);
     }
 }
 
@@ -197,6 +226,7 @@ impl Eye {
                 () = self.relist.notified() => subscription.relist(),
                 _ = tick.tick() => {
                     self.look_again().await;
+                    self.notice_silence();
                     if self.rule.names_now() && now().duration_since(self.resynced) > RESYNC {
                         self.resynced = now();
                         subscription.relist();
@@ -287,6 +317,10 @@ impl Eye {
         let again: Vec<_> = self.matching.values().chain(self.unresolved.values()).cloned().collect();
         for object in again {
             let key = key_of(&object);
+            if self.rule.spec.trigger.event.is_some() {
+                self.event(&object).await;
+                continue;
+            }
             let found = self.evaluate(&object).await;
             let before = self.state.lock().view.matching_keys().any(|k| *k == key);
             if before != found.is_some() {
@@ -295,6 +329,17 @@ impl Eye {
         }
         let unresolved = !self.unresolved.is_empty();
         if std::mem::replace(&mut self.state.lock().unresolved, unresolved) != unresolved {
+            self.wake();
+        }
+    }
+
+    /// A watch that says nothing, not even that it lives, is as good as broken.
+    fn notice_silence(&self) {
+        let mut state = self.state.lock();
+        let silent = state.fresh_at.is_some_and(|fresh| now().duration_since(fresh) >= STALE_AFTER);
+        if silent && state.broken.is_none() {
+            state.broken = Some("nothing was heard from the watch for two minutes".to_owned());
+            drop(state);
             self.wake();
         }
     }
@@ -340,13 +385,15 @@ impl Eye {
 
     async fn event(&mut self, event: &Arc<Value>) {
         let (occurrence, time) = (event_identity(event), event_time(event).unwrap_or_else(now));
-        if time < self.rule.created_at {
+        if time < self.rule.created_at || self.state.lock().decided.contains(&occurrence) {
             return;
         }
         self.metrics.lagged(now().duration_since(time).as_secs_f64().max(0.0));
         if !matches!(self.rule.matches_event(event, now()), Ok(true)) {
             return self.count("not_matched");
         }
+        let key = key_of(event);
+        self.unresolved.remove(&key);
         match self.regarded(event).await {
             Ok(None) => {}
             Ok(Some(target)) => {
@@ -360,7 +407,12 @@ impl Eye {
                 self.metrics.received("event", if room { "accepted" } else { "dropped" }, now().as_second());
                 self.wake();
             }
-            Err(error) => self.mistake(&key_of(event), &error.to_string()),
+            Err(error) => {
+                self.mistake(&key, &error.to_string());
+                if !matches!(error, Error::Unexpected(_)) {
+                    self.unresolved.insert(key, event.clone());
+                }
+            }
         }
     }
 

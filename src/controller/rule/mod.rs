@@ -91,7 +91,10 @@ async fn evaluator_for(
     let (namespace, name) = (rule.namespace().unwrap_or_default(), rule.name_any());
     let generation = rule.metadata.generation.unwrap_or_default();
     let wanted = (generation, account.user().to_owned());
-    if let Some(running) = context.evaluators.get(&namespace, &name).filter(|e| e.started_for == wanted) {
+    if let Some(running) = context.evaluators.get(&namespace, &name)
+        && running.started_for == wanted
+        && !running.is_over()
+    {
         return Ok(running);
     }
     let evaluator = Arc::new(Evaluator::start(context, compiled, account, generation).await?);

@@ -4,11 +4,14 @@
 //! from its status alone, so any process can go on at any point.
 
 mod blind;
+mod deserted;
 mod ending;
 pub mod rung;
 
 #[cfg(test)]
 mod tests;
+
+pub use deserted::{Deserted, deserted};
 
 use std::sync::Arc;
 
@@ -217,7 +220,7 @@ fn is_canceled(execution: &Execution) -> bool {
 pub fn needs(execution: &Execution, definition: &Definition) -> Need {
     let context = Context { execution, definition, seen: &Seen::default(), now: Timestamp::UNIX_EPOCH };
     match phase(execution, definition) {
-        Phase::Ended if ending::has_finalizer(execution) && has_jobs(execution) => Need::Jobs,
+        Phase::Ended if ending::has_finalizer(execution) && execution.has_jobs() => Need::Jobs,
         Phase::Ended => Need::Nothing,
         Phase::Begin(_) if is_observed(execution) => Need::Nothing,
         Phase::Begin(rung) if rung >= definition.ladder.len() => Need::Nothing,
@@ -230,11 +233,6 @@ pub fn needs(execution: &Execution, definition: &Definition) -> Need {
         }
         Phase::Verifying(..) => Need::Look,
     }
-}
-
-/// Whether any Job was recorded. An Execution without one ends without the right to look at Jobs.
-fn has_jobs(execution: &Execution) -> bool {
-    execution.status.as_ref().is_some_and(|status| status.rungs.iter().any(|rung| rung.job.is_some()))
 }
 
 fn is_observed(execution: &Execution) -> bool {
