@@ -97,6 +97,7 @@ async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, ready: im
         caps: settings.caps,
         fetcher: Fetcher::new(settings.git),
         metrics,
+        acting: Mutex::default(),
         definitions: Mutex::default(),
     });
     let followed = follow(&context, &home, &queue);

@@ -56,6 +56,10 @@ async fn one(
     let jobs = Jobs::of(&account.client(), &execution.namespace().unwrap_or_default());
     match effect {
         Effect::CreateJob(job) => return refused(jobs.create(&job).await),
+        Effect::TakeName(job) => match jobs.take_name(&job).await {
+            Err(error) if error.is_lasting() => tracing::debug!(%error, "no placeholder, and no Job either"),
+            other => other?,
+        },
         Effect::DeleteJob(name, uid) => jobs.stop(&name, &uid).await?,
         Effect::ReleaseJob(name, uid) => jobs.release(&name, &uid, JOB_FINALIZER).await?,
         Effect::Operate(operation) => return came(operate(context, account, *operation).await),

@@ -18,7 +18,9 @@ use crate::api::{
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
 use crate::decide::definition::Definition;
-use crate::decide::execution::{Again, Deserted, EXECUTION_FINALIZER, Seen, deserted, needs, next};
+use crate::decide::execution::{
+    Again, Deserted, EXECUTION_FINALIZER, Seen, deserted, is_canceled, needs, next,
+};
 use crate::decide::verify;
 use crate::source::watch::now;
 
@@ -71,10 +73,29 @@ async fn prepare(
         Err(error) if error.is_forbidden() => return without_account(context, execution, error).await,
         Err(error) => return Err(error),
     };
-    if let Some(name) = execution.definition() {
-        return Ok(Some((definitions::read(context, &namespace, name).await?, account)));
+    let Some(name) = execution.definition() else { return by_hand(context, execution, account).await };
+    match definitions::read(context, &namespace, name).await {
+        Ok(definition) => Ok(Some((definition, account))),
+        Err(error) if error.is_lasting() => without_definition(context, execution, error, account).await,
+        Err(error) => Err(error),
     }
-    by_hand(context, execution, account).await
+}
+
+/// Does what can be done without the definition: it needs none to end, or to be canceled.
+async fn without_definition(
+    context: &Context,
+    execution: &Arc<Execution>,
+    error: Error,
+    account: Account,
+) -> Result<Option<(Arc<Definition>, Account)>> {
+    if execution.is_finished() || is_canceled(execution) {
+        return Ok(Some((Arc::default(), account)));
+    }
+    if deserted(execution, now()) == Deserted::Refuse {
+        return refuse(context, execution, Reason::ReferenceNotFound, &error.to_string()).await;
+    }
+    stand_still(context, execution, Reason::ReferenceNotFound, &error.to_string()).await?;
+    Err(error)
 }
 
 /// Freezes what a run by hand runs, and holds it until no Job of it is live.
@@ -123,18 +144,23 @@ async fn without_account<T>(
         }
         Deserted::Refuse => refuse(context, execution, Reason::MissingPermissions, &error.to_string()).await,
         Deserted::StandStill => {
-            stand_still(context, execution, &error.to_string()).await?;
+            stand_still(context, execution, Reason::MissingPermissions, &error.to_string()).await?;
             Err(error)
         }
         Deserted::Wait => Err(error),
     }
 }
 
-/// Says that an Execution cannot go on: what runs cannot even be looked at without the account. It goes on when the
-/// account may be used again.
-async fn stand_still(context: &Context, execution: &Arc<Execution>, message: &str) -> Result<()> {
+/// Says that an Execution cannot go on: what runs cannot even be looked at without the account or the definition. It
+/// goes on when they are back.
+async fn stand_still(
+    context: &Context,
+    execution: &Arc<Execution>,
+    reason: Reason,
+    message: &str,
+) -> Result<()> {
     let mut fresh = execution.status.clone().unwrap_or_default();
-    let unknown = (ConditionType::Succeeded, ConditionStatus::Unknown, Reason::MissingPermissions);
+    let unknown = (ConditionType::Succeeded, ConditionStatus::Unknown, reason);
     let message = format!("stands still: {message}");
     set_condition(&mut fresh.conditions, unknown, message, execution.metadata.generation, now());
     write(context, execution, &fresh).await

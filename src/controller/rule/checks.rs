@@ -11,8 +11,8 @@ use crate::api::{
     Action, ActionSpec, Condition, ConditionStatus, ConditionType, Progress, Reason, Rule, condition,
     set_condition, set_progress,
 };
-use crate::cluster::Result;
 use crate::cluster::account::Account;
+use crate::cluster::{Error, Result};
 use crate::controller::context::Context;
 use crate::decide::check::{self, Known};
 use crate::decide::matching::CompiledRule;
@@ -30,6 +30,8 @@ pub struct Checked {
     pub missing: Option<String>,
     /// Which right or permission is missing.
     pub forbidden: Option<String>,
+    /// Which kind is not served.
+    pub unserved: Option<String>,
 }
 
 /// Checks the text and what it names.
@@ -96,6 +98,9 @@ pub async fn authorize(
     match lacking(context, rule, &account).await {
         Ok(None) => Ok((checked, Some(account))),
         Ok(Some(text)) => denied(text),
+        Err(error @ Error::UnknownKind { .. }) => {
+            Ok((Checked { unserved: Some(error.to_string()), ..checked }, None))
+        }
         Err(error) if error.is_forbidden() => denied(error.to_string()),
         Err(error) => Err(error),
     }
@@ -150,7 +155,7 @@ pub fn conditions(
     now: Timestamp,
 ) {
     use {ConditionStatus as S, ConditionType as T, Reason as R};
-    let broken = seen.and_then(|seen| seen.broken.clone());
+    let broken = seen.and_then(|seen| seen.broken.clone()).or_else(|| checked.unserved.clone());
     let (denied, broken) = match broken {
         Some(text) if text.contains("forbidden") => (Some(text), None),
         other => (None, other),

@@ -64,13 +64,14 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let (Some(compiled), Some(account)) = (checked.compiled.clone(), account) else {
         context.evaluators.set(namespace, name, None);
         write_status(context, &rule, &checked, None, &Outcome::default()).await?;
-        let pause = if checked.forbidden.is_some() { LOOK_FOR_RIGHTS } else { RESYNC };
+        let mended_soon = checked.forbidden.is_some() || checked.unserved.is_some();
+        let pause = if mended_soon { LOOK_FOR_RIGHTS } else { RESYNC };
         return Ok(Requeue::After(pause));
     };
     let evaluator = evaluator_for(context, &rule, compiled.clone(), account.clone()).await?;
     let mut seen = evaluator.seen();
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
-    let mut fired = decide(context, case, &evaluator).await?;
+    let mut fired = decide(context, case, &evaluator).await;
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));
     }
@@ -128,7 +129,7 @@ struct Case<'a> {
     seen: &'a Seen,
 }
 
-async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Result<Outcome> {
+async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Outcome {
     let Case { rule, compiled, seen, .. } = case;
     let mut outcome = Outcome::default();
     let executions = executions_of(context, compiled);
@@ -139,12 +140,20 @@ async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Res
         }
     }
     for edge in &seen.edges {
-        if let Some(at) = fire::edge(context, rule, compiled, edge).await? {
-            outcome.fired_at = Some(at);
+        match fire::edge(context, rule, compiled, edge).await {
+            Ok(fired_at) => outcome.fired_at = fired_at.or(outcome.fired_at),
+            Err(error) if error.is_lasting() => {
+                fire::tell_suppressed(context, rule, edge, &error.to_string()).await;
+            }
+            // It stays, and is tried again with the rule.
+            Err(error) => {
+                outcome.failed.get_or_insert((TargetKey::from(&edge.target), error));
+                continue;
+            }
         }
         evaluator.decided(&edge.occurrence);
     }
-    Ok(outcome)
+    outcome
 }
 
 async fn decide_target(

@@ -109,11 +109,11 @@ fn soon(context: Context<'_>) -> k8s_openapi::jiff::Timestamp {
     context.now.saturating_add(super::LOOK_EVERY).unwrap_or(context.now)
 }
 
-/// A create of the rung's Job may still be on its way from a process that believes it leads. Whoever ends the
-/// Execution first takes the Job's name with a Job that starts no Pod.
-fn take_name(context: Context<'_>, rung: usize, next: &mut Next) {
+/// A create of the rung's Job may still be on its way from a process that believes it leads. Whoever ends the rung or
+/// the Execution first takes the Job's name with a Job that starts no Pod.
+pub(super) fn take_name(context: Context<'_>, rung: usize, next: &mut Next) {
     if context.runs_in_job(rung) && context.seen.job.is_none() {
-        next.effects.insert(0, Effect::CreateJob(Box::new(job::placeholder(context.execution, rung))));
+        next.effects.insert(0, Effect::TakeName(Box::new(job::placeholder(context.execution, rung))));
     }
 }
 

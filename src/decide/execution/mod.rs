@@ -97,6 +97,9 @@ pub struct Done {
 pub enum Effect {
     /// Create a Job as the account; one that exists is looked at in the next round.
     CreateJob(Box<Job>),
+    /// Take the name of a Job that may still be on its way with one that starts no Pod. If it has arrived, everything is
+    /// looked at anew; if it may not be created, the other could not be either.
+    TakeName(Box<Job>),
     /// Delete a Job of this name and UID, with its Pods.
     DeleteJob(String, String),
     /// Drop the finalizer of a Job of this name and UID, and let it expire.
@@ -212,7 +215,7 @@ impl Context<'_> {
 }
 
 /// Whether a person wants it to stop.
-fn is_canceled(execution: &Execution) -> bool {
+pub fn is_canceled(execution: &Execution) -> bool {
     execution.spec.cancel || execution.metadata.deletion_timestamp.is_some()
 }
 

@@ -139,6 +139,11 @@ pub(super) fn launching(context: Context<'_>, index: usize, rung: &RungStatus) -
         Some(Runner::Collect(collect)) => {
             Next::of(vec![Effect::Collect(Box::new(collect.clone()), index)], Again::Now)
         }
+        Some(Runner::Kubernetes(runner)) if runner.delete.is_some() && is_gone(context) => {
+            let mut status = context.status();
+            "it is gone".clone_into(&mut status.rungs[index].message);
+            over(context, status, index, AttemptState::Succeeded)
+        }
         Some(Runner::Kubernetes(runner)) => match resolved(context, index, action, runner) {
             Ok(operation) => operate(context, index, rung, operation),
             Err(message) => failed(context, index, &message),
@@ -171,6 +176,14 @@ fn resolved(
         execution: context.execution.metadata.uid.as_deref().unwrap_or_default(),
     };
     operation::resolve(runner, context)
+}
+
+/// Whether the very object that was to be deleted is gone, perhaps by an earlier try whose outcome was not recorded.
+fn is_gone(context: Context<'_>) -> bool {
+    let Some(target) = &context.execution.spec.target else { return false };
+    let wanted = current(context, target).uid;
+    let live = context.seen.look.target.as_ref().and_then(|live| live["metadata"]["uid"].as_str());
+    live.is_none() || wanted.is_some_and(|wanted| live != Some(wanted.as_str()))
 }
 
 /// The target with the UID that it has by now: an earlier rung may have replaced it.
@@ -261,7 +274,8 @@ pub(super) fn failed(context: Context<'_>, index: usize, message: &str) -> Next 
 /// Ends the rung badly, beginning it first if it had not begun.
 fn ended_badly(context: Context<'_>, index: usize, state: AttemptState, message: &str) -> Next {
     let mut status = context.status();
-    if status.rungs.len() <= index {
+    let unrecorded = status.rungs.len() <= index;
+    if unrecorded {
         begun(context, &mut status, index, state, None);
     }
     status.rungs[index].message = message.chars().take(2048).collect();
@@ -273,6 +287,9 @@ fn ended_badly(context: Context<'_>, index: usize, state: AttemptState, message:
     };
     let note = format!("{run} failed: {message}");
     next.effects.push(Effect::Event(Notice { reason, warning: true, note, rung: index }));
+    if unrecorded {
+        ending::take_name(context, index, &mut next);
+    }
     next
 }
 

@@ -28,6 +28,8 @@ struct World {
     result: Result<Done, String>,
     writes: usize,
     refuses_jobs: bool,
+    /// UID of the live target; null if there is none.
+    live_uid: Value,
     /// Other Executions that act on the target.
     others: usize,
 }
@@ -55,6 +57,7 @@ impl World {
             CLEAN: {"script": {"image": "i", "inline": "true"}, "outputs": [{"name": "freed", "type": "integer"}]},
             RESTART: {"kubernetes": {"restart": {}}},
             "recreate": {"kubernetes": {"recreate": {}}},
+            "delete": {"kubernetes": {"delete": {}}},
         }});
         let execution = json!({
             "apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
@@ -79,6 +82,7 @@ impl World {
             result: Ok(Done::default()),
             writes: 0,
             refuses_jobs: false,
+            live_uid: json!("d"),
             others: 0,
         }
     }
@@ -95,8 +99,9 @@ impl World {
             Need::Nothing | Need::Target | Need::Look => {}
         }
         let pod = json!({"status": {"conditions": [{"type": "Ready", "status": if self.ready { "True" } else { "False" }}]}});
+        let live = json!({"metadata": {"name": "web", "uid": self.live_uid}, "kind": "Deployment"});
         seen.look = Look {
-            target: Some(Arc::new(json!({"metadata": {"name": "web"}, "kind": "Deployment"}))),
+            target: (!self.live_uid.is_null()).then(|| Arc::new(live)),
             pods: vec![serde_json::from_value::<Pod>(pod).expect("a Pod")],
             matches: Some(self.matches),
         };
@@ -106,7 +111,8 @@ impl World {
     fn act(&mut self, effect: Effect) -> Option<Result<Done, String>> {
         match effect {
             Effect::CreateJob(_) if self.refuses_jobs => return Some(Err("exceeded quota".to_owned())),
-            Effect::CreateJob(job) => {
+            Effect::TakeName(_) if self.refuses_jobs => {}
+            Effect::CreateJob(job) | Effect::TakeName(job) => {
                 let name = job.metadata.name.clone().expect("a name");
                 self.created += usize::from(!self.jobs.contains_key(&name));
                 let uid = format!("job-{}", self.created);
@@ -326,6 +332,34 @@ fn a_job_that_is_refused_fails_its_rung() {
     world.step();
     assert_eq!(world.states(), [AttemptState::Failed, AttemptState::Succeeded]);
     assert_eq!((world.status().rungs[0].message.as_str(), world.created), ("exceeded quota", 0));
+}
+
+#[test]
+fn a_rung_that_fails_before_its_job_is_seen_takes_the_jobs_name() {
+    let mut world = World::new(&[(CLEAN, true), (RESTART, true)]);
+    let action = world.definition.actions.get_mut(CLEAN).expect("there");
+    action.parameters =
+        serde_json::from_value(json!([{"name": "host", "required": true}])).expect("parameters");
+    world.step();
+    assert_eq!(
+        world.states(),
+        [AttemptState::Failed, AttemptState::Succeeded],
+        "the next rung is not hindered"
+    );
+    assert_eq!((world.created, world.jobs.values().any(|job| job.held)), (1, false), "only a placeholder");
+}
+
+#[test]
+fn a_delete_that_was_done_already_is_done() {
+    for uid in [Value::Null, json!("another")] {
+        let mut world = World::new(&[("delete", true)]);
+        world.live_uid = uid;
+        world.step();
+        assert_eq!((world.states(), world.operations.len()), (vec![AttemptState::Succeeded], 0));
+    }
+    let mut world = World::new(&[("delete", true)]);
+    world.step();
+    assert_eq!((world.states(), world.operations.len()), (vec![AttemptState::Succeeded], 1));
 }
 
 #[test]

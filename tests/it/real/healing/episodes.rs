@@ -249,3 +249,37 @@ async fn what_an_observing_rule_does_not_record_is_counted() {
     }
     unrecorded(None).await;
 }
+
+#[tokio::test]
+async fn two_rules_act_on_a_target_one_after_the_other() {
+    let Some(scenario) = Scenario::new("turns").await else { return };
+    for rule in ["port", "starboard"] {
+        scenario.rule(rule, json!({})).await;
+        scenario.watching(rule).await;
+    }
+    scenario.boat("ark", "leaking").await;
+    scenario.until_caulking(1).await;
+    let states = async || {
+        let mut states = Vec::new();
+        for rule in ["port", "starboard"] {
+            let found = scenario.executions(rule).await;
+            states.extend(found.iter().filter_map(|e| e.reason().map(str::to_owned)));
+        }
+        states.sort();
+        states
+    };
+    eventually("one runs, the other is held or waits", DEADLINE, || async {
+        let seen = states().await;
+        if seen == ["Running"] || seen == ["Pending", "Running"] { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
+    scenario.set_hull("ark", "tight").await;
+    scenario.let_caulk_end();
+    eventually("one has healed, and the other had nothing left to do", DEADLINE, || async {
+        let seen = states().await;
+        let done = seen == ["TargetRecovered"] || seen == ["Superseded", "TargetRecovered"];
+        if done { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
+    assert_eq!(scenario.caulked(), 1);
+}
