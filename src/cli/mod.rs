@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Each verb says with an exit code how it went.
 
 mod completion;
+mod connection;
 mod controller;
 mod crds;
 mod dev;

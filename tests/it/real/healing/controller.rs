@@ -104,7 +104,7 @@ impl Controller {
         let port = self.port;
         eventually("the controller is ready", DEADLINE, || async move {
             let answer = get(port, "/readyz").await?;
-            if answer.starts_with("HTTP/1.0 200") { Ok(()) } else { Err(std::io::Error::other(answer)) }
+            if answer.starts_with("HTTP/1.0 200") && answer.ends_with("leading") { Ok(()) } else { Err(std::io::Error::other(answer)) }
         })
         .await;
     }
