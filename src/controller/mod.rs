@@ -22,6 +22,7 @@ use crate::cluster::discovery::Kinds;
 use crate::cluster::error::Consequence;
 use crate::cluster::lease::Candidate;
 use crate::cluster::reviews::Reviews;
+use crate::cluster::rights::LEASE;
 use crate::cluster::{Result, client};
 use crate::decide::episode::Caps;
 use crate::git::{Fetcher, FetcherOptions};
@@ -34,9 +35,6 @@ use store::{Store, is_status_only};
 
 /// Reconciles that run at a time. Each mostly waits for the API server.
 const CONCURRENCY: usize = 32;
-
-/// The name of the Lease.
-const LEASE: &str = "fother";
 
 /// What the controller is told.
 #[derive(Clone, Debug)]

@@ -65,24 +65,30 @@ async fn prepare(
     context: &Context,
     execution: &Arc<Execution>,
 ) -> Result<Option<(Arc<Definition>, Account)>> {
-    let namespace = execution.namespace().unwrap_or_default();
-    let account = match Account::read(&context.home, &namespace, &execution.spec.service_account_name).await {
-        Ok(account) => account,
-        Err(error)
-            if error.is_forbidden() && execution.status.as_ref().is_none_or(|s| s.rungs.is_empty()) =>
-        {
-            return refuse(context, execution, Reason::MissingPermissions, &error.to_string()).await;
+    let begun = execution.status.as_ref().is_some_and(|status| !status.rungs.is_empty());
+    match what_and_as_whom(context, execution).await {
+        Err(error) if error.is_forbidden() && !begun => {
+            refuse(context, execution, Reason::MissingPermissions, &error.to_string()).await
         }
         Err(error) if error.is_forbidden() => {
             stand_still(context, execution, &error.to_string()).await?;
-            return Err(error);
+            Err(error)
         }
-        Err(error) => return Err(error),
-    };
-    if let Some(name) = execution.definition() {
-        return Ok(Some((definitions::read(context, &namespace, name).await?, account)));
+        other => other,
     }
-    by_hand(context, execution, account).await
+}
+
+/// Forbidden if the account is not allowed, or the namespace, where definitions are kept, is not enrolled.
+async fn what_and_as_whom(
+    context: &Context,
+    execution: &Arc<Execution>,
+) -> Result<Option<(Arc<Definition>, Account)>> {
+    let namespace = execution.namespace().unwrap_or_default();
+    let account = Account::read(&context.home, &namespace, &execution.spec.service_account_name).await?;
+    match execution.definition() {
+        Some(name) => Ok(Some((definitions::read(context, &namespace, name).await?, account))),
+        None => by_hand(context, execution, account).await,
+    }
 }
 
 /// Freezes what a run by hand runs, and holds it until no Job of it is live.
