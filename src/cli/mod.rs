@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Each verb says with an exit code how it went.
 
 mod apply;
+mod check;
 mod completion;
 mod connection;
 mod controller;
@@ -27,6 +28,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Check(check::Check),
     Completion(completion::Completion),
     Controller(controller::Controller),
     Crds(crds::Crds),
@@ -42,6 +44,7 @@ enum Verb {
 /// Reads the command line, does what it says, and returns the exit code.
 pub fn run() -> std::process::ExitCode {
     let exit = match Arguments::parse().verb {
+        Verb::Check(verb) => verb.run(),
         Verb::Completion(verb) => Ok(verb.run()),
         Verb::Controller(verb) => verb.run(),
         Verb::Crds(verb) => verb.run(),

@@ -31,6 +31,7 @@ use crate::telemetry::Metrics;
 use context::Context;
 use queue::{Key, Kind, Queue, Requeue, Worker, queue};
 use rule::Evaluators;
+pub use rule::lacking;
 use store::{Store, is_status_only};
 
 /// Reconciles that run at a time. Each mostly waits for the API server.
