@@ -163,3 +163,18 @@ async fn the_controller_is_given_no_more_than_single_namespaces() {
     let others = ["create", "clusterrolebinding", "x", "--clusterrole=view", "--serviceaccount=fother:other"];
     admitted(&stage.admin.try_run(&others, "").await);
 }
+
+/// A binding that nobody looked at, as one to a group, does not make it decide where nothing is healed.
+#[tokio::test]
+async fn a_stolen_token_decides_nothing_where_the_cluster_or_fother_runs() {
+    let Some((stage, thief)) = enrolled("stolen-group").await else { return };
+    for namespace in ["kube-public", "fother"] {
+        let group = ["--clusterrole=fother-impersonate", "--group=system:serviceaccounts:fother"];
+        stage.admin.run(&[&["-n", namespace, "create", "rolebinding", "group"][..], &group].concat()).await;
+        let mut execution = stage.manifest("Execution", "x", decided("default", "p"));
+        execution["metadata"]["namespace"] = json!(namespace);
+        let answer = thief.try_run(&["create", "-f", "-"], &execution.to_string()).await;
+        stage.admin.run(&["-n", namespace, "delete", "rolebinding", "group"]).await;
+        refused(&answer, &format!("nothing is healed in {namespace}"));
+    }
+}
