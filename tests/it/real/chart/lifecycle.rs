@@ -53,6 +53,16 @@ async fn policies_make_sense(plane: &ControlPlane) {
     .await;
 }
 
+/// The namespace enforces the restricted Pod security standard, and the Pods are made nevertheless.
+async fn two_pods_are_admitted(kubectl: &Kubectl) {
+    let ours = ["-n", "fother", "get", "pods", "-l", "app.kubernetes.io/component=controller", "-o", "name"];
+    eventually("there are two Pods", DEADLINE, || async {
+        let found = kubectl.run(&ours).await;
+        if found.lines().count() == 2 { Ok(()) } else { Err(found) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_chart_is_installed_upgraded_and_uninstalled() {
     let Some(plane) = ControlPlane::private().await else { return };
@@ -60,6 +70,7 @@ async fn the_chart_is_installed_upgraded_and_uninstalled() {
     let kubectl = plane.kubectl();
     kubectl.apply(&service_monitors().to_string(), &[]).await;
     kubectl.run(&["create", "namespace", "fother"]).await;
+    kubectl.run(&["label", "namespace", "fother", "pod-security.kubernetes.io/enforce=restricted"]).await;
     established(&kubectl).await;
     accepted(&kubectl, &helm.template(&ALL).await).await;
 
@@ -67,6 +78,7 @@ async fn the_chart_is_installed_upgraded_and_uninstalled() {
     assert!(notes.contains("fother enroll NAMESPACE --service-account NAME --apply"), "{notes}");
     established(&kubectl).await;
     policies_make_sense(&plane).await;
+    two_pods_are_admitted(&kubectl).await;
     let action = "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {name: a}\nspec: {kubernetes: {restart: {}}}\n";
     kubectl.apply(action, &[]).await;
 
