@@ -20,8 +20,9 @@ check: ## The fast part of it, for while you work
 fmt: ## Format the code
 	$(CARGO) fmt
 
-crds: ## Write crds/ from the Rust types
+crds: ## Write crds/, and the chart's copy, from the Rust types
 	$(CARGO) run --locked --quiet -- crds --output-dir crds
+	cp crds/*.yaml charts/fother/files/crds/
 
 docs: ## Build the documentation of the code
 	$(CARGO) doc --locked --no-deps --document-private-items

@@ -62,6 +62,6 @@ step "integration tests in this process" run_cargo test --locked --test it -- --
 if [ -z "$fast" ]; then
   step documentation documentation
   step dependencies scripts/deny.sh --log-level error check bans licenses sources
-  step "the parts of a real control plane" tests/cluster/build.sh etcd kube-apiserver kube-controller-manager kubectl
+  step "the parts of a real control plane" tests/cluster/build.sh etcd kube-apiserver kube-controller-manager kubectl helm
   step "integration tests on a real control plane" run_cargo test --locked --test it -- real::
 fi

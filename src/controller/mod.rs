@@ -22,6 +22,7 @@ use crate::cluster::discovery::Kinds;
 use crate::cluster::error::Consequence;
 use crate::cluster::lease::Candidate;
 use crate::cluster::reviews::Reviews;
+use crate::cluster::rights::LEASE;
 use crate::cluster::{Result, client};
 use crate::decide::episode::Caps;
 use crate::git::{Fetcher, FetcherOptions};
@@ -30,13 +31,11 @@ use crate::telemetry::Metrics;
 use context::Context;
 use queue::{Key, Kind, Queue, Requeue, Worker, queue};
 use rule::Evaluators;
+pub use rule::lacking;
 use store::{Store, is_status_only};
 
 /// Reconciles that run at a time. Each mostly waits for the API server.
 const CONCURRENCY: usize = 32;
-
-/// The name of the Lease.
-const LEASE: &str = "fother";
 
 /// What the controller is told.
 #[derive(Clone, Debug)]
@@ -51,25 +50,37 @@ pub struct Settings {
     pub git: FetcherOptions,
 }
 
+/// How far the controller has come.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Standing {
+    /// It does not know yet whether it leads, or has not seen all of its own objects.
+    #[default]
+    Starting,
+    /// Another leads, and it would take over.
+    StandingBy,
+    /// It leads and has seen everything.
+    Leading,
+}
+
 /// Runs the controller until `stop`, or until it does not lead any more.
 pub async fn run(
     connection: Client,
     settings: Settings,
     metrics: Arc<Metrics>,
-    ready: impl Fn(bool),
+    tell: impl Fn(Standing),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let connection = client::counted(connection, metrics.clone());
     let mut candidate =
         Candidate::new(connection.clone(), &settings.namespace, LEASE, settings.identity.clone());
     tokio::select! {
-        () = candidate.acquire() => {}
+        () = candidate.acquire(|| tell(Standing::StandingBy)) => tell(Standing::Starting),
         () = stop.cancelled() => return Ok(()),
     }
     tracing::info!(identity = settings.identity, "leading");
     metrics.leads(LEASE, true);
     let home = client::guarded(connection, candidate.guard());
-    let work = lead(home, settings, metrics, ready);
+    let work = lead(home, settings, metrics, tell);
     let led = tokio::select! {
         () = work => anyhow::bail!("the work ended by itself"),
         () = candidate.keep() => Err(anyhow::anyhow!("the lease was lost: another controller may lead now")),
@@ -81,7 +92,7 @@ pub async fn run(
     led
 }
 
-async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, ready: impl Fn(bool)) {
+async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, tell: impl Fn(Standing)) {
     let (queue, worker) = queue(CONCURRENCY);
     let context = Arc::new(Context {
         home: home.clone(),
@@ -106,7 +117,7 @@ async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, ready: im
         context.actions.synced().await;
         context.executions.synced().await;
         context.rules.synced().await;
-        ready(true);
+        tell(Standing::Leading);
         // Each goes on for ever: if one ends, the process has to say so instead of leading without acting.
         tokio::select! {
             () = reconcile_all(context.clone(), worker) => {}

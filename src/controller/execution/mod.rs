@@ -67,16 +67,25 @@ async fn prepare(
     context: &Context,
     execution: &Arc<Execution>,
 ) -> Result<Option<(Arc<Definition>, Account)>> {
+    match what_and_as_whom(context, execution).await {
+        Err(error) if error.is_forbidden() => without_account(context, execution, error).await,
+        other => other,
+    }
+}
+
+/// Forbidden if the account is not allowed, or the namespace, where definitions are kept, is not enrolled.
+async fn what_and_as_whom(
+    context: &Context,
+    execution: &Arc<Execution>,
+) -> Result<Option<(Arc<Definition>, Account)>> {
     let namespace = execution.namespace().unwrap_or_default();
-    let account = match Account::read(&context.home, &namespace, &execution.spec.service_account_name).await {
-        Ok(account) => account,
-        Err(error) if error.is_forbidden() => return without_account(context, execution, error).await,
-        Err(error) => return Err(error),
-    };
+    let account = Account::read(&context.home, &namespace, &execution.spec.service_account_name).await?;
     let Some(name) = execution.definition() else { return by_hand(context, execution, account).await };
     match definitions::read(context, &namespace, name).await {
         Ok(definition) => Ok(Some((definition, account))),
-        Err(error) if error.is_lasting() => without_definition(context, execution, error, account).await,
+        Err(error) if error.is_lasting() && !error.is_forbidden() => {
+            without_definition(context, execution, error, account).await
+        }
         Err(error) => Err(error),
     }
 }

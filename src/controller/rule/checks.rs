@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::evaluator::Seen;
+use super::rights::lacking;
 use crate::api::{
     Action, ActionSpec, Condition, ConditionStatus, ConditionType, Progress, Reason, Rule, condition,
     set_condition, set_progress,
@@ -17,7 +18,6 @@ use crate::controller::context::Context;
 use crate::decide::check::{self, Known};
 use crate::decide::matching::CompiledRule;
 use crate::decide::problem::Severity;
-use crate::decide::rights::{Right, needed};
 
 /// What checking a rule gave.
 #[derive(Clone, Default)]
@@ -95,7 +95,9 @@ pub async fn authorize(
         Err(error) if error.is_forbidden() => return denied(error.to_string()),
         Err(error) => return Err(error),
     };
-    match lacking(context, rule, &account).await {
+    let looking = (&context.home, &context.kinds, &context.reviews);
+    let actions = actions(context, rule).unwrap_or_default();
+    match lacking(looking, rule, &actions, &account).await {
         Ok(None) => Ok((checked, Some(account))),
         Ok(Some(text)) => denied(text),
         Err(error @ Error::UnknownKind { .. }) => {
@@ -104,46 +106,6 @@ pub async fn authorize(
         Err(error) if error.is_forbidden() => denied(error.to_string()),
         Err(error) => Err(error),
     }
-}
-
-/// The rights that the account lacks for what the rule watches and runs, as a sentence with its remedy.
-async fn lacking(context: &Context, rule: &Rule, account: &Account) -> Result<Option<String>> {
-    let namespace = rule.namespace().unwrap_or_default();
-    let actions = actions(context, rule).unwrap_or_default();
-    let mut lacking = BTreeMap::<(bool, String), Vec<&str>>::new();
-    for Right { verb, any_of } in needed(&rule.spec, actions.values()) {
-        let mut first = None;
-        let mut allowed = false;
-        for kind in &any_of {
-            let served = context.kinds.find(&context.home, &kind.api_version, &kind.kind).await?;
-            allowed = context.reviews.may(account, verb, &served, &namespace).await?;
-            first.get_or_insert(served);
-            if allowed {
-                break;
-            }
-        }
-        if let Some(served) = first.filter(|_| !allowed) {
-            lacking.entry((served.namespaced, served.resource.plural)).or_default().push(verb);
-        }
-    }
-    let who = format!("ServiceAccount {namespace}/{}", rule.spec.service_account_name);
-    Ok((!lacking.is_empty()).then(|| sentence(&who, &namespace, &lacking)))
-}
-
-fn sentence(who: &str, namespace: &str, lacking: &BTreeMap<(bool, String), Vec<&str>>) -> String {
-    let part = |namespaced: bool| {
-        let of = lacking.iter().filter(|((scope, _), _)| *scope == namespaced);
-        let texts: Vec<_> = of.map(|((_, plural), verbs)| format!("{} {plural}", verbs.join("/"))).collect();
-        texts.join(", ")
-    };
-    let place = format!("in namespace {namespace}; add a Role that allows it");
-    [(true, place.as_str()), (false, "in the cluster; add a ClusterRole that allows it")]
-        .into_iter()
-        .map(|(namespaced, place)| (part(namespaced), place))
-        .filter(|(what, _)| !what.is_empty())
-        .map(|(what, place)| format!("{who} cannot {what} {place}"))
-        .collect::<Vec<_>>()
-        .join("; ")
 }
 
 /// Sets the rule's conditions.
@@ -223,23 +185,4 @@ fn was_ready(conditions: &[Condition], generation: Option<i64>) -> bool {
     condition(conditions, ConditionType::Ready).is_some_and(|ready| {
         ready.status == ConditionStatus::True.as_str() && ready.observed_generation == generation
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_right_is_named_with_its_place_and_remedy() {
-        let lacking = [
-            ((true, "jobs".to_owned()), vec!["create", "patch"]),
-            ((true, "pods".to_owned()), vec!["list"]),
-            ((false, "nodes".to_owned()), vec!["watch"]),
-        ];
-        assert_eq!(
-            sentence("ServiceAccount a/healer", "a", &lacking.into()),
-            "ServiceAccount a/healer cannot create/patch jobs, list pods in namespace a; add a Role that allows it; \
-             ServiceAccount a/healer cannot watch nodes in the cluster; add a ClusterRole that allows it"
-        );
-    }
 }

@@ -84,7 +84,7 @@ impl ControlPlane {
 
     /// The same without some of the controllers, whose part the test plays.
     pub async fn private_without(controllers: &[&str]) -> Option<Self> {
-        let programs = built_parts()?;
+        let programs = built(&PARTS)?;
         for attempt in 1.. {
             match Self::start(&programs, controllers).await {
                 Ok(plane) => return Some(plane),
@@ -225,15 +225,15 @@ impl Files {
     }
 }
 
-/// The directory of the built parts, building what is missing.
-fn built_parts() -> Option<PathBuf> {
+/// The directory of built parts of a cluster, building what is missing.
+pub fn built(parts: &[&str]) -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
-    let output = Command::new(script).args(PARTS).stderr(Stdio::inherit()).output().unwrap();
+    let output = Command::new(script).args(parts).stderr(Stdio::inherit()).output().unwrap();
     if output.status.success() {
         return Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()));
     }
     assert!(output.status.code() == Some(NO_GO), "tests/cluster/build.sh failed: {}", output.status);
-    skip("the real control plane is not built and there is no Go to build it");
+    skip(&format!("{} not built and there is no Go to build it", parts.join(", ")));
     None
 }
 

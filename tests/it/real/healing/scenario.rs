@@ -52,7 +52,7 @@ impl Dock {
     async fn open(&'static self) -> Option<&'static (Harbor, Arc<Mutex<()>>)> {
         let open = || async {
             let plane = self.plane.get_or_init(ControlPlane::private).await.as_ref()?;
-            let access = install(plane).await;
+            let access = install(plane).await?;
             Some((Harbor { plane, access, _controller: None }, Arc::default()))
         };
         self.harbor.get_or_init(open).await.as_ref()
@@ -73,7 +73,7 @@ impl Scenario {
         let harbor = HARBOR
             .get_or_init(|| async {
                 let plane = ControlPlane::shared().await?;
-                let access = install(plane).await;
+                let access = install(plane).await?;
                 let controller = Controller::start(&access).await;
                 Some(Harbor { plane, access, _controller: Some(controller) })
             })
@@ -109,7 +109,7 @@ impl Scenario {
         let binding = json!({
             "metadata": {"name": "fother-enrolment"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": rights::ENROLMENT_ROLE},
-            "subjects": [{"kind": "ServiceAccount", "name": "controller", "namespace": HOME}],
+            "subjects": [{"kind": "ServiceAccount", "name": "fother", "namespace": HOME}],
         });
         self.stage.create::<RoleBinding>(binding).await;
     }
