@@ -7,6 +7,7 @@ mod execution;
 mod pack;
 mod queue;
 mod recheck;
+mod rights;
 mod rule;
 mod store;
 mod sweep;
@@ -30,8 +31,8 @@ use crate::source::shared::Watches;
 use crate::telemetry::Metrics;
 use context::Context;
 use queue::{Key, Kind, Queue, Requeue, Worker, queue};
+pub use rights::lacking;
 use rule::Evaluators;
-pub use rule::lacking;
 use store::{Store, is_status_only};
 
 /// Reconciles that run at a time. Each mostly waits for the API server.

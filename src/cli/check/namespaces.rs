@@ -14,6 +14,7 @@ use crate::cluster::account::Account;
 use crate::cluster::discovery::Kinds;
 use crate::cluster::reviews::{Reviews, account_may};
 use crate::controller::lacking;
+use crate::decide::rights::needed;
 
 /// The most objects of a kind that are asked for at a time.
 const PAGE: u32 = 500;
@@ -139,7 +140,7 @@ async fn rule(
     }
     // What the account lacks was said already if it cannot be used at all.
     let Some(account) = account else { return Ok(()) };
-    match lacking(looking, rule, &named, account).await {
+    match lacking(looking, needed(&rule.spec, named.values()), account).await {
         Ok(None) => report.good(format!("{name}: its account may do what it needs")),
         Ok(Some(text)) => report.error(format!("{name}: {text}"), "docs/how-to/grant-rights.md lists what"),
         Err(error @ crate::cluster::Error::UnknownKind { .. }) => {

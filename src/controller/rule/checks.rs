@@ -7,7 +7,6 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::evaluator::Seen;
-use super::rights::lacking;
 use crate::api::{
     Action, ActionSpec, Condition, ConditionStatus, ConditionType, Progress, Reason, Rule, condition,
     set_condition, set_progress,
@@ -15,9 +14,11 @@ use crate::api::{
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result};
 use crate::controller::context::Context;
+use crate::controller::rights::lacking;
 use crate::decide::check::{self, Known};
 use crate::decide::matching::CompiledRule;
 use crate::decide::problem::Severity;
+use crate::decide::rights::needed;
 
 /// What checking a rule gave.
 #[derive(Clone, Default)]
@@ -97,7 +98,7 @@ pub async fn authorize(
     };
     let looking = (&context.home, &context.kinds, &context.reviews);
     let actions = actions(context, rule).unwrap_or_default();
-    match lacking(looking, rule, &actions, &account).await {
+    match lacking(looking, needed(&rule.spec, actions.values()), &account).await {
         Ok(None) => Ok((checked, Some(account))),
         Ok(Some(text)) => denied(text),
         Err(error @ Error::UnknownKind { .. }) => {

@@ -3,7 +3,6 @@
 mod checks;
 mod evaluator;
 mod fire;
-mod rights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,7 +24,6 @@ use crate::decide::view::TargetView;
 use crate::source::watch::now;
 use checks::Checked;
 use evaluator::{Evaluator, Seen};
-pub use rights::lacking;
 
 /// How often a rule is looked at although nothing changed: an account's annotation may be gone.
 const RESYNC: Duration = Duration::from_secs(300);

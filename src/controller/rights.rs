@@ -1,31 +1,29 @@
-//! Which rights a rule's account lacks: asked by the controller before it watches, and by `fother check`.
+//! Which rights an account lacks: asked before a rule is watched and before a revision is applied, and by `fother check`.
 
 use std::collections::BTreeMap;
 
-use kube::{Client, ResourceExt};
+use kube::Client;
 
-use crate::api::{ActionSpec, Rule};
 use crate::cluster::Result;
 use crate::cluster::account::Account;
 use crate::cluster::discovery::Kinds;
 use crate::cluster::reviews::Reviews;
-use crate::decide::rights::{Right, needed};
+use crate::decide::rights::Right;
 
-/// The rights that the account lacks for what the rule watches and runs, as a sentence with its remedy.
+/// The rights that the account lacks of those that are needed in its namespace, as a sentence with its remedy.
 pub async fn lacking(
     (home, kinds, reviews): (&Client, &Kinds, &Reviews),
-    rule: &Rule,
-    actions: &BTreeMap<String, ActionSpec>,
+    needed: impl IntoIterator<Item = Right>,
     account: &Account,
 ) -> Result<Option<String>> {
-    let namespace = rule.namespace().unwrap_or_default();
+    let (namespace, name) = account.namespace_and_name();
     let mut lacking = BTreeMap::<(bool, String), Vec<&str>>::new();
-    for Right { verb, any_of } in needed(&rule.spec, actions.values()) {
+    for Right { verb, any_of } in needed {
         let mut first = None;
         let mut allowed = false;
         for kind in &any_of {
             let served = kinds.find(home, &kind.api_version, &kind.kind).await?;
-            allowed = reviews.may(account, verb, &served, &namespace).await?;
+            allowed = reviews.may(account, verb, &served, namespace).await?;
             first.get_or_insert(served);
             if allowed {
                 break;
@@ -35,8 +33,8 @@ pub async fn lacking(
             lacking.entry((served.namespaced, served.resource.plural)).or_default().push(verb);
         }
     }
-    let who = format!("ServiceAccount {namespace}/{}", rule.spec.service_account_name);
-    Ok((!lacking.is_empty()).then(|| sentence(&who, &namespace, &lacking)))
+    let who = format!("ServiceAccount {namespace}/{name}");
+    Ok((!lacking.is_empty()).then(|| sentence(&who, namespace, &lacking)))
 }
 
 fn sentence(who: &str, namespace: &str, lacking: &BTreeMap<(bool, String), Vec<&str>>) -> String {
