@@ -37,7 +37,7 @@ pub async fn observe(
             if let Some(name) = job {
                 seen.job = look_at_job(&jobs, &name).await?;
             }
-            if seen.job.is_none() {
+            if seen.job.as_ref().is_none_or(|job| job.placeholder) {
                 seen.busy = is_busy(context, execution);
                 seen.look.target = live_target(context, execution, account).await?;
                 seen.object = matching(context, execution, definition, account).await?;

@@ -69,9 +69,7 @@ pub(super) fn superseded(context: Context<'_>, rung: usize) -> Next {
 /// A person wants it to stop.
 pub(super) fn cancel(context: Context<'_>, phase: &Phase<'_>) -> Next {
     match phase {
-        Phase::Begin(rung) if context.runs_in_job(*rung) && context.seen.job.is_some() => {
-            super::rung::adopt(context, *rung)
-        }
+        Phase::Begin(rung) if context.job_exists(*rung) => super::rung::adopt(context, *rung),
         Phase::Begin(rung) => {
             let mut next = finish(context, context.status(), Reason::Canceled, "canceled");
             take_name(context, *rung, &mut next);

@@ -208,6 +208,11 @@ impl Context<'_> {
         matches!(action.and_then(ActionSpec::runner), Some(Runner::Script(_) | Runner::Container(_)))
     }
 
+    /// Whether the rung's Job exists: not only one that takes its name.
+    fn job_exists(&self, rung: usize) -> bool {
+        self.runs_in_job(rung) && self.seen.job.as_ref().is_some_and(|job| !job.placeholder)
+    }
+
     /// Whether the trigger is a state, which can be looked at again, rather than an event, which is over.
     fn has_state(&self) -> bool {
         self.definition.rule.as_ref().is_some_and(|rule| rule.trigger.resource.is_some())

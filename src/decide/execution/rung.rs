@@ -21,7 +21,7 @@ pub const VARIABLES: [&str; 5] = ["object", "event", "target", "ladder", "now"];
 /// Begins a rung, if there still is something to do.
 pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
     let Some(rung) = context.definition.ladder.get(index) else { return ending::exhausted(context) };
-    if context.runs_in_job(index) && context.seen.job.is_some() {
+    if context.job_exists(index) {
         return adopt(context, index);
     }
     if let Some(Err(message)) = &context.seen.done {
@@ -41,6 +41,10 @@ pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
         Err(message) => return failed(context, index, &message),
     };
     match job::build(context.execution, index, action, &inputs) {
+        // Whoever gave the rung up could not say so any more.
+        Some(_) if context.seen.job.is_some() => {
+            failed(context, index, "it was given up before its Job was created")
+        }
         Some(job) => Next::of(vec![Effect::CreateJob(Box::new(job))], Again::Now),
         None => record(context, index, AttemptState::Launching, None),
     }

@@ -121,6 +121,7 @@ impl World {
                     uid,
                     owner: Some("x".into()),
                     held,
+                    placeholder: !held,
                     ..JobSeen::default()
                 });
             }
@@ -347,6 +348,25 @@ fn a_rung_that_fails_before_its_job_is_seen_takes_the_jobs_name() {
         "the next rung is not hindered"
     );
     assert_eq!((world.created, world.jobs.values().any(|job| job.held)), (1, false), "only a placeholder");
+}
+
+#[test]
+fn a_placeholder_is_not_taken_for_the_job() {
+    // Superseded, and killed between the placeholder and the status.
+    let mut world = World::new(&[(CLEAN, true), (RESTART, true)]);
+    world.matches = false;
+    world.step_at_most(1);
+    assert_eq!((world.created, world.execution.status.is_none()), (1, true));
+    let mut matches_again =
+        World { matches: true, jobs: world.jobs.clone(), ..World::new(&[(CLEAN, true), (RESTART, true)]) };
+    world.step();
+    assert_eq!((world.outcome(), world.created), ("Superseded", 1));
+    matches_again.step();
+    assert_eq!(
+        matches_again.states(),
+        [AttemptState::Failed, AttemptState::Succeeded],
+        "its name is taken for good"
+    );
 }
 
 #[test]

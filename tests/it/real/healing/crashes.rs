@@ -219,7 +219,15 @@ async fn an_execution_whose_definition_is_gone_can_be_canceled() {
     let name = execution.metadata.name.unwrap();
     scenario.stage.api::<Execution>().patch(&name, &PatchParams::default(), &patch).await.unwrap();
     scenario.ends("leak", "Canceled").await;
-    assert!(scenario.jobs().await.iter().all(|job| job.metadata.finalizers.is_none()));
+    eventually("its Job is let go", DEADLINE, || async {
+        let jobs = scenario.jobs().await;
+        if jobs.iter().all(|job| job.metadata.finalizers.is_none()) {
+            Ok(())
+        } else {
+            Err(format!("{jobs:#?}"))
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
