@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::api::{MatchedObject, ObjectReference, Target};
 use crate::cluster::account::Account;
@@ -78,10 +79,22 @@ pub struct Seen {
     pub edges: Vec<Edge>,
     /// The time for which the view is complete.
     pub fresh_at: Option<Timestamp>,
+    /// Whether it is known of all objects that match where they lead: a target without a match may be theirs.
+    pub all_resolved: bool,
     /// Why the watch does not work.
     pub broken: Option<String>,
     /// An object that could not be judged, and why.
     pub mistake: Option<String>,
+}
+
+/// What an object has come to.
+enum Judged {
+    /// It matches.
+    Match(Box<Match>),
+    /// It does not match, or leads nowhere.
+    Clear,
+    /// It could not be judged: what was known of it stays.
+    Unknown,
 }
 
 /// A running evaluator. Dropping it stops it.
@@ -142,7 +155,8 @@ impl Evaluator {
         Seen {
             targets: state.view.targets(),
             edges,
-            fresh_at: state.fresh_at.filter(|_| !state.unresolved),
+            fresh_at: state.fresh_at,
+            all_resolved: !state.unresolved,
             broken: state.broken.clone(),
             mistake: state.mistake.as_ref().map(|((_, name), error)| format!("{name}: {error}")),
         }
@@ -217,6 +231,7 @@ impl Eye {
 
     async fn listen(&mut self, subscription: &mut Subscription) {
         let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 delivery = subscription.next() => match delivery {
@@ -279,11 +294,22 @@ impl Eye {
         for object in objects {
             if self.rule.spec.trigger.event.is_some() {
                 self.event(object).await;
-            } else if let Some(hit) = self.evaluate(object).await {
-                found.insert(key_of(object), hit);
+                continue;
+            }
+            let key = key_of(object);
+            match self.evaluate(object).await {
+                Judged::Match(hit) => drop(found.insert(key, *hit)),
+                Judged::Clear => {}
+                Judged::Unknown => {
+                    let known = self.state.lock().view.get(&key).cloned();
+                    found.extend(known.map(|known| (key, known)));
+                }
             }
         }
-        self.state.lock().view.replace(found, now());
+        let mut state = self.state.lock();
+        state.unresolved = !self.unresolved.is_empty();
+        state.view.replace(found, now());
+        drop(state);
         self.wake();
     }
 
@@ -294,8 +320,22 @@ impl Eye {
         let key = key_of(object);
         self.matching.remove(&key);
         self.unresolved.remove(&key);
-        let found = self.evaluate(object).await;
-        self.set(key, found);
+        let judged = self.evaluate(object).await;
+        self.take_in(key, judged);
+    }
+
+    /// Takes in a verdict, and in the same moment whether all are known: an episode may not seem over in between.
+    fn take_in(&mut self, key: ObjectKey, judged: Judged) {
+        let unresolved = !self.unresolved.is_empty();
+        let before = std::mem::replace(&mut self.state.lock().unresolved, unresolved);
+        match judged {
+            Judged::Match(found) => self.set(key, Some(*found)),
+            Judged::Clear => self.set(key, None),
+            Judged::Unknown => {}
+        }
+        if before != unresolved {
+            self.wake();
+        }
     }
 
     /// Takes in an object's verdict and wakes the rule if anything changed.
@@ -304,7 +344,7 @@ impl Eye {
             self.matching.remove(&key);
         }
         let mut state = self.state.lock();
-        let known = state.view.matching_keys().any(|k| *k == key);
+        let known = state.view.get(&key).is_some();
         let matters = known || found.is_some();
         state.view.observe(key, found, now());
         drop(state);
@@ -321,15 +361,13 @@ impl Eye {
                 self.event(&object).await;
                 continue;
             }
-            let found = self.evaluate(&object).await;
-            let before = self.state.lock().view.matching_keys().any(|k| *k == key);
-            if before != found.is_some() {
-                self.set(key, found);
+            let known = self.state.lock().view.get(&key).is_some();
+            // Where a match leads does not change because time passes: only whether it still is one does.
+            let still = known && !matches!(self.rule.matches_object(&object, now()), Ok(None));
+            if !still {
+                let judged = self.evaluate(&object).await;
+                self.take_in(key, judged);
             }
-        }
-        let unresolved = !self.unresolved.is_empty();
-        if std::mem::replace(&mut self.state.lock().unresolved, unresolved) != unresolved {
-            self.wake();
         }
     }
 
@@ -344,7 +382,7 @@ impl Eye {
         }
     }
 
-    async fn evaluate(&mut self, object: &Arc<Value>) -> Option<Match> {
+    async fn evaluate(&mut self, object: &Arc<Value>) -> Judged {
         let key = key_of(object);
         self.metrics.received("resource", "accepted", now().as_second());
         let hit = match self.rule.matches_object(object, now()) {
@@ -354,13 +392,13 @@ impl Eye {
             Err(error) => {
                 self.count("error");
                 self.mistake(&key, &error.to_string());
-                return None;
+                return Judged::Unknown;
             }
         };
         let Some(hit) = hit else {
             self.count("not_matched");
             self.judged(&key);
-            return None;
+            return Judged::Clear;
         };
         let kind = object["kind"].as_str().unwrap_or_default();
         match self.resolve(object, &self.rule.target(kind)).await {
@@ -370,15 +408,17 @@ impl Eye {
                 if self.rule.reads_now() {
                     self.matching.insert(key, object.clone());
                 }
-                Some(Match { object: matched(object), target, since: hit.since })
+                Judged::Match(Box::new(Match { object: matched(object), target, since: hit.since }))
+            }
+            // Without an owner it leads nowhere.
+            Err(error @ Error::Unexpected(_)) => {
+                self.mistake(&key, &error.to_string());
+                Judged::Clear
             }
             Err(error) => {
                 self.mistake(&key, &error.to_string());
-                // Without an owner it leads nowhere; where the look-up itself failed, nobody knows where it leads.
-                if !matches!(error, Error::Unexpected(_)) {
-                    self.unresolved.insert(key, object.clone());
-                }
-                None
+                self.unresolved.insert(key, object.clone());
+                Judged::Unknown
             }
         }
     }

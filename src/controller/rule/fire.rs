@@ -42,8 +42,14 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
     let fresh_at = seen.fresh_at;
     let target = TargetKey::from(&view.target);
     let past = stored(context, compiled, &target).await?;
-    let question =
-        Question { rule: &compiled.facts, target: &target, view: Some(view), fresh_at, past: &past };
+    let question = Question {
+        rule: &compiled.facts,
+        target: &target,
+        view: Some(view),
+        fresh_at,
+        all_resolved: seen.all_resolved,
+        past: &past,
+    };
     let verdict = episode::decide(question, load(context, compiled, &target), context.caps, now());
     let Verdict::Fire { id, occurrence } = verdict else { return Ok(None) };
     if !recheck::still(context, account, compiled, &view.object).await? {

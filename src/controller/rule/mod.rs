@@ -165,7 +165,8 @@ async fn decide_target(
     let Case { compiled, seen, .. } = case;
     let executions = executions_of(context, compiled);
     let past = past_of(&executions, target);
-    let question = Question { rule: &compiled.facts, target, view, fresh_at: seen.fresh_at, past: &past };
+    let (fresh_at, all_resolved) = (seen.fresh_at, seen.all_resolved);
+    let question = Question { rule: &compiled.facts, target, view, fresh_at, all_resolved, past: &past };
     let now = now();
     match episode::decide(question, load(context, compiled, target), context.caps, now) {
         Verdict::Fire { .. } => {
