@@ -199,7 +199,7 @@ async fn wait_until_ready(plane: &ControlPlane, instance: &Instance) -> anyhow::
 
 /// A folder of this machine that belongs to whoever claims it.
 fn volume(instance: &Instance, number: usize) -> anyhow::Result<PersistentVolume> {
-    let folder = instance.path(&format!("volumes/{number}"));
+    let folder = instance.path(&format!("volumes/volume-{number}"));
     std::fs::create_dir_all(&folder)?;
     let here = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": [NAME]});
     Ok(serde_json::from_value(json!({
