@@ -1,15 +1,16 @@
 //! The control groups of a node's containers: in one group, in every hierarchy there is.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
+
+use crate::support::wait::eventually;
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// A group can be removed a moment after its last process is gone.
 const EMPTY: Duration = Duration::from_secs(10);
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Makes a group called `name` in every hierarchy.
 pub fn create(name: &str) -> anyhow::Result<()> {
@@ -21,11 +22,10 @@ pub fn create(name: &str) -> anyhow::Result<()> {
 }
 
 /// Removes the group called `name`, and those in it, wherever there is one.
-pub fn remove(name: &str) -> anyhow::Result<()> {
+pub async fn remove(name: &str) {
     for hierarchy in hierarchies() {
-        remove_all(&hierarchy.join(name))?;
+        remove_all(&hierarchy.join(name)).await;
     }
-    Ok(())
 }
 
 /// Version 2 has one hierarchy, version 1 one for each controller.
@@ -35,25 +35,23 @@ fn hierarchies() -> Vec<PathBuf> {
     if is_hierarchy(&root) {
         return vec![root];
     }
-    let below = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    below.filter(is_hierarchy).collect()
+    children(&root).into_iter().filter(is_hierarchy).collect()
 }
 
-fn remove_all(group: &Path) -> anyhow::Result<()> {
-    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_all(&entry.path())?;
-        }
+async fn remove_all(group: &Path) {
+    for inner in children(group) {
+        Box::pin(remove_all(&inner)).await;
     }
-    let since = Instant::now();
-    loop {
+    eventually(&format!("{} is removed", group.display()), EMPTY, || async {
         match std::fs::remove_dir(group) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if since.elapsed() > EMPTY => {
-                return Err(error).with_context(|| format!("failed to remove {}", group.display()));
-            }
-            Err(_) => sleep(POLL_INTERVAL),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
-    }
+    })
+    .await;
+}
+
+fn children(group: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(group).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }

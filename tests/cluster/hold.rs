@@ -7,13 +7,14 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::time::sleep;
 
 use crate::instance::Instance;
 use crate::support::process::Process;
+use crate::support::wait::DEADLINE;
 use crate::{cgroups, network};
 
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Nobody waits longer for a node to end.
+pub const FOREVER: Duration = Duration::from_hours(24 * 365);
 
 /// Runs the node until it is told to end, and removes what is left of it. A node that ends by itself leaves its
 /// logs to whoever waits for it.
@@ -27,10 +28,10 @@ pub async fn hold(instance: &Instance, while_stdin_is_open: bool) -> anyhow::Res
     let mut node = Process::start("unshare".as_ref(), arguments, &[], &instance.path("log"));
     tokio::select! {
         asked = told_to_end(while_stdin_is_open) => asked?,
-        () = ended(&mut node) => bail!("the node ended by itself"),
+        status = node.wait(FOREVER) => bail!("the node ended by itself: {status}"),
     }
     end(&mut node).await;
-    sweep(instance)
+    sweep(instance).await
 }
 
 async fn told_to_end(while_stdin_is_open: bool) -> anyhow::Result<()> {
@@ -56,12 +57,6 @@ async fn told_to_end(while_stdin_is_open: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn ended(node: &mut Process) {
-    while node.exit_status().is_none() {
-        sleep(POLL_INTERVAL).await;
-    }
-}
-
 /// Kills the first process of the namespace; its parent, `unshare`, ends when the kernel has ended all others.
 async fn end(unshare: &mut Process) {
     let children = format!("/proc/{0}/task/{0}/children", unshare.id());
@@ -72,13 +67,13 @@ async fn end(unshare: &mut Process) {
         // It cannot be anybody else's number while its parent, which has not waited for it, lives.
         let _ = kill_process(pid, Signal::KILL);
     }
-    ended(unshare).await;
+    unshare.wait(DEADLINE).await;
 }
 
 /// Removes what a cluster leaves that does not run any more.
-pub fn sweep(instance: &Instance) -> anyhow::Result<()> {
+pub async fn sweep(instance: &Instance) -> anyhow::Result<()> {
     for bridge in network::bridges_of(instance)? {
-        cgroups::remove(&bridge)?;
+        cgroups::remove(&bridge).await;
         network::remove(&bridge)?;
     }
     match std::fs::remove_dir_all(instance.directory()) {

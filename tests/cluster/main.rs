@@ -20,7 +20,7 @@ mod network;
 mod node;
 mod runtime;
 #[path = "../it/support"]
-#[allow(dead_code, reason = "most of it is for tests")]
+#[expect(dead_code, reason = "most of it is for tests")]
 mod support {
     pub mod access;
     pub mod audit;

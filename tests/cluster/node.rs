@@ -2,16 +2,16 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume};
 use kube::api::{Api, PostParams};
+use parking_lot::Mutex;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose};
 use serde_json::json;
-use tokio::time::sleep;
 
 use crate::cgroups;
+use crate::hold::FOREVER;
 use crate::instance::{self, HIDDEN, Instance};
 use crate::network::Network;
 use crate::runtime;
@@ -28,7 +28,6 @@ const KUBELET_TOKEN: &str = "kubelet-of-a-test-cluster";
 const SCHEDULER_TOKEN: &str = "scheduler-of-a-test-cluster";
 /// Volumes that claims are bound to; nothing here makes further ones.
 const VOLUMES: usize = 4;
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts everything, says that it is ready, and returns when a part has ended.
 pub async fn run(instance: &Instance) -> anyhow::Result<()> {
@@ -218,13 +217,14 @@ fn publish(instance: &Instance, admin: &Access) -> anyhow::Result<()> {
     Ok(std::fs::rename(unfinished, instance.kubeconfig())?)
 }
 
-async fn watch(mut parts: Vec<(&str, Process)>) -> anyhow::Result<()> {
-    loop {
-        for (name, process) in &mut parts {
-            if let Some(status) = process.exit_status() {
-                bail!("{name} ended: {status}\n{}", process.output());
-            }
-        }
-        sleep(POLL_INTERVAL).await;
-    }
+/// An error as soon as one of them has ended.
+async fn watch(parts: Vec<(&str, Process)>) -> anyhow::Result<()> {
+    let parts = Mutex::new(parts);
+    let ended = eventually("a part ends", FOREVER, || async {
+        let mut parts = parts.lock();
+        let mut ends = parts.iter_mut().filter_map(|(name, process)| Some((*name, process.exit_status()?)));
+        ends.next().ok_or("all of them run")
+    })
+    .await;
+    bail!("{} ended: {}", ended.0, ended.1)
 }

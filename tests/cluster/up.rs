@@ -22,7 +22,7 @@ pub async fn up(instance: &Instance, while_stdin_is_open: bool) -> anyhow::Resul
     let started = Instant::now();
     let mut own = None;
     if instance.holder().is_none() {
-        sweep(instance)?;
+        sweep(instance).await?;
         instance.create()?;
         own = Some(start_holder(instance, while_stdin_is_open)?);
     }
@@ -79,5 +79,5 @@ pub async fn down(instance: &Instance) -> anyhow::Result<()> {
         }
         sleep(POLL_INTERVAL).await;
     }
-    sweep(instance)
+    sweep(instance).await
 }

@@ -1,9 +1,12 @@
 //! The cluster that all tests share, and fother in it.
 
 use std::path::Path;
+use std::time::Duration;
 
+use fother::api::Execution;
 use fother::cluster::rights;
 use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::ListParams;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -12,8 +15,9 @@ use crate::support::kubectl::Kubectl;
 use crate::support::node::Node;
 use crate::support::wait::{DEADLINE, eventually};
 
+const RBAC: &str = "rbac.authorization.k8s.io";
 /// Where fother is installed.
-const HOME: &str = "fother";
+pub const HOME: &str = "fother";
 /// As the chart calls it.
 const IMAGE: &str = "ghcr.io/fother/fother:under-test";
 
@@ -38,6 +42,64 @@ impl Harbor {
         Some(harbor)
     }
 
+    /// A namespace with an account `healer` that may do what the remedies here need.
+    pub async fn namespace(&self, name: &str) {
+        self.kubectl.apply(&restricted_namespace(name).to_string(), &[]).await;
+        self.account(name, "healer", &healer_rights()).await;
+        let enrolment = json!({"apiGroup": RBAC, "kind": "ClusterRole", "name": rights::ENROLMENT_ROLE});
+        self.bind(
+            name,
+            "fother-impersonate",
+            &enrolment,
+            json!({"kind": "ServiceAccount", "name": "fother", "namespace": HOME}),
+        )
+        .await;
+    }
+
+    /// An account that the controller may act as, with rights of its own.
+    pub async fn account(&self, namespace: &str, name: &str, rules: &Value) {
+        let account = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": name, "namespace": namespace, "annotations": {"fother.dev/allow": "true"}},
+        });
+        let role = json!({
+            "apiVersion": format!("{RBAC}/v1"), "kind": "Role",
+            "metadata": {"name": name, "namespace": namespace}, "rules": rules,
+        });
+        self.kubectl.apply(&account.to_string(), &[]).await;
+        self.kubectl.apply(&role.to_string(), &[]).await;
+        let role = json!({"apiGroup": RBAC, "kind": "Role", "name": name});
+        self.bind(
+            namespace,
+            name,
+            &role,
+            json!({"kind": "ServiceAccount", "name": name, "namespace": namespace}),
+        )
+        .await;
+    }
+
+    async fn bind(&self, namespace: &str, name: &str, role: &Value, subject: Value) {
+        let binding = json!({
+            "apiVersion": format!("{RBAC}/v1"), "kind": "RoleBinding",
+            "metadata": {"name": name, "namespace": namespace}, "roleRef": role, "subjects": [subject],
+        });
+        self.kubectl.apply(&binding.to_string(), &[]).await;
+    }
+
+    /// Waits until the only Execution of a namespace has ended, and returns it.
+    pub async fn ended(&self, namespace: &str, patience: Duration) -> Execution {
+        let executions = Api::<Execution>::namespaced(self.client().await, namespace);
+        eventually(&format!("the Execution in {namespace} ends"), patience, || async {
+            let found =
+                executions.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+            match found.as_slice() {
+                [execution] if execution.is_finished() => Ok(execution.clone()),
+                other => Err(format!("{other:#?}")),
+            }
+        })
+        .await
+    }
+
     pub async fn client(&self) -> Client {
         self.node.admin().client().await
     }
@@ -55,8 +117,7 @@ impl Harbor {
         self.kubectl.apply(&deployment().to_string(), &[]).await;
         let leases = Api::<Lease>::namespaced(self.client().await, HOME);
         eventually("a replica leads", DEADLINE, || async {
-            let found =
-                leases.list(&kube::api::ListParams::default()).await.map_err(|error| error.to_string())?;
+            let found = leases.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
             let holders = found.items.into_iter().filter_map(|lease| lease.spec?.holder_identity);
             match holders.filter(|holder| !holder.is_empty()).count() {
                 0 => Err(self.kubectl.run(&["-n", HOME, "get", "pods", "-o", "wide"]).await),
@@ -65,6 +126,28 @@ impl Harbor {
         })
         .await;
     }
+}
+
+fn healer_rights() -> Value {
+    json!([
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "deletecollection"]},
+        {"apiGroups": [""], "resources": ["pods/log", "events"], "verbs": ["get", "list"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "create", "patch", "delete"]},
+        {"apiGroups": ["apps"], "resources": ["deployments", "replicasets"], "verbs": ["get"]},
+    ])
+}
+
+/// What makes a container, and the Pod around it, restricted.
+pub fn restricted(mut pod: Value) -> Value {
+    pod["securityContext"] = json!({
+        "runAsNonRoot": true, "runAsUser": 65534, "fsGroup": 65534, "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    for container in pod["containers"].as_array_mut().unwrap() {
+        container["securityContext"] =
+            json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    }
+    pod
 }
 
 /// A namespace that admits no Pod but a restricted one.

@@ -5,5 +5,7 @@
 
 mod examples;
 mod harbor;
+mod image;
 mod jobs;
 mod lifecycle;
+mod main_path;

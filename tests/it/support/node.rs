@@ -1,7 +1,10 @@
 //! A whole cluster on one real node: `tests/cluster`, for as long as this process lives. Needs root.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+
+use kube::api::ListParams;
 
 use super::access::Access;
 use super::control_plane::{built, skip};
@@ -49,7 +52,15 @@ impl Node {
         finished(cluster("load", &self.directory).arg(image).arg(program).spawn().unwrap());
     }
 
-    /// The folder of a PersistentVolume.
+    /// This machine's address as pods see it.
+    pub async fn host(&self) -> IpAddr {
+        let nodes = kube::Api::<k8s_openapi::api::core::v1::Node>::all(self.admin.client().await);
+        let node = nodes.list(&ListParams::default()).await.unwrap().items.remove(0);
+        let addresses = node.status.unwrap().addresses.unwrap();
+        addresses.iter().find(|address| address.type_ == "InternalIP").unwrap().address.parse().unwrap()
+    }
+
+    /// The folder of a persistent volume.
     pub fn volume(&self, name: &str) -> PathBuf {
         self.directory.join("volumes").join(name)
     }
