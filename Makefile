@@ -2,10 +2,10 @@
 CARGO = $(shell scripts/cargo.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt crds docs audit
+.PHONY: help demo test check cluster cluster-down fmt crds docs audit
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Break a make-believe cluster and watch fother heal it (needs no cluster); ARGS=--once ends by itself
 	@scripts/prerequisites.sh build
@@ -16,6 +16,14 @@ test: ## Everything: format, lints, tests, docs, dependencies, a real control pl
 
 check: ## The fast part of it, for while you work
 	@scripts/test.sh --fast
+
+cluster: ## Start a whole Kubernetes on this machine, as root, and say where its kubeconfig is
+	@scripts/prerequisites.sh node --install
+	@tests/cluster/build.sh etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl >/dev/null
+	@$(CARGO) run --locked --quiet --example cluster -- up
+
+cluster-down: ## End that Kubernetes and leave nothing of it behind
+	@$(CARGO) run --locked --quiet --example cluster -- down
 
 fmt: ## Format the code
 	$(CARGO) fmt

@@ -9,6 +9,7 @@ const MAX_LINES: usize = 600;
 /// Where `sleep(` may stand, and why.
 const SLEEPERS: &[(&str, &str)] = &[
     ("tests/it/support/wait.rs", "the one place that polls for a state"),
+    ("tests/cluster/up.rs", "polls for a cluster, with a deadline after which it cleans up"),
     ("src/cluster/lease.rs", "a Lease is renewed by the clock"),
     ("src/controller/queue.rs", "its tests measure overlap under paused time"),
     ("src/controller/rule/evaluator.rs", "a pause before an evaluator that panicked is started again"),
