@@ -46,6 +46,9 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         seen.done = done.take();
         let next = next(&execution, &definition, &seen, now());
         done = act::all(context, &execution, &account, &seen, next.effects).await?;
+        if done.is_some() {
+            continue;
+        }
         match next.again {
             Again::Now => {}
             Again::At(at) => {

@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::rung::{self, OldObject};
 use super::{Again, Context, EXECUTION_FINALIZER, Effect, Next, Notice, Phase};
 use crate::api::{
     AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus, Reason, set_condition,
@@ -76,6 +77,9 @@ pub(super) fn cancel(context: Context<'_>, phase: &Phase<'_>) -> Next {
             next
         }
         Phase::Running(index, _) => stop_job(context, *index),
+        Phase::Launching(index, rung) if rung::old_object(context, rung) == OldObject::Gone => {
+            rung::launching(context, *index, rung)
+        }
         _ => finish(context, context.status(), Reason::Canceled, "canceled"),
     }
 }

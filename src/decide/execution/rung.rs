@@ -136,7 +136,7 @@ pub(super) fn launching(context: Context<'_>, index: usize, rung: &RungStatus) -
         None => {}
     }
     let deadline = rung.started_at.0.saturating_add(action.timeout.signed()).unwrap_or(context.now);
-    if context.now > deadline {
+    if context.now > deadline && old_object(context, rung) == OldObject::There {
         return late(context, index, &format!("not done within {}", action.timeout));
     }
     match action.runner() {
@@ -196,17 +196,48 @@ fn current(context: Context<'_>, target: &ObjectReference) -> ObjectReference {
     ObjectReference { uid: replaced.or_else(|| target.uid.clone()), ..target.clone() }
 }
 
+/// How far the object is on its way out that a rung replaces.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum OldObject {
+    /// It is there, or the rung replaces nothing: nothing is lost if the rung ends.
+    There,
+    /// It is being deleted: it will be missing when it is gone.
+    Going,
+    /// It is gone, and its successor is not there yet.
+    Gone,
+}
+
+/// Where the object stands that the rung replaces. A replacement that has begun has to be brought to its end: nobody
+/// else would create what is missing then.
+pub(super) fn old_object(context: Context<'_>, rung: &RungStatus) -> OldObject {
+    let going = |live: &Value| live.pointer("/metadata/deletionTimestamp").is_some();
+    match (&rung.replacement, &context.seen.look.target) {
+        (None, _) => OldObject::There,
+        (Some(_), None) => OldObject::Gone,
+        (Some(_), Some(live)) if going(live) => OldObject::Going,
+        (Some(_), Some(_)) => OldObject::There,
+    }
+}
+
 /// Does an operation. One that replaces the target first has its new manifest saved: after the old object is deleted
-/// there is nothing else to make it from.
+/// there is nothing else to make it from. It takes several looks until the old object is gone.
 fn operate(context: Context<'_>, index: usize, rung: &RungStatus, operation: Operation) -> Next {
-    if let Operation::Recreate { manifest, .. } = &operation
-        && rung.replacement.is_none()
-    {
-        let mut status = context.status();
+    let Operation::Recreate { manifest, .. } = &operation else {
+        return Next::of(vec![Effect::Operate(Box::new(operation))], Again::Now);
+    };
+    let mut status = context.status();
+    if rung.replacement.is_none() {
         status.rungs[index].replacement = manifest.as_object().cloned().map(FreeForm);
         return Next::of(vec![Effect::Status(Box::new(status))], Again::Now);
     }
-    Next::of(vec![Effect::Operate(Box::new(operation))], Again::Now)
+    let mut effects = vec![Effect::Operate(Box::new(operation))];
+    let waits = "waits until the old object is gone; finalizers may hold it";
+    if old_object(context, rung) == OldObject::Going && rung.message != waits {
+        waits.clone_into(&mut status.rungs[index].message);
+        effects.push(Effect::Status(Box::new(status)));
+    }
+    let again = Again::At(context.now.saturating_add(LOOK_EVERY).unwrap_or(context.now));
+    Next::of(effects, again)
 }
 
 /// A Job that is known to exist.

@@ -28,6 +28,8 @@ struct World {
     result: Result<Done, String>,
     writes: usize,
     refuses_jobs: bool,
+    /// How often an operation comes to nothing yet.
+    steps_to_come: usize,
     /// UID of the live target; null if there is none.
     live_uid: Value,
     /// Other Executions that act on the target.
@@ -82,6 +84,7 @@ impl World {
             result: Ok(Done::default()),
             writes: 0,
             refuses_jobs: false,
+            steps_to_come: 0,
             live_uid: json!("d"),
             others: 0,
         }
@@ -138,7 +141,9 @@ impl World {
             }
             Effect::Operate(operation) => {
                 self.operations.push(*operation);
-                return Some(self.result.clone());
+                let unfinished = self.steps_to_come > 0;
+                self.steps_to_come = self.steps_to_come.saturating_sub(1);
+                return (!unfinished).then(|| self.result.clone());
             }
             Effect::Collect(..) => return Some(self.result.clone()),
             Effect::Status(status) => {
@@ -165,7 +170,7 @@ impl World {
                 left -= 1;
                 done = self.act(effect).or(done);
             }
-            if next.again != Again::Now {
+            if done.is_none() && next.again != Again::Now {
                 return next.again;
             }
         }
@@ -348,6 +353,36 @@ fn a_rung_that_fails_before_its_job_is_seen_takes_the_jobs_name() {
         "the next rung is not hindered"
     );
     assert_eq!((world.created, world.jobs.values().any(|job| job.held)), (1, false), "only a placeholder");
+}
+
+#[test]
+fn a_replacement_that_has_begun_is_brought_to_its_end() {
+    for hurry in
+        [|world: &mut World| world.now = 100_000, |world: &mut World| world.execution.spec.cancel = true]
+    {
+        let mut world = World::new(&[("recreate", false)]);
+        world.steps_to_come = 9;
+        world.step();
+        assert!(world.status().rungs[0].replacement.is_some());
+        world.live_uid = Value::Null;
+        hurry(&mut world);
+        world.step();
+        assert_eq!(
+            (world.states(), world.outcome()),
+            (vec![AttemptState::Launching], ""),
+            "the object is missing"
+        );
+        world.steps_to_come = 0;
+        world.step();
+        assert_eq!(world.states(), [AttemptState::Succeeded]);
+        assert!(["Completed", "Canceled"].contains(&world.outcome()));
+    }
+    let mut world = World::new(&[("recreate", false)]);
+    world.steps_to_come = 9;
+    world.step();
+    world.now = 100_000;
+    world.step();
+    assert_eq!(world.outcome(), "DeadlineExceeded", "the old object is still there: nothing is lost");
 }
 
 #[test]
