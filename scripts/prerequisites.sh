@@ -48,6 +48,8 @@ look() {
   have flock || lacking flock util-linux
   [ "$purpose" = test ] && [ "$(id -u)" != 0 ] || node
   [ "$purpose" = test ] || return 0
+  have ssh-keygen || lacking ssh-keygen openssh-client
+  [ -x /usr/sbin/sshd ] || have sshd || lacking sshd openssh-server
   local component
   for component in fmt clippy; do
     ! have cargo || $(scripts/cargo.sh) $component --version >/dev/null 2>&1 ||

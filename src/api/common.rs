@@ -38,6 +38,8 @@ pub struct AnnotationKeys {
     pub allow: &'static str,
     /// On a Pack: a revision whose deletions a person has agreed to.
     pub allow_prune: &'static str,
+    /// On a Pack: a revision that a person has agreed to although it does not go on from the one in force.
+    pub allow_rewrite: &'static str,
     /// On a Pack: any new value asks for a sync now.
     pub reconcile_requested_at: &'static str,
     /// On a synced object: the revision it came from.
@@ -50,6 +52,7 @@ pub struct AnnotationKeys {
 pub const ANNOTATION: AnnotationKeys = AnnotationKeys {
     allow: "fother.dev/allow",
     allow_prune: "fother.dev/allow-prune",
+    allow_rewrite: "fother.dev/allow-rewrite",
     reconcile_requested_at: "fother.dev/reconcile-requested-at",
     revision: "fother.dev/revision",
     source: "fother.dev/source",

@@ -95,6 +95,10 @@ reasons! {
     InvalidRevision,
     /// The revision deletes more than half of the objects; a person has to agree.
     PruneHeld,
+    /// The revision is not signed by somebody who may; the last good revision serves.
+    SignatureInvalid,
+    /// The revision does not go on from the one in force; a person has to agree.
+    HistoryRewritten,
     /// The API server refused an object.
     ApplyFailed,
     /// Right refused while applying.

@@ -29,7 +29,9 @@ pub use execution::{
     RungStatus, VerifyStatus,
 };
 pub use name::{MAX_NAME, is_valid_name};
-pub use pack::{GitReference, InventoryEntry, Pack, PackSpec, PackStatus, SecretReference};
+pub use pack::{
+    GitReference, InventoryEntry, Origin, Pack, PackSpec, PackStatus, SecretReference, Signer, Verification,
+};
 pub use parameter::{Output, Parameter, ValueType};
 pub use rule::{
     EventTrigger, Limits, Mode, ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung, Trigger, Verify,

@@ -36,8 +36,9 @@ use super::Duration;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PackSpec {
-    /// Where the repository is: an https URL without credentials in it. Example:
-    /// `https://git.example.com/ops/remediation.git`. (The sandbox takes a local path too.)
+    /// Where the repository is: an https URL without credentials in it, or an ssh URL with a user. Examples:
+    /// `https://git.example.com/ops/remediation.git`, `ssh://git@git.example.com/ops/remediation.git`,
+    /// `git@git.example.com:ops/remediation.git`. (The sandbox takes a local path too.)
     #[schemars(length(min = 1, max = 2048))]
     pub url: String,
     /// What to follow. Default: the repository's default branch.
@@ -56,10 +57,14 @@ pub struct PackSpec {
     #[serde(default = "default_timeout")]
     #[schemars(default = "default_timeout")]
     pub timeout: Duration,
-    /// Secret in the Pack's namespace with the keys `username` and `password`, or `bearerToken`, and, if the server's
-    /// certificate needs it, `ca.crt`. It is read as the Pack's `ServiceAccount`, and sent to the URL's host alone.
+    /// Secret in the Pack's namespace. For https: the keys `username` and `password`, or `bearerToken`, and, if the
+    /// server's certificate needs it, `ca.crt`. For ssh: `identity` (the private key), `known_hosts`, and, if the key
+    /// is encrypted, `password`. It is read as the Pack's `ServiceAccount`, and used for the URL's host alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretReference>,
+    /// Who must have signed what is synced. Default: nobody. A revision that is not signed so is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verification>,
     /// `ServiceAccount` in the Pack's namespace whose rights bound the sync. Example: `packs`.
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: String,
@@ -109,6 +114,29 @@ pub struct GitReference {
     pub commit: Option<String>,
 }
 
+/// Who must have signed a revision: the commit, or the annotated tag if the Pack follows tags.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// Those whose signature is good; one of them is enough.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub signers: Vec<Signer>,
+}
+
+/// Somebody who may sign.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Signer {
+    /// What messages call them. Example: `alice`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Their public key, as it stands in an OpenSSH `.pub` file: Ed25519, ECDSA, RSA of 2048 bits or more, or a
+    /// security key. Example: `ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFxiYb3Bvj9jSZY1v0dbl+EMv7UKg7XNEFa033781R+s`.
+    #[schemars(length(min = 1, max = 4096), regex(pattern = "^(ssh|ecdsa|sk)-[^ ]+ [A-Za-z0-9+/=]+( .*)?$"))]
+    pub public_key: String,
+}
+
 /// A Secret in the same namespace.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -135,6 +163,9 @@ pub struct PackStatus {
     /// The newest revision that was looked at, good or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempted_revision: Option<String>,
+    /// Where `appliedRevision` came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_from: Option<Origin>,
     /// When `appliedRevision` was applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_at: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
@@ -145,6 +176,17 @@ pub struct PackStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10000))]
     pub inventory: Vec<InventoryEntry>,
+}
+
+/// Where a revision came from: as long as the Pack says the same, a branch has to go on from it.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// The Pack's `url` at that time.
+    pub url: String,
+    /// The Pack's `ref` at that time.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<GitReference>,
 }
 
 /// One object that a Pack applied.

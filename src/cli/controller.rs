@@ -103,7 +103,7 @@ impl Controller {
     fn git(&self, scratch: &Path) -> anyhow::Result<FetcherOptions> {
         let program = std::env::current_exe().context("failed to find this program")?;
         let cache = self.git_cache.clone().unwrap_or_else(|| scratch.to_owned());
-        let transports = if self.allow_local_git { Transports::HttpsAndLocal } else { Transports::Https };
+        let transports = if self.allow_local_git { Transports::RemoteAndLocal } else { Transports::Remote };
         Ok(FetcherOptions { transports, timeout: LONGEST_FETCH, ..FetcherOptions::new(program, cache) })
     }
 }

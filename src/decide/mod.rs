@@ -11,6 +11,7 @@
 //! - [`check`]: what is wrong with a Rule or an Action, as [`problem`]s with a [`path`].
 //! - [`pack`]: from the files of a revision to objects, or to all their problems.
 //! - [`sync`]: from the objects of a revision to what changes in the cluster.
+//! - [`lineage`]: whether a revision may follow the one that is in force.
 //! - [`rights`]: what a Rule's account will need, known in advance.
 //! - [`retention`]: which finished Executions may go.
 
@@ -20,6 +21,7 @@ pub mod episode;
 pub mod execution;
 pub mod identity;
 pub mod job;
+pub mod lineage;
 pub mod matching;
 pub mod operation;
 pub mod outcome;

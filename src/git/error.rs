@@ -33,6 +33,12 @@ pub enum Error {
         /// What there is instead, or empty.
         hint: String,
     },
+    /// The credentials cannot be used.
+    #[error("secret: {problem}")]
+    InvalidCredentials {
+        /// What is wrong with them.
+        problem: String,
+    },
     /// The server wants other credentials, or any.
     #[error("failed to authenticate at {origin}: {hint}")]
     AuthenticationFailed {
@@ -48,6 +54,14 @@ pub enum Error {
         origin: String,
         /// What the verifier said.
         cause: String,
+    },
+    /// The ssh server cannot be believed to be the one that was asked for.
+    #[error("{origin}: {problem}")]
+    HostKeyRefused {
+        /// Scheme, host and port.
+        origin: String,
+        /// What is wrong with its key.
+        problem: String,
     },
     /// The server redirects to another host or port.
     #[error("redirect to {to} refused: give the final url, credentials and trust belong to {origin} alone")]
@@ -65,6 +79,14 @@ pub enum Error {
         /// What the transport said.
         cause: String,
     },
+    /// The server sends too much.
+    #[error("failed to fetch {url}: the transfer exceeds {bytes} bytes")]
+    TooLarge {
+        /// The URL, redacted.
+        url: String,
+        /// The limit.
+        bytes: u64,
+    },
     /// The deadline passed.
     #[error("fetch timed out after {seconds}s")]
     TimedOut {
@@ -77,6 +99,14 @@ pub enum Error {
         /// The file or folder, from the repository's root.
         path: String,
         /// Why.
+        problem: String,
+    },
+    /// The revision is not signed by somebody who may.
+    #[error("{what} {problem}")]
+    SignatureInvalid {
+        /// The commit or tag.
+        what: String,
+        /// What its signature lacks.
         problem: String,
     },
     /// The local cache cannot be used.
@@ -113,8 +143,11 @@ impl Error {
             Self::ReferenceNotFound { .. } => "ReferenceNotFound",
             Self::AuthenticationFailed { .. } => "AuthenticationFailed",
             Self::CertificateInvalid { .. } => "CertificateInvalid",
+            Self::HostKeyRefused { .. } => "HostKeyRefused",
+            Self::InvalidCredentials { .. } => "InvalidCredentials",
             Self::ContentRefused { .. } => "InvalidRevision",
-            Self::Redirected { .. } | Self::FetchFailed { .. } => "FetchFailed",
+            Self::SignatureInvalid { .. } => "SignatureInvalid",
+            Self::Redirected { .. } | Self::FetchFailed { .. } | Self::TooLarge { .. } => "FetchFailed",
             Self::TimedOut { .. } => "FetchTimedOut",
             Self::CacheFailed { .. } | Self::WorkerFailed { .. } => "FetchWorkerFailed",
         }
@@ -127,9 +160,13 @@ impl Error {
             Self::ReferenceNotFound { .. }
             | Self::AuthenticationFailed { .. }
             | Self::CertificateInvalid { .. }
+            | Self::HostKeyRefused { .. }
+            | Self::InvalidCredentials { .. }
             | Self::Redirected { .. }
+            | Self::SignatureInvalid { .. }
             | Self::ContentRefused { .. } => Consequence::Wait,
             Self::FetchFailed { .. }
+            | Self::TooLarge { .. }
             | Self::TimedOut { .. }
             | Self::CacheFailed { .. }
             | Self::WorkerFailed { .. } => Consequence::Retry,

@@ -36,12 +36,12 @@ pub struct FetcherOptions {
 }
 
 impl FetcherOptions {
-    /// The defaults: https only, a minute, four at once.
+    /// The defaults: https and ssh only, a minute, four at once.
     pub fn new(program: impl Into<PathBuf>, cache: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
             cache: cache.into(),
-            transports: Transports::Https,
+            transports: Transports::Remote,
             timeout: Duration::from_mins(1),
             parallel: 4,
             limits: Limits::default(),

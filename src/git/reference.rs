@@ -55,8 +55,8 @@ pub(super) struct Head {
 /// What to fetch for a reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// An advertised reference; `commit` is what it peels to.
-    Advertised { reference: String, commit: String },
+    /// An advertised reference; `object` is what it points to, `commit` what that peels to.
+    Advertised { reference: String, object: String, commit: String },
     /// A commit that no advertised reference points to.
     Hidden { commit: String },
 }
@@ -116,8 +116,8 @@ impl Reference {
             Self::Commit(hash) => return Ok(by_commit(&hash.to_ascii_lowercase(), heads)),
         };
         let target = found.and_then(|reference| {
-            let commit = peeled(&reference, heads)?;
-            Some(Target::Advertised { reference, commit })
+            let (object, commit) = peeled(&reference, heads)?;
+            Some(Target::Advertised { reference, object, commit })
         });
         target.ok_or_else(|| self.not_found(self.hint(heads)))
     }
@@ -159,11 +159,12 @@ fn check_name(what: &str, name: &str, prefix: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The tag's commit if the server told it, else what the reference itself points to.
-fn peeled(reference: &str, heads: &[Head]) -> Option<String> {
+/// What the reference points to, and the tag's commit if the server told it.
+fn peeled(reference: &str, heads: &[Head]) -> Option<(String, String)> {
     let of = |name: &str| heads.iter().find(|head| head.name == name).map(|head| head.oid.clone());
     let direct = of(reference)?;
-    Some(of(&format!("{reference}^{{}}")).unwrap_or(direct))
+    let commit = of(&format!("{reference}^{{}}")).unwrap_or_else(|| direct.clone());
+    Some((direct, commit))
 }
 
 fn default_branch(heads: &[Head]) -> Option<String> {
@@ -199,6 +200,7 @@ fn by_commit(hash: &str, heads: &[Head]) -> Target {
         // The peeled line of a tag is not a reference one can ask for; the tag is.
         Some(head) => Target::Advertised {
             reference: head.name.trim_end_matches("^{}").to_owned(),
+            object: hash.to_owned(),
             commit: hash.to_owned(),
         },
         None => Target::Hidden { commit: hash.to_owned() },
@@ -232,7 +234,11 @@ mod tests {
     }
 
     fn advertised(reference: &str, digit: char) -> Target {
-        Target::Advertised { reference: reference.into(), commit: oid(digit) }
+        annotated(reference, digit, digit)
+    }
+
+    fn annotated(reference: &str, object: char, commit: char) -> Target {
+        Target::Advertised { reference: reference.into(), object: oid(object), commit: oid(commit) }
     }
 
     #[test]
@@ -240,8 +246,8 @@ mod tests {
         let cases = [
             (Reference::Default, advertised("refs/heads/main", '1')),
             (Reference::Branch("dev".into()), advertised("refs/heads/dev", '2')),
-            (Reference::Tag("v1.10.0".into()), advertised("refs/tags/v1.10.0", '5')),
-            (Reference::Semver("1".into()), advertised("refs/tags/v1.10.0", '5')),
+            (Reference::Tag("v1.10.0".into()), annotated("refs/tags/v1.10.0", '4', '5')),
+            (Reference::Semver("1".into()), annotated("refs/tags/v1.10.0", '4', '5')),
             (Reference::Semver("~1.2".into()), advertised("refs/tags/v1.2.0", '3')),
             (Reference::Semver(">=2.0.0-rc.0".into()), advertised("refs/tags/2.0.0-rc.1", '6')),
             (Reference::Commit(oid('2')), advertised("refs/heads/dev", '2')),

@@ -4,7 +4,7 @@ use git2::{AutotagOption, ErrorCode, FetchOptions, RemoteRedirect, Repository};
 use http::StatusCode;
 
 use super::error::{Error, Failure};
-use super::gate::{Gate, Opening, Trouble};
+use super::gate::{Gate, Trouble};
 use super::reference::Head;
 use super::source::{Location, Source};
 
@@ -30,19 +30,8 @@ pub(super) struct Remote<'a> {
 impl<'a> Remote<'a> {
     /// Prepares, without connecting.
     pub(super) fn new(location: &'a Location, source: &Source, answer_bytes: u64) -> Result<Self, Error> {
-        let authorization = source.credentials.as_ref().map(super::source::Credentials::authorization);
-        let authenticated = authorization.is_some();
-        let gate = match location {
-            Location::Local(_) => None,
-            Location::Https(origin) => {
-                let ca_bundle = source.ca_bundle.as_deref();
-                let gate = Gate::open(Opening { origin, authorization, ca_bundle, answer_bytes });
-                Some(gate.map_err(|error| Error::FetchFailed {
-                    url: location.to_string(),
-                    cause: error.to_string(),
-                })?)
-            }
-        };
+        let authenticated = source.access.credentials.is_some();
+        let gate = Gate::open(location, source, answer_bytes)?;
         Ok(Self { location, authenticated, gate })
     }
 
@@ -87,10 +76,7 @@ impl<'a> Remote<'a> {
     }
 
     fn url(&self) -> String {
-        match (&self.gate, self.location) {
-            (Some(gate), Location::Https(url)) => gate.url(url.path()),
-            _ => self.location.to_string(),
-        }
+        self.gate.as_ref().map_or_else(|| self.location.to_string(), Gate::url)
     }
 
     /// Turns libgit2's error into ours: the gate knows more than it does.
@@ -101,12 +87,14 @@ impl<'a> Remote<'a> {
             Some(Trouble::Elsewhere(to)) => Error::Redirected { origin, to },
             Some(Trouble::Untrusted(cause)) => Error::CertificateInvalid { origin, cause },
             Some(Trouble::Unreachable(cause)) => Error::FetchFailed { url, cause },
-            Some(Trouble::TooLarge(bytes)) => {
-                Error::FetchFailed { url, cause: format!("the transfer exceeds {bytes} bytes") }
+            Some(Trouble::TooLarge(bytes)) => Error::TooLarge { url, bytes },
+            Some(Trouble::HostKey(problem)) => Error::HostKeyRefused { origin, problem },
+            Some(Trouble::Complaint(words)) => {
+                Error::FetchFailed { url, cause: format!("the server says: {words}") }
             }
-            Some(Trouble::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
-                Error::AuthenticationFailed { origin, hint: self.authentication_hint().into() }
-            }
+            Some(
+                Trouble::Unauthenticated | Trouble::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN),
+            ) => Error::AuthenticationFailed { origin, hint: self.authentication_hint().into() },
             Some(Trouble::Status(status)) => {
                 Error::FetchFailed { url, cause: format!("the server answered {status}") }
             }

@@ -12,8 +12,10 @@ use git2::{Oid, Repository};
 use sha2::{Digest, Sha256};
 
 use super::error::{Error, Failure};
+use super::history::{self, Lineage};
 use super::reference::{Head, Reference, Revision, Target};
 use super::remote::{Depth, Remote};
+use super::signature::Signers;
 use super::source::{Location, Source, Transports};
 use super::tree::{self, Limits};
 use super::worker::Snapshot;
@@ -64,10 +66,20 @@ fn attempt(
     limits: &Limits,
 ) -> Result<Snapshot, Failure> {
     let repository = open(folder, limits)?;
-    let revision = find(&repository, source, location, limits)?;
+    let Found { revision, object, lineage } = find(&repository, source, location, limits)?;
     let commit = Oid::from_str(&revision.commit)?;
+    // Before anything of the content is looked at.
+    let signer = signer(&repository, source, (&revision, object, commit))?;
     let files = tree::read(&repository, commit, &source.path, limits)?;
-    Ok(Snapshot { revision, files })
+    Ok(Snapshot { revision, files, signer, lineage })
+}
+
+/// What a reference stood for.
+struct Found {
+    revision: Revision,
+    /// What the reference itself points to: the commit, or an annotated tag.
+    object: Oid,
+    lineage: Lineage,
 }
 
 fn find(
@@ -75,47 +87,83 @@ fn find(
     source: &Source,
     location: &Location,
     limits: &Limits,
-) -> Result<Revision, Failure> {
+) -> Result<Found, Failure> {
     if let Reference::Commit(hash) = &source.reference {
         let commit = hash.to_ascii_lowercase();
         if kept(repository, &commit) {
             // A hash never means anything else: no need to ask.
-            return Ok(Revision { commit, name: None });
+            return found_commit(commit);
         }
     }
     let remote = Remote::new(location, source, limits.transfer_bytes)?;
     let heads = remote.list(repository)?;
     match source.reference.resolve(&heads)? {
-        Target::Advertised { reference, commit } => {
-            let commit = if kept(repository, &commit) {
-                commit
-            } else {
-                fetch_reference(repository, &remote, &reference)?
-            };
-            Ok(Revision { commit, name: short_name(&source.reference, &reference) })
+        Target::Advertised { reference, object, commit } => {
+            find_advertised(repository, source, &remote, (&reference, &object, &commit))
         }
         Target::Hidden { commit } => {
             fetch_commit(repository, &remote, &heads, &commit)?;
             if !kept(repository, &commit) {
                 return Err(source.reference.not_found(String::new()).into());
             }
-            Ok(Revision { commit, name: None })
+            found_commit(commit)
         }
     }
+}
+
+fn found_commit(commit: String) -> Result<Found, Failure> {
+    let object = Oid::from_str(&commit)?;
+    Ok(Found { revision: Revision { commit, name: None }, object, lineage: Lineage::Unasked })
+}
+
+fn find_advertised(
+    repository: &Repository,
+    source: &Source,
+    remote: &Remote<'_>,
+    (reference, object, commit): (&str, &str, &str),
+) -> Result<Found, Failure> {
+    let ancestor = source.ancestor.as_deref().map(Oid::from_str).transpose()?;
+    let refspec = format!("+{reference}:{INCOMING}");
+    let (mut object, mut commit) = (Oid::from_str(object)?, Oid::from_str(commit)?);
+    let is_there = kept(repository, &commit.to_string()) && repository.odb()?.exists(object);
+    if !is_there {
+        let depth = if ancestor.is_some() { history::DEPTHS[0] } else { 1 };
+        remote.download(repository, &[&refspec], Depth::Last(depth))?;
+        // What arrived counts, should it have moved since it was listed.
+        let arrived = repository.find_reference(INCOMING)?;
+        object = arrived.target().unwrap_or(object);
+        commit = arrived.peel_to_commit()?.id();
+        keep(repository, commit)?;
+    }
+    let lineage = match ancestor {
+        None => Lineage::Unasked,
+        Some(ancestor) => history::lineage(repository, (commit, ancestor), (remote, &refspec))?,
+    };
+    let name = short_name(&source.reference, reference);
+    Ok(Found { revision: Revision { commit: commit.to_string(), name }, object, lineage })
+}
+
+/// Who signed the revision, if somebody had to.
+fn signer(
+    repository: &Repository,
+    source: &Source,
+    (revision, object, commit): (&Revision, Oid, Oid),
+) -> Result<Option<String>, Failure> {
+    let Some(listed) = &source.signers else { return Ok(None) };
+    let signers = Signers::read(listed)?;
+    let signer = match (&source.reference, &revision.name) {
+        (Reference::Tag(_) | Reference::Semver(_), Some(tag)) => {
+            signers.of_tag(repository, object, tag, commit)?
+        }
+        _ => signers.of_commit(repository, commit)?,
+    };
+    Ok(Some(signer))
 }
 
 fn short_name(wanted: &Reference, found: &str) -> Option<String> {
     let short =
         found.strip_prefix("refs/heads/").or_else(|| found.strip_prefix("refs/tags/")).unwrap_or(found);
     (!matches!(wanted, Reference::Commit(_))).then(|| short.to_owned())
-}
-
-/// Fetches the tip of an advertised reference; what arrived counts, should it have moved since it was listed.
-fn fetch_reference(repository: &Repository, remote: &Remote<'_>, reference: &str) -> Result<String, Failure> {
-    remote.download(repository, &[&format!("+{reference}:{INCOMING}")], Depth::Last(1))?;
-    let commit = repository.find_reference(INCOMING)?.peel_to_commit()?.id();
-    keep(repository, commit)?;
-    Ok(commit.to_string())
 }
 
 /// Fetches a commit that no reference points to: by its hash where the server serves those, else by deepening.
@@ -235,6 +283,7 @@ fn cache_failed(error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::source::Access;
     use super::*;
 
     /// An origin repository and a cache next to it.
@@ -287,8 +336,9 @@ mod tests {
                 url: self.dir.path().join("origin").to_str().unwrap().into(),
                 reference,
                 path: String::new(),
-                credentials: None,
-                ca_bundle: None,
+                access: Access::default(),
+                signers: None,
+                ancestor: None,
             }
         }
 
@@ -297,7 +347,7 @@ mod tests {
         }
 
         fn sync(&self, source: &Source) -> Result<Snapshot, Error> {
-            sync(&self.cache(), source, Transports::HttpsAndLocal, &Limits::default())
+            sync(&self.cache(), source, Transports::RemoteAndLocal, &Limits::default())
         }
 
         fn folder(&self, source: &Source) -> PathBuf {
@@ -424,7 +474,7 @@ mod tests {
         let marker = fixture.folder(&source).join("objects/pack/old.keep");
         fs::write(&marker, "x".repeat(2000)).unwrap();
         let small = Limits { cache_bytes: 1000, ..Limits::default() };
-        sync(&fixture.cache(), &source, Transports::HttpsAndLocal, &small).unwrap();
+        sync(&fixture.cache(), &source, Transports::RemoteAndLocal, &small).unwrap();
         assert!(!marker.exists());
     }
 

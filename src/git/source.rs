@@ -1,6 +1,6 @@
 //! Where a Pack comes from: URL, reference, sub-path, credentials and trust, checked before anything is opened.
 //!
-//! Only `https://` leaves the machine; local repositories are for development and need the caller's consent.
+//! Only https and ssh leave the machine; local repositories are for development and need the caller's consent.
 //! Git's other transports are refused: `http` and `git` are unauthenticated, `ext` and `fd` run programs.
 
 use std::collections::BTreeMap;
@@ -11,8 +11,10 @@ use base64::Engine;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::address::Address;
 use super::error::Error;
 use super::reference::Reference;
+use crate::api::Signer;
 
 /// A string that does not show itself in logs.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,11 @@ impl Secret {
     /// Wraps a value.
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
+    }
+
+    /// The value, for whoever sends it.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
     }
 }
 
@@ -43,15 +50,24 @@ pub enum Credentials {
     },
     /// An HTTP bearer token.
     Bearer(Secret),
+    /// An ssh key.
+    Key {
+        /// The private key, as ssh-keygen writes it.
+        identity: Secret,
+        /// What it is encrypted with, if it is.
+        passphrase: Option<Secret>,
+    },
 }
 
 /// What a Pack's Secret gives: how to authenticate and whom to trust.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
-    /// `username` and `password`, or `bearerToken`.
+    /// `username` and `password`, or `bearerToken`, or `identity` and perhaps `password`.
     pub credentials: Option<Credentials>,
-    /// `ca.crt`.
+    /// `ca.crt`: PEM certificates to trust instead of the system's.
     pub ca_bundle: Option<String>,
+    /// `known_hosts`: the keys that an ssh server may show.
+    pub known_hosts: Option<String>,
 }
 
 impl Access {
@@ -59,39 +75,65 @@ impl Access {
     pub fn from_secret(texts: &BTreeMap<String, String>) -> Result<Self, String> {
         // Tools and editors end files with a line break that is no part of a password.
         let text = |key: &str| texts.get(key).map(|value| value.trim_end_matches(['\r', '\n']).to_owned());
-        let credentials = match (text("username"), text("password"), text("bearerToken")) {
-            (None, None, None) => None,
-            (None, None, Some(token)) => Some(Credentials::Bearer(Secret::new(token))),
-            (Some(username), Some(password), None) => {
+        let given = (text("username"), text("password"), text("bearerToken"), texts.get("identity"));
+        let credentials = match given {
+            (None, None, None, None) => None,
+            (None, None, Some(token), None) => Some(Credentials::Bearer(Secret::new(token))),
+            (Some(username), Some(password), None, None) => {
                 Some(Credentials::Basic { username, password: Secret::new(password) })
             }
-            _ => return Err("set username and password, or bearerToken alone".to_owned()),
+            (None, passphrase, None, Some(identity)) => Some(Credentials::Key {
+                identity: Secret::new(identity),
+                passphrase: passphrase.map(Secret::new),
+            }),
+            _ => {
+                let message = "set username and password, or bearerToken alone, or identity and its password";
+                return Err(message.to_owned());
+            }
         };
-        Ok(Self { credentials, ca_bundle: text("ca.crt") })
+        Ok(Self { credentials, ca_bundle: text("ca.crt"), known_hosts: text("known_hosts") })
     }
 }
 
 impl Credentials {
-    /// The value of the `Authorization` header.
-    pub(super) fn authorization(&self) -> String {
+    /// The value of the `Authorization` header; a key has none.
+    pub(super) fn authorization(&self) -> Option<String> {
         match self {
             Self::Basic { username, password } => {
                 let pair = format!("{username}:{}", password.0);
-                format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+                Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)))
             }
-            Self::Bearer(token) => format!("Bearer {}", token.0),
+            Self::Bearer(token) => Some(format!("Bearer {}", token.0)),
+            Self::Key { .. } => None,
         }
     }
 
-    /// A token with a line break would end the header and begin another.
-    fn check(&self, url: &str) -> Result<(), Error> {
-        let Self::Bearer(token) = self else { return Ok(()) };
-        if token.0.is_empty() || token.0.chars().any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii())
-        {
-            return Err(invalid(url, "the bearer token must be one word of printable ASCII"));
+    /// Whether these are credentials for the place, in a form that can be sent there.
+    fn check(&self, url: &str, location: &Location) -> Result<(), Error> {
+        match (self, location) {
+            (_, Location::Local(_)) => Err(invalid(url, "a local repository takes no credentials")),
+            (Self::Key { .. }, Location::Https(_)) => {
+                Err(credentials("an https url takes username and password, or bearerToken"))
+            }
+            (Self::Basic { .. } | Self::Bearer(_), Location::Ssh(_)) => Err(credentials(NO_IDENTITY)),
+            // A token with a line break would end the header and begin another.
+            (Self::Bearer(token), Location::Https(_)) if !is_word(&token.0) => {
+                Err(credentials("bearerToken must be one word of printable ASCII"))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// What ssh needs of a Secret.
+const NO_IDENTITY: &str = "an ssh url needs a Secret with identity and known_hosts";
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic())
+}
+
+fn credentials(problem: &str) -> Error {
+    Error::InvalidCredentials { problem: problem.to_owned() }
 }
 
 /// One place in one repository.
@@ -106,26 +148,30 @@ pub struct Source {
     pub reference: Reference,
     /// The folder to read, empty for the whole tree.
     pub path: String,
-    /// Credentials for the URL's host.
-    pub credentials: Option<Credentials>,
-    /// PEM certificates to trust instead of the system's.
-    pub ca_bundle: Option<String>,
+    /// Credentials for the URL's host, and whom to trust there.
+    pub access: Access,
+    /// Who must have signed the revision, if anybody.
+    pub signers: Option<Vec<Signer>>,
+    /// The commit that the revision should descend from: how it does is said in the snapshot.
+    pub ancestor: Option<String>,
 }
 
 /// Which transports the caller allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Transports {
-    /// Only `https://`.
-    Https,
+    /// https and ssh.
+    Remote,
     /// Also absolute paths and `file://`, for development.
-    HttpsAndLocal,
+    RemoteAndLocal,
 }
 
 /// A checked URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Location {
-    /// A repository on a server.
+    /// A repository on a web server.
     Https(Url),
+    /// A repository that a user of a server may read.
+    Ssh(Address),
     /// A repository in the file system.
     Local(PathBuf),
 }
@@ -135,6 +181,7 @@ impl Location {
     pub(super) fn origin(&self) -> String {
         match self {
             Self::Https(url) => url.origin().ascii_serialization(),
+            Self::Ssh(address) => address.origin(),
             Self::Local(path) => path.display().to_string(),
         }
     }
@@ -144,6 +191,7 @@ impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Https(url) => url.fmt(formatter),
+            Self::Ssh(address) => address.fmt(formatter),
             Self::Local(path) => path.display().fmt(formatter),
         }
     }
@@ -153,21 +201,33 @@ impl Source {
     /// Checks everything that can be checked without opening a connection.
     pub(super) fn locate(&self, transports: Transports) -> Result<Location, Error> {
         self.reference.check()?;
-        super::tree::check_path(&self.path)?;
-        if let Some(credentials) = &self.credentials {
-            credentials.check(&self.url)?;
+        if let Some(ancestor) = &self.ancestor {
+            Reference::Commit(ancestor.clone()).check()?;
         }
+        super::tree::check_path(&self.path)?;
         let location = parse(&self.url, transports)?;
-        if matches!(location, Location::Local(_)) && self.credentials.is_some() {
-            return Err(invalid(&self.url, "a local repository takes no credentials"));
+        if let Some(credentials) = &self.access.credentials {
+            credentials.check(&self.url, &location)?;
+        }
+        if matches!(location, Location::Ssh(_)) {
+            match (&self.access.credentials, &self.access.known_hosts) {
+                (None, _) => return Err(credentials(NO_IDENTITY)),
+                (_, None) => {
+                    let message = "known_hosts is missing: without it anybody could be the server; \
+                                   ssh-keyscan prints its lines, compare them with what the host publishes";
+                    return Err(credentials(message));
+                }
+                _ => {}
+            }
         }
         Ok(location)
     }
 }
 
 fn parse(url: &str, transports: Transports) -> Result<Location, Error> {
-    let local = transports == Transports::HttpsAndLocal;
-    let supported = if local { "use https://, file:// or an absolute path" } else { "use https://" };
+    let local = transports == Transports::RemoteAndLocal;
+    let supported =
+        if local { "use https://, ssh://, file:// or an absolute path" } else { "use https:// or ssh://" };
     if url.starts_with('/') {
         return if local {
             local_path(url, url)
@@ -175,11 +235,15 @@ fn parse(url: &str, transports: Transports) -> Result<Location, Error> {
             Err(invalid(url, format!("local paths are not allowed; {supported}")))
         };
     }
+    if let Some(address) = Address::from_short(url) {
+        return address.map(Location::Ssh).map_err(|problem| invalid(url, problem));
+    }
     let Ok(parsed) = Url::parse(url) else {
         return Err(invalid(url, format!("not a url; {supported}")));
     };
     match parsed.scheme() {
         "https" => https(url, &parsed),
+        "ssh" => Address::from_url(&parsed).map(Location::Ssh).map_err(|problem| invalid(url, problem)),
         "file" if local => local_path(url, parsed.path()),
         scheme => Err(invalid(url, format!("transport {scheme:?} is not supported; {supported}"))),
     }
@@ -226,32 +290,44 @@ mod tests {
             url: url.into(),
             reference: Reference::Default,
             path: String::new(),
-            credentials: None,
-            ca_bundle: None,
+            access: Access::default(),
+            signers: None,
+            ancestor: None,
         }
     }
 
     #[test]
     fn accepts_https_and_local() {
-        let https = source("https://git.example.com/a/b.git").locate(Transports::Https).unwrap();
+        let https = source("https://git.example.com/a/b.git").locate(Transports::Remote).unwrap();
         assert_eq!(https.origin(), "https://git.example.com");
-        let local = source("/srv/pack").locate(Transports::HttpsAndLocal).unwrap();
+        let local = source("/srv/pack").locate(Transports::RemoteAndLocal).unwrap();
         assert_eq!(local, Location::Local("/srv/pack".into()));
-        assert_eq!(source("file:///srv/pack").locate(Transports::HttpsAndLocal).unwrap(), local);
+        assert_eq!(source("file:///srv/pack").locate(Transports::RemoteAndLocal).unwrap(), local);
     }
 
     #[test]
     fn refuses_everything_else_without_echoing_secrets() {
         let cases = [
-            ("http://h/x", r#"url "http://h/x": transport "http" is not supported; use https://"#),
-            ("git://h/x", r#"url "git://h/x": transport "git" is not supported; use https://"#),
-            ("ssh://git@h/x", r#"url "ssh://h/x": transport "ssh" is not supported; use https://"#),
-            ("git@h:a/b.git", r#"url "h:a/b.git": not a url; use https://"#),
-            ("ext::sh -c id", r#"url "ext::sh -c id": transport "ext" is not supported; use https://"#),
-            ("file:///srv", r#"url "file:///srv": transport "file" is not supported; use https://"#),
-            ("/srv/x", r#"url "/srv/x": local paths are not allowed; use https://"#),
-            ("../x", r#"url "../x": not a url; use https://"#),
-            ("", r#"url "": not a url; use https://"#),
+            ("http://h/x", r#"url "http://h/x": transport "http" is not supported; use https:// or ssh://"#),
+            ("git://h/x", r#"url "git://h/x": transport "git" is not supported; use https:// or ssh://"#),
+            (
+                "ssh://git:hunter2@h/x",
+                r#"url "ssh://h/x": a password does not belong in a url; ssh takes a key"#,
+            ),
+            ("ssh://h/x", r#"url "ssh://h/x": name the user, as in ssh://git@…"#),
+            ("git@h:-x", r#"url "h:-x": the path must not begin with a dash"#),
+            ("h:a/b.git", r#"url "h:a/b.git": transport "h" is not supported; use https:// or ssh://"#),
+            (
+                "ext::sh -c id",
+                r#"url "ext::sh -c id": transport "ext" is not supported; use https:// or ssh://"#,
+            ),
+            (
+                "file:///srv",
+                r#"url "file:///srv": transport "file" is not supported; use https:// or ssh://"#,
+            ),
+            ("/srv/x", r#"url "/srv/x": local paths are not allowed; use https:// or ssh://"#),
+            ("../x", r#"url "../x": not a url; use https:// or ssh://"#),
+            ("", r#"url "": not a url; use https:// or ssh://"#),
             (
                 "https://me:hunter2@h/x",
                 r#"url "https://h/x": credentials do not belong in a url; put them into a Secret"#,
@@ -263,7 +339,7 @@ mod tests {
             ("https://h/x?token=hunter2", r#"url "https://h/x": a query or fragment is not allowed"#),
         ];
         for (url, expected) in cases {
-            let error = source(url).locate(Transports::Https).unwrap_err();
+            let error = source(url).locate(Transports::Remote).unwrap_err();
             assert_eq!(error.to_string(), expected);
             assert!(!error.to_string().contains("hunter2"));
             assert_eq!(error.reason(), "InvalidURL");
@@ -273,8 +349,8 @@ mod tests {
     #[test]
     fn a_token_cannot_smuggle_headers() {
         let mut source = source("https://h/x");
-        source.credentials = Some(Credentials::Bearer(Secret::new("abc\r\nX-Evil: 1")));
-        let error = source.locate(Transports::Https).unwrap_err().to_string();
+        source.access.credentials = Some(Credentials::Bearer(Secret::new("abc\r\nX-Evil: 1")));
+        let error = source.locate(Transports::Remote).unwrap_err().to_string();
         assert!(error.contains("one word") && !error.contains("Evil"), "{error}");
     }
 
@@ -292,14 +368,36 @@ mod tests {
         assert_eq!(read(&[]).unwrap(), Access::default());
         for mixed in [&[("username", "hunter2")][..], &[("bearerToken", "hunter2"), ("password", "hunter2")]]
         {
-            assert_eq!(read(mixed).unwrap_err(), "set username and password, or bearerToken alone");
+            let expected = "set username and password, or bearerToken alone, or identity and its password";
+            assert_eq!(read(mixed).unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn ssh_needs_a_key_and_known_hosts() {
+        let key = Credentials::Key { identity: Secret::new("hunter2"), passphrase: None };
+        let bearer = Credentials::Bearer(Secret::new("hunter2"));
+        let known_hosts = Some("h ssh-ed25519 AAAA".to_owned());
+        for (url, credentials, known_hosts, expected) in [
+            ("ssh://git@h/x", None, known_hosts.clone(), "secret: an ssh url needs a Secret with identity"),
+            ("git@h:x", Some(bearer), known_hosts.clone(), "secret: an ssh url needs a Secret with identity"),
+            ("git@h:x", Some(key.clone()), None, "secret: known_hosts is missing"),
+            ("https://h/x", Some(key.clone()), known_hosts.clone(), "secret: an https url takes username"),
+        ] {
+            let access = Access { credentials, known_hosts, ca_bundle: None };
+            let error = Source { access, ..source(url) }.locate(Transports::Remote).unwrap_err();
+            assert!(error.to_string().starts_with(expected), "{error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+        let access = Access { credentials: Some(key), known_hosts, ca_bundle: None };
+        let location = Source { access, ..source("git@h:x") }.locate(Transports::Remote).unwrap();
+        assert_eq!(location.origin(), "ssh://h");
     }
 
     #[test]
     fn secrets_do_not_show() {
         let basic = Credentials::Basic { username: "me".into(), password: Secret::new("hunter2") };
         assert!(!format!("{basic:?}").contains("hunter2"));
-        assert_eq!(basic.authorization(), "Basic bWU6aHVudGVyMg==");
+        assert_eq!(basic.authorization().as_deref(), Some("Basic bWU6aHVudGVyMg=="));
     }
 }

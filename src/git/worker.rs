@@ -16,6 +16,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
+use super::history::Lineage;
 use super::reference::Revision;
 use super::source::{Source, Transports};
 use super::tree::{File, Limits};
@@ -35,6 +36,10 @@ pub struct Snapshot {
     pub revision: Revision,
     /// The files below the source's path, sorted by path.
     pub files: Vec<File>,
+    /// Who signed it, of those who may; none if nobody had to.
+    pub signer: Option<String>,
+    /// How it stands to the ancestor that was asked about.
+    pub lineage: Lineage,
 }
 
 /// One request.
@@ -50,7 +55,7 @@ pub(super) struct Request {
 /// One answer; contents are base64, since JSON has no bytes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
-    Done { revision: Revision, files: Vec<(String, String)> },
+    Done { revision: Revision, files: Vec<(String, String)>, signer: Option<String>, lineage: Lineage },
     Failed(Error),
 }
 
@@ -63,6 +68,8 @@ impl From<Result<Snapshot, Error>> for Answer {
                 Self::Done {
                     revision: snapshot.revision,
                     files: snapshot.files.into_iter().map(encode).collect(),
+                    signer: snapshot.signer,
+                    lineage: snapshot.lineage,
                 }
             }
         }
@@ -71,16 +78,17 @@ impl From<Result<Snapshot, Error>> for Answer {
 
 impl Answer {
     pub(super) fn into_result(self) -> Result<Snapshot, Error> {
-        let (revision, encoded) = match self {
+        let (revision, encoded, signer, lineage) = match self {
             Self::Failed(error) => return Err(error),
-            Self::Done { revision, files } => (revision, files),
+            Self::Done { revision, files, signer, lineage } => (revision, files, signer, lineage),
         };
         let decode = |(path, text): (String, String)| {
             let content =
                 STANDARD.decode(text).map_err(|error| Error::WorkerFailed { cause: error.to_string() })?;
             Ok(File { path, content })
         };
-        Ok(Snapshot { revision, files: encoded.into_iter().map(decode).collect::<Result<_, _>>()? })
+        let files = encoded.into_iter().map(decode).collect::<Result<_, _>>()?;
+        Ok(Snapshot { revision, files, signer, lineage })
     }
 }
 

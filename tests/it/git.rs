@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use fother::git::{
-    Consequence, Credentials, Error, Fetcher, FetcherOptions, Reference, Secret, Snapshot, Source,
+    Access, Consequence, Credentials, Error, Fetcher, FetcherOptions, Reference, Secret, Snapshot, Source,
 };
 use tempfile::TempDir;
 
@@ -33,8 +33,9 @@ impl Fixture {
             url: self.server.url("pack"),
             reference,
             path: String::new(),
-            credentials: None,
-            ca_bundle: Some(self.server.ca_pem().to_owned()),
+            access: Access { ca_bundle: Some(self.server.ca_pem().to_owned()), ..Access::default() },
+            signers: None,
+            ancestor: None,
         }
     }
 
@@ -52,7 +53,7 @@ fn options(cache: &TempDir) -> FetcherOptions {
     FetcherOptions::new(env!("CARGO_BIN_EXE_fother"), cache.path())
 }
 
-fn commits_in(cache: &TempDir) -> usize {
+pub fn commits_in(cache: &TempDir) -> usize {
     let folder = std::fs::read_dir(cache.path()).unwrap().flatten().map(|entry| entry.path());
     let folder = folder.into_iter().find(|path| path.extension().is_some_and(|e| e == "git")).unwrap();
     let repository = git2::Repository::open_bare(folder).unwrap();
@@ -91,8 +92,10 @@ async fn follows_a_rewritten_branch() {
     fixture.origin.push(&[("a", "1")]).await;
     fixture.fetch(Reference::Default).await.unwrap();
     fixture.origin.git(&["checkout", "--quiet", "--orphan", "other"]).await;
+    fixture.origin.git(&["branch", "-D", "main"]).await;
     fixture.origin.git(&["branch", "-M", "main"]).await;
     let rewritten = fixture.origin.push(&[("a", "2")]).await;
+    assert_eq!(fixture.origin.git(&["rev-list", "--count", "HEAD"]).await, "1", "it has no parent");
     assert_eq!(fixture.fetch(Reference::Default).await.unwrap().revision.commit, rewritten);
 }
 
@@ -142,13 +145,13 @@ async fn authenticates() {
         assert!(error.to_string().ends_with("needs credentials or does not exist"), "{error}");
 
         let mut source = fixture.source(Reference::Default);
-        source.credentials = Some(credentials);
+        source.access.credentials = Some(credentials);
         fixture.fetcher.fetch(&source).await.unwrap();
         let last = fixture.server.seen().pop().unwrap();
         assert_eq!(last.authorization.as_deref(), Some(header));
 
         let before = fixture.server.seen().len();
-        source.credentials = Some(Credentials::Bearer(Secret::new("wrong-canary")));
+        source.access.credentials = Some(Credentials::Bearer(Secret::new("wrong-canary")));
         let error = fixture.fetcher.fetch(&source).await.unwrap_err();
         assert_eq!(error.reason(), "AuthenticationFailed", "{error}");
         assert!(error.to_string().ends_with("the server refused the credentials"), "{error}");
@@ -171,8 +174,8 @@ async fn never_follows_a_redirect_elsewhere() {
             fixture.origin.push(&[("a", "1")]).await;
             fixture.server.behave(Behavior::RedirectTo(target.clone()));
             let mut source = fixture.source(Reference::Default);
-            source.credentials = credentials;
-            source.ca_bundle = Some(format!("{}{}", fixture.server.ca_pem(), elsewhere.ca_pem()));
+            source.access.credentials = credentials;
+            source.access.ca_bundle = Some(format!("{}{}", fixture.server.ca_pem(), elsewhere.ca_pem()));
             let error = fixture.fetcher.fetch(&source).await.unwrap_err();
             assert!(matches!(error, Error::Redirected { .. }), "{target}: {error}");
         }
@@ -198,7 +201,7 @@ async fn trusts_the_given_ca_alone() {
     let stranger = GitServer::start().await;
     for bundle in [None, Some(stranger.ca_pem().to_owned())] {
         let mut source = fixture.source(Reference::Default);
-        source.ca_bundle = bundle;
+        source.access.ca_bundle = bundle;
         let error = fixture.fetcher.fetch(&source).await.unwrap_err();
         assert_eq!(error.reason(), "CertificateInvalid", "{error}");
     }
@@ -277,10 +280,10 @@ async fn local_repositories_need_consent() {
     let commit = fixture.origin.push(&[("a", "1")]).await;
     let mut source = fixture.source(Reference::Default);
     source.url = fixture.origin.work().to_str().unwrap().to_owned();
-    source.ca_bundle = None;
+    source.access.ca_bundle = None;
     assert_eq!(fixture.fetcher.fetch(&source).await.unwrap_err().reason(), "InvalidURL");
     let mut options = options(&fixture.cache);
-    options.transports = fother::git::Transports::HttpsAndLocal;
+    options.transports = fother::git::Transports::RemoteAndLocal;
     assert_eq!(Fetcher::new(options).fetch(&source).await.unwrap().revision.commit, commit);
 }
 
@@ -293,7 +296,7 @@ async fn a_worker_ends_when_its_parent_is_gone() {
     let request = serde_json::json!({
         "cache": fixture.cache.path(),
         "source": fixture.source(Reference::Default),
-        "transports": "Https",
+        "transports": "Remote",
         "limits": fother::git::Limits::default(),
         "timeout": {"secs": 600, "nanos": 0},
     });

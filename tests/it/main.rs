@@ -17,6 +17,9 @@
 mod dev;
 mod docs;
 mod git;
+mod git_history;
+mod git_signed;
+mod git_ssh;
 mod packs;
 mod real;
 mod real_node;

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::git_server::{Behavior, GitServer, Origin};
+use crate::support::ssh_server::{ED25519, KeyPair, SshServer};
 use crate::support::wait::{DEADLINE, eventually};
 
 const NAMESPACE: &str = "ops";
@@ -414,4 +415,86 @@ async fn a_status_for_an_old_version_is_a_conflict() {
     let new = scene.pack().await;
     let written = status::write(&scene.admin, &new, None, &status).await.unwrap().expect("written");
     assert_eq!(written.status, Some(status));
+}
+
+#[tokio::test]
+async fn a_rewritten_branch_waits_for_a_person() {
+    let mut scene = Scene::new().await;
+    let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n"), ("a.yaml", &rule("a", "1m"))];
+    let first = scene.origin.push(&files).await;
+    scene.start(usize::MAX);
+    scene.follow(json!({})).await;
+    scene.ready("Synced", &first).await;
+    let second = scene.origin.push(&[("a.yaml", &rule("a", "2m"))]).await;
+    scene.ready("Synced", &second).await;
+
+    scene.origin.git(&["reset", "--quiet", "--hard", &first]).await;
+    let other = scene.origin.push(&[("a.yaml", &rule("a", "9m"))]).await;
+    let held = scene.ready("HistoryRewritten", &other).await;
+    let expected = format!(
+        "history rewritten; approve with annotation fother.dev/allow-rewrite: main@sha1:{other}; keeping main@sha1:{second}"
+    );
+    assert_eq!(held.message, expected);
+    assert_eq!(scene.rules().await[0].spec.hold_for.map(fother::api::Duration::as_secs), Some(120));
+
+    scene.patch(json!({"metadata": {"annotations": {"fother.dev/allow-rewrite": other}}})).await;
+    scene.ready("Synced", &other).await;
+    assert_eq!(scene.rules().await[0].spec.hold_for.map(fother::api::Duration::as_secs), Some(540));
+    let third = scene.origin.push(&[("a.yaml", &rule("a", "3m"))]).await;
+    scene.ready("Synced", &third).await;
+
+    // Another branch is somebody's intent, whatever it descends from.
+    scene.origin.git(&["checkout", "--quiet", "-b", "next", &first]).await;
+    let next = scene.origin.push(&[("a.yaml", &rule("a", "4m"))]).await;
+    scene.patch(json!({"spec": {"ref": {"branch": "next"}}})).await;
+    scene.ready("Synced", &next).await;
+    let from = scene.pack().await.status.unwrap().applied_from.unwrap();
+    assert_eq!(from.reference.unwrap().branch.as_deref(), Some("next"));
+}
+
+#[tokio::test]
+async fn only_signed_revisions_are_let_in() {
+    let mut scene = Scene::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate(folder.path(), "alice", ED25519).await;
+    scene.origin.sign_with(key.path()).await;
+    let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n"), ("a.yaml", &rule("a", "1m"))];
+    let signed = scene.origin.push(&files).await;
+    scene.start(usize::MAX);
+    let signers = json!([{"name": "alice", "publicKey": key.public()}]);
+    scene.follow(json!({"spec": {"verify": {"signers": signers}}})).await;
+    let ready = scene.ready("Synced", &signed).await;
+    assert!(ready.message.ends_with("are in force, signed by alice"), "{}", ready.message);
+
+    scene.origin.git(&["config", "commit.gpgsign", "false"]).await;
+    let unsigned = scene.origin.push(&[("a.yaml", &rule("a", "2m"))]).await;
+    let ready = scene.ready("SignatureInvalid", "").await;
+    assert_eq!(ready.message, format!("commit {unsigned} unsigned; keeping main@sha1:{signed}"));
+    assert_eq!(scene.rules().await[0].spec.hold_for.map(fother::api::Duration::as_secs), Some(60));
+
+    scene.origin.git(&["config", "commit.gpgsign", "true"]).await;
+    let mended = scene.origin.push(&[("a.yaml", &rule("a", "3m"))]).await;
+    scene.ready("Synced", &mended).await;
+}
+
+#[tokio::test]
+async fn a_pack_comes_over_ssh_too() {
+    let mut scene = Scene::new().await;
+    let ssh = SshServer::start(&[ED25519]).await;
+    let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n"), ("a.yaml", &rule("a", "1m"))];
+    let commit = ssh.create("ops").await.push(&files).await;
+    let key = ssh.authorize("key", ED25519).await;
+    let secret = |known_hosts: String| {
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "git-ssh", "namespace": NAMESPACE},
+            "stringData": {"identity": key.private(), "identity.pub": key.public(), "known_hosts": known_hosts}})
+    };
+    let other = KeyPair::generate(ssh.root(), "other", ED25519).await.public();
+    scene.apply(&secret(format!("{} {other}", ssh.host()))).await;
+    scene.start(usize::MAX);
+    scene.follow(json!({"spec": {"url": ssh.url("ops"), "secretRef": {"name": "git-ssh"}}})).await;
+    let ready = scene.ready("FetchFailed", "").await;
+    assert!(ready.message.contains("host key mismatch; refusing"), "{}", ready.message);
+    scene.apply(&secret(ssh.known_hosts())).await;
+    scene.ready("Synced", &commit).await;
+    assert_eq!(scene.rule_names().await, ["a"]);
 }

@@ -17,11 +17,12 @@ use crate::cluster::discovery::Served;
 use crate::cluster::objects::Objects;
 use crate::cluster::{Result, secrets, status};
 use crate::controller::rights::lacking;
+use crate::decide::lineage::{self, Descent};
 use crate::decide::pack::{self as manifests, Reading, Surroundings};
 use crate::decide::problem::Severity;
 use crate::decide::rights::Right;
 use crate::decide::sync::{self, Desired, Live, Plan, Refusal};
-use crate::git::{self, Access, Reference, Snapshot, Source};
+use crate::git::{self, Access, Lineage, Reference, Snapshot, Source};
 use crate::source::watch::now;
 use report::Report;
 
@@ -69,9 +70,13 @@ async fn sync(context: &Context, pack: &Arc<Pack>) -> Result<Report> {
             return Ok(Report::failed(pack, Reason::FetchFailed, &message).again_soon());
         }
     };
+    let (revision, commit) = (snapshot.revision.to_string(), snapshot.revision.commit.as_str());
+    if let Some(message) = lineage::hold(pack, (&revision, commit), descent(snapshot.lineage)) {
+        return Ok(Report::kept_back(pack, Reason::HistoryRewritten, &revision, &message));
+    }
     let reading = read(context, pack, &snapshot);
     if reading.count(Severity::Error) > 0 {
-        return Ok(Report::invalid(pack, &snapshot.revision.to_string(), &reading.findings));
+        return Ok(Report::invalid(pack, &revision, &reading.findings));
     }
     match apply_revision(context, pack, &account, (&snapshot, reading)).await {
         Err(error) if error.is_forbidden() => Ok(Report::forbidden(&error.to_string())),
@@ -79,6 +84,14 @@ async fn sync(context: &Context, pack: &Arc<Pack>) -> Result<Report> {
             Ok(Report::failed(pack, Reason::ApplyFailed, &error.to_string()).again_soon())
         }
         other => other,
+    }
+}
+
+fn descent(lineage: Lineage) -> Descent {
+    match lineage {
+        Lineage::Unasked | Lineage::Descends => Descent::Proven,
+        Lineage::Rewritten => Descent::Refuted,
+        Lineage::Unproven => Descent::Unproven,
     }
 }
 
@@ -109,8 +122,9 @@ async fn source(pack: &Pack, account: &Account) -> std::result::Result<Source, R
             .trim_matches('/')
             .trim_start_matches("./")
             .to_owned(),
-        credentials: access.credentials,
-        ca_bundle: access.ca_bundle,
+        access,
+        signers: pack.spec.verify.as_ref().map(|verify| verify.signers.clone()),
+        ancestor: lineage::ancestor(pack).map(str::to_owned),
     })
 }
 
@@ -165,7 +179,7 @@ async fn apply_revision(
     save(context, pack, during).await?;
     carry_out(context, account, &namespace, &plan).await?;
     let warnings = reading.findings.iter().map(ToString::to_string).collect();
-    Ok(Report::synced(&revision, plan.inventory_after, warnings))
+    Ok(Report::synced((&revision, snapshot.signer.as_deref()), plan.inventory_after, warnings))
 }
 
 /// The report on an account that lacks one of these rights: known before the first write, so that a revision is not
@@ -261,9 +275,12 @@ async fn save(context: &Context, pack: &Arc<Pack>, fresh: PackStatus) -> Result<
 /// The reason of a fetch that failed.
 fn reason_of(error: &git::Error) -> Reason {
     match error {
-        git::Error::InvalidUrl { .. } | git::Error::InvalidReference { .. } => Reason::UnsupportedValue,
+        git::Error::InvalidUrl { .. }
+        | git::Error::InvalidReference { .. }
+        | git::Error::InvalidCredentials { .. } => Reason::UnsupportedValue,
         git::Error::ReferenceNotFound { .. } => Reason::ReferenceNotFound,
         git::Error::ContentRefused { .. } => Reason::InvalidRevision,
+        git::Error::SignatureInvalid { .. } => Reason::SignatureInvalid,
         _ => Reason::FetchFailed,
     }
 }

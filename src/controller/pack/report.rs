@@ -6,7 +6,7 @@ use kube::ResourceExt;
 
 use super::reason_of;
 use crate::api::{
-    ANNOTATION, ConditionStatus, ConditionType, InventoryEntry, Pack, PackStatus, Progress, Reason,
+    ANNOTATION, ConditionStatus, ConditionType, InventoryEntry, Origin, Pack, PackStatus, Progress, Reason,
     set_condition, set_progress,
 };
 use crate::decide::pack::finding::Finding;
@@ -30,9 +30,14 @@ pub struct Report {
 
 impl Report {
     /// The revision is in force.
-    pub fn synced(revision: &str, inventory: Vec<InventoryEntry>, warnings: Vec<String>) -> Self {
+    pub fn synced(
+        (revision, signer): (&str, Option<&str>),
+        inventory: Vec<InventoryEntry>,
+        warnings: Vec<String>,
+    ) -> Self {
         let objects = inventory.iter().filter(|entry| entry.kind != "ConfigMap").count();
-        let mut message = format!("{objects} objects of {revision} are in force");
+        let by_whom = signer.map(|signer| format!(", signed by {signer}")).unwrap_or_default();
+        let mut message = format!("{objects} objects of {revision} are in force{by_whom}");
         for warning in warnings {
             message.push_str("\nwarning: ");
             message.push_str(&warning);
@@ -49,9 +54,18 @@ impl Report {
 
     /// Something failed; what was applied last stays in force.
     pub fn failed(pack: &Pack, reason: Reason, message: &str) -> Self {
+        Self::without(pack, reason, message, "serving")
+    }
+
+    /// There is a revision, and it is not let in.
+    pub fn kept_back(pack: &Pack, reason: Reason, revision: &str, message: &str) -> Self {
+        Self { attempted: Some(revision.to_owned()), ..Self::without(pack, reason, message, "keeping") }
+    }
+
+    fn without(pack: &Pack, reason: Reason, message: &str, verb: &str) -> Self {
         Self {
             ready: (ConditionStatus::False, reason),
-            message: format!("{message}; {}", serving(pack)),
+            message: format!("{message}; {}", in_force(pack, verb)),
             attempted: None,
             applied: None,
             authorized: None,
@@ -66,7 +80,8 @@ impl Report {
 
     /// The repository could not be read.
     pub fn not_fetched(pack: &Pack, error: &git::Error) -> Self {
-        let report = Self::failed(pack, reason_of(error), &error.to_string());
+        let verb = if matches!(error, git::Error::SignatureInvalid { .. }) { "keeping" } else { "serving" };
+        let report = Self::without(pack, reason_of(error), &error.to_string(), verb);
         Self { again_soon: error.consequence() == Consequence::Retry, ..report }
     }
 
@@ -149,6 +164,8 @@ impl Report {
                 status.applied_at = Some(Time(now));
             }
             status.applied_revision = Some(revision.clone());
+            status.applied_from =
+                Some(Origin { url: pack.spec.url.clone(), reference: pack.spec.reference.clone() });
             status.inventory.clone_from(inventory);
         }
         if self.attempted.is_some() {
@@ -172,11 +189,11 @@ impl Report {
 
 /// What is in force while something fails, and since when. (A point in time rather than an age: a message that grows
 /// older would be a write at each attempt.)
-fn serving(pack: &Pack) -> String {
+fn in_force(pack: &Pack, verb: &str) -> String {
     let status = pack.status.as_ref();
     let applied =
         status.and_then(|status| Some((status.applied_revision.as_ref()?, status.applied_at.as_ref()?)));
     applied.map_or("nothing is in force yet".to_owned(), |(revision, at)| {
-        format!("serving {revision}, applied at {}", at.0.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        format!("{verb} {revision}, applied at {}", at.0.strftime("%Y-%m-%dT%H:%M:%SZ"))
     })
 }

@@ -121,16 +121,11 @@ impl GitServer {
 
     /// Makes an empty repository with default branch `main`, and a clone to commit from.
     pub async fn create(&self, name: &str) -> Origin {
-        let bare = self.shared.root.path().join(format!("{name}.git"));
-        let work = self.shared.root.path().join(format!("{name}-work"));
-        git(self.shared.root.path(), &["init", "--quiet", "--bare", "-b", "main", bare.to_str().unwrap()])
-            .await;
-        git(&bare, &["config", "http.receivepack", "true"]).await;
-        git(self.shared.root.path(), &["init", "--quiet", "-b", "main", work.to_str().unwrap()]).await;
-        git(&work, &["remote", "add", "origin", &self.url(name)]).await;
+        let origin = Origin::create(self.shared.root.path(), name, &self.url(name)).await;
+        origin.configure_server("http.receivepack", "true").await;
         let ca = self.shared.root.path().join("ca.pem");
-        git(&work, &["config", "http.sslCAInfo", ca.to_str().unwrap()]).await;
-        Origin { bare, work }
+        origin.git(&["config", "http.sslCAInfo", ca.to_str().unwrap()]).await;
+        origin
     }
 }
 
@@ -141,6 +136,15 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Makes `NAME.git` in a folder, empty, and a clone that pushes to `url`.
+    pub async fn create(folder: &Path, name: &str, url: &str) -> Self {
+        let (bare, work) = (folder.join(format!("{name}.git")), folder.join(format!("{name}-work")));
+        git(folder, &["init", "--quiet", "--bare", "-b", "main", bare.to_str().unwrap()]).await;
+        git(folder, &["init", "--quiet", "-b", "main", work.to_str().unwrap()]).await;
+        git(&work, &["remote", "add", "origin", url]).await;
+        Self { bare, work }
+    }
+
     /// The clone, for whatever the helpers do not cover.
     pub fn work(&self) -> &Path {
         &self.work
@@ -167,6 +171,30 @@ impl Origin {
     /// Runs git in the clone.
     pub async fn git(&self, arguments: &[&str]) -> String {
         git(&self.work, arguments).await
+    }
+
+    /// Signs every commit and annotated tag from now on with an SSH key.
+    pub async fn sign_with(&self, key: &Path) {
+        let key = key.to_str().unwrap();
+        let values = [
+            ("gpg.format", "ssh"),
+            ("user.signingkey", key),
+            ("commit.gpgsign", "true"),
+            ("tag.gpgsign", "true"),
+        ];
+        for (name, value) in values {
+            self.git(&["config", name, value]).await;
+        }
+    }
+
+    /// Makes the branch point to a commit object of this content, whatever it is, and pushes it.
+    pub async fn push_raw(&self, commit: &str) -> String {
+        let file = self.work.join(".git/raw-commit");
+        std::fs::write(&file, commit).unwrap();
+        let hash = self.git(&["hash-object", "-t", "commit", "-w", file.to_str().unwrap()]).await;
+        self.git(&["reset", "--quiet", "--hard", &hash]).await;
+        self.git(&["push", "--quiet", "--force", "origin", "HEAD"]).await;
+        hash
     }
 
     /// Sets a configuration value of the repository on the server.

@@ -12,4 +12,5 @@ pub mod node;
 pub mod pki;
 pub mod process;
 pub mod proxy;
+pub mod ssh_server;
 pub mod wait;

@@ -1,11 +1,11 @@
-//! The worker's way out: a reverse proxy on loopback that reaches one `https` origin, and no other.
+//! The way out over https: a reverse proxy on loopback that reaches one origin, and no other.
 //!
 //! libgit2 asks the gate over plain HTTP; the gate asks the server over TLS and adds the credentials. libgit2 so
 //! never has the credentials, cannot send them elsewhere whatever a server answers, and has no TLS to misconfigure. The
 //! gate also knows exactly what went wrong, which libgit2's errors tell only roughly.
 
 use std::error::Error as StdError;
-use std::io::{self, Read};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -28,28 +28,13 @@ use rustls_pki_types::pem::PemObject;
 use tokio::runtime::Runtime;
 use url::Url;
 
+use super::{REQUEST_BYTES, Trouble, innermost, random_token};
+
 /// What libgit2 may tell the server.
 const REQUEST_HEADERS: [HeaderName; 4] = [ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT];
-/// Requests list what is wanted and what is there; a megabyte is twenty thousand commits.
-const REQUEST_BYTES: usize = 1 << 20;
-
-/// What went wrong at the gate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// The server redirects to another origin.
-    Elsewhere(String),
-    /// The server's certificate is not trusted.
-    Untrusted(String),
-    /// The server could not be reached, or broke off.
-    Unreachable(String),
-    /// The server answered with this status.
-    Status(StatusCode),
-    /// One answer is larger than allowed.
-    TooLarge(u64),
-}
 
 /// An open gate; dropping it closes it.
-pub(super) struct Gate {
+pub(in crate::git) struct Gate {
     address: SocketAddr,
     passage: Arc<Passage>,
     _runtime: Runtime,
@@ -67,7 +52,7 @@ struct Passage {
 }
 
 /// What a gate is opened for.
-pub(super) struct Opening<'a> {
+pub(in crate::git) struct Opening<'a> {
     /// Only its scheme, host and port count.
     pub origin: &'a Url,
     /// The `Authorization` header to add.
@@ -80,7 +65,7 @@ pub(super) struct Opening<'a> {
 
 impl Gate {
     /// Opens a gate.
-    pub(super) fn open(opening: Opening<'_>) -> io::Result<Self> {
+    pub(in crate::git) fn open(opening: Opening<'_>) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let authorization =
             opening.authorization.map(HeaderValue::try_from).transpose().map_err(io::Error::other)?;
@@ -105,12 +90,12 @@ impl Gate {
     }
 
     /// Where libgit2 finds the repository.
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(in crate::git) fn url(&self, path: &str) -> String {
         format!("http://{}/{}{path}", self.address, self.passage.token)
     }
 
     /// What went wrong since this was asked last.
-    pub(super) fn take_trouble(&self) -> Option<Trouble> {
+    pub(in crate::git) fn take_trouble(&self) -> Option<Trouble> {
         self.passage.trouble.lock().take()
     }
 }
@@ -213,12 +198,6 @@ fn trust(ca_bundle: Option<&str>) -> io::Result<ClientConfig> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn random_token() -> io::Result<String> {
-    let mut bytes = [0; 16];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
-}
-
 fn copy_headers(from: &HeaderMap, to: &mut HeaderMap) {
     for name in REQUEST_HEADERS {
         if let Some(value) = from.get(&name) {
@@ -240,15 +219,6 @@ fn unreachable(error: &(dyn StdError + 'static)) -> Trouble {
     Trouble::Unreachable(innermost(error).to_string())
 }
 
-/// Follows the causes to the last one. An `io::Error` shows what it wraps as itself, not as its cause.
-fn innermost<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
-    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    match wrapped.map(|wrapped| wrapped as &(dyn StdError + 'static)).or_else(|| error.source()) {
-        Some(cause) => innermost(cause),
-        None => error,
-    }
-}
-
 fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
@@ -258,7 +228,7 @@ fn empty(status: StatusCode) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::TcpStream;
 
     /// A gate to a port where nobody listens.
