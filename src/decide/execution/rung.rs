@@ -212,10 +212,9 @@ pub(super) enum OldObject {
 pub(super) fn old_object(context: Context<'_>, rung: &RungStatus) -> OldObject {
     let going = |live: &Value| live.pointer("/metadata/deletionTimestamp").is_some();
     match (&rung.replacement, &context.seen.look.target) {
-        (None, _) => OldObject::There,
         (Some(_), None) => OldObject::Gone,
         (Some(_), Some(live)) if going(live) => OldObject::Going,
-        (Some(_), Some(_)) => OldObject::There,
+        _ => OldObject::There,
     }
 }
 
