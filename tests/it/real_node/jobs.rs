@@ -103,7 +103,7 @@ async fn a_script_that_overruns_is_killed() {
     };
     eventually("the script runs", DEADLINE, || count(1)).await;
     let execution = harbor.ended("jobs-overrun", STOPPED).await;
-    assert_eq!(execution.reason(), Some("ActionFailed"), "{:#?}", execution.status);
+    assert_eq!(execution.reason(), Some("DeadlineExceeded"), "{:#?}", execution.status);
     let status = execution.status.unwrap();
     assert!(status.rungs[0].message.starts_with("killed after 10s"), "{:#?}", status.rungs);
     eventually("the script is gone", STOPPED, || count(0)).await;
