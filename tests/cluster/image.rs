@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -64,10 +65,25 @@ impl Layer {
         self.entries.insert(path.into(), Entry::Link { to: to.into() });
     }
 
-    /// A program of this machine at `path`, with the libraries that it loads.
-    pub fn program(&mut self, path: &str, on_this_machine: &Path) {
-        self.file(path, 0o755, read(on_this_machine));
-        self.libraries(&[on_this_machine.to_owned()]);
+    /// All that is in a folder of this machine.
+    pub fn tree(root: &Path) -> Self {
+        let mut layer = Self::default();
+        layer.add_tree(root, Path::new(""));
+        layer
+    }
+
+    fn add_tree(&mut self, root: &Path, folder: &Path) {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = folder.join(entry.unwrap().file_name());
+            let found = root.join(&path);
+            let mode = std::fs::metadata(&found).unwrap().permissions().mode() & 0o7777;
+            if found.is_dir() {
+                self.entries.insert(path.clone(), Entry::Folder { mode });
+                self.add_tree(root, &path);
+            } else {
+                self.entries.insert(path, Entry::File { mode, content: read(&found) });
+            }
+        }
     }
 
     /// The programs of Debian packages that are installed on this machine, with the libraries that they load.

@@ -60,10 +60,11 @@ enum Verb {
     },
     /// End it and leave nothing behind.
     Down,
-    /// Give it an image that is nothing but a program of this machine and the libraries that it loads.
+    /// Give it fother's image, as the Containerfile makes it.
     Load {
         /// The name that pods call it by.
         image: String,
+        /// The built program.
         program: PathBuf,
     },
     /// Keep it and clean up after it (`up` starts this).

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::image::{self, Image, Layer};
 use crate::instance::Instance;
@@ -17,8 +17,6 @@ const PAUSE: &str = "localhost/pause:1";
 /// What the examples run in.
 const DEBIAN: &str = "docker.io/library/debian:12-slim";
 const PACKAGES: [&str; 6] = ["bash", "coreutils", "dash", "findutils", "grep", "sed"];
-/// Whom TLS clients trust.
-const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Where Debian has the network plugins.
 const PLUGINS: &str = "/usr/lib/cni";
 
@@ -122,18 +120,29 @@ fn import_base(instance: &Instance, layer: &Layer) -> anyhow::Result<()> {
     import(instance, &archive)
 }
 
-/// An image like the one that the Containerfile builds: no shell, nobody's rights, and one program.
+/// The image that the Containerfile builds, with a program that is built already.
 pub fn load(instance: &Instance, name: &str, program: &Path) -> anyhow::Result<()> {
-    let file = program.file_name().and_then(|name| name.to_str()).context("the program has no name")?;
-    let mut layer = Layer::base();
-    layer.program(&format!("usr/bin/{file}"), program);
-    let authorities = std::fs::read(AUTHORITIES).with_context(|| format!("failed to read {AUTHORITIES}"))?;
-    layer.file(AUTHORITIES.trim_start_matches('/'), 0o644, authorities);
-    let config = json!({"Entrypoint": [format!("/usr/bin/{file}")], "User": "65532:65532"});
-    let archive = instance.path(&format!("{file}.tar"));
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let work = tempfile::tempdir_in(instance.directory())?;
+    let (root, archive) = (work.path().join("root"), work.path().join("image.tar"));
+    let mut lay_out = Command::new(repository.join("scripts/image-root.sh"));
+    ensure!(succeeds(lay_out.arg(program).arg(&root)), "scripts/image-root.sh failed");
+    let config = last_stage(&std::fs::read_to_string(repository.join("Containerfile"))?)?;
+    let layer = Layer::tree(&root);
     image::write(&[Image { name, config, layer: &layer }], std::fs::File::create(&archive)?);
-    import(instance, &archive)?;
-    Ok(std::fs::remove_file(archive)?)
+    import(instance, &archive)
+}
+
+/// What the last stage of a Containerfile says of the image it makes.
+fn last_stage(containerfile: &str) -> anyhow::Result<Value> {
+    let stage = containerfile.rsplit_once("\nFROM ").context("the Containerfile has one stage only")?.1;
+    let instruction = |name: &str| {
+        let mut lines = stage.lines().filter_map(|line| line.split_once(' '));
+        let found = lines.find(|(word, _)| *word == name).map(|(_, value)| value);
+        found.with_context(|| format!("the Containerfile's last stage has no {name}"))
+    };
+    let entrypoint: Value = serde_json::from_str(instruction("ENTRYPOINT")?)?;
+    Ok(json!({"Entrypoint": entrypoint, "User": instruction("USER")?}))
 }
 
 fn import(instance: &Instance, archive: &Path) -> anyhow::Result<()> {

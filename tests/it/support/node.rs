@@ -47,7 +47,7 @@ impl Node {
         Kubectl::new(built.exists().then_some(built), &self.admin)
     }
 
-    /// Gives it an image of one program and nothing else.
+    /// Gives it fother's image, made of `program`.
     pub fn load(&self, image: &str, program: &Path) {
         finished(cluster("load", &self.directory).arg(image).arg(program).spawn().unwrap());
     }
