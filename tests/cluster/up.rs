@@ -54,7 +54,8 @@ fn start_holder(instance: &Instance, while_stdin_is_open: bool) -> anyhow::Resul
     } else {
         command.stdin(Stdio::null());
     }
-    command.current_dir("/").stdout(log.try_clone()?).stderr(log);
+    // What is shown of the log when it fails should be what failed.
+    command.env("RUST_BACKTRACE", "0").current_dir("/").stdout(log.try_clone()?).stderr(log);
     command.spawn().context("failed to start setsid")
 }
 

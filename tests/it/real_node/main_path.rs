@@ -78,6 +78,8 @@ async fn follow(harbor: &Harbor, git: &GitServer) {
         {"apiGroups": ["fother.dev"], "resources": ["rules", "actions"], "verbs": ["*"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]},
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
+        // Its Rule names that account.
+        {"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": ["healer"], "verbs": ["impersonate"]},
     ]);
     harbor.account(NAMESPACE, "packs", &rights).await;
     let authority = json!({
