@@ -2,10 +2,10 @@
 CARGO = $(shell scripts/cargo.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt crds docs audit
+.PHONY: help demo test check cluster cluster-down fmt crds docs audit
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Break a make-believe cluster and watch fother heal it (needs no cluster); ARGS=--once ends by itself
 	@scripts/prerequisites.sh build
@@ -17,11 +17,20 @@ test: ## Everything: format, lints, tests, docs, dependencies, a real control pl
 check: ## The fast part of it, for while you work
 	@scripts/test.sh --fast
 
+cluster: ## Start a whole Kubernetes on this machine, as root, and say where its kubeconfig is
+	@scripts/prerequisites.sh node --install
+	@tests/cluster/build.sh etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl >/dev/null
+	@$(CARGO) run --locked --quiet --example cluster -- up
+
+cluster-down: ## End that Kubernetes and leave nothing of it behind
+	@$(CARGO) run --locked --quiet --example cluster -- down
+
 fmt: ## Format the code
 	$(CARGO) fmt
 
-crds: ## Write crds/ from the Rust types
+crds: ## Write crds/, and the chart's copy, from the Rust types
 	$(CARGO) run --locked --quiet -- crds --output-dir crds
+	cp crds/*.yaml charts/fother/files/crds/
 
 docs: ## Build the documentation of the code
 	$(CARGO) doc --locked --no-deps --document-private-items

@@ -2,7 +2,8 @@
 # Names what is missing on this machine, each with the line that brings it.
 #
 #   scripts/prerequisites.sh build           what building fother needs
-#   scripts/prerequisites.sh test            ... and what the tests need
+#   scripts/prerequisites.sh node            ... and what a whole Kubernetes on this machine needs
+#   scripts/prerequisites.sh test            ... and what the tests need; those on a real node run only as root
 #   scripts/prerequisites.sh test --install  installs what it can: on a Debian-like machine, as root
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -23,6 +24,16 @@ lacking() {
 }
 have() { command -v "$1" >/dev/null; }
 
+# node: what the node of a cluster is made of, besides what is built.
+node() {
+  [ "$(id -u)" = 0 ] || missing+=("$(printf '%-18s sudo make cluster' root)")
+  have containerd || lacking containerd containerd
+  have runc || lacking runc runc
+  [ -x /usr/lib/cni/bridge ] || lacking "network plugins" containernetworking-plugins
+  have ip || lacking ip iproute2
+  have mount || lacking mount mount
+}
+
 look() {
   missing=() packages=()
   have git || lacking git git
@@ -32,9 +43,11 @@ look() {
   elif ! $(scripts/cargo.sh) --version >/dev/null 2>&1; then
     missing+=("$(printf '%-18s rustup toolchain install %s' "Rust $pinned" "$pinned")")
   fi
-  [ "$purpose" = test ] || return 0
+  [ "$purpose" != build ] || return 0
   have setpriv || lacking setpriv util-linux
   have flock || lacking flock util-linux
+  [ "$purpose" = test ] && [ "$(id -u)" != 0 ] || node
+  [ "$purpose" = test ] || return 0
   have ssh-keygen || lacking ssh-keygen openssh-client
   [ -x /usr/sbin/sshd ] || have sshd || lacking sshd openssh-server
   local component

@@ -190,10 +190,56 @@ pub fn set_condition(
     }
 }
 
+/// How work on an object goes, beside whether it is Ready: what generic tools wait for (kstatus).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Progress {
+    /// There is nothing to do.
+    Settled,
+    /// Work goes on, or is tried again without anybody's help.
+    Reconciling,
+    /// Work cannot go on without a person.
+    Stalled,
+}
+
+/// Sets `Reconciling` or `Stalled`, or takes both away: each is there only while it is true.
+pub fn set_progress(
+    conditions: &mut Vec<Condition>,
+    (progress, reason): (Progress, Reason),
+    message: &str,
+    generation: Option<i64>,
+    now: k8s_openapi::jiff::Timestamp,
+) {
+    let holds = match progress {
+        Progress::Settled => None,
+        Progress::Reconciling => Some(ConditionType::Reconciling),
+        Progress::Stalled => Some(ConditionType::Stalled),
+    };
+    for one in [ConditionType::Reconciling, ConditionType::Stalled] {
+        if holds == Some(one) {
+            set_condition(conditions, (one, ConditionStatus::True, reason), message, generation, now);
+        } else {
+            conditions.retain(|condition| condition.type_ != one.as_str());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use k8s_openapi::jiff::Timestamp;
+
+    #[test]
+    fn progress_is_there_only_while_it_is_true() {
+        let mut conditions = Vec::new();
+        let mut after = |progress| {
+            let state = (progress, Reason::Progressing);
+            set_progress(&mut conditions, state, "x", Some(1), Timestamp::UNIX_EPOCH);
+            conditions.iter().map(|c| format!("{} {}", c.type_, c.status)).collect::<Vec<_>>()
+        };
+        assert_eq!(after(Progress::Reconciling), ["Reconciling True"]);
+        assert_eq!(after(Progress::Stalled), ["Stalled True"]);
+        assert!(after(Progress::Settled).is_empty());
+    }
 
     #[test]
     fn the_transition_time_moves_with_the_status_only() {

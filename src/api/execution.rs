@@ -235,6 +235,8 @@ pub enum AttemptState {
     Succeeded,
     /// It ended badly.
     Failed,
+    /// It was stopped at its deadline.
+    DeadlineExceeded,
     /// Its Job vanished before its outcome was recorded. It is never repeated.
     Lost,
 }
@@ -242,7 +244,7 @@ pub enum AttemptState {
 impl AttemptState {
     /// Whether the Action has ended.
     pub const fn is_over(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Lost)
+        !matches!(self, Self::Launching | Self::Running)
     }
 }
 
@@ -274,6 +276,11 @@ impl Execution {
     /// Whether it has ended, well or badly.
     pub fn is_finished(&self) -> bool {
         self.status.as_ref().is_some_and(|s| s.finished_at.is_some())
+    }
+
+    /// Whether any Job of it was recorded.
+    pub fn has_jobs(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.rungs.iter().any(|rung| rung.job.is_some()))
     }
 
     /// The reason of its `Succeeded` condition: how it ended, or how it stands.

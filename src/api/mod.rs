@@ -21,7 +21,9 @@ pub use action::{
     RunnerKind, Scale, ScriptRunner, SecretMount,
 };
 pub use common::{ANNOTATION, AnyValue, FreeForm, GROUP, LABEL, VERSION};
-pub use condition::{Condition, ConditionStatus, ConditionType, Reason, condition, set_condition};
+pub use condition::{
+    Condition, ConditionStatus, ConditionType, Progress, Reason, condition, set_condition, set_progress,
+};
 pub use duration::{DURATION_PATTERN, Duration, DurationError};
 pub use execution::{
     AttemptState, Decision, Execution, ExecutionSpec, ExecutionStatus, MatchedObject, RuleReference,

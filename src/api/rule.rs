@@ -207,7 +207,7 @@ fn default_stable_for() -> Duration {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleStatus {
-    /// Ready, Accepted, `ResolvedRefs`, Authorized.
+    /// Ready, Accepted, `ResolvedRefs`, Authorized; Reconciling or Stalled while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
@@ -217,4 +217,8 @@ pub struct RuleStatus {
     /// When the Rule last decided to act (or, observing, would have).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_fired_at: Option<Time>,
+    /// How many targets match at the moment that got no record, because the Rule observes and has as many open records
+    /// as are kept (100). Left out if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrecorded: Option<i32>,
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::Exit;
+use super::connection::Connection;
 use crate::cluster::client;
-use crate::controller::{self, Settings};
+use crate::controller::{self, Settings, Standing};
 use crate::decide::episode::Caps;
 use crate::decide::pod::PodPolicy;
 use crate::git::{FetcherOptions, Transports};
@@ -29,9 +29,8 @@ const LONGEST_FETCH: Duration = Duration::from_mins(10);
   fother controller                                   # in a cluster, as its Deployment does
   fother controller --kubeconfig ~/.kube/config       # from outside")]
 pub struct Controller {
-    /// The kubeconfig to use. Default: in a cluster its own account, else what kubectl would use.
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    connection: Connection,
     /// The namespace of the controller's Lease. Default: the one that the configuration names.
     #[arg(long, value_name = "NAMESPACE", env = "FOTHER_NAMESPACE")]
     namespace: Option<String>,
@@ -76,7 +75,7 @@ impl Controller {
     }
 
     async fn serve(self) -> anyhow::Result<()> {
-        let config = self.config().await?;
+        let config = self.connection.config().await?;
         let scratch = tempfile::tempdir().context("failed to make a folder for git caches")?;
         let settings = Settings {
             namespace: self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone()),
@@ -85,17 +84,24 @@ impl Controller {
             pods: PodPolicy::of_flag(self.allow_pod_overlays),
             caps: Caps { rule: self.max_per_rule, namespace: self.max_per_namespace, total: self.max_total },
         };
-        let connection: Client = client::connect(config).context("failed to use the configuration")?;
+        let connected: Client = client::connect(config).context("failed to use the configuration")?;
         let (health, metrics, stop) =
             (Health::default(), Arc::new(Metrics::default()), CancellationToken::new());
         let serving = server::serve(self.listen, health.clone(), metrics.clone()).await?;
-        let ready = move |is: bool| health.ready(is);
+        // A replica that stands by is ready too, or no rollout and no budget of disruptions could count on it.
+        let tell = move |standing: Standing| {
+            health.works_as(match standing {
+                Standing::Starting => None,
+                Standing::StandingBy => Some("standing by"),
+                Standing::Leading => Some("leading"),
+            });
+        };
         let told = stop.clone();
         tokio::spawn(async move {
             stop_signal().await;
             told.cancel();
         });
-        let ended = Box::pin(controller::run(connection, settings, metrics, ready, stop)).await;
+        let ended = Box::pin(controller::run(connected, settings, metrics, tell, stop)).await;
         serving.abort();
         ended
     }
@@ -105,19 +111,6 @@ impl Controller {
         let cache = self.git_cache.clone().unwrap_or_else(|| scratch.to_owned());
         let transports = if self.allow_local_git { Transports::RemoteAndLocal } else { Transports::Remote };
         Ok(FetcherOptions { transports, timeout: LONGEST_FETCH, ..FetcherOptions::new(program, cache) })
-    }
-
-    async fn config(&self) -> anyhow::Result<Config> {
-        match &self.kubeconfig {
-            Some(path) => {
-                let read = || format!("failed to read {}", path.display());
-                let kubeconfig = Kubeconfig::read_from(path).with_context(read)?;
-                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-                    .await
-                    .with_context(read)
-            }
-            None => Config::infer().await.context("no cluster: give --kubeconfig, or run in one"),
-        }
     }
 }
 

@@ -1,13 +1,19 @@
 //! The command line: one file per verb. Each verb says with an exit code how it went.
 
+mod apply;
+mod check;
 mod completion;
+mod connection;
 mod controller;
 mod crds;
 mod dev;
+mod enroll;
 mod exit;
+mod installed;
 mod validate;
 mod version;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 pub use exit::Exit;
@@ -22,10 +28,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Check(check::Check),
     Completion(completion::Completion),
     Controller(controller::Controller),
     Crds(crds::Crds),
     Dev(dev::Dev),
+    Enroll(enroll::Enroll),
     /// Fetches one git revision for a fother process that asks through stdin.
     #[command(name = crate::git::COMMAND, hide = true)]
     GitWorker,
@@ -36,10 +44,12 @@ enum Verb {
 /// Reads the command line, does what it says, and returns the exit code.
 pub fn run() -> std::process::ExitCode {
     let exit = match Arguments::parse().verb {
+        Verb::Check(verb) => verb.run(),
         Verb::Completion(verb) => Ok(verb.run()),
         Verb::Controller(verb) => verb.run(),
         Verb::Crds(verb) => verb.run(),
         Verb::Dev(verb) => verb.run(),
+        Verb::Enroll(verb) => verb.run(),
         Verb::GitWorker => return crate::git::run_worker(),
         Verb::Validate(verb) => verb.run(),
         Verb::Version(verb) => Ok(verb.run()),
@@ -49,4 +59,9 @@ pub fn run() -> std::process::ExitCode {
         Exit::CouldNotAnswer
     })
     .into()
+}
+
+/// Waits for an answer that takes requests.
+fn on_runtime(answer: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    tokio::runtime::Runtime::new().context("failed to start")?.block_on(answer)
 }

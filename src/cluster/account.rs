@@ -49,6 +49,12 @@ impl Account {
         &self.user
     }
 
+    /// Where it is and what it is called.
+    pub fn namespace_and_name(&self) -> (&str, &str) {
+        let rest = self.user.trim_start_matches("system:serviceaccount:");
+        rest.split_once(':').unwrap_or(("", rest))
+    }
+
     /// A client that acts as the account.
     pub fn client(&self) -> Client {
         self.client.clone()

@@ -1,6 +1,7 @@
 //! Clients over one connection pool: the controller's own, guarded by its lease, and those that act as an account.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, header::HeaderName};
 use kube::client::Body;
@@ -11,6 +12,9 @@ use crate::telemetry::Metrics;
 
 const IMPERSONATE_USER: HeaderName = HeaderName::from_static("impersonate-user");
 
+/// Without a byte for so long a connection is taken for dead.
+const SILENCE: Duration = Duration::from_secs(110);
+
 /// A request that was not sent.
 #[derive(Debug, thiserror::Error)]
 #[error("not sent: the lease was not renewed in time, another controller may have taken over")]
@@ -19,6 +23,8 @@ struct NotLeader;
 /// The client of a configuration. It repeats nothing by itself: what may be repeated is decided where it is known.
 pub fn connect(mut config: Config) -> kube::Result<Client> {
     config.default_retry = false;
+    // A connection that is half open would hold whoever reads from it for ever. Watches bring a bookmark every minute.
+    config.read_timeout = Some(SILENCE);
     Client::try_from(config)
 }
 

@@ -37,6 +37,19 @@ impl Jobs {
         }
     }
 
+    /// Creates one that is suspended, to take its name. One of that name that is not suspended is a conflict.
+    pub async fn take_name(&self, job: &Job) -> Result<()> {
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let action = format!("take the name of Job {}", name(job));
+        let Err(error) = self.jobs.create(&params, job).await else { return Ok(()) };
+        if !matches!(&error, kube::Error::Api(status) if status.code == 409) {
+            return Err(Error::Request { action, source: error });
+        }
+        let found = optional(self.jobs.get(name(job)).await).map_err(Error::request(action.clone()))?;
+        let suspended = found.and_then(|found| found.spec?.suspend) == Some(true);
+        if suspended { Ok(()) } else { Err(Error::Request { action, source: error }) }
+    }
+
     /// Reads one and, once it has ended or is being deleted, its Pods.
     pub async fn get(&self, name: &str) -> Result<Option<(Job, Vec<Pod>)>> {
         let found =

@@ -68,12 +68,12 @@ impl Candidate {
         self.guard.clone()
     }
 
-    /// Waits until this candidate leads.
-    pub async fn acquire(&mut self) {
+    /// Waits until this candidate leads; calls `stands_by` whenever it has seen that another does.
+    pub async fn acquire(&mut self, stands_by: impl Fn()) {
         loop {
             match self.attempt().await {
                 Ok(true) => return,
-                Ok(false) => {}
+                Ok(false) => stands_by(),
                 Err(error) => tracing::warn!(%error, "cannot take part in the election"),
             }
             tokio::time::sleep(PERIOD).await;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
+    SubjectAccessReviewSpec,
 };
-use kube::Api;
 use kube::api::PostParams;
+use kube::{Api, Client};
 use parking_lot::Mutex;
 
 use super::account::Account;
@@ -52,4 +53,24 @@ impl Reviews {
         }
         Ok(allowed)
     }
+}
+
+/// Whether the `ServiceAccount` `name` of `namespace` may do what `asked` says: asked about it, not as it.
+pub async fn account_may(
+    client: &Client,
+    (namespace, name): (&str, &str),
+    asked: ResourceAttributes,
+) -> Result<bool> {
+    let user = format!("system:serviceaccount:{namespace}:{name}");
+    let groups = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+    let spec = SubjectAccessReviewSpec {
+        groups: Some([&groups[..], &["system:authenticated".to_owned()]].concat()),
+        resource_attributes: Some(asked),
+        user: Some(user.clone()),
+        ..SubjectAccessReviewSpec::default()
+    };
+    let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+    let answer = Api::all(client.clone()).create(&PostParams::default(), &review).await;
+    let answer = answer.map_err(Error::request(format!("ask what {user} may do")))?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
 }

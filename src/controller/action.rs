@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::queue::Requeue;
-use crate::api::{Action, ActionStatus, ConditionStatus, ConditionType, Reason, ScriptRunner, set_condition};
+use crate::api::{
+    Action, ActionStatus, ConditionStatus, ConditionType, Progress, Reason, ScriptRunner, set_condition,
+    set_progress,
+};
 use crate::cluster::{Result, status};
 use crate::decide::check;
 use crate::decide::pod::PodPolicy;
@@ -25,11 +28,13 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
 fn describe(status: &mut ActionStatus, action: &Action, pods: PodPolicy) {
     let (generation, now) = (action.metadata.generation, now());
     let mistake = mistake(action, pods);
-    let (state, ready, accepted) = match &mistake {
-        None => (ConditionStatus::True, Reason::Active, Reason::Accepted),
-        Some(_) => (ConditionStatus::False, Reason::UnsupportedValue, Reason::UnsupportedValue),
+    let unsupported = Reason::UnsupportedValue;
+    let (state, ready, accepted, progress) = match mistake {
+        None => (ConditionStatus::True, Reason::Active, Reason::Accepted, Progress::Settled),
+        Some(_) => (ConditionStatus::False, unsupported, unsupported, Progress::Stalled),
     };
     let message = mistake.unwrap_or_else(|| "can be run".to_owned());
+    set_progress(&mut status.conditions, (progress, ready), &message, generation, now);
     set_condition(
         &mut status.conditions,
         (ConditionType::Accepted, state, accepted),

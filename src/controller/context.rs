@@ -14,6 +14,7 @@ use crate::cluster::discovery::Kinds;
 use crate::cluster::reviews::Reviews;
 use crate::decide::definition::Definition;
 use crate::decide::episode::Caps;
+use crate::decide::identity::TargetKey;
 use crate::decide::pod::PodPolicy;
 use crate::git::Fetcher;
 use crate::source::shared::Watches;
@@ -49,6 +50,8 @@ pub struct Context {
     pub fetcher: Fetcher,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Which Execution may act on which target, by UID: two that begin at the same moment see each other only here.
+    pub acting: Mutex<BTreeMap<TargetKey, String>>,
     /// Definitions that were read: they never change under their name.
     pub definitions: Mutex<BTreeMap<(String, String), Arc<Definition>>>,
 }

@@ -7,6 +7,7 @@ mod execution;
 mod pack;
 mod queue;
 mod recheck;
+mod rights;
 mod rule;
 mod store;
 mod sweep;
@@ -22,6 +23,7 @@ use crate::cluster::discovery::Kinds;
 use crate::cluster::error::Consequence;
 use crate::cluster::lease::Candidate;
 use crate::cluster::reviews::Reviews;
+use crate::cluster::rights::LEASE;
 use crate::cluster::{Result, client};
 use crate::decide::episode::Caps;
 use crate::decide::pod::PodPolicy;
@@ -30,14 +32,12 @@ use crate::source::shared::Watches;
 use crate::telemetry::Metrics;
 use context::Context;
 use queue::{Key, Kind, Queue, Requeue, Worker, queue};
+pub use rights::lacking;
 use rule::Evaluators;
 use store::{Store, is_status_only};
 
 /// Reconciles that run at a time. Each mostly waits for the API server.
 const CONCURRENCY: usize = 32;
-
-/// The name of the Lease.
-const LEASE: &str = "fother";
 
 /// What the controller is told.
 #[derive(Clone, Debug)]
@@ -54,25 +54,37 @@ pub struct Settings {
     pub git: FetcherOptions,
 }
 
+/// How far the controller has come.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Standing {
+    /// It does not know yet whether it leads, or has not seen all of its own objects.
+    #[default]
+    Starting,
+    /// Another leads, and it would take over.
+    StandingBy,
+    /// It leads and has seen everything.
+    Leading,
+}
+
 /// Runs the controller until `stop`, or until it does not lead any more.
 pub async fn run(
     connection: Client,
     settings: Settings,
     metrics: Arc<Metrics>,
-    ready: impl Fn(bool),
+    tell: impl Fn(Standing),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let connection = client::counted(connection, metrics.clone());
     let mut candidate =
         Candidate::new(connection.clone(), &settings.namespace, LEASE, settings.identity.clone());
     tokio::select! {
-        () = candidate.acquire() => {}
+        () = candidate.acquire(|| tell(Standing::StandingBy)) => tell(Standing::Starting),
         () = stop.cancelled() => return Ok(()),
     }
     tracing::info!(identity = settings.identity, "leading");
     metrics.leads(LEASE, true);
     let home = client::guarded(connection, candidate.guard());
-    let work = lead(home, settings, metrics, ready);
+    let work = lead(home, settings, metrics, tell);
     let led = tokio::select! {
         () = work => anyhow::bail!("the work ended by itself"),
         () = candidate.keep() => Err(anyhow::anyhow!("the lease was lost: another controller may lead now")),
@@ -84,7 +96,7 @@ pub async fn run(
     led
 }
 
-async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, ready: impl Fn(bool)) {
+async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, tell: impl Fn(Standing)) {
     let (queue, worker) = queue(CONCURRENCY);
     let context = Arc::new(Context {
         home: home.clone(),
@@ -101,6 +113,7 @@ async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, ready: im
         pods: settings.pods,
         fetcher: Fetcher::new(settings.git),
         metrics,
+        acting: Mutex::default(),
         definitions: Mutex::default(),
     });
     let followed = follow(&context, &home, &queue);
@@ -109,7 +122,7 @@ async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, ready: im
         context.actions.synced().await;
         context.executions.synced().await;
         context.rules.synced().await;
-        ready(true);
+        tell(Standing::Leading);
         // Each goes on for ever: if one ends, the process has to say so instead of leading without acting.
         tokio::select! {
             () = reconcile_all(context.clone(), worker) => {}

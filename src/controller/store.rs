@@ -81,6 +81,11 @@ where
         self.objects.read().values().filter(|object| holds(object)).cloned().collect()
     }
 
+    /// Whether something holds for any object.
+    pub fn is_any(&self, holds: impl Fn(&K) -> bool) -> bool {
+        self.objects.read().values().any(|object| holds(object))
+    }
+
     /// Takes in what a write of our own gave, so that the next decision sees it before the watch brings it. What the
     /// watch has passed already and does not have was deleted meanwhile, and stays so.
     pub fn insert(&self, object: Arc<K>) {

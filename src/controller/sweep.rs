@@ -61,28 +61,42 @@ async fn executions(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the definitions that no Execution names.
+/// Deletes the definitions that no Execution names, namespace by namespace: the controller may read ControllerRevisions
+/// only where it is enrolled.
 async fn definitions(context: &Context) -> Result<()> {
-    let named: BTreeSet<(String, String)> = context
-        .executions
-        .filter(|_| true)
-        .iter()
-        .filter_map(|e| Some((e.namespace()?, e.definition()?.to_owned())))
-        .collect();
-    let api: Api<ControllerRevision> = Api::all(context.home.clone());
+    for namespace in namespaces(context) {
+        match definitions_in(context, &namespace).await {
+            Err(error) if error.is_forbidden() => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// The namespaces in which a definition may have been kept.
+fn namespaces(context: &Context) -> BTreeSet<String> {
+    let of_rules = context.rules.filter(|_| true).into_iter().filter_map(|rule| rule.namespace());
+    let of_executions = context.executions.filter(|_| true).into_iter().filter_map(|e| e.namespace());
+    let of_actions = context.actions.filter(|_| true).into_iter().filter_map(|action| action.namespace());
+    let known: Vec<_> = context.definitions.lock().keys().map(|(namespace, _)| namespace.clone()).collect();
+    of_rules.chain(of_executions).chain(of_actions).chain(known).collect()
+}
+
+async fn definitions_in(context: &Context, namespace: &str) -> Result<()> {
+    let here = context.executions.filter(|e| e.namespace().as_deref() == Some(namespace));
+    let named: BTreeSet<&str> = here.iter().filter_map(|execution| execution.definition()).collect();
+    let api: Api<ControllerRevision> = Api::namespaced(context.home.clone(), namespace);
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
     let found = api.list(&ours).await.map_err(Error::request("list definitions"))?;
     for revision in found.items {
-        let (namespace, name) = (revision.namespace().unwrap_or_default(), revision.name_any());
+        let name = revision.name_any();
         let old = revision.creation_timestamp().is_some_and(|at| now().duration_since(at.0) > DEFINITION_AGE);
-        let key = (namespace.clone(), name.clone());
-        if !old || named.contains(&key) {
+        if !old || named.contains(name.as_str()) {
             continue;
         }
-        context.definitions.lock().remove(&key);
+        context.definitions.lock().remove(&(namespace.to_owned(), name.clone()));
         let preconditions = Some(Preconditions { uid: revision.uid(), resource_version: None });
         let params = DeleteParams { preconditions, ..DeleteParams::background() };
-        let api: Api<ControllerRevision> = Api::namespaced(context.home.clone(), &namespace);
         let deleted = optional(api.delete(&name, &params).await);
         deleted.map_err(Error::request(format!("delete definition {name}")))?;
     }

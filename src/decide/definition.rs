@@ -9,7 +9,7 @@ use super::identity::{digest, readable};
 use crate::api::{ActionSpec, RuleSpec, Rung};
 
 /// The ladder and all that it needs.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Definition {
     /// The Rule, for its trigger and condition; none for a run by hand.

@@ -146,6 +146,8 @@ pub struct Question<'a> {
     pub view: Option<&'a TargetView>,
     /// The time for which the view is known to be complete; none if it is not in sync.
     pub fresh_at: Option<Timestamp>,
+    /// Whether it is known of all objects that match where they lead. If not, a target without a match may be theirs.
+    pub all_resolved: bool,
     /// The Executions of this rule and target.
     pub past: &'a [Past],
 }
@@ -239,6 +241,9 @@ fn held_by(latest: &Past, question: Question<'_>, fresh_at: Timestamp) -> Option
         return None;
     }
     let Some(view) = question.view else {
+        if !question.all_resolved {
+            return Some(Verdict::InEpisode);
+        }
         return Some(if fresh_at > finished_at { Verdict::Close } else { Verdict::Prove });
     };
     let began_anew = view.began.is_some_and(|began| began > finished_at);
@@ -328,12 +333,28 @@ mod tests {
     }
 
     fn ask(rule: &RuleFacts, view: Option<&TargetView>, past: &[Past], now: i64) -> Verdict {
-        let question = Question { rule, target: &key(), view, fresh_at: Some(at(now)), past };
+        let question =
+            Question { rule, target: &key(), view, fresh_at: Some(at(now)), all_resolved: true, past };
         decide(question, Load::default(), Caps::default(), at(now))
     }
 
     fn fires(verdict: &Verdict) -> bool {
         matches!(verdict, Verdict::Fire { .. })
+    }
+
+    #[test]
+    fn what_leads_nobody_knows_where_closes_nothing() {
+        let (rule, key, past) = (rule(), key(), [finished("one", 40, false)]);
+        let question = |all_resolved| Question {
+            rule: &rule,
+            target: &key,
+            view: None,
+            fresh_at: Some(at(50)),
+            all_resolved,
+            past: &past,
+        };
+        let verdict = |known| decide(question(known), Load::default(), Caps::default(), at(50));
+        assert_eq!((verdict(true), verdict(false)), (Verdict::Close, Verdict::InEpisode));
     }
 
     #[test]
@@ -373,8 +394,14 @@ mod tests {
             "still wrong: quarantined"
         );
         assert_eq!(ask(&rule(), None, &past, 1000), Verdict::Close);
-        let question =
-            Question { rule: &rule(), target: &key(), view: None, fresh_at: Some(at(50)), past: &past };
+        let question = Question {
+            rule: &rule(),
+            target: &key(),
+            view: None,
+            fresh_at: Some(at(50)),
+            all_resolved: true,
+            past: &past,
+        };
         let verdict = decide(question, Load::default(), Caps::default(), at(51));
         assert_eq!(verdict, Verdict::Prove, "a view from before the end proves nothing");
     }
@@ -392,8 +419,14 @@ mod tests {
         let rule = rule();
         let verdict = |milliseconds| {
             let fresh = Timestamp::UNIX_EPOCH + SignedDuration::from_millis(milliseconds);
-            let question =
-                Question { rule: &rule, target: &key(), view: None, fresh_at: Some(fresh), past: &past };
+            let question = Question {
+                rule: &rule,
+                target: &key(),
+                view: None,
+                fresh_at: Some(fresh),
+                all_resolved: true,
+                past: &past,
+            };
             decide(question, Load::default(), Caps::default(), at(60))
         };
         assert_eq!(verdict(50_500), Verdict::Prove, "it may have ended at 50.9");
@@ -437,8 +470,14 @@ mod tests {
     #[test]
     fn caps_hold_whatever_the_rules_say() {
         let (rule, view) = (rule(), matching(0));
-        let question =
-            Question { rule: &rule, target: &key(), view: Some(&view), fresh_at: Some(at(60)), past: &[] };
+        let question = Question {
+            rule: &rule,
+            target: &key(),
+            view: Some(&view),
+            fresh_at: Some(at(60)),
+            all_resolved: true,
+            past: &[],
+        };
         for (load, held) in [
             (Load { rule: 1, ..Load::default() }, Held::Concurrency),
             (Load { namespace: 5, ..Load::default() }, Held::Concurrency),
@@ -491,7 +530,14 @@ mod tests {
     fn a_blind_or_stale_watch_decides_nothing() {
         let (rule, view) = (rule(), matching(0));
         for fresh_at in [None, Some(at(0))] {
-            let question = Question { rule: &rule, target: &key(), view: Some(&view), fresh_at, past: &[] };
+            let question = Question {
+                rule: &rule,
+                target: &key(),
+                view: Some(&view),
+                fresh_at,
+                all_resolved: true,
+                past: &[],
+            };
             assert_eq!(
                 decide(question, Load::default(), Caps::default(), at(121)),
                 Verdict::Held(Held::Blind, None)

@@ -23,6 +23,8 @@ pub struct JobSeen {
     pub held: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// Whether it only takes a name, so that no other Job can have it.
+    pub placeholder: bool,
     /// Pods that may still run.
     pub live_pods: usize,
 }
@@ -47,6 +49,9 @@ impl JobSeen {
     /// What is to be known of a Job, from it and its Pods.
     pub fn of(job: &Job, pods: &[Pod]) -> Self {
         let finalizers = job.metadata.finalizers.as_deref().unwrap_or_default();
+        let held = finalizers.iter().any(|f| f == JOB_FINALIZER);
+        // A Job that a person suspended is held.
+        let suspended = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
         Self {
             uid: job.metadata.uid.clone().unwrap_or_default(),
             owner: job
@@ -57,7 +62,8 @@ impl JobSeen {
                 .find(|o| o.controller == Some(true))
                 .map(|o| o.uid.clone()),
             end: end_of(job, pods),
-            held: finalizers.iter().any(|f| f == JOB_FINALIZER),
+            held,
+            placeholder: suspended && !held,
             deleting: job.metadata.deletion_timestamp.is_some(),
             live_pods: pods.iter().filter(|pod| is_live(pod)).count(),
         }

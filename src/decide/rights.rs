@@ -23,6 +23,13 @@ pub struct Kind {
     pub kind: String,
 }
 
+impl Right {
+    /// The right to do something to one kind.
+    pub fn to(verb: &'static str, (api_version, kind): (&str, &str)) -> Self {
+        Self { verb, any_of: vec![Kind::of(api_version, kind)] }
+    }
+}
+
 impl Kind {
     fn of(api_version: &str, kind: &str) -> Self {
         Self { api_version: api_version.to_owned(), kind: kind.to_owned() }

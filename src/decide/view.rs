@@ -58,9 +58,9 @@ impl View {
         self.settle(now);
     }
 
-    /// The objects that match, by their keys.
-    pub fn matching_keys(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.matches.keys()
+    /// What is known of an object that matches.
+    pub fn get(&self, key: &ObjectKey) -> Option<&Match> {
+        self.matches.get(key)
     }
 
     /// The targets that match now.

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use axum::extract::State;
@@ -10,25 +9,22 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Router, serve as serve_http};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::telemetry::Metrics;
 
-/// Whether the controller works.
+/// Whether the controller works, and what it does.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    ready: Arc<AtomicBool>,
+    works_as: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Health {
-    /// Says whether it leads and has seen all of its own objects.
-    pub fn ready(&self, is: bool) {
-        self.ready.store(is, Ordering::Relaxed);
-    }
-
-    fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+    /// Says as what it works; nothing while it does not.
+    pub fn works_as(&self, what: Option<&'static str>) {
+        *self.works_as.lock() = what;
     }
 }
 
@@ -52,9 +48,10 @@ pub async fn serve(
 }
 
 async fn readiness(State(health): State<Health>) -> impl IntoResponse {
-    match health.is_ready() {
-        true => (StatusCode::OK, "ok"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not leading, or not in sync yet"),
+    let what = *health.works_as.lock();
+    match what {
+        Some(what) => (StatusCode::OK, what),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "not in sync yet"),
     }
 }
 

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Builds parts of a real cluster from the Go module beside this file and prints the directory that holds them.
+# Builds parts of a real cluster from the Go modules below this folder and prints the directories that hold them.
 #
 #   tests/cluster/build.sh etcd kube-apiserver kube-controller-manager kubectl
+#   tests/cluster/build.sh helm
 #
-# The directory is outside the clone and named by what goes into the build, so that a part is built once per
+# Helm has a module, and so a directory, of its own: it wants other releases of Kubernetes' libraries.
+# A directory is outside the clone and named by what goes into the build, so that a part is built once per
 # machine; concurrent calls wait for each other. kubectl is built only where PATH has none that is new enough.
 # Exit code 3: a part is missing and there is no Go to build it with.
 set -euo pipefail
@@ -11,7 +13,9 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 oldest_kubectl_minor=30
 
-kubernetes=$(awk '$1 == "k8s.io/kubernetes" { print $2; exit }' "$here/go.mod")
+version_in() { awk -v module="$2" '$1 == module { print $2; exit }' "$1/go.mod"; }
+
+kubernetes=$(version_in "$here" k8s.io/kubernetes)
 minor=${kubernetes#v1.}
 minor=${minor%%.*}
 
@@ -19,14 +23,20 @@ package_of() {
   case $1 in
     etcd) echo go.etcd.io/etcd/server/v3 ;;
     kube-apiserver | kube-controller-manager | kube-scheduler | kubelet | kubectl) echo "k8s.io/kubernetes/cmd/$1" ;;
+    helm) echo helm.sh/helm/v4/cmd/helm ;;
     *) echo "build.sh: no such part: $1" >&2 && return 2 ;;
   esac
 }
 
-link="-s -w"
+module_of() { if [ "$1" = helm ]; then echo "$here/helm"; else echo "$here"; fi; }
+
+kubernetes_link="-s -w"
 for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
-  link+=" -X $package.gitVersion=$kubernetes -X $package.gitMajor=1 -X $package.gitMinor=$minor"
+  kubernetes_link+=" -X $package.gitVersion=$kubernetes -X $package.gitMajor=1 -X $package.gitMinor=$minor"
 done
+helm_link="-s -w -X helm.sh/helm/v4/internal/version.version=$(version_in "$here/helm" helm.sh/helm/v4)"
+
+link_of() { if [ "$1" = helm ]; then echo "$helm_link"; else echo "$kubernetes_link"; fi; }
 
 path_has_kubectl() {
   local found
@@ -34,16 +44,23 @@ path_has_kubectl() {
   [ -n "$found" ] && [ "$found" -ge "$oldest_kubectl_minor" ]
 }
 
-digest=$({ cat "$here/go.mod" "$here/go.sum"; echo "$link"; uname -sm; } | sha256sum | cut -c 1-16)
-directory=${FOTHER_CACHE:-$HOME/.cache/fother}/cluster-$digest
-mkdir -p "$directory"
+directory_of() {
+  local module digest
+  module=$(module_of "$1")
+  digest=$({ cat "$module/go.mod" "$module/go.sum"; link_of "$1"; uname -sm; } | sha256sum | cut -c 1-16)
+  echo "${FOTHER_CACHE:-$HOME/.cache/fother}/cluster-$digest"
+}
 
 for part in "$@"; do
   package=$(package_of "$part")
+  module=$(module_of "$part")
+  link=$(link_of "$part")
+  directory=$(directory_of "$part")
+  mkdir -p "$directory"
   [ -x "$directory/$part" ] && continue
   [ "$part" = kubectl ] && path_has_kubectl && continue
   if ! command -v go >/dev/null; then
-    echo "build.sh: $part is not built yet and building it needs Go ($(sed -n 's/^go //p' "$here/go.mod") or later)" >&2
+    echo "build.sh: $part is not built yet and building it needs Go ($(sed -n 's/^go //p' "$module/go.mod") or later)" >&2
     exit 3
   fi
   (
@@ -52,8 +69,8 @@ for part in "$@"; do
     echo "building $part (minutes the first time; kept in $directory)" >&2
     unfinished=$directory/.$part.$$
     trap 'rm -f "$unfinished"' EXIT
-    (cd "$here" && CGO_ENABLED=0 go build -trimpath -ldflags "$link" -o "$unfinished" "$package") >&2
+    (cd "$module" && CGO_ENABLED=0 go build -trimpath -ldflags "$link" -o "$unfinished" "$package") >&2
     mv "$unfinished" "$directory/$part"
   ) 9>"$directory/.lock"
 done
-echo "$directory"
+for part in "$@"; do directory_of "$part"; done | uniq

@@ -263,3 +263,15 @@ fn what_to_install_is_described() {
         assert!(manifests.contains(&object), "docs/how-to/grant-rights.md has not {object:#}");
     }
 }
+
+#[test]
+fn the_examples_enroll_as_enroll_would() {
+    for (pack, namespace) in [("corrupted-cache", "shop"), ("crash-loop", "web"), ("oom-job", "reports")] {
+        let setup = read(&format!("examples/setup/{pack}/rbac.yaml"));
+        let there: Vec<Value> = serde_saphyr::from_multiple(&setup).unwrap();
+        let accounts = ["healer", "packs"].map(str::to_owned);
+        for object in rights::enroll(namespace, &accounts, ("fother", "fother")).unwrap() {
+            assert!(there.contains(&object), "{pack} has not {object:#}");
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Integration tests, one binary.
 //!
-//! `support` holds what tests stand on, `tidy` holds the style, and `real` the tests that need a real control
-//! plane, so that `--skip real::` is the fast part of this binary.
+//! `support` holds what tests stand on, `tidy` holds the style, `real` the tests that need a real control plane, and
+//! `real_node` those that need a whole cluster, so that `--skip real` is the fast part of this binary.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,6 +23,7 @@ mod git_ssh;
 mod packs;
 mod pods;
 mod real;
+mod real_node;
 mod sandbox;
 mod sandbox_world;
 mod support;

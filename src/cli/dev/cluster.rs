@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::apply;
+use crate::cli::apply;
 use crate::cluster::rights;
 use crate::sandbox::apiserver::{ApiServer, User};
 use crate::sandbox::kubelet::{Kubelet, KubeletOptions, Runner};

@@ -1,6 +1,5 @@
 //! `fother dev`: a make-believe cluster in one process, with the real controller beside it.
 
-mod apply;
 mod cluster;
 mod controller;
 mod demo;

@@ -7,10 +7,9 @@ use anyhow::Context;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::apply;
 use super::cluster::{Cluster, SYSTEM};
 use crate::api::{ConditionType, Pack, condition};
-use crate::cli::Exit;
+use crate::cli::{Exit, apply};
 
 const NAMESPACE: &str = "default";
 const ACCOUNT: &str = "packs";

@@ -2,7 +2,6 @@
 //! again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams};
@@ -24,9 +23,6 @@ use crate::decide::job;
 use crate::decide::operation::{Operation, PatchFormat, RECREATED_BY};
 use crate::decide::outcome::JOB_FINALIZER;
 use crate::source::watch::now;
-
-/// How long a deleted object may take to be gone before its successor is created.
-const GONE_WITHIN: Duration = Duration::from_secs(60);
 
 /// What an operation came to; none if there was none.
 type Came = Option<std::result::Result<Done, String>>;
@@ -56,11 +52,15 @@ async fn one(
     let jobs = Jobs::of(&account.client(), &execution.namespace().unwrap_or_default());
     match effect {
         Effect::CreateJob(job) => return refused(jobs.create(&job).await),
+        Effect::TakeName(job) => match jobs.take_name(&job).await {
+            Err(error) if error.is_lasting() => tracing::debug!(%error, "no placeholder, and no Job either"),
+            other => other?,
+        },
         Effect::DeleteJob(name, uid) => jobs.stop(&name, &uid).await?,
         Effect::ReleaseJob(name, uid) => jobs.release(&name, &uid, JOB_FINALIZER).await?,
         Effect::Operate(operation) => return came(operate(context, account, *operation).await),
         Effect::Collect(runner, rung) => {
-            return came(collect(execution, account, (&runner, rung, seen)).await);
+            return came(collect(execution, account, (&runner, rung, seen)).await.map(Some));
         }
         Effect::Status(status) => super::write(context, execution, &status).await?,
         Effect::Event(notice) => announce(context, execution, &notice).await,
@@ -70,9 +70,9 @@ async fn one(
 }
 
 /// What will not change by trying again is the rung's result; the rest is an error that is tried again.
-fn came(result: Result<Done>) -> Result<Came> {
+fn came(result: Result<Option<Done>>) -> Result<Came> {
     match result {
-        Ok(done) => Ok(Some(Ok(done))),
+        Ok(done) => Ok(done.map(Ok)),
         Err(error) if error.is_lasting() || error.is_conflict() => Ok(Some(Err(error.to_string()))),
         Err(error) => Err(error),
     }
@@ -86,18 +86,19 @@ fn refused(result: Result<()>) -> Result<Came> {
     }
 }
 
-async fn operate(context: &Context, account: &Account, operation: Operation) -> Result<Done> {
+/// Does an operation; none if it takes more than one step and the last is still to come.
+async fn operate(context: &Context, account: &Account, operation: Operation) -> Result<Option<Done>> {
     match operation {
         Operation::Patch { target, format, body } => {
             let objects = Objects::around(account.client(), &context.kinds, &target).await?;
             patch(&objects, &target, format, &body).await?;
-            Ok(Done { message: format!("{target} patched"), ..Done::default() })
+            Ok(Some(Done { message: format!("{target} patched"), ..Done::default() }))
         }
         Operation::Delete { target, grace_period_seconds } => {
             let objects = Objects::around(account.client(), &context.kinds, &target).await?;
             let grace = grace_period_seconds.and_then(|seconds| u32::try_from(seconds).ok());
             objects.delete(&target.name, target.uid.as_deref(), grace).await?;
-            Ok(Done { message: format!("{target} deleted"), ..Done::default() })
+            Ok(Some(Done { message: format!("{target} deleted"), ..Done::default() }))
         }
         Operation::Recreate { target, manifest } => recreate(context, account, &target, &manifest).await,
     }
@@ -122,34 +123,31 @@ async fn patch(
     objects.patch(&target.name, &patch).await
 }
 
-/// Deletes the old object, waits until it is gone, and creates the saved one. Each part may have happened already.
+/// One step from the old object to the saved one: deletes the old, or creates the other once it is gone. None while it
+/// has still to go. Each part may have happened already.
 async fn recreate(
     context: &Context,
     account: &Account,
     target: &ObjectReference,
     manifest: &Value,
-) -> Result<Done> {
+) -> Result<Option<Done>> {
     let objects = Objects::around(account.client(), &context.kinds, target).await?;
     let mark = |object: &Value| object.pointer("/metadata/annotations").map(|a| a[RECREATED_BY].clone());
-    let deadline = tokio::time::Instant::now() + GONE_WITHIN;
-    while let Some(found) = objects.get(&target.name).await? {
-        let uid = owners::reference(&found).uid;
-        if uid != target.uid && mark(&found).is_some() && mark(&found) == mark(manifest) {
-            return Ok(recreated(target, uid));
-        }
-        if uid != target.uid {
-            return Err(Error::Unexpected(format!("another {target} has taken its place")));
-        }
-        if tokio::time::Instant::now() > deadline {
-            return Err(Error::Unexpected(format!(
-                "{target} was deleted and is still there; a finalizer holds it"
-            )));
-        }
-        objects.delete(&target.name, uid.as_deref(), None).await?;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    let Some(found) = objects.get(&target.name).await? else {
+        let created = objects.create(manifest).await?;
+        return Ok(Some(recreated(target, owners::reference(&created).uid)));
+    };
+    let uid = owners::reference(&found).uid;
+    if uid != target.uid && mark(&found).is_some() && mark(&found) == mark(manifest) {
+        return Ok(Some(recreated(target, uid)));
     }
-    let created = objects.create(manifest).await?;
-    Ok(recreated(target, owners::reference(&created).uid))
+    if uid != target.uid {
+        return Err(Error::Unexpected(format!("another {target} has taken its place")));
+    }
+    if found.pointer("/metadata/deletionTimestamp").is_none() {
+        objects.delete(&target.name, uid.as_deref(), None).await?;
+    }
+    Ok(None)
 }
 
 fn recreated(target: &ObjectReference, uid: Option<String>) -> Done {

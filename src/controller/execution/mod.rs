@@ -16,9 +16,11 @@ use crate::api::{
     ConditionStatus, ConditionType, Execution, ExecutionStatus, LABEL, Reason, Rung, set_condition,
 };
 use crate::cluster::account::Account;
-use crate::cluster::{Result, status};
+use crate::cluster::{Error, Result, status};
 use crate::decide::definition::Definition;
-use crate::decide::execution::{Again, EXECUTION_FINALIZER, Seen, needs, next};
+use crate::decide::execution::{
+    Again, Deserted, EXECUTION_FINALIZER, Seen, deserted, is_canceled, needs, next,
+};
 use crate::decide::verify;
 use crate::source::watch::now;
 
@@ -44,6 +46,9 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         seen.done = done.take();
         let next = next(&execution, &definition, &seen, now());
         done = act::all(context, &execution, &account, &seen, next.effects).await?;
+        if done.is_some() {
+            continue;
+        }
         match next.again {
             Again::Now => {}
             Again::At(at) => {
@@ -65,24 +70,44 @@ async fn prepare(
     context: &Context,
     execution: &Arc<Execution>,
 ) -> Result<Option<(Arc<Definition>, Account)>> {
-    let namespace = execution.namespace().unwrap_or_default();
-    let account = match Account::read(&context.home, &namespace, &execution.spec.service_account_name).await {
-        Ok(account) => account,
-        Err(error)
-            if error.is_forbidden() && execution.status.as_ref().is_none_or(|s| s.rungs.is_empty()) =>
-        {
-            return refuse(context, execution, Reason::MissingPermissions, &error.to_string()).await;
-        }
-        Err(error) if error.is_forbidden() => {
-            stand_still(context, execution, &error.to_string()).await?;
-            return Err(error);
-        }
-        Err(error) => return Err(error),
-    };
-    if let Some(name) = execution.definition() {
-        return Ok(Some((definitions::read(context, &namespace, name).await?, account)));
+    match what_and_as_whom(context, execution).await {
+        Err(error) if error.is_forbidden() => without_account(context, execution, error).await,
+        other => other,
     }
-    by_hand(context, execution, account).await
+}
+
+/// Forbidden if the account is not allowed, or the namespace, where definitions are kept, is not enrolled.
+async fn what_and_as_whom(
+    context: &Context,
+    execution: &Arc<Execution>,
+) -> Result<Option<(Arc<Definition>, Account)>> {
+    let namespace = execution.namespace().unwrap_or_default();
+    let account = Account::read(&context.home, &namespace, &execution.spec.service_account_name).await?;
+    let Some(name) = execution.definition() else { return by_hand(context, execution, account).await };
+    match definitions::read(context, &namespace, name).await {
+        Ok(definition) => Ok(Some((definition, account))),
+        Err(error) if error.is_lasting() && !error.is_forbidden() => {
+            without_definition(context, execution, error, account).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Does what can be done without the definition: it needs none to end, or to be canceled.
+async fn without_definition(
+    context: &Context,
+    execution: &Arc<Execution>,
+    error: Error,
+    account: Account,
+) -> Result<Option<(Arc<Definition>, Account)>> {
+    if execution.is_finished() || is_canceled(execution) {
+        return Ok(Some((Arc::default(), account)));
+    }
+    if deserted(execution, now()) == Deserted::Refuse {
+        return refuse(context, execution, Reason::ReferenceNotFound, &error.to_string()).await;
+    }
+    stand_still(context, execution, Reason::ReferenceNotFound, &error.to_string()).await?;
+    Err(error)
 }
 
 /// Freezes what a run by hand runs, and holds it until no Job of it is live.
@@ -117,11 +142,37 @@ async fn by_hand(
     Ok(Some((Arc::new(definition), account)))
 }
 
-/// Says that an Execution cannot go on: what runs cannot even be looked at without the account. It goes on when the
-/// account may be used again.
-async fn stand_still(context: &Context, execution: &Arc<Execution>, message: &str) -> Result<()> {
+/// Does what can be done without the account.
+async fn without_account<T>(
+    context: &Context,
+    execution: &Arc<Execution>,
+    error: Error,
+) -> Result<Option<T>> {
+    match deserted(execution, now()) {
+        Deserted::LetGo => {
+            tracing::warn!(execution = %execution.name_any(), %error, "let go without its account");
+            act::remove_finalizer(context, execution).await?;
+            Ok(None)
+        }
+        Deserted::Refuse => refuse(context, execution, Reason::MissingPermissions, &error.to_string()).await,
+        Deserted::StandStill => {
+            stand_still(context, execution, Reason::MissingPermissions, &error.to_string()).await?;
+            Err(error)
+        }
+        Deserted::Wait => Err(error),
+    }
+}
+
+/// Says that an Execution cannot go on: what runs cannot even be looked at without the account or the definition. It
+/// goes on when they are back.
+async fn stand_still(
+    context: &Context,
+    execution: &Arc<Execution>,
+    reason: Reason,
+    message: &str,
+) -> Result<()> {
     let mut fresh = execution.status.clone().unwrap_or_default();
-    let unknown = (ConditionType::Succeeded, ConditionStatus::Unknown, Reason::MissingPermissions);
+    let unknown = (ConditionType::Succeeded, ConditionStatus::Unknown, reason);
     let message = format!("stands still: {message}");
     set_condition(&mut fresh.conditions, unknown, message, execution.metadata.generation, now());
     write(context, execution, &fresh).await

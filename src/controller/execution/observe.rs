@@ -37,7 +37,7 @@ pub async fn observe(
             if let Some(name) = job {
                 seen.job = look_at_job(&jobs, &name).await?;
             }
-            if seen.job.is_none() {
+            if seen.job.as_ref().is_none_or(|job| job.placeholder) {
                 seen.busy = is_busy(context, execution);
                 seen.look.target = live_target(context, execution, account).await?;
                 seen.object = matching(context, execution, definition, account).await?;
@@ -68,15 +68,26 @@ async fn look_at_job(jobs: &Jobs, name: &str) -> Result<Option<JobSeen>> {
     Ok(jobs.get(name).await?.map(|(job, pods)| JobSeen::of(&job, &pods)))
 }
 
-/// Whether another Execution that has begun, or is older and has not begun either, acts on the same target.
+/// Whether another Execution that has begun, or is older and has not begun either, acts on the same target. If none
+/// does, it is this one's turn until it ends.
 fn is_busy(context: &Context, execution: &Execution) -> bool {
     let Some(target) = execution.spec.target.as_ref().map(TargetKey::from) else { return false };
+    let own = execution.uid().unwrap_or_default();
     let acts = |other: &Execution| {
         let other_target = other.spec.target.as_ref().map(TargetKey::from);
         let observes = other.spec.decision.as_ref().is_some_and(|d| d.mode == crate::api::Mode::Observe);
         !other.is_finished() && !observes && other_target.as_ref() == Some(&target)
     };
-    !context.executions.filter(|other| acts(other) && turn(other) < turn(execution)).is_empty()
+    let mut acting = context.acting.lock();
+    acting.retain(|_, uid| context.executions.is_any(|e| !e.is_finished() && e.uid().as_ref() == Some(uid)));
+    let others = context.executions.filter(|other| acts(other) && other.uid().as_ref() != Some(&own));
+    let holder = acting.get(&target);
+    let held = others.iter().any(|other| other.uid().as_ref() == holder);
+    if held || holder != Some(&own) && others.iter().any(|other| turn(other) < turn(execution)) {
+        return true;
+    }
+    acting.insert(target, own);
+    false
 }
 
 /// Whose turn it is: who has begun goes on, then the oldest. Executions of one second are told apart by their UID, so

@@ -11,14 +11,16 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::queue::Requeue;
-use crate::api::{InventoryEntry, LABEL, Pack, PackStatus, Reason};
+use crate::api::{InventoryEntry, LABEL, Pack, PackStatus, Progress, Reason, set_progress};
 use crate::cluster::account::Account;
 use crate::cluster::discovery::Served;
 use crate::cluster::objects::Objects;
 use crate::cluster::{Result, secrets, status};
+use crate::controller::rights::lacking;
 use crate::decide::lineage::{self, Descent};
 use crate::decide::pack::{self as manifests, Reading, Surroundings};
 use crate::decide::problem::Severity;
+use crate::decide::rights::Right;
 use crate::decide::sync::{self, Desired, Live, Plan, Refusal};
 use crate::git::{self, Access, Lineage, Reference, Snapshot, Source};
 use crate::source::watch::now;
@@ -155,19 +157,51 @@ async fn apply_revision(
     let (namespace, name) = (pack.namespace().unwrap_or_default(), pack.name_any());
     let revision = snapshot.revision.to_string();
     let desired = sync::desired(&name, &namespace, &revision, &reading.objects, &files(snapshot));
+    if let Some(refused) = refused(context, account, KINDS.map(|kind| Right::to("list", kind))).await? {
+        return Ok(refused);
+    }
     let live = live(context, account, &namespace).await?;
     let plan = match sync::plan(pack, (&revision, &snapshot.revision.commit), desired, &live) {
         Ok(plan) => plan,
         Err(Refusal::Held(message)) => return Ok(Report::held(pack, &revision, &message)),
         Err(Refusal::Taken(message)) => return Ok(Report::taken(pack, &revision, &message)),
     };
+    if let Some(refused) = refused(context, account, rights(&plan)).await? {
+        return Ok(refused);
+    }
     // What is about to be created is written down first: whoever goes on after a crash knows what to delete.
     let mut during = pack.status.clone().unwrap_or_default();
     during.inventory.clone_from(&plan.inventory_during);
+    if !plan.apply.is_empty() || !plan.delete.is_empty() {
+        let applying = (Progress::Reconciling, Reason::Progressing);
+        let message = format!("applying {revision}");
+        set_progress(&mut during.conditions, applying, &message, pack.metadata.generation, now());
+    }
     save(context, pack, during).await?;
     carry_out(context, account, &namespace, &plan).await?;
     let warnings = reading.findings.iter().map(ToString::to_string).collect();
     Ok(Report::synced((&revision, snapshot.signer.as_deref()), plan.inventory_after, warnings))
+}
+
+/// The report on an account that lacks one of these rights: known before the first write, so that a revision is not
+/// applied in part.
+async fn refused(
+    context: &Context,
+    account: &Account,
+    needed: impl IntoIterator<Item = Right>,
+) -> Result<Option<Report>> {
+    let looking = (&context.home, &context.kinds, &context.reviews);
+    let lacks = lacking(looking, needed, account).await?;
+    Ok(lacks.map(|text| Report::forbidden(&text)))
+}
+
+/// What a plan needs.
+fn rights(plan: &Plan) -> BTreeSet<Right> {
+    let kind = |name: &str| KINDS.into_iter().find(|(_, kind)| *kind == name);
+    let applied = plan.apply.iter().filter_map(|desired| kind(&desired.entry.kind));
+    let deleted = plan.delete.iter().filter_map(|entry| kind(&entry.kind));
+    let apply = applied.flat_map(|kind| [Right::to("create", kind), Right::to("patch", kind)]);
+    apply.chain(deleted.map(|kind| Right::to("delete", kind))).collect()
 }
 
 /// What there is under the names that a Pack may use.

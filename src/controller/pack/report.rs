@@ -6,8 +6,8 @@ use kube::ResourceExt;
 
 use super::reason_of;
 use crate::api::{
-    ANNOTATION, ConditionStatus, ConditionType, InventoryEntry, Origin, Pack, PackStatus, Reason,
-    set_condition,
+    ANNOTATION, ConditionStatus, ConditionType, InventoryEntry, Origin, Pack, PackStatus, Progress, Reason,
+    set_condition, set_progress,
 };
 use crate::decide::pack::finding::Finding;
 use crate::decide::problem::Severity;
@@ -63,12 +63,9 @@ impl Report {
     }
 
     fn without(pack: &Pack, reason: Reason, message: &str, verb: &str) -> Self {
-        let in_force = pack.status.as_ref().and_then(|s| s.applied_revision.as_ref());
-        let in_force =
-            in_force.map_or("nothing is in force yet".to_owned(), |revision| format!("{verb} {revision}"));
         Self {
             ready: (ConditionStatus::False, reason),
-            message: format!("{message}; {in_force}"),
+            message: format!("{message}; {}", in_force(pack, verb)),
             attempted: None,
             applied: None,
             authorized: None,
@@ -144,6 +141,7 @@ impl Report {
             generation,
             now,
         );
+        set_progress(&mut status.conditions, self.progress(), &message, generation, now);
         match self.authorized {
             Some(true) => {
                 let granted = (ConditionType::Authorized, ConditionStatus::True, Reason::Authorized);
@@ -176,4 +174,26 @@ impl Report {
         status.observed_generation = generation;
         status.last_handled_reconcile_at = pack.annotations().get(ANNOTATION.reconcile_requested_at).cloned();
     }
+
+    fn progress(&self) -> (Progress, Reason) {
+        let (state, reason) = self.ready;
+        if state == ConditionStatus::True || reason == Reason::Suspended {
+            (Progress::Settled, reason)
+        } else if self.again_soon {
+            (Progress::Reconciling, reason)
+        } else {
+            (Progress::Stalled, reason)
+        }
+    }
+}
+
+/// What is in force while something fails, and since when. (A point in time rather than an age: a message that grows
+/// older would be a write at each attempt.)
+fn in_force(pack: &Pack, verb: &str) -> String {
+    let status = pack.status.as_ref();
+    let applied =
+        status.and_then(|status| Some((status.applied_revision.as_ref()?, status.applied_at.as_ref()?)));
+    applied.map_or("nothing is in force yet".to_owned(), |(revision, at)| {
+        format!("{verb} {revision}, applied at {}", at.0.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    })
 }

@@ -8,15 +8,17 @@ use kube::ResourceExt;
 
 use super::evaluator::Seen;
 use crate::api::{
-    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Reason, Rule, condition, set_condition,
+    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Progress, Reason, Rule, condition,
+    set_condition, set_progress,
 };
-use crate::cluster::Result;
 use crate::cluster::account::Account;
+use crate::cluster::{Error, Result};
 use crate::controller::context::Context;
+use crate::controller::rights::lacking;
 use crate::decide::check::{self, Known};
 use crate::decide::matching::CompiledRule;
 use crate::decide::problem::Severity;
-use crate::decide::rights::{Right, needed};
+use crate::decide::rights::needed;
 
 /// What checking a rule gave.
 #[derive(Clone, Default)]
@@ -29,6 +31,8 @@ pub struct Checked {
     pub missing: Option<String>,
     /// Which right or permission is missing.
     pub forbidden: Option<String>,
+    /// Which kind is not served.
+    pub unserved: Option<String>,
 }
 
 /// Checks the text and what it names.
@@ -92,52 +96,17 @@ pub async fn authorize(
         Err(error) if error.is_forbidden() => return denied(error.to_string()),
         Err(error) => return Err(error),
     };
-    match lacking(context, rule, &account).await {
+    let looking = (&context.home, &context.kinds, &context.reviews);
+    let actions = actions(context, rule).unwrap_or_default();
+    match lacking(looking, needed(&rule.spec, actions.values()), &account).await {
         Ok(None) => Ok((checked, Some(account))),
         Ok(Some(text)) => denied(text),
+        Err(error @ Error::UnknownKind { .. }) => {
+            Ok((Checked { unserved: Some(error.to_string()), ..checked }, None))
+        }
         Err(error) if error.is_forbidden() => denied(error.to_string()),
         Err(error) => Err(error),
     }
-}
-
-/// The rights that the account lacks for what the rule watches and runs, as a sentence with its remedy.
-async fn lacking(context: &Context, rule: &Rule, account: &Account) -> Result<Option<String>> {
-    let namespace = rule.namespace().unwrap_or_default();
-    let actions = actions(context, rule).unwrap_or_default();
-    let mut lacking = BTreeMap::<(bool, String), Vec<&str>>::new();
-    for Right { verb, any_of } in needed(&rule.spec, actions.values()) {
-        let mut first = None;
-        let mut allowed = false;
-        for kind in &any_of {
-            let served = context.kinds.find(&context.home, &kind.api_version, &kind.kind).await?;
-            allowed = context.reviews.may(account, verb, &served, &namespace).await?;
-            first.get_or_insert(served);
-            if allowed {
-                break;
-            }
-        }
-        if let Some(served) = first.filter(|_| !allowed) {
-            lacking.entry((served.namespaced, served.resource.plural)).or_default().push(verb);
-        }
-    }
-    let who = format!("ServiceAccount {namespace}/{}", rule.spec.service_account_name);
-    Ok((!lacking.is_empty()).then(|| sentence(&who, &namespace, &lacking)))
-}
-
-fn sentence(who: &str, namespace: &str, lacking: &BTreeMap<(bool, String), Vec<&str>>) -> String {
-    let part = |namespaced: bool| {
-        let of = lacking.iter().filter(|((scope, _), _)| *scope == namespaced);
-        let texts: Vec<_> = of.map(|((_, plural), verbs)| format!("{} {plural}", verbs.join("/"))).collect();
-        texts.join(", ")
-    };
-    let place = format!("in namespace {namespace}; add a Role that allows it");
-    [(true, place.as_str()), (false, "in the cluster; add a ClusterRole that allows it")]
-        .into_iter()
-        .map(|(namespaced, place)| (part(namespaced), place))
-        .filter(|(what, _)| !what.is_empty())
-        .map(|(what, place)| format!("{who} cannot {what} {place}"))
-        .collect::<Vec<_>>()
-        .join("; ")
 }
 
 /// Sets the rule's conditions.
@@ -149,7 +118,7 @@ pub fn conditions(
     now: Timestamp,
 ) {
     use {ConditionStatus as S, ConditionType as T, Reason as R};
-    let broken = seen.and_then(|seen| seen.broken.clone());
+    let broken = seen.and_then(|seen| seen.broken.clone()).or_else(|| checked.unserved.clone());
     let (denied, broken) = match broken {
         Some(text) if text.contains("forbidden") => (Some(text), None),
         other => (None, other),
@@ -165,21 +134,20 @@ pub fn conditions(
     let authorized =
         verdict(&denied, R::Authorized, R::MissingPermissions, "the account may do what the rule needs");
     let synced = seen.is_some_and(|seen| seen.fresh_at.is_some());
-    let watching = match seen.and_then(|seen| seen.mistake.as_ref()) {
-        Some(mistake) => format!("watching, but not {mistake}"),
-        None => "watching".to_owned(),
-    };
     let ready = [&accepted, &resolved, &authorized]
         .into_iter()
         .find(|(status, ..)| *status == S::False)
         .cloned()
         .or_else(|| broken.map(|text| (S::False, R::SourceUnavailable, text)))
         .unwrap_or_else(|| match synced {
-            true => (S::True, R::Active, watching),
+            true => (S::True, R::Active, watching(checked, seen)),
             false => (S::False, R::Progressing, "the watch is not in sync yet".to_owned()),
         });
     // A restarted controller is out of sync for a moment: that is no news about a rule that was ready.
     let still = ready.1 == R::Progressing && was_ready(conditions, generation);
+    if !still {
+        set_progress(conditions, (progress(ready.1), ready.1), &ready.2, generation, now);
+    }
     let ready = (!still).then_some((T::Ready, ready));
     for (of, (status, reason, message)) in
         [(T::Accepted, accepted), (T::ResolvedRefs, resolved), (T::Authorized, authorized)]
@@ -190,27 +158,32 @@ pub fn conditions(
     }
 }
 
+/// What is to be known of a rule that works.
+fn watching(checked: &Checked, seen: Option<&Seen>) -> String {
+    let mut text = "watching".to_owned();
+    if let Some(mistake) = seen.and_then(|seen| seen.mistake.as_ref()) {
+        text.push_str(", but not ");
+        text.push_str(mistake);
+    }
+    if checked.compiled.as_ref().is_some_and(|rule| rule.spec.hold_for.is_some() && rule.spec.since.is_none())
+    {
+        text.push_str("; without `since`, `for` starts again when the controller does");
+    }
+    text
+}
+
+/// How work on a rule goes that is Ready or not for a reason. What is not there or not allowed needs a person; a watch
+/// is opened again by itself.
+fn progress(ready: Reason) -> Progress {
+    match ready {
+        Reason::Active => Progress::Settled,
+        Reason::Progressing | Reason::SourceUnavailable => Progress::Reconciling,
+        _ => Progress::Stalled,
+    }
+}
+
 fn was_ready(conditions: &[Condition], generation: Option<i64>) -> bool {
     condition(conditions, ConditionType::Ready).is_some_and(|ready| {
         ready.status == ConditionStatus::True.as_str() && ready.observed_generation == generation
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_right_is_named_with_its_place_and_remedy() {
-        let lacking = [
-            ((true, "jobs".to_owned()), vec!["create", "patch"]),
-            ((true, "pods".to_owned()), vec!["list"]),
-            ((false, "nodes".to_owned()), vec!["watch"]),
-        ];
-        assert_eq!(
-            sentence("ServiceAccount a/healer", "a", &lacking.into()),
-            "ServiceAccount a/healer cannot create/patch jobs, list pods in namespace a; add a Role that allows it; \
-             ServiceAccount a/healer cannot watch nodes in the cluster; add a ClusterRole that allows it"
-        );
-    }
 }

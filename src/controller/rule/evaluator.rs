@@ -1,14 +1,17 @@
 //! One rule's eye on its watch: objects come in, matches and events go into the rule's state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::api::{MatchedObject, ObjectReference, Target};
 use crate::cluster::account::Account;
@@ -17,6 +20,7 @@ use crate::cluster::objects::Objects;
 use crate::cluster::{Error, Result, owners};
 use crate::controller::context::Context;
 use crate::controller::queue::{Kind, Queue};
+use crate::decide::episode::STALE_AFTER;
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::{CompiledRule, event_identity, event_time, is_own};
 use crate::decide::view::{Match, ObjectKey, TargetView, View};
@@ -31,6 +35,10 @@ const TICK: Duration = Duration::from_secs(2);
 const RESYNC: SignedDuration = SignedDuration::from_secs(60);
 /// Events that wait for their decision, at the most: a flood is cut, not hoarded.
 const EDGES: usize = 1000;
+/// Decided events that are remembered, at the most. A list brings back what is younger than an hour.
+const DECIDED: usize = 10_000;
+/// How long a rule rests whose evaluator panicked: the object that did it is still there.
+const AFTER_PANIC: Duration = Duration::from_secs(30);
 
 /// An event that matches, led to its target.
 #[derive(Clone, Debug)]
@@ -50,6 +58,8 @@ pub struct Edge {
 struct State {
     view: View,
     edges: BTreeMap<String, Edge>,
+    /// Occurrences that were decided, newest last: seen again, they are not decided again.
+    decided: VecDeque<String>,
     /// The time for which the view is complete.
     fresh_at: Option<Timestamp>,
     /// Whether objects match whose targets could not be found: one that seems clear may be one of those.
@@ -69,10 +79,22 @@ pub struct Seen {
     pub edges: Vec<Edge>,
     /// The time for which the view is complete.
     pub fresh_at: Option<Timestamp>,
+    /// Whether it is known of all objects that match where they lead: a target without a match may be theirs.
+    pub all_resolved: bool,
     /// Why the watch does not work.
     pub broken: Option<String>,
     /// An object that could not be judged, and why.
     pub mistake: Option<String>,
+}
+
+/// What an object has come to.
+enum Judged {
+    /// It matches.
+    Match(Box<Match>),
+    /// It does not match, or leads nowhere.
+    Clear,
+    /// It could not be judged: what was known of it stays.
+    Unknown,
 }
 
 /// A running evaluator. Dropping it stops it.
@@ -116,8 +138,13 @@ impl Evaluator {
             metrics: context.metrics.clone(),
             synced: false,
         };
-        let task = tokio::spawn(eye.follow(watched)).abort_handle();
+        let task = tokio::spawn(contained(eye, watched)).abort_handle();
         Ok(Self { state, task, relist, started_for })
+    }
+
+    /// Whether it has ended, which it does only by a panic.
+    pub fn is_over(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// What it has seen.
@@ -128,7 +155,8 @@ impl Evaluator {
         Seen {
             targets: state.view.targets(),
             edges,
-            fresh_at: state.fresh_at.filter(|_| !state.unresolved),
+            fresh_at: state.fresh_at,
+            all_resolved: !state.unresolved,
             broken: state.broken.clone(),
             mistake: state.mistake.as_ref().map(|((_, name), error)| format!("{name}: {error}")),
         }
@@ -141,7 +169,22 @@ impl Evaluator {
 
     /// Forgets an event that has been decided.
     pub fn decided(&self, occurrence: &str) {
-        self.state.lock().edges.remove(occurrence);
+        let mut state = self.state.lock();
+        state.edges.remove(occurrence);
+        state.decided.push_back(occurrence.to_owned());
+        if state.decided.len() > DECIDED {
+            state.decided.pop_front();
+        }
+    }
+}
+
+/// Lets an eye look until it panics, and has its rule start another after a pause.
+async fn contained(eye: Eye, watched: (WatchKey, Scope)) {
+    let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
+    if AssertUnwindSafe(eye.follow(watched)).catch_unwind().await.is_err() {
+        tracing::error!(rule = facts.name, "evaluating the rule panicked: this is a bug, please report it");
+        tokio::time::sleep(AFTER_PANIC).await;
+        queue.add(Kind::Rule, &facts.namespace, &facts.name);
     }
 }
 
@@ -188,6 +231,7 @@ impl Eye {
 
     async fn listen(&mut self, subscription: &mut Subscription) {
         let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 delivery = subscription.next() => match delivery {
@@ -197,6 +241,7 @@ impl Eye {
                 () = self.relist.notified() => subscription.relist(),
                 _ = tick.tick() => {
                     self.look_again().await;
+                    self.notice_silence();
                     if self.rule.names_now() && now().duration_since(self.resynced) > RESYNC {
                         self.resynced = now();
                         subscription.relist();
@@ -249,11 +294,22 @@ impl Eye {
         for object in objects {
             if self.rule.spec.trigger.event.is_some() {
                 self.event(object).await;
-            } else if let Some(hit) = self.evaluate(object).await {
-                found.insert(key_of(object), hit);
+                continue;
+            }
+            let key = key_of(object);
+            match self.evaluate(object).await {
+                Judged::Match(hit) => drop(found.insert(key, *hit)),
+                Judged::Clear => {}
+                Judged::Unknown => {
+                    let known = self.state.lock().view.get(&key).cloned();
+                    found.extend(known.map(|known| (key, known)));
+                }
             }
         }
-        self.state.lock().view.replace(found, now());
+        let mut state = self.state.lock();
+        state.unresolved = !self.unresolved.is_empty();
+        state.view.replace(found, now());
+        drop(state);
         self.wake();
     }
 
@@ -264,8 +320,22 @@ impl Eye {
         let key = key_of(object);
         self.matching.remove(&key);
         self.unresolved.remove(&key);
-        let found = self.evaluate(object).await;
-        self.set(key, found);
+        let judged = self.evaluate(object).await;
+        self.take_in(key, judged);
+    }
+
+    /// Takes in a verdict, and in the same moment whether all are known: an episode may not seem over in between.
+    fn take_in(&mut self, key: ObjectKey, judged: Judged) {
+        let unresolved = !self.unresolved.is_empty();
+        let before = std::mem::replace(&mut self.state.lock().unresolved, unresolved);
+        match judged {
+            Judged::Match(found) => self.set(key, Some(*found)),
+            Judged::Clear => self.set(key, None),
+            Judged::Unknown => {}
+        }
+        if before != unresolved {
+            self.wake();
+        }
     }
 
     /// Takes in an object's verdict and wakes the rule if anything changed.
@@ -274,7 +344,7 @@ impl Eye {
             self.matching.remove(&key);
         }
         let mut state = self.state.lock();
-        let known = state.view.matching_keys().any(|k| *k == key);
+        let known = state.view.get(&key).is_some();
         let matters = known || found.is_some();
         state.view.observe(key, found, now());
         drop(state);
@@ -287,19 +357,32 @@ impl Eye {
         let again: Vec<_> = self.matching.values().chain(self.unresolved.values()).cloned().collect();
         for object in again {
             let key = key_of(&object);
-            let found = self.evaluate(&object).await;
-            let before = self.state.lock().view.matching_keys().any(|k| *k == key);
-            if before != found.is_some() {
-                self.set(key, found);
+            if self.rule.spec.trigger.event.is_some() {
+                self.event(&object).await;
+                continue;
+            }
+            let known = self.state.lock().view.get(&key).is_some();
+            // Where a match leads does not change because time passes: only whether it still is one does.
+            let still = known && !matches!(self.rule.matches_object(&object, now()), Ok(None));
+            if !still {
+                let judged = self.evaluate(&object).await;
+                self.take_in(key, judged);
             }
         }
-        let unresolved = !self.unresolved.is_empty();
-        if std::mem::replace(&mut self.state.lock().unresolved, unresolved) != unresolved {
+    }
+
+    /// A watch that says nothing, not even that it lives, is as good as broken.
+    fn notice_silence(&self) {
+        let mut state = self.state.lock();
+        let silent = state.fresh_at.is_some_and(|fresh| now().duration_since(fresh) >= STALE_AFTER);
+        if silent && state.broken.is_none() {
+            state.broken = Some("nothing was heard from the watch for two minutes".to_owned());
+            drop(state);
             self.wake();
         }
     }
 
-    async fn evaluate(&mut self, object: &Arc<Value>) -> Option<Match> {
+    async fn evaluate(&mut self, object: &Arc<Value>) -> Judged {
         let key = key_of(object);
         self.metrics.received("resource", "accepted", now().as_second());
         let hit = match self.rule.matches_object(object, now()) {
@@ -309,13 +392,13 @@ impl Eye {
             Err(error) => {
                 self.count("error");
                 self.mistake(&key, &error.to_string());
-                return None;
+                return Judged::Unknown;
             }
         };
         let Some(hit) = hit else {
             self.count("not_matched");
             self.judged(&key);
-            return None;
+            return Judged::Clear;
         };
         let kind = object["kind"].as_str().unwrap_or_default();
         match self.resolve(object, &self.rule.target(kind)).await {
@@ -325,28 +408,32 @@ impl Eye {
                 if self.rule.reads_now() {
                     self.matching.insert(key, object.clone());
                 }
-                Some(Match { object: matched(object), target, since: hit.since })
+                Judged::Match(Box::new(Match { object: matched(object), target, since: hit.since }))
+            }
+            // Without an owner it leads nowhere.
+            Err(error @ Error::Unexpected(_)) => {
+                self.mistake(&key, &error.to_string());
+                Judged::Clear
             }
             Err(error) => {
                 self.mistake(&key, &error.to_string());
-                // Without an owner it leads nowhere; where the look-up itself failed, nobody knows where it leads.
-                if !matches!(error, Error::Unexpected(_)) {
-                    self.unresolved.insert(key, object.clone());
-                }
-                None
+                self.unresolved.insert(key, object.clone());
+                Judged::Unknown
             }
         }
     }
 
     async fn event(&mut self, event: &Arc<Value>) {
         let (occurrence, time) = (event_identity(event), event_time(event).unwrap_or_else(now));
-        if time < self.rule.created_at {
+        if time < self.rule.created_at || self.state.lock().decided.contains(&occurrence) {
             return;
         }
         self.metrics.lagged(now().duration_since(time).as_secs_f64().max(0.0));
         if !matches!(self.rule.matches_event(event, now()), Ok(true)) {
             return self.count("not_matched");
         }
+        let key = key_of(event);
+        self.unresolved.remove(&key);
         match self.regarded(event).await {
             Ok(None) => {}
             Ok(Some(target)) => {
@@ -360,7 +447,12 @@ impl Eye {
                 self.metrics.received("event", if room { "accepted" } else { "dropped" }, now().as_second());
                 self.wake();
             }
-            Err(error) => self.mistake(&key_of(event), &error.to_string()),
+            Err(error) => {
+                self.mistake(&key, &error.to_string());
+                if !matches!(error, Error::Unexpected(_)) {
+                    self.unresolved.insert(key, event.clone());
+                }
+            }
         }
     }
 

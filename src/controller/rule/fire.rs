@@ -42,8 +42,14 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
     let fresh_at = seen.fresh_at;
     let target = TargetKey::from(&view.target);
     let past = stored(context, compiled, &target).await?;
-    let question =
-        Question { rule: &compiled.facts, target: &target, view: Some(view), fresh_at, past: &past };
+    let question = Question {
+        rule: &compiled.facts,
+        target: &target,
+        view: Some(view),
+        fresh_at,
+        all_resolved: seen.all_resolved,
+        past: &past,
+    };
     let verdict = episode::decide(question, load(context, compiled, &target), context.caps, now());
     let Verdict::Fire { id, occurrence } = verdict else { return Ok(None) };
     if !recheck::still(context, account, compiled, &view.object).await? {
@@ -80,18 +86,18 @@ pub async fn edge(
             create(context, Making { rule, id, occurrence, target, matched, since: Some(edge.time) }).await
         }
         Err(suppressed) => {
-            suppress(context, rule, edge, suppressed).await;
+            context.metrics.suppressed(suppressed, &rule.namespace().unwrap_or_default(), &rule.name_any());
+            if suppressed != Suppressed::BeforeRule {
+                tell_suppressed(context, rule, edge, &format!("{suppressed:?}")).await;
+            }
             Ok(None)
         }
     }
 }
 
-async fn suppress(context: &Context, rule: &Rule, edge: &Edge, suppressed: Suppressed) {
-    let (namespace, name) = (rule.namespace().unwrap_or_default(), rule.name_any());
-    context.metrics.suppressed(suppressed, &namespace, &name);
-    if suppressed == Suppressed::BeforeRule {
-        return;
-    }
+/// Records on its target that an event leads to nothing, and why.
+pub async fn tell_suppressed(context: &Context, rule: &Rule, edge: &Edge, why: &str) {
+    let name = rule.name_any();
     let telling = Telling {
         name: readable(
             &name,
@@ -99,7 +105,7 @@ async fn suppress(context: &Context, rule: &Rule, edge: &Edge, suppressed: Suppr
         ),
         reason: "RuleFireSuppressed",
         warning: false,
-        note: format!("Rule {name} did not fire: {suppressed:?}"),
+        note: format!("Rule {name} did not fire: {why}"),
         regarding: &edge.target,
         related: None,
     };

@@ -63,18 +63,19 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let (checked, account) = checks::authorize(context, &rule, checked).await?;
     let (Some(compiled), Some(account)) = (checked.compiled.clone(), account) else {
         context.evaluators.set(namespace, name, None);
-        write_status(context, &rule, &checked, None, None).await?;
-        let pause = if checked.forbidden.is_some() { LOOK_FOR_RIGHTS } else { RESYNC };
+        write_status(context, &rule, &checked, None, &Outcome::default()).await?;
+        let mended_soon = checked.forbidden.is_some() || checked.unserved.is_some();
+        let pause = if mended_soon { LOOK_FOR_RIGHTS } else { RESYNC };
         return Ok(Requeue::After(pause));
     };
     let evaluator = evaluator_for(context, &rule, compiled.clone(), account.clone()).await?;
     let mut seen = evaluator.seen();
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
-    let mut fired = decide(context, case, &evaluator).await?;
+    let mut fired = decide(context, case, &evaluator).await;
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));
     }
-    write_status(context, &rule, &checked, Some(&seen), fired.fired_at).await?;
+    write_status(context, &rule, &checked, Some(&seen), &fired).await?;
     if let Some((_, error)) = fired.failed.take() {
         return Err(error);
     }
@@ -91,7 +92,10 @@ async fn evaluator_for(
     let (namespace, name) = (rule.namespace().unwrap_or_default(), rule.name_any());
     let generation = rule.metadata.generation.unwrap_or_default();
     let wanted = (generation, account.user().to_owned());
-    if let Some(running) = context.evaluators.get(&namespace, &name).filter(|e| e.started_for == wanted) {
+    if let Some(running) = context.evaluators.get(&namespace, &name)
+        && running.started_for == wanted
+        && !running.is_over()
+    {
         return Ok(running);
     }
     let evaluator = Arc::new(Evaluator::start(context, compiled, account, generation).await?);
@@ -104,6 +108,8 @@ async fn evaluator_for(
 struct Outcome {
     wake: Option<Duration>,
     fired_at: Option<Timestamp>,
+    /// Targets that match and are not recorded: the rule observes, and has as many open records as are kept.
+    unrecorded: usize,
     /// The first target about which nothing could be done: it does not stop the others.
     failed: Option<(TargetKey, Error)>,
 }
@@ -123,7 +129,7 @@ struct Case<'a> {
     seen: &'a Seen,
 }
 
-async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Result<Outcome> {
+async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Outcome {
     let Case { rule, compiled, seen, .. } = case;
     let mut outcome = Outcome::default();
     let executions = executions_of(context, compiled);
@@ -134,12 +140,20 @@ async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Res
         }
     }
     for edge in &seen.edges {
-        if let Some(at) = fire::edge(context, rule, compiled, edge).await? {
-            outcome.fired_at = Some(at);
+        match fire::edge(context, rule, compiled, edge).await {
+            Ok(fired_at) => outcome.fired_at = fired_at.or(outcome.fired_at),
+            Err(error) if error.is_lasting() => {
+                fire::tell_suppressed(context, rule, edge, &error.to_string()).await;
+            }
+            // It stays, and is tried again with the rule.
+            Err(error) => {
+                outcome.failed.get_or_insert((TargetKey::from(&edge.target), error));
+                continue;
+            }
         }
         evaluator.decided(&edge.occurrence);
     }
-    Ok(outcome)
+    outcome
 }
 
 async fn decide_target(
@@ -151,7 +165,8 @@ async fn decide_target(
     let Case { compiled, seen, .. } = case;
     let executions = executions_of(context, compiled);
     let past = past_of(&executions, target);
-    let question = Question { rule: &compiled.facts, target, view, fresh_at: seen.fresh_at, past: &past };
+    let (fresh_at, all_resolved) = (seen.fresh_at, seen.all_resolved);
+    let question = Question { rule: &compiled.facts, target, view, fresh_at, all_resolved, past: &past };
     let now = now();
     match episode::decide(question, load(context, compiled, target), context.caps, now) {
         Verdict::Fire { .. } => {
@@ -172,8 +187,9 @@ async fn decide_target(
                 // A little late rather than a little early: timestamps have whole microseconds.
                 Duration::try_from(until.duration_since(now)).unwrap_or_default() + Duration::from_millis(5)
             });
-            if held != Held::ObservedLimit {
-                outcome.wake_in(pause);
+            match held {
+                Held::ObservedLimit => outcome.unrecorded += 1,
+                _ => outcome.wake_in(pause),
             }
         }
         Verdict::Clear | Verdict::InEpisode => {}
@@ -232,12 +248,13 @@ async fn write_status(
     rule: &Arc<Rule>,
     checked: &Checked,
     seen: Option<&Seen>,
-    fired_at: Option<Timestamp>,
+    outcome: &Outcome,
 ) -> Result<()> {
     let mut fresh: RuleStatus = rule.status.clone().unwrap_or_default();
     checks::conditions(&mut fresh.conditions, checked, seen, rule.metadata.generation, now());
     fresh.observed_generation = rule.metadata.generation;
-    if let Some(at) = fired_at {
+    fresh.unrecorded = i32::try_from(outcome.unrecorded).ok().filter(|count| *count > 0);
+    if let Some(at) = outcome.fired_at {
         fresh.last_fired_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at));
     }
     if let Some(written) = status::write(&context.home, &**rule, rule.status.as_ref(), &fresh).await? {

@@ -31,7 +31,19 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
     for (index, rung) in spec.ladder.iter().enumerate() {
         check_rung(spec, index, rung, known, &mut problems);
     }
+    problems.extend(late_evidence(spec, known));
     problems
+}
+
+/// Evidence of what was wrong is gone once something was changed, and a person will look for it then.
+fn late_evidence(spec: &RuleSpec, known: &Known<'_>) -> Option<Problem> {
+    let collects = |rung: &Rung| Some(known.actions.get(rung.run.as_str()).copied()??.collect.is_some());
+    let first = spec.ladder.iter().position(|rung| collects(rung) == Some(true))?;
+    let changed = spec.ladder[..first].iter().position(|rung| collects(rung) == Some(false))?;
+    let path = Path::default().member("spec").member("ladder").item(first).member("run");
+    let message =
+        format!("the first evidence is collected after {} has changed things", spec.ladder[changed].run);
+    Some(Problem::warning(path.to_string(), message).help("make it the first rung"))
 }
 
 /// fother's own objects change because of fother: a rule over them answers itself.
@@ -236,6 +248,20 @@ mod tests {
                 "spec.ladder[2].with: output \"url\" of ladder[0] undeclared; declared: configMap",
                 "spec.ladder[3].with: ladder[3] is not an earlier rung; this is ladder[3]",
             ],
+        );
+    }
+
+    #[test]
+    fn evidence_comes_first() {
+        let clean = json!({"run": "clean-disk", "with": {"host": "h"}});
+        let evidence = json!({"run": "evidence"});
+        check_with(&json!({"ladder": [evidence, clean, evidence]}), false, &[]);
+        check_with(&json!({"ladder": [{"run": "elsewhere"}, evidence]}), false, &[]);
+        check_with(
+            &json!({"ladder": [clean, evidence]}),
+            false,
+            &["spec.ladder[1].run: the first evidence is collected after clean-disk has changed things; \
+               make it the first rung"],
         );
     }
 

@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::rung::{self, OldObject};
 use super::{Again, Context, EXECUTION_FINALIZER, Effect, Next, Notice, Phase};
 use crate::api::{
     AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus, Reason, set_condition,
@@ -44,9 +45,18 @@ pub(super) fn exhausted(context: Context<'_>) -> Next {
         }
         (true, false) if !last_failed => (Reason::StillUnhealthy, said),
         (false, _) if !last_failed => (Reason::Completed, "all rungs were done".to_owned()),
-        _ => (Reason::ActionFailed, said),
+        _ => (last.map_or(Reason::ActionFailed, |rung| failure(rung.state)), said),
     };
     finish(context, status, reason, &message)
+}
+
+/// The reason of an Execution whose last rung ended badly.
+fn failure(state: AttemptState) -> Reason {
+    match state {
+        AttemptState::Lost => Reason::Lost,
+        AttemptState::DeadlineExceeded => Reason::DeadlineExceeded,
+        _ => Reason::ActionFailed,
+    }
 }
 
 /// Nothing matches any more before anything was done.
@@ -60,15 +70,16 @@ pub(super) fn superseded(context: Context<'_>, rung: usize) -> Next {
 /// A person wants it to stop.
 pub(super) fn cancel(context: Context<'_>, phase: &Phase<'_>) -> Next {
     match phase {
-        Phase::Begin(rung) if context.runs_in_job(*rung) && context.seen.job.is_some() => {
-            super::rung::adopt(context, *rung)
-        }
+        Phase::Begin(rung) if context.job_exists(*rung) => super::rung::adopt(context, *rung),
         Phase::Begin(rung) => {
             let mut next = finish(context, context.status(), Reason::Canceled, "canceled");
             take_name(context, *rung, &mut next);
             next
         }
         Phase::Running(index, _) => stop_job(context, *index),
+        Phase::Launching(index, rung) if rung::old_object(context, rung) == OldObject::Gone => {
+            rung::launching(context, *index, rung)
+        }
         _ => finish(context, context.status(), Reason::Canceled, "canceled"),
     }
 }
@@ -100,11 +111,11 @@ fn soon(context: Context<'_>) -> k8s_openapi::jiff::Timestamp {
     context.now.saturating_add(super::LOOK_EVERY).unwrap_or(context.now)
 }
 
-/// A create of the rung's Job may still be on its way from a process that believes it leads. Whoever ends the
-/// Execution first takes the Job's name with a Job that starts no Pod.
-fn take_name(context: Context<'_>, rung: usize, next: &mut Next) {
+/// A create of the rung's Job may still be on its way from a process that believes it leads. Whoever ends the rung or
+/// the Execution first takes the Job's name with a Job that starts no Pod.
+pub(super) fn take_name(context: Context<'_>, rung: usize, next: &mut Next) {
     if context.runs_in_job(rung) && context.seen.job.is_none() {
-        next.effects.insert(0, Effect::CreateJob(Box::new(job::placeholder(context.execution, rung))));
+        next.effects.insert(0, Effect::TakeName(Box::new(job::placeholder(context.execution, rung))));
     }
 }
 
@@ -159,7 +170,6 @@ fn notice(reason: Reason, message: &str, rung: usize) -> Option<Notice> {
         Reason::TargetRecovered => ("RemediationVerified", false),
         Reason::Completed => ("RemediationCompleted", false),
         Reason::Quarantined | Reason::StillUnhealthy => ("RemediationIneffective", true),
-        Reason::ActionFailed => ("ExecutionStepFailed", true),
         Reason::Canceled => ("ExecutionCanceled", false),
         Reason::Superseded => ("ExecutionSuperseded", false),
         _ => return None,

@@ -4,11 +4,14 @@
 //! from its status alone, so any process can go on at any point.
 
 mod blind;
+mod deserted;
 mod ending;
 pub mod rung;
 
 #[cfg(test)]
 mod tests;
+
+pub use deserted::{Deserted, deserted};
 
 use std::sync::Arc;
 
@@ -97,6 +100,9 @@ pub struct Done {
 pub enum Effect {
     /// Create a Job as the account; one that exists is looked at in the next round.
     CreateJob(Box<Job>),
+    /// Take the name of a Job that may still be on its way with one that starts no Pod. If it has arrived, everything is
+    /// looked at anew; if it may not be created, the other could not be either.
+    TakeName(Box<Job>),
     /// Delete a Job of this name and UID, with its Pods.
     DeleteJob(String, String),
     /// Drop the finalizer of a Job of this name and UID, and let it expire.
@@ -176,7 +182,7 @@ fn phase<'a>(execution: &'a Execution, definition: &Definition) -> Phase<'a> {
     match rung.state {
         AttemptState::Launching => Phase::Launching(index, rung),
         AttemptState::Running => Phase::Running(index, rung),
-        AttemptState::Succeeded | AttemptState::Failed | AttemptState::Lost => {
+        _ => {
             let open = rung.verify.as_ref().is_some_and(|v| v.held.is_none());
             let asked = definition.ladder.get(index).is_some_and(|r| r.verify.is_some());
             if open && asked { Phase::Verifying(index, rung) } else { Phase::Begin(index + 1) }
@@ -205,6 +211,11 @@ impl Context<'_> {
         matches!(action.and_then(ActionSpec::runner), Some(Runner::Script(_) | Runner::Container(_)))
     }
 
+    /// Whether the rung's Job exists: not only one that takes its name.
+    fn job_exists(&self, rung: usize) -> bool {
+        self.runs_in_job(rung) && self.seen.job.as_ref().is_some_and(|job| !job.placeholder)
+    }
+
     /// Whether the trigger is a state, which can be looked at again, rather than an event, which is over.
     fn has_state(&self) -> bool {
         self.definition.rule.as_ref().is_some_and(|rule| rule.trigger.resource.is_some())
@@ -212,7 +223,7 @@ impl Context<'_> {
 }
 
 /// Whether a person wants it to stop.
-fn is_canceled(execution: &Execution) -> bool {
+pub fn is_canceled(execution: &Execution) -> bool {
     execution.spec.cancel || execution.metadata.deletion_timestamp.is_some()
 }
 
@@ -220,7 +231,7 @@ fn is_canceled(execution: &Execution) -> bool {
 pub fn needs(execution: &Execution, definition: &Definition) -> Need {
     let context = Context { execution, definition, seen: &Seen::default(), now: Timestamp::UNIX_EPOCH };
     match phase(execution, definition) {
-        Phase::Ended if ending::has_finalizer(execution) && has_jobs(execution) => Need::Jobs,
+        Phase::Ended if ending::has_finalizer(execution) && execution.has_jobs() => Need::Jobs,
         Phase::Ended => Need::Nothing,
         Phase::Begin(_) if is_observed(execution) => Need::Nothing,
         Phase::Begin(rung) if rung >= definition.ladder.len() => Need::Nothing,
@@ -233,11 +244,6 @@ pub fn needs(execution: &Execution, definition: &Definition) -> Need {
         }
         Phase::Verifying(..) => Need::Look,
     }
-}
-
-/// Whether any Job was recorded. An Execution without one ends without the right to look at Jobs.
-fn has_jobs(execution: &Execution) -> bool {
-    execution.status.as_ref().is_some_and(|status| status.rungs.iter().any(|rung| rung.job.is_some()))
 }
 
 fn is_observed(execution: &Execution) -> bool {

@@ -21,14 +21,14 @@ pub const VARIABLES: [&str; 5] = ["object", "event", "target", "ladder", "now"];
 /// Begins a rung, if there still is something to do.
 pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
     let Some(rung) = context.definition.ladder.get(index) else { return ending::exhausted(context) };
-    if context.runs_in_job(index) && context.seen.job.is_some() {
+    if context.job_exists(index) {
         return adopt(context, index);
     }
     if let Some(Err(message)) = &context.seen.done {
         return failed(context, index, message);
     }
     if context.seen.busy {
-        return Next::wait(Again::At(context.now.saturating_add(LOOK_EVERY).unwrap_or(context.now)));
+        return pending(context);
     }
     if context.has_state() && context.seen.look.matches == Some(false) {
         return ending::superseded(context, index);
@@ -42,9 +42,29 @@ pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
     };
     match job::build(context.execution, index, (action, &inputs), context.seen.pods) {
         Err(message) => failed(context, index, &message),
+        // Whoever gave the rung up could not say so any more.
+        Ok(Some(_)) if context.seen.job.is_some() => {
+            failed(context, index, "it was given up before its Job was created")
+        }
         Ok(Some(job)) => Next::of(vec![Effect::CreateJob(Box::new(job))], Again::Now),
         Ok(None) => record(context, index, AttemptState::Launching, None),
     }
+}
+
+/// Waits until no other Execution acts on the target, and says so.
+fn pending(context: Context<'_>) -> Next {
+    let mut status = context.status();
+    let unknown = (ConditionType::Succeeded, ConditionStatus::Unknown, Reason::Pending);
+    let message = "waits: another Execution acts on the target";
+    set_condition(
+        &mut status.conditions,
+        unknown,
+        message,
+        context.execution.metadata.generation,
+        context.now,
+    );
+    let again = Again::At(context.now.saturating_add(LOOK_EVERY).unwrap_or(context.now));
+    Next::of(vec![Effect::Status(Box::new(status))], again)
 }
 
 /// Records a Job that exists: created just now, or by a process that died before it could say so.
@@ -117,12 +137,17 @@ pub(super) fn launching(context: Context<'_>, index: usize, rung: &RungStatus) -
         None => {}
     }
     let deadline = rung.started_at.0.saturating_add(action.timeout.signed()).unwrap_or(context.now);
-    if context.now > deadline {
-        return failed(context, index, &format!("not done within {}", action.timeout));
+    if context.now > deadline && old_object(context, rung) == OldObject::There {
+        return late(context, index, &format!("not done within {}", action.timeout));
     }
     match action.runner() {
         Some(Runner::Collect(collect)) => {
             Next::of(vec![Effect::Collect(Box::new(collect.clone()), index)], Again::Now)
+        }
+        Some(Runner::Kubernetes(runner)) if runner.delete.is_some() && is_gone(context) => {
+            let mut status = context.status();
+            "it is gone".clone_into(&mut status.rungs[index].message);
+            over(context, status, index, AttemptState::Succeeded)
         }
         Some(Runner::Kubernetes(runner)) => match resolved(context, index, action, runner) {
             Ok(operation) => operate(context, index, rung, operation),
@@ -158,23 +183,61 @@ fn resolved(
     operation::resolve(runner, context)
 }
 
+/// Whether the very object that was to be deleted is gone, perhaps by an earlier try whose outcome was not recorded.
+fn is_gone(context: Context<'_>) -> bool {
+    let Some(target) = &context.execution.spec.target else { return false };
+    let wanted = current(context, target).uid;
+    let live = context.seen.look.target.as_ref().and_then(|live| live["metadata"]["uid"].as_str());
+    live.is_none() || wanted.is_some_and(|wanted| live != Some(wanted.as_str()))
+}
+
 /// The target with the UID that it has by now: an earlier rung may have replaced it.
 fn current(context: Context<'_>, target: &ObjectReference) -> ObjectReference {
     let replaced = context.status().rungs.iter().rev().find_map(|rung| rung.replaced_by.clone());
     ObjectReference { uid: replaced.or_else(|| target.uid.clone()), ..target.clone() }
 }
 
+/// How far the object is on its way out that a rung replaces.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum OldObject {
+    /// It is there, or the rung replaces nothing: nothing is lost if the rung ends.
+    There,
+    /// It is being deleted: it will be missing when it is gone.
+    Going,
+    /// It is gone, and its successor is not there yet.
+    Gone,
+}
+
+/// Where the object stands that the rung replaces. A replacement that has begun has to be brought to its end: nobody
+/// else would create what is missing then.
+pub(super) fn old_object(context: Context<'_>, rung: &RungStatus) -> OldObject {
+    let going = |live: &Value| live.pointer("/metadata/deletionTimestamp").is_some();
+    match (&rung.replacement, &context.seen.look.target) {
+        (Some(_), None) => OldObject::Gone,
+        (Some(_), Some(live)) if going(live) => OldObject::Going,
+        _ => OldObject::There,
+    }
+}
+
 /// Does an operation. One that replaces the target first has its new manifest saved: after the old object is deleted
-/// there is nothing else to make it from.
+/// there is nothing else to make it from. It takes several looks until the old object is gone.
 fn operate(context: Context<'_>, index: usize, rung: &RungStatus, operation: Operation) -> Next {
-    if let Operation::Recreate { manifest, .. } = &operation
-        && rung.replacement.is_none()
-    {
-        let mut status = context.status();
+    let Operation::Recreate { manifest, .. } = &operation else {
+        return Next::of(vec![Effect::Operate(Box::new(operation))], Again::Now);
+    };
+    let mut status = context.status();
+    if rung.replacement.is_none() {
         status.rungs[index].replacement = manifest.as_object().cloned().map(FreeForm);
         return Next::of(vec![Effect::Status(Box::new(status))], Again::Now);
     }
-    Next::of(vec![Effect::Operate(Box::new(operation))], Again::Now)
+    let mut effects = vec![Effect::Operate(Box::new(operation))];
+    let waits = "waits until the old object is gone; finalizers may hold it";
+    if old_object(context, rung) == OldObject::Going && rung.message != waits {
+        waits.clone_into(&mut status.rungs[index].message);
+        effects.push(Effect::Status(Box::new(status)));
+    }
+    let again = Again::At(context.now.saturating_add(LOOK_EVERY).unwrap_or(context.now));
+    Next::of(effects, again)
 }
 
 /// A Job that is known to exist.
@@ -200,7 +263,7 @@ fn wait_for_job(context: Context<'_>, index: usize, rung: &RungStatus, name: &st
         let soon = context.now.saturating_add(LOOK_EVERY).unwrap_or(deadline);
         return Next::wait(Again::At(soon.min(deadline)));
     }
-    let mut next = failed(context, index, &format!("neither ended nor was stopped within {timeout}"));
+    let mut next = late(context, index, &format!("neither ended nor was stopped within {timeout}"));
     let uid = rung.job.as_ref().and_then(|job| job.uid.clone()).unwrap_or_default();
     next.effects.push(Effect::DeleteJob(name.to_owned(), uid.clone()));
     next.effects.push(Effect::ReleaseJob(name.to_owned(), uid));
@@ -211,15 +274,13 @@ fn ended(context: Context<'_>, index: usize, end: &JobEnd) -> Next {
     let mut status = context.status();
     let action = context.definition.actions.get(&status.rungs[index].run);
     if !end.completed {
+        let said = end.message.trim();
+        if end.reason == "DeadlineExceeded" {
+            let timeout = action.map(|a| a.timeout).unwrap_or_default();
+            return late(context, index, &format!("killed after {timeout}: {said}"));
+        }
         let code = end.exit_code.map(|code| format!("exit code {code}: ")).unwrap_or_default();
-        let text = match end.reason.as_str() {
-            "DeadlineExceeded" => {
-                let timeout = action.map(|a| a.timeout).unwrap_or_default();
-                format!("killed after {timeout}: {}", end.message.trim())
-            }
-            _ => format!("{code}{}", end.message.trim()),
-        };
-        return failed(context, index, &text);
+        return failed(context, index, &format!("{code}{said}"));
     }
     let declared = action.map_or(&[][..], |a| a.outputs.as_slice());
     match read_outputs(declared, &end.message) {
@@ -233,28 +294,37 @@ fn ended(context: Context<'_>, index: usize, end: &JobEnd) -> Next {
 }
 
 fn lost(context: Context<'_>, index: usize) -> Next {
-    let mut status = context.status();
-    "its Job vanished before its outcome was recorded; it is not repeated"
-        .clone_into(&mut status.rungs[index].message);
-    over(context, status, index, AttemptState::Lost)
+    let message = "its Job vanished before its outcome was recorded; it is not repeated";
+    ended_badly(context, index, AttemptState::Lost, message)
+}
+
+fn late(context: Context<'_>, index: usize, message: &str) -> Next {
+    ended_badly(context, index, AttemptState::DeadlineExceeded, message)
+}
+
+pub(super) fn failed(context: Context<'_>, index: usize, message: &str) -> Next {
+    ended_badly(context, index, AttemptState::Failed, message)
 }
 
 /// Ends the rung badly, beginning it first if it had not begun.
-pub(super) fn failed(context: Context<'_>, index: usize, message: &str) -> Next {
+fn ended_badly(context: Context<'_>, index: usize, state: AttemptState, message: &str) -> Next {
     let mut status = context.status();
-    if status.rungs.len() <= index {
-        begun(context, &mut status, index, AttemptState::Failed, None);
+    let unrecorded = status.rungs.len() <= index;
+    if unrecorded {
+        begun(context, &mut status, index, state, None);
     }
     status.rungs[index].message = message.chars().take(2048).collect();
     let run = status.rungs[index].run.clone();
-    let mut next = over(context, status, index, AttemptState::Failed);
+    let mut next = over(context, status, index, state);
+    let reason = match state {
+        AttemptState::DeadlineExceeded => "ExecutionDeadlineExceeded",
+        _ => "ExecutionStepFailed",
+    };
     let note = format!("{run} failed: {message}");
-    next.effects.push(Effect::Event(Notice {
-        reason: "ExecutionStepFailed",
-        warning: true,
-        note,
-        rung: index,
-    }));
+    next.effects.push(Effect::Event(Notice { reason, warning: true, note, rung: index }));
+    if unrecorded {
+        ending::take_name(context, index, &mut next);
+    }
     next
 }
 

@@ -4,6 +4,7 @@
 //! of its own.
 
 mod audit;
+mod chart;
 mod control_plane;
 mod examples;
 mod healing;

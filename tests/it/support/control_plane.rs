@@ -3,6 +3,7 @@
 //! One is shared by all tests of the binary, each in its own namespace; a test that restarts or breaks things
 //! starts a private one. `FOTHER_TEST_KUBECONFIG` names a cluster to share instead.
 
+use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -41,7 +42,7 @@ pub struct ControlPlane {
 
 /// What is running when the cluster is ours.
 struct Own {
-    ports: Ports,
+    api_server_flags: Vec<String>,
     api_server: Process,
     _etcd: Process,
     _controller_manager: Process,
@@ -54,6 +55,23 @@ struct Ports {
     etcd: u16,
     etcd_peer: u16,
     api_server: u16,
+}
+
+/// What a control plane has beyond the ordinary one, or has not.
+#[derive(Default)]
+pub struct Variant {
+    /// Controllers that do not run.
+    pub without: Vec<String>,
+    /// Addresses and names in the API server's certificate, besides loopback.
+    pub names: Vec<String>,
+    /// Further users: token, name, and group.
+    pub users: Vec<[String; 3]>,
+    /// The API server's port on loopback; otherwise any that is free.
+    pub port: Option<u16>,
+    /// Flags of the API server; one that it would have anyway is replaced.
+    pub api_server: Vec<String>,
+    /// Where its directory is made; otherwise where the next run removes what this one left.
+    pub parent: Option<PathBuf>,
 }
 
 /// The directory of one control plane; it goes with the control plane.
@@ -84,33 +102,50 @@ impl ControlPlane {
 
     /// The same without some of the controllers, whose part the test plays.
     pub async fn private_without(controllers: &[&str]) -> Option<Self> {
-        let programs = built_parts()?;
-        for attempt in 1.. {
-            match Self::start(&programs, controllers).await {
-                Ok(plane) => return Some(plane),
-                Err(error) if attempt < ATTEMPTS => eprintln!("control plane, attempt {attempt}: {error:#}"),
-                Err(error) => panic!("failed to start a control plane: {error:#}"),
-            }
-        }
-        None
+        let without = controllers.iter().map(|controller| (*controller).to_owned()).collect();
+        let variant = Variant { without, ..Variant::default() };
+        Some(Self::variant(&built(&PARTS)?, &Authority::new("test cluster"), &variant).await)
     }
 
-    async fn start(programs: &Path, without: &[&str]) -> anyhow::Result<Self> {
-        let files = Files::new(programs);
-        let ports = Ports { etcd: free_port(), etcd_peer: free_port(), api_server: free_port() };
-        let authority = Authority::new("test cluster");
-        files.write_credentials(&authority);
+    /// One whose parts are in `programs` and whose certificates `authority` signs.
+    pub async fn variant(programs: &Path, authority: &Authority, variant: &Variant) -> Self {
+        for attempt in 1..ATTEMPTS {
+            match Self::start(programs, authority, variant).await {
+                Ok(plane) => return plane,
+                Err(error) => eprintln!("control plane, attempt {attempt}: {error:#}"),
+            }
+        }
+        Self::start(programs, authority, variant)
+            .await
+            .unwrap_or_else(|error| panic!("failed to start a control plane: {error:#}"))
+    }
+
+    async fn start(programs: &Path, authority: &Authority, variant: &Variant) -> anyhow::Result<Self> {
+        let files = Files::new(programs, variant);
+        let ports = Ports {
+            etcd: free_port(),
+            etcd_peer: free_port(),
+            api_server: variant.port.unwrap_or_else(free_port),
+        };
+        files.write_credentials(authority, variant);
         let server = format!("https://127.0.0.1:{}", ports.api_server);
         let admin = Access::new(&server, &authority.pem, ADMIN_TOKEN);
         let manager = Access::new(&server, &authority.pem, CONTROLLER_MANAGER_TOKEN);
         manager.write(&files.path("controller-manager.kubeconfig"));
 
         let etcd = files.start("etcd", &etcd_flags(&files, ports));
-        let mut api_server = files.start("kube-apiserver", &api_server_flags(&files, ports));
+        let flags = replaced(api_server_flags(&files, ports), &variant.api_server);
+        let mut api_server = files.start("kube-apiserver", &flags);
         wait_until_serving(&admin, &mut api_server).await?;
-        let flags = controller_manager_flags(&files, without);
-        let controller_manager = files.start("kube-controller-manager", &flags);
-        let own = Own { files, ports, api_server, _etcd: etcd, _controller_manager: controller_manager };
+        let controller_manager =
+            files.start("kube-controller-manager", &controller_manager_flags(&files, &variant.without));
+        let own = Own {
+            files,
+            api_server_flags: flags,
+            api_server,
+            _etcd: etcd,
+            _controller_manager: controller_manager,
+        };
         let plane = Self { admin, own: Some(own) };
         plane.wait_for_controllers("default").await;
         Ok(plane)
@@ -169,7 +204,7 @@ impl ControlPlane {
         let own =
             self.own.as_mut().expect("only a control plane that the test started can be borrowed mutably");
         own.api_server.kill();
-        own.api_server = own.files.start("kube-apiserver", &api_server_flags(&own.files, own.ports));
+        own.api_server = own.files.start("kube-apiserver", &own.api_server_flags);
         wait_until_serving(&self.admin, &mut own.api_server).await.unwrap();
     }
 
@@ -187,8 +222,12 @@ impl ControlPlane {
 }
 
 impl Files {
-    fn new(programs: &Path) -> Self {
-        Self { directory: lasting_directory(), programs: programs.to_owned() }
+    fn new(programs: &Path, variant: &Variant) -> Self {
+        let directory = match &variant.parent {
+            Some(parent) => TempDir::with_prefix_in("control-plane-", parent).unwrap(),
+            None => lasting_directory(),
+        };
+        Self { directory, programs: programs.to_owned() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -199,13 +238,16 @@ impl Files {
         Process::start(&self.programs.join(part), flags, &[], &self.path(&format!("{part}.log")))
     }
 
-    fn write_credentials(&self, authority: &Authority) {
-        let serving = authority.serving();
+    fn write_credentials(&self, authority: &Authority, variant: &Variant) {
+        let serving = authority.serving(&variant.names);
         let account_key = KeyPair::generate().unwrap();
-        let tokens = format!(
+        let mut tokens = format!(
             "{ADMIN_TOKEN},admin,admin,system:masters\n\
              {CONTROLLER_MANAGER_TOKEN},system:kube-controller-manager,controller-manager\n"
         );
+        for [token, name, group] in &variant.users {
+            let _ = writeln!(tokens, "{token},{name},{name},{group}");
+        }
         // One stage a request, and for a watch also its start, which may be all that is seen of it.
         let policy = json!({
             "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
@@ -225,20 +267,20 @@ impl Files {
     }
 }
 
-/// The directory of the built parts, building what is missing.
-fn built_parts() -> Option<PathBuf> {
+/// The directory of built parts of a cluster, building what is missing.
+pub fn built(parts: &[&str]) -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
-    let output = Command::new(script).args(PARTS).stderr(Stdio::inherit()).output().unwrap();
+    let output = Command::new(script).args(parts).stderr(Stdio::inherit()).output().unwrap();
     if output.status.success() {
         return Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()));
     }
     assert!(output.status.code() == Some(NO_GO), "tests/cluster/build.sh failed: {}", output.status);
-    skip("the real control plane is not built and there is no Go to build it");
+    skip(&format!("{} not built and there is no Go to build it", parts.join(", ")));
     None
 }
 
 /// Says loudly that a layer is skipped; under `CI=true` that is a failure.
-fn skip(reason: &str) {
+pub fn skip(reason: &str) {
     use std::io::Write as _;
     assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped under CI: {reason}");
     // Past the capture of a passing test's output: nobody should believe that this layer passed.
@@ -247,8 +289,9 @@ fn skip(reason: &str) {
 
 /// A directory that may outlive the run, which drops nothing that its tests share; the next run removes it.
 pub fn lasting_directory() -> TempDir {
-    let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    remove_leftovers(parent);
+    // Only tests are told.
+    let parent = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    remove_leftovers(&parent);
     let prefix = format!("cluster-{}-", std::process::id());
     tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).unwrap()
 }
@@ -329,13 +372,23 @@ fn api_server_flags(files: &Files, ports: Ports) -> Vec<String> {
     ]
 }
 
-fn controller_manager_flags(files: &Files, without: &[&str]) -> Vec<String> {
+/// `flags` with those of `others` in the place of their namesakes.
+fn replaced(mut flags: Vec<String>, others: &[String]) -> Vec<String> {
+    let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
+    flags.retain(|flag| others.iter().all(|other| name(other) != name(flag)));
+    flags.extend_from_slice(others);
+    flags
+}
+
+fn controller_manager_flags(files: &Files, without: &[String]) -> Vec<String> {
     let without: Vec<_> = without.iter().map(|controller| format!("-{controller}")).collect();
     let file = |flag: &str, name: &str| format!("--{flag}={}", files.path(name).display());
     vec![
         file("kubeconfig", "controller-manager.kubeconfig"),
         file("root-ca-file", "ca.crt"),
         file("service-account-private-key-file", "accounts.key"),
+        // It makes the folder, which would be in /usr otherwise.
+        file("flex-volume-plugin-dir", "volume-plugins"),
         // As a real cluster does it: each controller acts under its own name.
         "--use-service-account-credentials=true".to_owned(),
         format!("--controllers={}", [&["*".to_owned()], without.as_slice()].concat().join(",")),

@@ -1,10 +1,10 @@
 //! A real git server: `git http-backend` behind TLS, which can demand credentials, redirect, fail and hang on command.
 //!
-//! It listens on loopback under the name `localhost` with its own CA; repositories live in a temporary directory and are
+//! It listens on loopback under the name `localhost`, or at another address of this machine, with its own CA; repositories live in a temporary directory and are
 //! pushed to with the git command over the same https.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -54,17 +54,23 @@ struct Shared {
 
 /// A running server; it ends with the test's runtime.
 pub struct GitServer {
+    host: String,
     address: SocketAddr,
     ca_pem: String,
     shared: Arc<Shared>,
 }
 
 impl GitServer {
-    /// Starts on a free port.
+    /// Starts on a free port of loopback.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1".parse().unwrap(), "localhost").await
+    }
+
+    /// Starts on a free port of an address that others reach as `host`.
+    pub async fn start_at(address: IpAddr, host: &str) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (acceptor, ca_pem) = tls();
+        let (acceptor, ca_pem) = tls(host);
         let shared = Arc::new(Shared {
             root: tempfile::tempdir().unwrap(),
             behavior: Mutex::new(Behavior::Serve),
@@ -75,12 +81,12 @@ impl GitServer {
         std::fs::write(shared.root.path().join("ca.pem"), &ca_pem).unwrap();
         let router = Router::new().fallback(respond).with_state(Arc::clone(&shared));
         tokio::spawn(async move { axum::serve(TlsListener { listener, acceptor }, router).await });
-        Self { address, ca_pem, shared }
+        Self { host: host.to_owned(), address, ca_pem, shared }
     }
 
-    /// `https://localhost:PORT`.
+    /// `https://HOST:PORT`.
     pub fn origin(&self) -> String {
-        format!("https://localhost:{}", self.address.port())
+        format!("https://{}:{}", self.host, self.address.port())
     }
 
     /// The URL of a repository.
@@ -216,14 +222,14 @@ pub async fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn tls() -> (TlsAcceptor, String) {
+fn tls(host: &str) -> (TlsAcceptor, String) {
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
     ca.distinguished_name.push(rcgen::DnType::CommonName, "git server's CA");
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca_certificate = ca.self_signed(&ca_key).unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
-    let names = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let names = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
     let certificate = names.signed_by(&key, &rcgen::Issuer::from_params(&ca, &ca_key)).unwrap();
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -36,21 +36,9 @@ impl Kubectl {
 
     /// Runs it with `input` on its standard input and returns whatever comes of it.
     pub async fn try_run(&self, arguments: &[&str], input: &str) -> Answer {
-        use tokio::io::AsyncWriteExt as _;
         let mut command = Command::new(&self.program);
         command.arg("--kubeconfig").arg(self.kubeconfig.path()).args(arguments);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
-        let mut stdin = child.stdin.take().expect("stdin is piped");
-        // kubectl may fail without reading its input.
-        let _ = stdin.write_all(input.as_bytes()).await;
-        drop(stdin);
-        let output = child.wait_with_output().await.unwrap();
-        Answer {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        run(command, input).await
     }
 
     /// Runs it, expects exit code 0 and returns its standard output.
@@ -66,5 +54,22 @@ impl Kubectl {
         let answer = self.try_run(&arguments, manifest).await;
         assert!(answer.code == 0, "kubectl {arguments:?}: {answer:#?}\n{manifest}");
         answer.stdout
+    }
+}
+
+/// Runs a program with `input` on its standard input and returns whatever comes of it.
+pub async fn run(mut command: Command, input: &str) -> Answer {
+    use tokio::io::AsyncWriteExt as _;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // A program may fail without reading its input.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let output = child.wait_with_output().await.unwrap();
+    Answer {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }

@@ -4,8 +4,11 @@
 pub mod access;
 pub mod audit;
 pub mod control_plane;
+pub mod examples;
 pub mod git_server;
+pub mod helm;
 pub mod kubectl;
+pub mod node;
 pub mod pki;
 pub mod process;
 pub mod proxy;

@@ -1,4 +1,4 @@
-//! A certificate authority for one test run and serving certificates for loopback.
+//! A certificate authority for one test run and the certificates that it signs.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
@@ -9,8 +9,8 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// A certificate for `127.0.0.1` and `localhost` with its key, both PEM.
-pub struct Serving {
+/// A certificate with its key, both PEM.
+pub struct Signed {
     pub certificate: String,
     pub key: String,
 }
@@ -26,10 +26,16 @@ impl Authority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
-    pub fn serving(&self) -> Serving {
+    /// For a server at `127.0.0.1`, `localhost` and `names`.
+    pub fn serving(&self, names: &[String]) -> Signed {
+        let loopback = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        self.sign(&CertificateParams::new([&loopback, names].concat()).unwrap())
+    }
+
+    /// For whatever `params` say.
+    pub fn sign(&self, params: &CertificateParams) -> Signed {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        Serving { certificate, key: key.serialize_pem() }
+        Signed { certificate, key: key.serialize_pem() }
     }
 }

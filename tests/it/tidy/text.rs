@@ -9,8 +9,10 @@ const MAX_LINES: usize = 600;
 /// Where `sleep(` may stand, and why.
 const SLEEPERS: &[(&str, &str)] = &[
     ("tests/it/support/wait.rs", "the one place that polls for a state"),
+    ("tests/cluster/up.rs", "polls for a cluster, with a deadline after which it cleans up"),
     ("src/cluster/lease.rs", "a Lease is renewed by the clock"),
     ("src/controller/queue.rs", "its tests measure overlap under paused time"),
+    ("src/controller/rule/evaluator.rs", "a pause before an evaluator that panicked is started again"),
     ("src/controller/execution/act.rs", "polls, with a deadline, whether a deleted object is gone"),
     ("src/cli/dev/mod.rs", "a pause before a controller that ended is started again"),
     ("src/cli/dev/demo/mod.rs", "polls for states; --timeout is the deadline"),

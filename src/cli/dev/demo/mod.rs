@@ -18,10 +18,10 @@ use serde_json::json;
 
 use self::repository::{Demo, PACK};
 use self::timeline::Timeline;
-use super::apply;
 use super::cluster::Cluster;
 use super::controller::Child;
 use crate::api::{ANNOTATION, AttemptState, Execution, LABEL, Pack, Reason};
+use crate::cli::apply;
 use crate::sandbox::kubelet::Runner;
 
 /// Where the demo takes place.

@@ -261,7 +261,7 @@ impl Page {
                 }
                 self.once(Tone::Act, "done", &format!("{step}: {} [{name}]", brief(&text)));
             }
-            AttemptState::Failed | AttemptState::Lost => {
+            AttemptState::Failed | AttemptState::DeadlineExceeded | AttemptState::Lost => {
                 // Of a failed Job's log, the last line says most.
                 let last = text.lines().last().unwrap_or_default();
                 self.once(Tone::Bad, "failed", &format!("{step}: {last} [{name}]"));

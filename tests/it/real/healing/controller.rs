@@ -1,50 +1,32 @@
-//! The controller as a separate process with exactly the rights that it claims.
+//! The controller as a separate process with exactly the rights that the chart gives it.
 
 use std::path::Path;
 use std::time::Duration;
 
-use fother::cluster::rights;
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use rustix::process::Signal;
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::access::Access;
 use crate::support::control_plane::{ControlPlane, free_port, lasting_directory};
+use crate::support::helm::Helm;
 use crate::support::process::Process;
 use crate::support::wait::{DEADLINE, eventually};
 
 /// Where the controller's account and its Lease live.
 pub const HOME: &str = "fother";
 /// The controller's account, as the API server sees it.
-pub const USER: &str = "system:serviceaccount:fother:controller";
+pub const USER: &str = "system:serviceaccount:fother:fother";
 
-/// Everything that fother needs in a cluster, and the access of its account.
-pub async fn install(plane: &ControlPlane) -> Access {
-    let client = plane.admin().client().await;
-    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": HOME}})).unwrap();
-    apply(&Api::all(client.clone()), &namespace).await;
-    for crd in fother::api::crds() {
-        apply(&Api::<CustomResourceDefinition>::all(client.clone()), &crd).await;
-    }
-    apply(&Api::<ClusterRole>::all(client.clone()), &rights::controller()).await;
-    apply(&Api::<ClusterRole>::all(client.clone()), &rights::enrolment()).await;
-    let bound: ClusterRoleBinding = serde_json::from_value(json!({
-        "metadata": {"name": "fother-controller"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": rights::CONTROLLER_ROLE},
-        "subjects": [{"kind": "ServiceAccount", "name": "controller", "namespace": HOME}],
-    }))
-    .unwrap();
-    apply(&Api::all(client.clone()), &bound).await;
-    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), HOME);
-    eventually("the namespace has its accounts", DEADLINE, || accounts.get("default")).await;
-    established(client).await;
-    plane.service_account(HOME, "controller").await
+/// The chart, without a controller of its own, and the access of the controller's account. None without helm.
+pub async fn install(plane: &ControlPlane) -> Option<Access> {
+    let helm = Helm::new(plane.admin())?;
+    helm.install(&["--set", "replicas=0"]).await;
+    established(plane.admin().client().await).await;
+    Some(plane.service_account(HOME, "fother").await)
 }
 
 async fn established(client: Client) {
@@ -59,21 +41,6 @@ async fn established(client: Client) {
         })
         .await;
     }
-}
-
-async fn apply<K>(api: &Api<K>, object: &K)
-where
-    K: kube::Resource<DynamicType = ()>
-        + serde::Serialize
-        + serde::de::DeserializeOwned
-        + Clone
-        + std::fmt::Debug,
-{
-    let name = object.meta().name.clone().unwrap();
-    let mut body = serde_json::to_value(object).unwrap();
-    body["apiVersion"] = json!(K::api_version(&()));
-    body["kind"] = json!(K::kind(&()));
-    api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(body)).await.unwrap();
 }
 
 /// A running controller.
@@ -101,10 +68,16 @@ impl Controller {
 
     /// Waits until it leads and has seen everything.
     pub async fn ready(&mut self) {
+        self.says("leading").await;
+    }
+
+    /// Waits until it is ready, and works as `what`.
+    pub async fn says(&mut self, what: &str) {
         let port = self.port;
-        eventually("the controller is ready", DEADLINE, || async move {
+        eventually(&format!("the controller is {what}"), DEADLINE, || async move {
             let answer = get(port, "/readyz").await?;
-            if answer.starts_with("HTTP/1.0 200") { Ok(()) } else { Err(std::io::Error::other(answer)) }
+            let ready = answer.starts_with("HTTP/1.0 200") && answer.ends_with(what);
+            if ready { Ok(()) } else { Err(std::io::Error::other(answer)) }
         })
         .await;
     }

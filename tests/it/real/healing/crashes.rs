@@ -3,6 +3,8 @@
 use fother::api::Execution;
 use fother::decide::identity::{TargetKey, decision_id, execution_name};
 use http::{Method, StatusCode};
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -198,4 +200,46 @@ async fn a_job_create_that_comes_after_the_end_starts_no_pod() {
     );
     zombie.signal(Signal::CONT);
     zombie.ends().await;
+}
+
+#[tokio::test]
+async fn an_execution_whose_definition_is_gone_can_be_canceled() {
+    let Some(scenario) = Scenario::alone("undefined").await else { return };
+    scenario.rule("leak", json!({})).await;
+    let mut controller = scenario.controller().await;
+    scenario.boat("ark", "leaking").await;
+    scenario.until_caulking(1).await;
+    controller.kill();
+    let kept = scenario.stage.api::<ControllerRevision>();
+    kept.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    controller.start_again();
+    let stands = |e: &Execution| e.reason() == Some("ReferenceNotFound") && !e.is_finished();
+    let execution = scenario.only("leak", "it stands still and says why", stands).await;
+    let patch = Patch::Merge(json!({"spec": {"cancel": true}}));
+    let name = execution.metadata.name.unwrap();
+    scenario.stage.api::<Execution>().patch(&name, &PatchParams::default(), &patch).await.unwrap();
+    scenario.ends("leak", "Canceled").await;
+    eventually("its Job is let go", DEADLINE, || async {
+        let jobs = scenario.jobs().await;
+        if jobs.iter().all(|job| job.metadata.finalizers.is_none()) {
+            Ok(())
+        } else {
+            Err(format!("{jobs:#?}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_stands_by_and_takes_over_at_once_when_the_leader_stops() {
+    let Some(scenario) = Scenario::alone("standby").await else { return };
+    let mut leader = scenario.controller().await;
+    let mut other = Controller::candidate(scenario.controller_access(), "two");
+    other.says("standing by").await;
+    leader.signal(Signal::TERM);
+    leader.ends().await;
+    other.ready().await;
+    scenario.rule("leak", json!({"mode": "Observe"})).await;
+    scenario.boat("ark", "leaking").await;
+    scenario.ends("leak", "Observed").await;
 }

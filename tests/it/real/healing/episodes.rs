@@ -1,6 +1,6 @@
 //! One episode, one Execution: what opens an episode, what holds it, what ends it, and what a person may do meanwhile.
 
-use fother::api::Execution;
+use fother::api::{Execution, Rule};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -223,4 +223,63 @@ async fn a_target_has_to_match_for_as_long_as_the_rule_says() {
     let decision = scenario.ends("mends", "TargetRecovered").await.spec.decision.unwrap();
     let held = decision.time.0.duration_since(decision.since.unwrap().0);
     assert!(held.as_secs() >= 2, "{held:?}");
+}
+
+#[tokio::test]
+async fn what_an_observing_rule_does_not_record_is_counted() {
+    let Some(scenario) = Scenario::new("unrecorded").await else { return };
+    for number in 0..103 {
+        scenario.boat(&format!("boat-{number}"), "leaking").await;
+    }
+    scenario.rule("observes", json!({"mode": "Observe"})).await;
+    let unrecorded = |count: Option<i32>| {
+        let scenario = &scenario;
+        eventually("what is not recorded is counted", DEADLINE, move || async move {
+            let rule = scenario.stage.api::<Rule>().get("observes").await.unwrap();
+            let seen = rule.status.and_then(|status| status.unrecorded);
+            let records = scenario.executions("observes").await.len();
+            if (seen, records) == (count, 100) { Ok(()) } else { Err(format!("{seen:?}, {records} records")) }
+        })
+    };
+    unrecorded(Some(3)).await;
+    let targets = scenario.targets("observes").await;
+    let rest = (0..103).map(|number| format!("boat-{number}")).filter(|boat| !targets.contains(boat));
+    for boat in rest {
+        scenario.set_hull(&boat, "tight").await;
+    }
+    unrecorded(None).await;
+}
+
+#[tokio::test]
+async fn two_rules_act_on_a_target_one_after_the_other() {
+    let Some(scenario) = Scenario::new("turns").await else { return };
+    for rule in ["port", "starboard"] {
+        scenario.rule(rule, json!({})).await;
+        scenario.watching(rule).await;
+    }
+    scenario.boat("ark", "leaking").await;
+    scenario.until_caulking(1).await;
+    let states = async || {
+        let mut states = Vec::new();
+        for rule in ["port", "starboard"] {
+            let found = scenario.executions(rule).await;
+            states.extend(found.iter().filter_map(|e| e.reason().map(str::to_owned)));
+        }
+        states.sort();
+        states
+    };
+    eventually("one runs, the other is held or waits", DEADLINE, || async {
+        let seen = states().await;
+        if seen == ["Running"] || seen == ["Pending", "Running"] { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
+    scenario.set_hull("ark", "tight").await;
+    scenario.let_caulk_end();
+    eventually("one has healed, and the other had nothing left to do", DEADLINE, || async {
+        let seen = states().await;
+        let done = seen == ["TargetRecovered"] || seen == ["Superseded", "TargetRecovered"];
+        if done { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
+    assert_eq!(scenario.caulked(), 1);
 }

@@ -7,6 +7,7 @@
 mod controller;
 mod crashes;
 mod episodes;
+mod every_request;
 mod main_path;
 mod rights;
 mod scenario;

@@ -1,8 +1,9 @@
 //! A rule sees and does what its account may, and the controller by itself next to nothing.
 
+use fother::api::Execution;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::controller::USER;
@@ -26,6 +27,10 @@ async fn the_controller_by_itself_may_next_to_nothing() {
     for (verb, group, resource, namespace, allowed) in [
         ("list", "fother.dev", "rules", "", true),
         ("create", "fother.dev", "executions", here, true),
+        ("create", "fother.dev", "executions", &foreign, false),
+        ("list", "apps", "controllerrevisions", here, true),
+        ("list", "apps", "controllerrevisions", &foreign, false),
+        ("update", "coordination.k8s.io", "leases", "kube-system", false),
         ("get", "", "serviceaccounts", here, true),
         ("impersonate", "", "serviceaccounts", here, true),
         ("impersonate", "", "serviceaccounts", &foreign, false),
@@ -216,4 +221,25 @@ async fn until(open: &impl AsyncFn() -> usize, wanted: usize) {
         if count == wanted { Ok(()) } else { Err(format!("{count} watches")) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn in_a_namespace_that_is_not_enrolled_nothing_runs() {
+    let Some(scenario) = Scenario::new("withdrawn").await else { return };
+    let bindings = scenario.stage.api::<k8s_openapi::api::rbac::v1::RoleBinding>();
+    bindings.delete("fother-enrolment", &DeleteParams::default()).await.unwrap();
+    let by_hand =
+        json!({"metadata": {"name": "hand"}, "spec": {"serviceAccountName": "healer", "run": CAULK}});
+    scenario.stage.create::<Execution>(by_hand).await;
+    let ended = eventually("it ends", DEADLINE, || async {
+        let found = scenario.stage.api::<Execution>().get("hand").await.map_err(|error| error.to_string())?;
+        if found.is_finished() && found.metadata.finalizers.is_none() {
+            Ok(found)
+        } else {
+            Err(format!("{found:#?}"))
+        }
+    })
+    .await;
+    assert_eq!(ended.reason(), Some("MissingPermissions"), "{ended:#?}");
+    assert_eq!(scenario.jobs().await.len(), 0);
 }

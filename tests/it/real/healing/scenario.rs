@@ -52,7 +52,7 @@ impl Dock {
     async fn open(&'static self) -> Option<&'static (Harbor, Arc<Mutex<()>>)> {
         let open = || async {
             let plane = self.plane.get_or_init(ControlPlane::private).await.as_ref()?;
-            let access = install(plane).await;
+            let access = install(plane).await?;
             Some((Harbor { plane, access, _controller: None }, Arc::default()))
         };
         self.harbor.get_or_init(open).await.as_ref()
@@ -73,7 +73,7 @@ impl Scenario {
         let harbor = HARBOR
             .get_or_init(|| async {
                 let plane = ControlPlane::shared().await?;
-                let access = install(plane).await;
+                let access = install(plane).await?;
                 let controller = Controller::start(&access).await;
                 Some(Harbor { plane, access, _controller: Some(controller) })
             })
@@ -81,10 +81,12 @@ impl Scenario {
         Self::at(harbor.as_ref()?, name, None).await
     }
 
-    /// On a control plane where nothing runs but what the scenario starts. There are two, as most machines run two
-    /// tests at a time at least; on each it is one at a time.
+    /// How many scenarios can be alone at a time.
+    pub const LANES: usize = 3;
+
+    /// On a control plane where nothing runs but what the scenario starts. There are a few; on each it is one at a time.
     pub async fn alone(name: &str) -> Option<Self> {
-        static DOCKS: [Dock; 2] = [const { Dock::new() }; 2];
+        static DOCKS: [Dock; Scenario::LANES] = [const { Dock::new() }; Scenario::LANES];
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let dock = &DOCKS[NEXT.fetch_add(1, Ordering::Relaxed) % DOCKS.len()];
         let (harbor, turns) = dock.open().await?;
@@ -107,7 +109,7 @@ impl Scenario {
         let binding = json!({
             "metadata": {"name": "fother-enrolment"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": rights::ENROLMENT_ROLE},
-            "subjects": [{"kind": "ServiceAccount", "name": "controller", "namespace": HOME}],
+            "subjects": [{"kind": "ServiceAccount", "name": "fother", "namespace": HOME}],
         });
         self.stage.create::<RoleBinding>(binding).await;
     }

@@ -1,6 +1,8 @@
 //! What a rule may watch: Kubernetes Events, custom resources, by label; and how long something has been wrong.
 
 use fother::api::Execution;
+use fother::decide::identity::{TargetKey, decision_id, execution_name};
+use fother::decide::matching::event_identity;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -168,4 +170,75 @@ async fn an_object_that_cannot_be_judged_is_named() {
         ["brig"],
         "the one that cannot be judged blocks only itself"
     );
+}
+
+#[tokio::test]
+async fn a_condition_that_takes_too_long_is_stopped_and_says_so() {
+    let Some(scenario) = Scenario::new("endless").await else { return };
+    let endless = "[1,2,3,4,5,6,7,8,9,10].all(a, [1,2,3,4,5,6,7,8,9,10].all(b, [1,2,3,4,5,6,7,8,9,10].all(c, \
+                   [1,2,3,4,5,6,7,8,9,10].all(d, [1,2,3,4,5,6,7,8,9,10].all(e, object.data.hull != '')))))";
+    scenario.rule("ponders", json!({"when": endless})).await;
+    scenario.rule("paints", json!({"ladder": [{"run": PAINT}]})).await;
+    scenario.boat("ark", "leaking").await;
+    scenario.ends("paints", "Completed").await;
+    eventually("the Rule says so", DEADLINE, || async {
+        let ready = scenario.condition("ponders", "Ready", "True").await.message;
+        let said = ready.contains("ark: ") && ready.contains("evaluation exceeded 10,000 steps");
+        if said { Ok(()) } else { Err(ready) }
+    })
+    .await;
+    assert!(scenario.executions("ponders").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_rule_whose_for_forgets_says_so() {
+    let Some(scenario) = Scenario::new("forgets").await else { return };
+    scenario.rule("waits", json!({"for": "1h"})).await;
+    let since = "timestamp(object.metadata.creationTimestamp)";
+    scenario.rule("remembers", json!({"for": "1h", "since": since})).await;
+    let of = async |rule| scenario.condition(rule, "Ready", "True").await.message;
+    assert_eq!(of("waits").await, "watching; without `since`, `for` starts again when the controller does");
+    assert_eq!(of("remembers").await, "watching");
+}
+
+#[tokio::test]
+async fn a_kind_that_is_not_served_is_named() {
+    let Some(scenario) = Scenario::new("unserved").await else { return };
+    let trigger = json!({"resource": {"apiVersion": "example.com/v1", "kind": "Kraken"}});
+    scenario.rule("hunts", json!({"trigger": trigger})).await;
+    let ready = scenario.condition("hunts", "Ready", "False").await;
+    assert_eq!(ready.reason, "SourceUnavailable");
+    assert_eq!(ready.message, "kind Kraken of example.com/v1 is not served here");
+    scenario.condition("hunts", "Reconciling", "True").await;
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_answered_stops_no_other() {
+    let Some(scenario) = Scenario::alone("poison").await else { return };
+    let trigger = json!({"resource": null, "event": {"reasons": ["Leak"]}});
+    scenario.rule("mends", json!({"trigger": trigger, "when": null, "ladder": [{"run": MEND}]})).await;
+    let later = format!("{:.6}", Timestamp::now() + SignedDuration::from_secs(2));
+    for boat in ["ark", "brig"] {
+        scenario.boat(boat, "leaking").await;
+        let mut leak = event(&scenario, boat, boat, "Leak");
+        leak["eventTime"] = json!(later);
+        scenario.stage.create::<Event>(leak).await;
+    }
+    // Somebody has taken the name of the Execution that the first one leads to.
+    let first = scenario.stage.api::<Event>().get("ark").await.unwrap();
+    let occurrence = event_identity(&serde_json::to_value(first).unwrap());
+    let namespace = scenario.stage.namespace.clone();
+    let ark = TargetKey {
+        group: String::new(),
+        kind: "ConfigMap".into(),
+        namespace: namespace.clone(),
+        name: "ark".into(),
+    };
+    let name = execution_name("mends", &decision_id(&namespace, "mends", &ark, &occurrence));
+    let spec = json!({"serviceAccountName": "healer", "run": PAINT});
+    scenario.stage.create::<Execution>(json!({"metadata": {"name": name}, "spec": spec})).await;
+    let _controller = scenario.controller().await;
+    scenario.ends("mends", "Completed").await;
+    assert_eq!(scenario.targets("mends").await, ["brig"]);
+    assert_eq!(scenario.told("ConfigMap", "ark").await, ["RuleFireSuppressed"]);
 }

@@ -9,22 +9,35 @@ use regex::Regex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Which requests: a method, a pattern for path and query, and perhaps only the nth of those.
+/// Which requests: methods, a pattern for path and query, one that excludes, and perhaps only the nth of those.
 pub struct Requests {
-    method: Option<Method>,
+    /// None named: any.
+    methods: Vec<Method>,
     pattern: Regex,
+    except: Option<Regex>,
     nth: Option<usize>,
 }
 
 impl Requests {
     /// Requests of `method` whose path and query match `pattern`.
     pub fn new(method: Method, pattern: &str) -> Self {
-        Self { method: Some(method), ..Self::any(pattern) }
+        Self { methods: vec![method], ..Self::any(pattern) }
+    }
+
+    /// Requests that change something and whose path and query match `pattern`.
+    pub fn writes(pattern: &str) -> Self {
+        let methods = vec![Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+        Self { methods, ..Self::any(pattern) }
     }
 
     /// Requests of any method.
     pub fn any(pattern: &str) -> Self {
-        Self { method: None, pattern: Regex::new(pattern).unwrap(), nth: None }
+        Self { methods: Vec::new(), pattern: Regex::new(pattern).unwrap(), except: None, nth: None }
+    }
+
+    /// None of those that match `pattern`.
+    pub fn except(self, pattern: &str) -> Self {
+        Self { except: Some(Regex::new(pattern).unwrap()), ..self }
     }
 
     /// Only the nth of them, counted from 1.
@@ -33,8 +46,10 @@ impl Requests {
     }
 
     pub(super) fn describes(&self, method: &Method, uri: &Uri) -> bool {
-        self.method.as_ref().is_none_or(|wanted| wanted == method)
-            && self.pattern.is_match(&path_and_query(uri))
+        let asked = path_and_query(uri);
+        (self.methods.is_empty() || self.methods.contains(method))
+            && self.pattern.is_match(&asked)
+            && self.except.as_ref().is_none_or(|except| !except.is_match(&asked))
     }
 }
 
@@ -88,6 +103,11 @@ impl Fault {
     /// How often it has struck.
     pub fn hits(&self) -> usize {
         *self.0.hits.borrow()
+    }
+
+    /// How many requests were described so far.
+    pub fn described(&self) -> usize {
+        self.0.seen.load(Ordering::SeqCst)
     }
 
     /// Lets go of what it holds, and strikes no more.

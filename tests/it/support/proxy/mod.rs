@@ -221,7 +221,7 @@ fn drop_connection_headers(headers: &mut HeaderMap) {
 }
 
 fn acceptor(authority: &Authority) -> TlsAcceptor {
-    let serving = authority.serving();
+    let serving = authority.serving(&[]);
     let certificate = CertificateDer::from_pem_slice(serving.certificate.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(serving.key.as_bytes()).unwrap();
     let mut config = rustls::ServerConfig::builder()

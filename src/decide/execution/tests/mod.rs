@@ -1,5 +1,7 @@
 //! The ladder against a small world: effects change it, and it is looked at again.
 
+mod halves;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -28,6 +30,12 @@ struct World {
     result: Result<Done, String>,
     writes: usize,
     refuses_jobs: bool,
+    /// How often an operation comes to nothing yet.
+    steps_to_come: usize,
+    /// UID of the live target; null if there is none.
+    live_uid: Value,
+    /// Other Executions that act on the target.
+    others: usize,
 }
 
 const COLLECT: &str = "collect";
@@ -53,6 +61,7 @@ impl World {
             CLEAN: {"script": {"image": "i", "inline": "true"}, "outputs": [{"name": "freed", "type": "integer"}]},
             RESTART: {"kubernetes": {"restart": {}}},
             "recreate": {"kubernetes": {"recreate": {}}},
+            "delete": {"kubernetes": {"delete": {}}},
         }});
         let execution = json!({
             "apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
@@ -77,11 +86,14 @@ impl World {
             result: Ok(Done::default()),
             writes: 0,
             refuses_jobs: false,
+            steps_to_come: 0,
+            live_uid: json!("d"),
+            others: 0,
         }
     }
 
     fn seen(&self) -> Seen {
-        let mut seen = Seen::default();
+        let mut seen = Seen { busy: self.others > 0, ..Seen::default() };
         match needs(&self.execution, &self.definition) {
             Need::Begin { job } => seen.job = job.and_then(|name| self.jobs.get(&name).cloned()),
             Need::Job(name) => seen.job = self.jobs.get(&name).cloned(),
@@ -92,8 +104,9 @@ impl World {
             Need::Nothing | Need::Target | Need::Look => {}
         }
         let pod = json!({"status": {"conditions": [{"type": "Ready", "status": if self.ready { "True" } else { "False" }}]}});
+        let live = json!({"metadata": {"name": "web", "uid": self.live_uid}, "kind": "Deployment"});
         seen.look = Look {
-            target: Some(Arc::new(json!({"metadata": {"name": "web"}, "kind": "Deployment"}))),
+            target: (!self.live_uid.is_null()).then(|| Arc::new(live)),
             pods: vec![serde_json::from_value::<Pod>(pod).expect("a Pod")],
             matches: Some(self.matches),
         };
@@ -103,7 +116,8 @@ impl World {
     fn act(&mut self, effect: Effect) -> Option<Result<Done, String>> {
         match effect {
             Effect::CreateJob(_) if self.refuses_jobs => return Some(Err("exceeded quota".to_owned())),
-            Effect::CreateJob(job) => {
+            Effect::TakeName(_) if self.refuses_jobs => {}
+            Effect::CreateJob(job) | Effect::TakeName(job) => {
                 let name = job.metadata.name.clone().expect("a name");
                 self.created += usize::from(!self.jobs.contains_key(&name));
                 let uid = format!("job-{}", self.created);
@@ -112,6 +126,7 @@ impl World {
                     uid,
                     owner: Some("x".into()),
                     held,
+                    placeholder: !held,
                     ..JobSeen::default()
                 });
             }
@@ -128,7 +143,9 @@ impl World {
             }
             Effect::Operate(operation) => {
                 self.operations.push(*operation);
-                return Some(self.result.clone());
+                let unfinished = self.steps_to_come > 0;
+                self.steps_to_come = self.steps_to_come.saturating_sub(1);
+                return (!unfinished).then(|| self.result.clone());
             }
             Effect::Collect(..) => return Some(self.result.clone()),
             Effect::Status(status) => {
@@ -155,7 +172,7 @@ impl World {
                 left -= 1;
                 done = self.act(effect).or(done);
             }
-            if next.again != Again::Now {
+            if done.is_none() && next.again != Again::Now {
                 return next.again;
             }
         }
@@ -338,14 +355,6 @@ fn an_overlay_without_the_flag_fails_its_rung() {
 }
 
 #[test]
-fn an_end_does_not_wait_for_a_placeholder_that_is_refused() {
-    let mut world = World::new(&[(CLEAN, true)]);
-    (world.refuses_jobs, world.matches) = (true, false);
-    world.step();
-    assert_eq!((world.outcome(), world.created), ("Superseded", 0));
-}
-
-#[test]
 fn a_foreign_job_of_the_same_name_is_refused() {
     let mut world = World::new(&[(CLEAN, true)]);
     let name = job::name(&world.execution, 0);
@@ -362,6 +371,43 @@ fn a_job_that_vanished_is_lost_and_not_repeated() {
     world.step();
     assert_eq!((world.states(), world.created), (vec![AttemptState::Lost], 1));
     assert_eq!(world.outcome(), "Quarantined");
+}
+
+#[test]
+fn the_last_rung_says_why_a_ladder_without_verification_failed() {
+    for (job_says, outcome, event) in [
+        (Some("BackoffLimitExceeded"), "ActionFailed", "ExecutionStepFailed"),
+        (Some("DeadlineExceeded"), "DeadlineExceeded", "ExecutionDeadlineExceeded"),
+        (None, "Lost", "ExecutionStepFailed"),
+    ] {
+        let mut world = World::new(&[(CLEAN, false)]);
+        world.step();
+        world.end_job(false, "half way");
+        match job_says {
+            Some(reason) => world.jobs.values_mut().filter_map(|job| job.end.as_mut()).for_each(|end| {
+                reason.clone_into(&mut end.reason);
+            }),
+            None => world.jobs.clear(),
+        }
+        world.step();
+        assert_eq!(
+            (world.outcome(), world.notices.as_slice()),
+            (outcome, &["ExecutionJobCreated", event][..])
+        );
+    }
+}
+
+#[test]
+fn waiting_for_the_target_is_said_once() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.others = 1;
+    world.step();
+    let succeeded = condition(&world.status().conditions, ConditionType::Succeeded).expect("set");
+    assert_eq!((succeeded.status.as_str(), succeeded.reason.as_str()), ("Unknown", "Pending"));
+    assert_eq!(world.created, 0);
+    world.others = 0;
+    world.step();
+    assert_eq!((world.states(), world.created), (vec![AttemptState::Running], 1));
 }
 
 #[test]
@@ -424,22 +470,6 @@ fn what_was_put_back_from_a_backup_is_not_run() {
     world.now = 602;
     world.step();
     assert_eq!((world.outcome(), world.created), ("Superseded", 0));
-}
-
-#[test]
-fn a_replacement_is_saved_before_the_old_object_is_deleted() {
-    let mut world = World::new(&[("recreate", true), (RESTART, true)]);
-    world.result = Ok(Done { replaced_by: Some("d2".into()), ..Done::default() });
-    world.step_at_most(2);
-    let saved = world.status().rungs[0].replacement.clone().expect("saved");
-    assert_eq!(world.operations, []);
-    world.step();
-    let Operation::Recreate { manifest, target } = &world.operations[0] else { panic!("a recreation") };
-    assert_eq!((manifest, target.uid.as_deref()), (&saved.to_value(), Some("d")));
-    world.now = 62;
-    world.step();
-    let Operation::Patch { target, .. } = &world.operations[1] else { panic!("a patch") };
-    assert_eq!(target.uid.as_deref(), Some("d2"), "later rungs act on the object that took its place");
 }
 
 #[test]

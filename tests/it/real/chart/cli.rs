@@ -1,0 +1,175 @@
+//! `fother enroll` and `fother check` on a cluster with the chart.
+
+use serde_json::{Value, json};
+
+use super::rendered::objects;
+use super::stage::{Stage, admitted, fother, refused};
+use crate::support::control_plane::ControlPlane;
+use crate::support::kubectl::Answer;
+
+fn jobs() -> Value {
+    json!({"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list"]})
+}
+
+fn maps(verbs: &[&str]) -> Value {
+    json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs})
+}
+
+fn rule() -> Value {
+    let trigger = json!({"resource": {"apiVersion": "v1", "kind": "ConfigMap"}});
+    json!({"serviceAccountName": "healer", "trigger": trigger, "when": "false", "ladder": [{"run": "mend"}]})
+}
+
+/// What a check says of the namespace of a stage.
+async fn check(stage: &Stage) -> Answer {
+    stage.fother(&["check", "-n", &stage.namespace]).await
+}
+
+#[tokio::test]
+async fn enrolled_accounts_add_up() {
+    let Some(stage) = Stage::new("enroll").await else { return };
+    let here = stage.namespace.as_str();
+    let enroll =
+        async |account: &str| stage.fother(&["enroll", here, "--service-account", account, "--apply"]).await;
+    refused(&enroll("healer").await, "there is no ServiceAccount");
+    for account in ["healer", "packs", "other"] {
+        stage.account(account).await;
+    }
+    admitted(&enroll("healer").await);
+    admitted(&enroll("packs").await);
+    let controller = stage.controller().await;
+    for (account, allowed) in [("healer", "yes"), ("packs", "yes"), ("other", "no")] {
+        let what = format!("serviceaccounts/{account}");
+        let answer = controller.try_run(&["-n", here, "auth", "can-i", "impersonate", &what], "").await;
+        assert_eq!(answer.stdout.trim(), allowed, "{account}");
+    }
+    let annotation =
+        "jsonpath={.items[?(@.metadata.annotations.fother\\.dev/allow==\"true\")].metadata.name}";
+    let allowed = stage.admin.run(&["-n", here, "get", "serviceaccounts", "-o", annotation]).await;
+    assert_eq!(allowed, "healer packs");
+    let elsewhere = ["enroll", here, "--service-account", "other", "--controller", "ops/fother", "--apply"];
+    refused(&stage.fother(&elsewhere).await, "give --controller fother/fother");
+    for namespace in ["kube-system", "kube-public", "kube-node-lease", "fother"] {
+        let answer = stage.fother(&["enroll", namespace, "--service-account", "default", "--apply"]).await;
+        refused(&answer, "refused");
+        assert_eq!(answer.code, 1);
+    }
+}
+
+#[tokio::test]
+async fn what_enroll_prints_is_what_it_applies() {
+    let Some(stage) = Stage::new("enroll-print").await else { return };
+    let here = stage.namespace.as_str();
+    let printed = stage.fother(&["enroll", here, "--service-account", "healer"]).await;
+    admitted(&printed);
+    assert_eq!(objects(&printed.stdout).len(), 3);
+    stage.admin.apply(&printed.stdout, &[]).await;
+    let role = ["-n", here, "get", "role", "fother-impersonate", "-o", "jsonpath={.rules}"];
+    let by_hand = stage.admin.run(&role).await;
+    admitted(&stage.fother(&["enroll", here, "--service-account", "healer", "--apply"]).await);
+    assert_eq!(stage.admin.run(&role).await, by_hand);
+    // A binding for the whole namespace is not narrowed behind anybody's back.
+    stage.admin.run(&["-n", here, "delete", "rolebinding", "fother-impersonate"]).await;
+    let whole = ["create", "rolebinding", "fother-impersonate", "--clusterrole=fother-impersonate"];
+    stage.admin.run(&[&["-n", here][..], &whole, &["--serviceaccount=fother:fother"]].concat()).await;
+    let answer = stage.fother(&["enroll", here, "--service-account", "healer", "--apply"]).await;
+    refused(&answer, "enrolls all accounts of the namespace; delete it first");
+}
+
+#[tokio::test]
+async fn a_check_leads_from_nothing_to_a_rule_that_works() {
+    let Some(stage) = Stage::new("check").await else { return };
+    let here = stage.namespace.clone();
+    let says = async |wanted: &str| {
+        let answer = check(&stage).await;
+        assert!(answer.stdout.contains(wanted), "no {wanted:?} in {answer:#?}");
+        answer
+    };
+    let spec = json!({"kubernetes": {"patch": {"merge": {"data": {"a": "b"}}}}});
+    admitted(&stage.create(&stage.admin, "Rule", "leak", rule()).await);
+    says(&format!("✗ ServiceAccount {here}/healer does not exist")).await;
+    says("✓ admission policies\n").await;
+    stage.person("healer", json!([jobs(), maps(&["get", "list"])])).await;
+    says(&format!("✗ ServiceAccount {here}/healer does not carry the annotation fother.dev/allow: \"true\""))
+        .await;
+    stage.admin.run(&["-n", &here, "annotate", "serviceaccount", "healer", "fother.dev/allow=true"]).await;
+    says(&format!("✗ ServiceAccount {here}/healer is not enrolled\n    fix: fother enroll {here} --service-account healer --apply")).await;
+    admitted(&stage.fother(&["enroll", &here, "--service-account", "healer", "--apply"]).await);
+    says(&format!("✓ ServiceAccount {here}/healer is enrolled and allowed")).await;
+    says(&format!("✗ Rule {here}/leak runs Action \"mend\", which does not exist")).await;
+    admitted(&stage.create(&stage.admin, "Action", "mend", spec).await);
+    let lacking = says(&format!("healer cannot patch/watch configmaps in namespace {here}")).await;
+    assert_eq!(lacking.code, 1);
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "healer", "namespace": here},
+        "rules": [jobs(), maps(&["get", "list", "watch", "patch"])],
+    });
+    stage.admin.apply(&role.to_string(), &[]).await;
+    says(&format!("✓ Rule {here}/leak: its account may do what it needs")).await;
+}
+
+#[tokio::test]
+async fn a_check_of_the_installation_names_what_is_missing() {
+    // Nothing runs Pods here: what a kubelet and its controllers would say is said for them.
+    let Some(plane) = ControlPlane::private_without(&["deployment-controller"]).await else { return };
+    let Some(helm) = crate::support::helm::Helm::new(plane.admin()) else { return };
+    let kubectl = plane.kubectl();
+    let says = async |code: i32, wanted: &[&str]| {
+        let answer = fother(plane.admin(), &["check"]).await;
+        assert_eq!(answer.code, code, "{answer:#?}");
+        for wanted in wanted {
+            assert!(answer.stdout.contains(wanted), "no {wanted:?} in {answer:#?}");
+        }
+    };
+    says(1, &["✓ kubernetes v1.", "✗ kind rules.fother.dev is not installed", "fix: helm upgrade --install"])
+        .await;
+    helm.install(&["--set", "admissionPolicies.enabled=false"]).await;
+    kubectl.run(&["wait", "crd", "--all", "--for=condition=Established"]).await;
+    let complete = "✓ the controller, ServiceAccount fother/fother, has its rights";
+    says(1, &["✓ kind rules.fother.dev", complete, "✗ Deployment fother/fother: 0 of 2 replicas ready"])
+        .await;
+    says(1, &["! admission policies are missing: fother-packs"]).await;
+
+    let ready = r#"{"status":{"replicas":2,"readyReplicas":2,"availableReplicas":2}}"#;
+    let status = [
+        "-n",
+        "fother",
+        "patch",
+        "deployment",
+        "fother",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        ready,
+    ];
+    kubectl.run(&status).await;
+    says(0, &["✓ Deployment fother/fother: 2 of 2 replicas ready", "\n0 errors, 1 warning\n"]).await;
+
+    for (break_it, said) in [
+        ("delete clusterrole fother-controller", "may not get packs"),
+        (
+            "create clusterrolebinding x --clusterrole=fother-impersonate --serviceaccount=fother:fother",
+            "of the whole cluster",
+        ),
+        ("delete clusterrolebinding fother-controller", "no account has the ClusterRole fother-controller"),
+    ] {
+        kubectl.run(&break_it.split(' ').collect::<Vec<_>>()).await;
+        crate::support::wait::eventually(said, crate::support::wait::DEADLINE, || async {
+            let answer = fother(plane.admin(), &["check"]).await;
+            if answer.code == 1 && answer.stdout.contains(said) { Ok(()) } else { Err(answer.stdout) }
+        })
+        .await;
+    }
+    let old = r#"[{"op":"remove","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/limits"}]"#;
+    kubectl.run(&["patch", "crd", "rules.fother.dev", "--type=json", "-p", old]).await;
+    says(1, &["✗ kind rules.fother.dev is of another version than this fother"]).await;
+}
+
+#[tokio::test]
+async fn a_check_that_cannot_look_says_so() {
+    let Some(stage) = Stage::new("check-blind").await else { return };
+    let nobody = stage.account("nobody").await;
+    let answer = fother(&nobody, &["check"]).await;
+    assert_eq!(answer.code, 2, "{answer:#?}");
+    assert!(answer.stderr.contains("forbidden"), "{answer:#?}");
+}

@@ -1,0 +1,8 @@
+//! The chart: what it renders to, what it does to a cluster, and what its policies refuse and admit.
+
+mod cli;
+mod lifecycle;
+mod policies;
+mod rendered;
+mod stage;
+mod token;

@@ -1,0 +1,216 @@
+//! What the chart renders to, without a cluster.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use fother::cluster::rights;
+use serde_json::{Value, json};
+
+use crate::support::helm::{Helm, chart};
+use crate::support::kubectl::run;
+
+/// Everything that is off by default, on.
+pub const ALL: [&str; 4] =
+    ["--set", "networkPolicy.enabled=true,serviceMonitor.enabled=true", "--set", "priorityClassName=ops"];
+
+/// The objects of a rendered chart.
+pub fn objects(yaml: &str) -> Vec<Value> {
+    let documents = serde_saphyr::from_multiple::<Value>(yaml).unwrap();
+    documents.into_iter().filter(|document| !document.is_null()).collect()
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let is = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+    objects.iter().find(is).unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(chart().join(path)).unwrap()
+}
+
+fn values() -> Value {
+    serde_saphyr::from_str(&read("values.yaml")).unwrap()
+}
+
+#[tokio::test]
+async fn lint_has_nothing_to_say() {
+    let Some(helm) = Helm::offline() else { return };
+    for values in [&[][..], &ALL] {
+        let folder = chart();
+        helm.run(&[&["lint", "--strict", folder.to_str().unwrap()], values].concat()).await;
+    }
+}
+
+#[tokio::test]
+async fn the_rights_are_those_that_the_controller_claims() {
+    let Some(helm) = Helm::offline() else { return };
+    let rendered = objects(&helm.template(&[]).await);
+    for claimed in rights::installation("fother", "fother").unwrap() {
+        let (kind, name) = (claimed["kind"].as_str().unwrap(), claimed["metadata"]["name"].as_str().unwrap());
+        let mut found = find(&rendered, kind, name).clone();
+        found["metadata"].as_object_mut().unwrap().remove("labels");
+        found.as_object_mut().unwrap().remove("automountServiceAccountToken");
+        assert_eq!(found, claimed);
+    }
+    let bindings = rendered.iter().filter(|object| object["kind"].as_str().unwrap().ends_with("RoleBinding"));
+    assert_eq!(bindings.count(), 2, "nothing else is bound");
+}
+
+#[tokio::test]
+async fn the_kinds_are_those_of_this_version_and_are_kept() {
+    let Some(helm) = Helm::offline() else { return };
+    let keep = objects(&helm.template(&[]).await);
+    let go = objects(&helm.template(&["--set", "crds.keep=false"]).await);
+    for crd in fother::api::crds() {
+        let name = crd.metadata.name.clone().unwrap();
+        let wanted = json!(crd);
+        let found = find(&keep, "CustomResourceDefinition", &name);
+        assert_eq!(found["spec"], wanted["spec"], "{name}");
+        assert_eq!(found["metadata"]["annotations"], json!({"helm.sh/resource-policy": "keep"}));
+        let gone = find(&go, "CustomResourceDefinition", &name);
+        assert_eq!((&gone["spec"], gone["metadata"].get("annotations")), (&wanted["spec"], None));
+    }
+    let without = objects(&helm.template(&["--set", "crds.install=false"]).await);
+    assert_eq!(without.iter().filter(|o| o["kind"] == "CustomResourceDefinition").count(), 0);
+}
+
+#[tokio::test]
+async fn the_pod_has_no_more_than_it_needs() {
+    let Some(helm) = Helm::offline() else { return };
+    let rendered = objects(&helm.template(&ALL).await);
+    let deployment = &find(&rendered, "Deployment", "fother")["spec"];
+    let pod = &deployment["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(deployment["replicas"], 2);
+    assert_eq!(pod["priorityClassName"], "ops");
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    let security = &container["securityContext"];
+    assert_eq!(
+        *security,
+        json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}})
+    );
+    // What it writes to is an emptyDir: git's caches, and what the system's temporary folder is for.
+    let written: Vec<_> =
+        container["volumeMounts"].as_array().unwrap().iter().map(|m| &m["mountPath"]).collect();
+    assert_eq!(written, ["/var/cache/fother", "/tmp"]);
+    assert!(pod["volumes"].as_array().unwrap().iter().all(|v| v["emptyDir"]["sizeLimit"].is_string()));
+    assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/healthz");
+    assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
+    assert!(container["resources"]["limits"]["memory"].is_string());
+}
+
+#[tokio::test]
+async fn the_controller_knows_its_arguments() {
+    let Some(helm) = Helm::offline() else { return };
+    let rendered = objects(&helm.template(&[]).await);
+    let container = &find(&rendered, "Deployment", "fother")["spec"]["template"]["spec"]["containers"][0];
+    let arguments: Vec<_> =
+        container["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
+    // Help comes before what is wrong with values, but after what is wrong with names.
+    let answer = run(fother(&[&arguments[..], &["--help"]].concat()), "").await;
+    assert!(arguments.len() > 5 && answer.code == 0, "{arguments:?}: {answer:#?}");
+}
+
+fn fother(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fother"));
+    command.args(arguments);
+    command
+}
+
+/// Each selector of a Service, budget or policy selects the Deployment's Pods.
+#[tokio::test]
+async fn what_selects_pods_selects_those_of_the_controller() {
+    let Some(helm) = Helm::offline() else { return };
+    let rendered = objects(&helm.template(&ALL).await);
+    let labels = &find(&rendered, "Deployment", "fother")["spec"]["template"]["metadata"]["labels"];
+    for (kind, name, pointer) in [
+        ("Deployment", "fother", "/spec/selector/matchLabels"),
+        ("Service", "fother-metrics", "/spec/selector"),
+        ("PodDisruptionBudget", "fother", "/spec/selector/matchLabels"),
+        ("NetworkPolicy", "fother", "/spec/podSelector/matchLabels"),
+    ] {
+        let selector = find(&rendered, kind, name).pointer(pointer).unwrap().as_object().unwrap();
+        assert!(selector.len() > 1, "{kind}");
+        assert!(selector.iter().all(|(key, value)| labels[key] == *value), "{kind}: {selector:?}");
+    }
+    let service = &find(&rendered, "Service", "fother-metrics")["metadata"]["labels"];
+    let monitored = &find(&rendered, "ServiceMonitor", "fother")["spec"]["selector"]["matchLabels"];
+    assert!(monitored.as_object().unwrap().iter().all(|(key, value)| service[key] == *value));
+}
+
+/// The values that are not objects themselves, by path.
+fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value.as_object().filter(|members| !members.is_empty()) {
+        Some(members) if !["resources"].contains(&path) => {
+            for (name, member) in members {
+                let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                leaves(member, &below, found);
+            }
+        }
+        _ => drop(found.insert(path.to_owned())),
+    }
+}
+
+/// Where the schema speaks of a value.
+fn in_schema<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(schema, |place, name| {
+        let place = match place["$ref"].as_str() {
+            Some(reference) => schema.pointer(reference.trim_start_matches('#'))?,
+            None => place,
+        };
+        place["properties"].get(name)
+    })
+}
+
+#[test]
+fn every_value_is_used_has_a_type_and_is_described() {
+    let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
+    let readme = read("README.md");
+    let templates: String = std::fs::read_dir(chart().join("templates"))
+        .unwrap()
+        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+        .collect();
+    let mut paths = BTreeSet::new();
+    leaves(&values(), "", &mut paths);
+    assert!(paths.len() > 20, "{paths:?}");
+    for path in paths {
+        assert!(in_schema(&schema, &path).is_some(), "values.schema.json lacks {path}");
+        assert!(readme.contains(&format!("| `{path}` |")), "README.md does not describe {path}");
+        assert!(templates.contains(&format!(".Values.{path}")), "no template uses {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_makes_no_sense_is_refused() {
+    let Some(helm) = Helm::offline() else { return };
+    let folder = chart();
+    for (value, said) in [
+        ("replica=3", "replica"),
+        ("replicas=two", "replicas"),
+        ("crds.keep=maybe", "keep"),
+        ("controller.logFormat=xml", "logFormat"),
+        ("image.digest=sha1:1", "digest"),
+        ("admissionPolicies.enable=false", "enable"),
+    ] {
+        let answer = helm.try_run(&["template", "fother", folder.to_str().unwrap(), "--set", value]).await;
+        assert!(answer.code != 0 && answer.stderr.contains(said), "{value}: {answer:?}");
+    }
+}
+
+#[test]
+fn the_chart_is_of_this_version_and_has_its_kinds() {
+    let about: Value = serde_saphyr::from_str(&read("Chart.yaml")).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!((&about["version"], &about["appVersion"]), (&json!(version), &json!(version)));
+    let names = |folder: &Path| -> BTreeSet<_> {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    let (ours, theirs) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("crds"), chart().join("files/crds"));
+    assert_eq!(names(&ours), names(&theirs));
+    for name in names(&ours) {
+        let read = |folder: &Path| std::fs::read_to_string(folder.join(&name)).unwrap();
+        assert!(read(&ours) == read(&theirs), "{name:?} is stale in charts/fother: run `make crds`");
+    }
+}

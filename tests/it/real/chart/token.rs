@@ -1,0 +1,180 @@
+//! How far somebody gets who has stolen the controller's token: enrolled namespaces, allowed accounts, nothing else.
+
+use serde_json::{Value, json};
+
+use super::stage::{CONTROLLER, Stage, admitted, refused};
+use crate::support::kubectl::{Answer, Kubectl};
+
+/// A namespace with two accounts that may do the same, of which one is enrolled.
+async fn enrolled(test: &str) -> Option<(Stage, Kubectl)> {
+    let stage = Stage::new(test).await?;
+    let boats = json!([{"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["*"]}]);
+    stage.person("healer", boats.clone()).await;
+    stage.person("root", boats).await;
+    admitted(&stage.fother(&["enroll", &stage.namespace, "--service-account", "healer", "--apply"]).await);
+    let thief = stage.controller().await;
+    Some((stage, thief))
+}
+
+async fn get(thief: &Kubectl, namespace: &str, what: &str, account: &str) -> Answer {
+    let user = format!("system:serviceaccount:{account}");
+    thief.try_run(&["-n", namespace, "get", what, "--as", &user], "").await
+}
+
+#[tokio::test]
+async fn a_stolen_token_acts_as_allowed_accounts_of_enrolled_namespaces_only() {
+    let Some((stage, thief)) = enrolled("stolen").await else { return };
+    let (here, foreign) = (stage.namespace.as_str(), stage.plane.namespace("stolen-foreign").await);
+    stage.plane.service_account(&foreign, "healer").await;
+    admitted(&get(&thief, here, "configmaps", &format!("{here}:healer")).await);
+    // As healer it reaches no further than healer.
+    refused(&get(&thief, &foreign, "configmaps", &format!("{here}:healer")).await, "forbidden");
+    refused(&get(&thief, here, "deployments", &format!("{here}:healer")).await, "forbidden");
+    for account in [
+        format!("{here}:root"),
+        format!("{here}:default"),
+        format!("{foreign}:healer"),
+        "fother:fother".to_owned(),
+        "kube-system:namespace-controller".to_owned(),
+    ] {
+        refused(&get(&thief, here, "configmaps", &account).await, "cannot impersonate resource");
+    }
+    for mask in [["--as", "admin"], ["--as-group", "system:masters"]] {
+        let someone = ["get", "secrets", "-A", "--as", "x"];
+        refused(
+            &thief.try_run(&[&someone[..3], &mask[..], &someone[3..]].concat(), "").await,
+            "cannot impersonate",
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stolen_token_by_itself_sees_and_does_next_to_nothing() {
+    let Some((stage, thief)) = enrolled("stolen-itself").await else { return };
+    let (here, foreign) = (stage.namespace.as_str(), stage.plane.namespace("stolen-other").await);
+    let foreign = foreign.as_str();
+    for (verb, what, namespace, allowed) in [
+        ("list", "rules.fother.dev", foreign, true),
+        ("create", "executions.fother.dev", here, true),
+        ("create", "executions.fother.dev", foreign, false),
+        ("create", "executions.fother.dev", "kube-system", false),
+        ("create", "executions.fother.dev", "fother", false),
+        ("list", "controllerrevisions.apps", here, true),
+        ("list", "controllerrevisions.apps", foreign, false),
+        ("list", "controllerrevisions.apps", "kube-system", false),
+        ("update", "leases.coordination.k8s.io/fother", "fother", true),
+        ("update", "leases.coordination.k8s.io/other", "fother", false),
+        ("update", "leases.coordination.k8s.io/kube-controller-manager", "kube-system", false),
+        ("create", "leases.coordination.k8s.io", "kube-node-lease", false),
+        ("get", "secrets", "fother", false),
+        ("create", "pods", "fother", false),
+        ("create", "serviceaccounts/healer --subresource=token", here, false),
+        ("patch", "serviceaccounts", here, false),
+        ("create", "rolebindings.rbac.authorization.k8s.io", here, false),
+        ("create", "rules.fother.dev", here, false),
+        ("patch", "actions.fother.dev", here, false),
+    ] {
+        let question = format!("-n {namespace} auth can-i {verb} {what}");
+        let question: Vec<_> = question.split(' ').collect();
+        let answer = thief.try_run(&question, "").await;
+        assert_eq!(answer.stdout.trim(), if allowed { "yes" } else { "no" }, "{question:?}: {answer:?}");
+    }
+}
+
+fn decided(account: &str, name: &str) -> Value {
+    let object = json!({"apiVersion": "v1", "kind": "Pod", "name": name});
+    let decision = json!({
+        "id": "0123456789abcdef0123456789abcdef", "time": "2026-01-01T00:00:00Z", "rule": {"name": "r"},
+        "mode": "Enforce", "definition": "d", "matched": {"object": object},
+    });
+    json!({"serviceAccountName": account, "target": object, "decision": decision})
+}
+
+#[tokio::test]
+async fn a_stolen_token_undoes_nothing() {
+    let Some((stage, thief)) = enrolled("stolen-undo").await else { return };
+    let here = stage.namespace.as_str();
+    // What it decides, it decides for the accounts that it may be.
+    let named = stage.create(&thief, "Execution", "x", decided("root", "p")).await;
+    refused(&named, &format!("{CONTROLLER} may not name ServiceAccount root"));
+    admitted(&stage.create(&thief, "Execution", "x", decided("healer", "p")).await);
+    let cancel = ["-n", here, "patch", "execution", "x", "--type=merge", "-p", r#"{"spec":{"cancel":true}}"#];
+    refused(&thief.try_run(&cancel, "").await, "the controller changes no Execution's spec");
+    let delete = ["-n", here, "delete", "execution", "x", "--wait=false"];
+    refused(&thief.try_run(&delete, "").await, "deletes no Execution that has not finished");
+    let finish = r#"{"status":{"finishedAt":"2026-01-01T00:00:00Z"}}"#;
+    let finish =
+        ["-n", here, "patch", "execution", "x", "--subresource=status", "--type=merge", "-p", finish];
+    admitted(&thief.try_run(&finish, "").await);
+    admitted(&thief.try_run(&delete, "").await);
+
+    // The history of others' workloads is not its own.
+    let revision = |name: &str, labels: Value| {
+        let metadata = json!({"name": name, "namespace": here, "labels": labels});
+        json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata, "revision": 1, "data": {}})
+    };
+    stage.admin.apply(&revision("theirs", json!({})).to_string(), &[]).await;
+    let delete = |name: &'static str| ["-n", here, "delete", "controllerrevision", name].map(str::to_owned);
+    let theirs = delete("theirs");
+    let theirs: Vec<_> = theirs.iter().map(String::as_str).collect();
+    refused(&thief.try_run(&theirs, "").await, "only the ControllerRevisions that it has made");
+    let ours = revision("ours", json!({"app.kubernetes.io/managed-by": "fother"})).to_string();
+    admitted(&thief.try_run(&["create", "-f", "-"], &ours).await);
+    let ours = delete("ours");
+    admitted(&thief.try_run(&ours.iter().map(String::as_str).collect::<Vec<_>>(), "").await);
+}
+
+#[tokio::test]
+async fn a_stolen_token_tells_stories_only_where_it_is_enrolled() {
+    let Some((stage, thief)) = enrolled("stolen-events").await else { return };
+    let foreign = stage.plane.namespace("stolen-silent").await;
+    let event = |namespace: &str| {
+        let regarding = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "namespace": namespace});
+        json!({
+            "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"generateName": "e-", "namespace": namespace},
+            "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "c", "reportingInstance": "i",
+            "action": "a", "reason": "r", "type": "Normal", "regarding": regarding,
+        })
+        .to_string()
+    };
+    admitted(&thief.try_run(&["create", "-f", "-"], &event(&stage.namespace)).await);
+    refused(&thief.try_run(&["create", "-f", "-"], &event(&foreign)).await, "is not enrolled");
+    // Where Events about Nodes go.
+    admitted(&thief.try_run(&["create", "-f", "-"], &event("default")).await);
+}
+
+/// Not even an administrator gives the controller what would make its token worth stealing, by mistake.
+#[tokio::test]
+async fn the_controller_is_given_no_more_than_single_namespaces() {
+    let Some((stage, _)) = enrolled("stolen-bindings").await else { return };
+    let account = "--serviceaccount=fother:fother";
+    for namespace in ["kube-system", "kube-public", "kube-node-lease", "fother"] {
+        let bind =
+            ["-n", namespace, "create", "rolebinding", "x", "--clusterrole=fother-impersonate", account];
+        refused(&stage.admin.try_run(&bind, "").await, "cannot be enrolled");
+    }
+    for role in ["fother-impersonate", "cluster-admin"] {
+        let bind = ["create", "clusterrolebinding", "x", "--clusterrole", role, account];
+        refused(&stage.admin.try_run(&bind, "").await, "one namespace at a time");
+    }
+    let whole =
+        ["-n", &stage.namespace, "create", "rolebinding", "x", "--clusterrole=fother-impersonate", account];
+    admitted(&stage.admin.try_run(&whole, "").await);
+    let others = ["create", "clusterrolebinding", "x", "--clusterrole=view", "--serviceaccount=fother:other"];
+    admitted(&stage.admin.try_run(&others, "").await);
+}
+
+/// A binding that nobody looked at, as one to a group, does not make it decide where nothing is healed.
+#[tokio::test]
+async fn a_stolen_token_decides_nothing_where_the_cluster_or_fother_runs() {
+    let Some((stage, thief)) = enrolled("stolen-group").await else { return };
+    for namespace in ["kube-public", "fother"] {
+        let group = ["--clusterrole=fother-impersonate", "--group=system:serviceaccounts:fother"];
+        stage.admin.run(&[&["-n", namespace, "create", "rolebinding", "group"][..], &group].concat()).await;
+        let mut execution = stage.manifest("Execution", "x", decided("default", "p"));
+        execution["metadata"]["namespace"] = json!(namespace);
+        let answer = thief.try_run(&["create", "-f", "-"], &execution.to_string()).await;
+        stage.admin.run(&["-n", namespace, "delete", "rolebinding", "group"]).await;
+        refused(&answer, &format!("nothing is healed in {namespace}"));
+    }
+}

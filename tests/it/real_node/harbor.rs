@@ -1,0 +1,146 @@
+//! The cluster that all tests share, and fother in it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fother::api::Execution;
+use fother::cluster::rights;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::support::helm::Helm;
+use crate::support::kubectl::Kubectl;
+use crate::support::node::Node;
+use crate::support::wait::eventually;
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+/// Where fother is installed.
+pub const HOME: &str = "fother";
+/// As the chart calls it.
+const REPOSITORY: &str = "ghcr.io/fother/fother";
+const TAG: &str = "under-test";
+
+/// A real node with fother on it.
+pub struct Harbor {
+    pub node: Node,
+    pub kubectl: Kubectl,
+}
+
+impl Harbor {
+    /// The one that all tests share. None where it cannot be had, which is an error under `CI=true`.
+    pub async fn shared() -> Option<&'static Self> {
+        static SHARED: OnceCell<Option<Harbor>> = OnceCell::const_new();
+        SHARED.get_or_init(Self::open).await.as_ref()
+    }
+
+    async fn open() -> Option<Self> {
+        let node = Node::start()?;
+        node.load(&format!("{REPOSITORY}:{TAG}"), Path::new(env!("CARGO_BIN_EXE_fother")));
+        let harbor = Self { kubectl: node.kubectl(), node };
+        harbor.install().await?;
+        Some(harbor)
+    }
+
+    /// A namespace with an account `healer` that may do what the remedies here need.
+    pub async fn namespace(&self, name: &str) {
+        self.kubectl.apply(&restricted_namespace(name).to_string(), &[]).await;
+        self.account(name, "healer", &healer_rights()).await;
+        let enrolment = json!({"apiGroup": RBAC, "kind": "ClusterRole", "name": rights::ENROLMENT_ROLE});
+        self.bind(
+            name,
+            "fother-impersonate",
+            &enrolment,
+            json!({"kind": "ServiceAccount", "name": "fother", "namespace": HOME}),
+        )
+        .await;
+    }
+
+    /// An account that the controller may act as, with rights of its own.
+    pub async fn account(&self, namespace: &str, name: &str, rules: &Value) {
+        let account = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": name, "namespace": namespace, "annotations": {"fother.dev/allow": "true"}},
+        });
+        let role = json!({
+            "apiVersion": format!("{RBAC}/v1"), "kind": "Role",
+            "metadata": {"name": name, "namespace": namespace}, "rules": rules,
+        });
+        self.kubectl.apply(&account.to_string(), &[]).await;
+        self.kubectl.apply(&role.to_string(), &[]).await;
+        let role = json!({"apiGroup": RBAC, "kind": "Role", "name": name});
+        self.bind(
+            namespace,
+            name,
+            &role,
+            json!({"kind": "ServiceAccount", "name": name, "namespace": namespace}),
+        )
+        .await;
+    }
+
+    async fn bind(&self, namespace: &str, name: &str, role: &Value, subject: Value) {
+        let binding = json!({
+            "apiVersion": format!("{RBAC}/v1"), "kind": "RoleBinding",
+            "metadata": {"name": name, "namespace": namespace}, "roleRef": role, "subjects": [subject],
+        });
+        self.kubectl.apply(&binding.to_string(), &[]).await;
+    }
+
+    /// Waits until the only Execution of a namespace has ended, and returns it.
+    pub async fn ended(&self, namespace: &str, patience: Duration) -> Execution {
+        let executions = Api::<Execution>::namespaced(self.client().await, namespace);
+        eventually(&format!("the Execution in {namespace} ends"), patience, || async {
+            let found =
+                executions.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+            match found.as_slice() {
+                [execution] if execution.is_finished() => Ok(execution.clone()),
+                other => Err(format!("{other:#?}")),
+            }
+        })
+        .await
+    }
+
+    pub async fn client(&self) -> Client {
+        self.node.admin().client().await
+    }
+
+    /// The chart with nothing but the image changed; ready when both replicas are.
+    async fn install(&self) -> Option<()> {
+        self.kubectl.apply(&restricted_namespace(HOME).to_string(), &[]).await;
+        let tag = format!("image.tag={TAG}");
+        Helm::new(self.node.admin())?.install(&["--set", &tag, "--set", "image.pullPolicy=Never"]).await;
+        self.kubectl.run(&["-n", HOME, "rollout", "status", "deployment/fother", "--timeout=120s"]).await;
+        Some(())
+    }
+}
+
+fn healer_rights() -> Value {
+    json!([
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "deletecollection"]},
+        {"apiGroups": [""], "resources": ["pods/log", "events"], "verbs": ["get", "list"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "create", "patch", "delete"]},
+        {"apiGroups": ["apps"], "resources": ["deployments", "replicasets"], "verbs": ["get"]},
+    ])
+}
+
+/// What makes a container, and the Pod around it, restricted.
+pub fn restricted(mut pod: Value) -> Value {
+    pod["securityContext"] = json!({
+        "runAsNonRoot": true, "runAsUser": 65534, "fsGroup": 65534, "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    for container in pod["containers"].as_array_mut().unwrap() {
+        container["securityContext"] =
+            json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    }
+    pod
+}
+
+/// A namespace that admits no Pod but a restricted one.
+pub fn restricted_namespace(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    })
+}

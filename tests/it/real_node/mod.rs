@@ -1,0 +1,11 @@
+//! Tests on a real node: scheduler, kubelet, containerd and runc, and fother in two Pods of its own. Nobody plays
+//! anything here.
+//!
+//! Each starts with `let Some(harbor) = Harbor::shared().await else { return };`.
+
+mod examples;
+mod harbor;
+mod image;
+mod jobs;
+mod lifecycle;
+mod main_path;

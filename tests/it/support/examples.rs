@@ -1,0 +1,168 @@
+//! The example packs and their incidents, wherever there is a cluster with fother in it: with the rights in their
+//! `rbac.yaml` and no others, in namespaces that enforce the restricted Pod security standard.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fother::api::{AttemptState, Execution, Rule};
+use fother::decide::pack::{self, Object, Source, Surroundings};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+use super::kubectl::Kubectl;
+use super::wait::eventually;
+
+/// Where the examples play.
+pub struct Stage {
+    pub kubectl: Kubectl,
+    pub client: Client,
+    /// The folder of the claim `cache` in the namespace `shop`, once it is bound.
+    pub cache: PathBuf,
+    /// How long an incident may take, with three restarts, two remedies and their verification.
+    pub patience: Duration,
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
+}
+
+impl Stage {
+    async fn set_up(&self, pack: &str, file: &str) {
+        let path = folder("setup").join(pack).join(file);
+        self.kubectl.run(&["create", "-f", path.to_str().unwrap()]).await;
+    }
+
+    /// Puts the pack's objects into its namespace, as a sync does, its Rules changed by `tune`.
+    async fn install(&self, pack: &str, namespace: &str, tune: fn(&mut Rule)) {
+        let files = files(&folder(pack));
+        let sources: Vec<_> =
+            files.iter().map(|(path, content)| Source { path, content: content.as_bytes() }).collect();
+        let mut objects = pack::read(&sources, &Surroundings::default()).objects;
+        for script in pack::resolve_scripts(&mut objects, &sources).values() {
+            self.create(namespace, &serde_json::to_string(script).unwrap()).await;
+        }
+        for written in objects {
+            let manifest = match written.object {
+                Object::Action(action) => serde_json::to_string(&action),
+                Object::Rule(mut rule) => {
+                    tune(&mut rule);
+                    serde_json::to_string(&rule)
+                }
+            };
+            self.create(namespace, &manifest.unwrap()).await;
+        }
+    }
+
+    async fn create(&self, namespace: &str, manifest: &str) {
+        let answer = self.kubectl.try_run(&["create", "-n", namespace, "-f", "-"], manifest).await;
+        assert!(answer.code == 0, "{answer:?}\n{manifest}");
+    }
+
+    /// The only Execution of a namespace, once it has ended well.
+    async fn healed(&self, namespace: &str) -> Execution {
+        let executions = Api::<Execution>::namespaced(self.client.clone(), namespace);
+        let found = eventually(&format!("{namespace} is healed"), self.patience, || async {
+            let found =
+                executions.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+            match found.iter().find(|execution| execution.is_finished()) {
+                Some(ended) => Ok(ended.clone()),
+                None => Err(self.said(namespace, &found).await),
+            }
+        })
+        .await;
+        assert_eq!(found.reason(), Some("TargetRecovered"), "{:#?}", found.status);
+        found
+    }
+
+    /// What there is to see of a namespace in which nothing has ended yet.
+    async fn said(&self, namespace: &str, executions: &[Execution]) -> String {
+        let rules =
+            Api::<Rule>::namespaced(self.client.clone(), namespace).list(&ListParams::default()).await;
+        let conditions: Vec<_> =
+            rules.into_iter().flatten().filter_map(|rule| Some(json!(rule.status?.conditions))).collect();
+        let statuses: Vec<_> = executions.iter().map(|execution| json!(execution.status)).collect();
+        json!({"rules": conditions, "executions": statuses}).to_string()
+    }
+
+    async fn evidence(&self, execution: &Execution) -> ConfigMap {
+        let rung = &execution.status.as_ref().unwrap().rungs[0];
+        assert_eq!(
+            (rung.run.as_str(), rung.state),
+            ("collect-evidence", AttemptState::Succeeded),
+            "{rung:?}"
+        );
+        let name = rung.outputs.0["configMap"].as_str().unwrap();
+        let namespace = execution.namespace().unwrap();
+        let saved = Api::<ConfigMap>::namespaced(self.client.clone(), &namespace).get(name).await.unwrap();
+        let unread = |text: &&String| text.contains("not readable");
+        assert_eq!(
+            saved.data.iter().flatten().map(|(_, text)| text).find(unread),
+            None,
+            "a right is missing"
+        );
+        saved
+    }
+}
+
+fn files(folder: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for below in ["rules", "actions", "scripts"] {
+        for entry in std::fs::read_dir(folder.join(below)).into_iter().flatten() {
+            let entry = entry.unwrap();
+            let name = format!("{below}/{}", entry.file_name().to_str().unwrap());
+            found.push((name, std::fs::read_to_string(entry.path()).unwrap()));
+        }
+    }
+    found
+}
+
+/// Rungs of an Execution, by name.
+fn climbed(execution: &Execution) -> Vec<String> {
+    execution.status.iter().flat_map(|status| &status.rungs).map(|rung| rung.run.clone()).collect()
+}
+
+pub async fn corrupted_cache(stage: &Stage) {
+    stage.set_up("corrupted-cache", "rbac.yaml").await;
+    stage.install("corrupted-cache", "shop", |_| {}).await;
+    stage.set_up("corrupted-cache", "workload.yaml").await;
+    let available = ["-n", "shop", "wait", "deploy/shop", "--for=condition=Available", "--timeout=60s"];
+    stage.kubectl.run(&available).await;
+    stage.set_up("corrupted-cache", "break.yaml").await;
+    let execution = stage.healed("shop").await;
+    assert_eq!(climbed(&execution), ["collect-evidence", "clean-cache"]);
+    assert_eq!(execution.status.as_ref().unwrap().rungs[1].outputs.to_value(), json!({"freedBytes": 10}));
+    let index = std::fs::read_to_string(stage.cache.join("index")).unwrap();
+    assert!(index.starts_with("ok "), "{index}");
+    let evidence = stage.evidence(&execution).await.data.unwrap();
+    let complaint = "cache index is corrupted: #garbage#";
+    assert!(evidence.values().any(|log| log.lines().any(|line| line == complaint)), "{evidence:#?}");
+}
+
+pub async fn crash_loop(stage: &Stage) {
+    stage.set_up("crash-loop", "rbac.yaml").await;
+    let quicker = |rule: &mut Rule| {
+        rule.spec.hold_for = Some("3s".parse().unwrap());
+        rule.spec.ladder[1].verify.as_mut().unwrap().stable_for = "3s".parse().unwrap();
+    };
+    stage.install("crash-loop", "web", quicker).await;
+    stage.set_up("crash-loop", "workload.yaml").await;
+    let execution = stage.healed("web").await;
+    assert_eq!(climbed(&execution), ["collect-evidence", "restart-workload"]);
+    stage.evidence(&execution).await;
+}
+
+pub async fn oom_job(stage: &Stage) {
+    stage.set_up("oom-job", "rbac.yaml").await;
+    stage.install("oom-job", "reports", |_| {}).await;
+    stage.set_up("oom-job", "workload.yaml").await;
+    let execution = stage.healed("reports").await;
+    assert_eq!(climbed(&execution), ["collect-evidence", "raise-memory"]);
+    stage.evidence(&execution).await;
+    let job = Api::<Job>::namespaced(stage.client.clone(), "reports").get("report").await.unwrap();
+    let container = &job.spec.unwrap().template.spec.unwrap().containers[0];
+    let limits = container.resources.as_ref().unwrap().limits.as_ref().unwrap();
+    assert_eq!(limits["memory"].0, "128Mi");
+}
