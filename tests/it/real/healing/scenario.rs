@@ -297,8 +297,17 @@ impl Scenario {
         self.plane.audit().expect("a control plane of the tests' own")
     }
 
+    /// Waits until the Events about an object have these reasons, sorted. They are written after what they tell about.
+    pub async fn is_told(&self, kind: &str, name: &str, expected: &[&str]) {
+        eventually("the Events tell what happened", DEADLINE, || async {
+            let told = self.told(kind, name).await;
+            if told == expected { Ok(()) } else { Err(format!("{told:?}")) }
+        })
+        .await;
+    }
+
     /// The reasons of the Events about an object, sorted.
-    pub async fn told(&self, kind: &str, name: &str) -> Vec<String> {
+    async fn told(&self, kind: &str, name: &str) -> Vec<String> {
         let selector = format!("regarding.kind={kind},regarding.name={name}");
         let api = self.stage.api::<k8s_openapi::api::events::v1::Event>();
         let found = api.list(&ListParams::default().fields(&selector)).await.unwrap().items;
