@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -27,7 +27,8 @@ impl Connection {
         match (&self.kubeconfig, &self.context) {
             (Some(path), _) => {
                 let read = || format!("failed to read {}", path.display());
-                let kubeconfig = Kubeconfig::read_from(path).with_context(read)?;
+                // Its text names the file and the cause; as a chain both would be said twice.
+                let kubeconfig = Kubeconfig::read_from(path).map_err(|error| anyhow!("{error}"))?;
                 Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(read)
             }
             (None, Some(context)) => {

@@ -13,7 +13,6 @@ const SLEEPERS: &[(&str, &str)] = &[
     ("src/cluster/lease.rs", "a Lease is renewed by the clock"),
     ("src/controller/queue.rs", "its tests measure overlap under paused time"),
     ("src/controller/rule/evaluator.rs", "a pause before an evaluator that panicked is started again"),
-    ("src/controller/execution/act.rs", "polls, with a deadline, whether a deleted object is gone"),
     ("src/cli/dev/mod.rs", "a pause before a controller that ended is started again"),
     ("src/cli/dev/demo/mod.rs", "polls for states; --timeout is the deadline"),
     ("src/cli/dev/packs.rs", "polls for a condition, with a deadline"),

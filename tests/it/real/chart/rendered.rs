@@ -104,10 +104,17 @@ async fn the_pod_has_no_more_than_it_needs() {
 #[tokio::test]
 async fn the_controller_knows_its_arguments() {
     let Some(helm) = Helm::offline() else { return };
-    let rendered = objects(&helm.template(&[]).await);
-    let container = &find(&rendered, "Deployment", "fother")["spec"]["template"]["spec"]["containers"][0];
-    let arguments: Vec<_> =
-        container["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
+    let arguments = |rendered: &[Value]| {
+        let pod = &find(rendered, "Deployment", "fother")["spec"]["template"]["spec"];
+        let arguments = pod["containers"][0]["args"].as_array().unwrap().clone();
+        arguments.iter().map(|a| a.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let overlay = "--allow-pod-overlays";
+    assert!(!arguments(&objects(&helm.template(&[]).await)).iter().any(|a| a == overlay), "safe by default");
+    let rendered = objects(&helm.template(&["--set", "controller.allowPodOverlays=true"]).await);
+    let arguments = arguments(&rendered);
+    assert!(arguments.iter().any(|a| a == overlay), "{arguments:?}");
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     // Help comes before what is wrong with values, but after what is wrong with names.
     let answer = run(fother(&[&arguments[..], &["--help"]].concat()), "").await;
     assert!(arguments.len() > 5 && answer.code == 0, "{arguments:?}: {answer:#?}");

@@ -1,7 +1,6 @@
 //! Nothing happens twice, whatever crashes and whoever wakes up late.
 
 use fother::api::Execution;
-use fother::decide::identity::{TargetKey, decision_id, execution_name};
 use http::{Method, StatusCode};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -140,16 +139,7 @@ async fn an_execution_of_the_same_name_that_is_another_is_refused() {
     let Some(scenario) = Scenario::alone("same-name").await else { return };
     scenario.boat("ark", "leaking").await;
     scenario.boat("brig", "leaking").await;
-    let namespace = scenario.stage.namespace.clone();
-    let ark = TargetKey {
-        group: String::new(),
-        kind: "ConfigMap".into(),
-        namespace: namespace.clone(),
-        name: "ark".into(),
-    };
-    let name = execution_name("paints", &decision_id(&namespace, "paints", &ark, ""));
-    let spec = json!({"serviceAccountName": "healer", "run": PAINT});
-    scenario.stage.create::<Execution>(json!({"metadata": {"name": name}, "spec": spec})).await;
+    let name = scenario.takes_name("paints", "ark", "").await;
     scenario.rule("paints", painting()).await;
     let _controller = scenario.controller().await;
     eventually("the rule says whose it is not", DEADLINE, || async {

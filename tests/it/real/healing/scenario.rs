@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fother::api::{Action, Condition, Execution, Rule};
 use fother::cluster::rights;
+use fother::decide::identity::{TargetKey, decision_id, execution_name};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, ServiceAccount};
@@ -295,6 +296,21 @@ impl Scenario {
     /// The audit log; there is one wherever a scenario plays.
     pub fn audit(&self) -> AuditLog {
         self.plane.audit().expect("a control plane of the tests' own")
+    }
+
+    /// Somebody else takes the name of the Execution that a rule's next decision about a boat leads to; returns it.
+    pub async fn takes_name(&self, rule: &str, boat: &str, occurrence: &str) -> String {
+        let namespace = self.stage.namespace.clone();
+        let target = TargetKey {
+            group: String::new(),
+            kind: "ConfigMap".into(),
+            namespace: namespace.clone(),
+            name: boat.to_owned(),
+        };
+        let name = execution_name(rule, &decision_id(&namespace, rule, &target, occurrence));
+        let spec = json!({"serviceAccountName": "healer", "run": PAINT});
+        self.stage.create::<Execution>(json!({"metadata": {"name": name}, "spec": spec})).await;
+        name
     }
 
     /// Waits until the Events about an object have these reasons, sorted. They are written after what they tell about.

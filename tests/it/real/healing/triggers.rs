@@ -1,7 +1,6 @@
 //! What a rule may watch: Kubernetes Events, custom resources, by label; and how long something has been wrong.
 
 use fother::api::Execution;
-use fother::decide::identity::{TargetKey, decision_id, execution_name};
 use fother::decide::matching::event_identity;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
@@ -227,16 +226,7 @@ async fn an_event_that_cannot_be_answered_stops_no_other() {
     // Somebody has taken the name of the Execution that the first one leads to.
     let first = scenario.stage.api::<Event>().get("ark").await.unwrap();
     let occurrence = event_identity(&serde_json::to_value(first).unwrap());
-    let namespace = scenario.stage.namespace.clone();
-    let ark = TargetKey {
-        group: String::new(),
-        kind: "ConfigMap".into(),
-        namespace: namespace.clone(),
-        name: "ark".into(),
-    };
-    let name = execution_name("mends", &decision_id(&namespace, "mends", &ark, &occurrence));
-    let spec = json!({"serviceAccountName": "healer", "run": PAINT});
-    scenario.stage.create::<Execution>(json!({"metadata": {"name": name}, "spec": spec})).await;
+    scenario.takes_name("mends", "ark", &occurrence).await;
     let _controller = scenario.controller().await;
     scenario.ends("mends", "Completed").await;
     assert_eq!(scenario.targets("mends").await, ["brig"]);
