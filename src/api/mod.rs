@@ -12,6 +12,7 @@ mod name;
 mod pack;
 mod parameter;
 mod pod;
+mod rate;
 mod rule;
 mod target;
 
@@ -38,6 +39,7 @@ pub use pod::{
     Amount, ConfigMapReference, EmptyDir, PodSettings, Resources, TaintEffect, Toleration,
     TolerationOperator, VolumeMount,
 };
+pub use rate::{RATE_PATTERN, Rate, RateError};
 pub use rule::{
     EventTrigger, Limits, Mode, ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung, Trigger, Verify,
 };

@@ -13,9 +13,12 @@
 //! - [`sync`]: from the objects of a revision to what changes in the cluster.
 //! - [`lineage`]: whether a revision may follow the one that is in force.
 //! - [`rights`]: what a Rule's account will need, known in advance.
+//! - [`correlation`]: several events that mean something together.
+//! - [`schedule`]: when a schedule is due.
 //! - [`retention`]: which finished Executions may go.
 
 pub mod check;
+pub mod correlation;
 pub mod definition;
 pub mod episode;
 pub mod execution;
@@ -32,6 +35,7 @@ pub mod pod;
 pub mod problem;
 pub mod retention;
 pub mod rights;
+pub mod schedule;
 pub mod sync;
 pub mod verify;
 pub mod view;
