@@ -41,7 +41,8 @@ pub use pod::{
 };
 pub use rate::{RATE_PATTERN, Rate, RateError};
 pub use rule::{
-    EventTrigger, Limits, Mode, ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung, Trigger, Verify,
+    Absent, Correlate, EventTrigger, ExecutionTrigger, Limits, Member, Mode, Once, Outcome, ResourceTrigger,
+    Rule, RuleSpec, RuleStatus, Rung, ScheduleTrigger, Take, Trigger, Unless, Verify,
 };
 pub use target::{ObjectReference, OwnerKind, Target};
 

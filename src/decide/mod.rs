@@ -13,15 +13,18 @@
 //! - [`sync`]: from the objects of a revision to what changes in the cluster.
 //! - [`lineage`]: whether a revision may follow the one that is in force.
 //! - [`rights`]: what a Rule's account will need, known in advance.
-//! - [`correlation`]: several events that mean something together.
+//! - [`capture`], [`correlation`]: several events that mean something together.
+//! - [`guard`]: what stops a decision that is otherwise due.
 //! - [`schedule`]: when a schedule is due.
 //! - [`retention`]: which finished Executions may go.
 
+pub mod capture;
 pub mod check;
 pub mod correlation;
 pub mod definition;
 pub mod episode;
 pub mod execution;
+pub mod guard;
 pub mod identity;
 pub mod job;
 pub mod lineage;
