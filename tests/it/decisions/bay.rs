@@ -11,8 +11,10 @@ use fother::decide::episode::Caps;
 use fother::decide::pod::PodPolicy;
 use fother::git::FetcherOptions;
 use fother::sandbox::apiserver::{ApiServer, User};
+use fother::source::watch::now;
 use fother::telemetry::Metrics;
 use http::{Request, Response};
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, ListParams};
 use kube::client::Body;
@@ -89,12 +91,12 @@ impl Bay {
         bay
     }
 
-    pub async fn apply(&self, object: Value) {
+    pub async fn apply(&self, object: Value) -> Value {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let served = Kinds::default().find(&self.admin, text("/apiVersion"), text("/kind")).await.unwrap();
         let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
         let objects = Objects::of(self.admin.clone(), &served, namespace);
-        objects.apply(text("/metadata/name"), &object).await.unwrap();
+        objects.apply(text("/metadata/name"), &object).await.unwrap()
     }
 
     async fn own(&self, kind: &str, name: &str, spec: Value) {
@@ -144,7 +146,7 @@ impl Bay {
 
     /// An Event about an object.
     pub async fn event(&self, name: &str, regarding: Value) {
-        let now = fother::source::watch::now();
+        let now = now();
         self.apply(json!({"apiVersion": "events.k8s.io/v1", "kind": "Event",
             "metadata": {"name": name, "namespace": NAMESPACE}, "eventTime": format!("{now:.6}"),
             "reason": "Sprung", "type": "Warning", "action": "Look", "note": name, "regarding": regarding,
@@ -240,6 +242,22 @@ impl Bay {
             if ready { Ok(()) } else { Err(format!("{conditions:#?}")) }
         })
         .await;
+    }
+
+    /// Waits until an event rule answers what happens: all from the second after its creation on.
+    pub async fn answers(&self, rule: &str) {
+        self.watching(rule).await;
+        let created = self.created(rule).await;
+        self.until("it is later than the rule", || {
+            let age = now().duration_since(created).as_millis();
+            if age > 2000 { Ok(()) } else { Err(age.to_string()) }
+        })
+        .await;
+    }
+
+    async fn created(&self, rule: &str) -> Timestamp {
+        let rules: Api<Rule> = Api::namespaced(self.admin.clone(), NAMESPACE);
+        rules.get(rule).await.unwrap().metadata.creation_timestamp.unwrap().0
     }
 
     pub async fn executions(&self) -> Vec<Execution> {

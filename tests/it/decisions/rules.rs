@@ -1,10 +1,12 @@
 //! What fires, what is held, and what proves that an episode is over.
 
+use fother::api::Execution;
 use serde_json::json;
 
 use super::bay::{Bay, MEND, NAMESPACE, PAINT};
+use crate::support::wait::{DEADLINE, eventually};
 
-fn is_closed(execution: &fother::api::Execution) -> bool {
+fn is_closed(execution: &Execution) -> bool {
     execution.status.as_ref().is_some_and(|status| status.episode_closed_at.is_some())
 }
 
@@ -45,8 +47,7 @@ async fn rules_that_fire_at_the_same_moment_share_the_caps() {
     .await;
     assert_eq!(bay.struck(CREATE), 5, "five may run in a namespace");
     bay.lift(CREATE);
-    bay.until("the others have their turn", || Ok(())).await;
-    crate::support::wait::eventually("all are answered", crate::support::wait::DEADLINE, async || {
+    eventually("all are answered", DEADLINE, async || {
         let count = bay.executions().await.len();
         if count == 9 { Ok(()) } else { Err(count) }
     })
@@ -68,14 +69,7 @@ async fn an_event_that_was_suppressed_stays_so_after_a_restart() {
         json!({"ladder": [{"run": PAINT, "verify": {"when": "false", "within": "4s"}}]}),
     )
     .await;
-    bay.watching("springs").await;
-    // A rule answers what happens from the second after its own creation on.
-    let created = fother::source::watch::now();
-    bay.until("a second later", || {
-        let waited = fother::source::watch::now().duration_since(created).as_millis();
-        if waited > 2100 { Ok(()) } else { Err(waited.to_string()) }
-    })
-    .await;
+    bay.answers("springs").await;
     bay.event("first", regarding("ark")).await;
     bay.only("it is answered", |e| e.reason() == Some("Running")).await;
     bay.event("second", regarding("brig")).await;
@@ -83,7 +77,7 @@ async fn an_event_that_was_suppressed_stays_so_after_a_restart() {
         if bay.metric(SUPPRESSED) > 0 { Ok(()) } else { Err(String::new()) }
     })
     .await;
-    bay.only("the first has ended", fother::api::Execution::is_finished).await;
+    bay.only("the first has ended", Execution::is_finished).await;
     bay.restart().await;
     bay.until("it is decided in the same way", || {
         if bay.metric(SUPPRESSED) > 0 { Ok(()) } else { Err(String::new()) }
@@ -97,16 +91,10 @@ async fn an_event_about_a_node_leads_to_the_node() {
     let bay = Bay::new().await;
     bay.apply(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})).await;
     bay.event_rule("springs", json!({"ladder": [{"run": PAINT}]})).await;
-    bay.watching("springs").await;
-    let created = fother::source::watch::now();
-    bay.until("a second later", || {
-        let waited = fother::source::watch::now().duration_since(created).as_millis();
-        if waited > 2100 { Ok(()) } else { Err(waited.to_string()) }
-    })
-    .await;
+    bay.answers("springs").await;
     // As the kubelet writes it.
     bay.event("full", json!({"kind": "Node", "apiVersion": "v1", "name": "n1", "uid": "n1"})).await;
-    let ended = bay.only("it is answered", fother::api::Execution::is_finished).await;
+    let ended = bay.only("it is answered", Execution::is_finished).await;
     assert_eq!(ended.reason(), Some("Completed"), "{ended:#?}");
 }
 
@@ -114,13 +102,7 @@ async fn an_event_about_a_node_leads_to_the_node() {
 async fn an_event_that_cannot_be_judged_is_counted_as_such() {
     let bay = Bay::new().await;
     bay.event_rule("springs", json!({"when": "event.data.note > 3"})).await;
-    bay.watching("springs").await;
-    let created = fother::source::watch::now();
-    bay.until("a second later", || {
-        let waited = fother::source::watch::now().duration_since(created).as_millis();
-        if waited > 2100 { Ok(()) } else { Err(waited.to_string()) }
-    })
-    .await;
+    bay.answers("springs").await;
     bay.event(
         "first",
         json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": NAMESPACE, "name": "ark"}),
@@ -135,13 +117,17 @@ async fn an_owner_that_cannot_be_read_hides_no_other_match() {
     const OWNER: &str = "GET /apis/apps/v1/namespaces/bay/deployments/yard";
     let bay = Bay::new().await;
     bay.refuse(OWNER, 403);
-    let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "yard", "uid": "y", "controller": true});
+    let pod = json!({"metadata": {"labels": {"app": "yard"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let yard = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "yard", "namespace": NAMESPACE},
+        "spec": {"selector": {"matchLabels": {"app": "yard"}}, "template": pod}});
+    let uid = bay.apply(yard).await["metadata"]["uid"].clone();
+    let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "yard", "uid": uid, "controller": true});
     bay.apply(json!({"apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "ark-1", "namespace": NAMESPACE, "ownerReferences": [owner]}, "data": {"hull": "leaking"}}))
         .await;
     bay.boat("ark-2", "leaking").await;
     bay.rule("ark", json!({"target": "workload", "ladder": [{"run": MEND}]})).await;
-    let ended = bay.only("it is answered", fother::api::Execution::is_finished).await;
+    let ended = bay.only("it is answered", Execution::is_finished).await;
     assert_eq!(ended.reason(), Some("Completed"), "{ended:#?}");
     assert!(bay.struck(OWNER) > 0);
 }
