@@ -68,8 +68,8 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     Ok(Requeue::Failed)
 }
 
-/// What was seen, or that nothing could be. A server that does not answer is asked again, but not for ever: what it is asked
-/// about may be broken alone, and a person may want the Execution to end.
+/// What was seen, or that nothing could be. A server that does not answer is asked again, but not for ever, as what it is
+/// asked about may be broken alone; and a person who wants the Execution to end is not kept waiting by it.
 fn look_or_blind(context: &Context, execution: &Execution, looked: Result<Seen>) -> Result<Seen> {
     let error = match looked {
         Ok(seen) => {
@@ -80,7 +80,7 @@ fn look_or_blind(context: &Context, execution: &Execution, looked: Result<Seen>)
     };
     let (now, why) = (now(), error.to_string());
     let since = context.troubles.since(execution, now);
-    if error.is_lasting() || now.duration_since(since) >= PATIENCE {
+    if error.is_lasting() || is_canceled(execution) || now.duration_since(since) >= PATIENCE {
         return Ok(Seen { blind: Some(Blind { why, since }), ..Seen::default() });
     }
     Err(error)

@@ -459,11 +459,17 @@ impl Eye {
                 self.count("error");
                 return self.mistake(&key, &error.to_string());
             }
-            Ok(false) | Err(_) => return self.count("not_matched"),
+            Ok(false) | Err(_) => {
+                self.judged(&key);
+                return self.count("not_matched");
+            }
         }
-        self.judged(&key);
         self.unresolved.remove(&key);
-        match self.regarded(event).await {
+        let regarded = self.regarded(event).await;
+        if regarded.is_ok() {
+            self.judged(&key);
+        }
+        match regarded {
             Ok(None) => {}
             Ok(Some(target)) => {
                 let edge = Edge { target, event: matched(event), occurrence: occurrence.clone(), time };
