@@ -1,4 +1,5 @@
-//! `fother validate` and the API server agree: what one's schema refuses, the other's does, and what is good is good to both.
+//! `fother validate` and the API server agree: what one's schema refuses, the other's does, and what is good is good to
+//! both. Each rule of the schemas refuses something here.
 
 use fother::decide::pack::{Source, Surroundings, read};
 use fother::decide::problem::Severity;
@@ -32,8 +33,33 @@ spec:
   kubernetes: {restart: {}}
 ";
 
+const PACK: &str = "\
+apiVersion: fother.dev/v1alpha1
+kind: Pack
+metadata: {name: ops}
+spec:
+  url: https://git.example.com/ops.git
+  ref: {branch: main}
+  interval: 5m
+  serviceAccountName: packs
+";
+
+const EXECUTION: &str = "\
+apiVersion: fother.dev/v1alpha1
+kind: Execution
+metadata: {name: hand}
+spec:
+  serviceAccountName: healer
+  run: restart
+  with: {a: 1}
+  target: {apiVersion: apps/v1, kind: Deployment, namespace: web, name: shop}
+";
+
+const LONG: &str = "name: of-a-length-that-leaves-no-room-in-a-label-for-what-is-derived-from-it";
+const NO_RESTART: &str = "kubernetes: {restart: {}}";
+
 /// What is changed in the manifest above, and a word of the refusal of both.
-const REFUSED: [(&str, &str, &str, &str); 23] = [
+const REFUSED: [(&str, &str, &str, &str); 32] = [
     (RULE, "serviceAccountName:", "serviceAccountNam:", "serviceAccountNam"),
     (RULE, "serviceAccountName: healer", "description: x", "serviceAccountName"),
     (RULE, "serviceAccountName: healer", "serviceAccountName: ''", "serviceAccountName"),
@@ -82,6 +108,68 @@ const REFUSED: [(&str, &str, &str, &str); 23] = [
         "container: {image: x, volumes: [{mountPath: /x}]}",
         "exactly one of claimName",
     ),
+    (ACTION, "name: restart", LONG, "name is"),
+    (ACTION, "timeout: 5m", "collect: {}", "exactly one of script"),
+    (ACTION, NO_RESTART, "script: {image: x, inline: a, file: b}", "exactly one of inline"),
+    (ACTION, NO_RESTART, "kubernetes: {patch: {}}", "exactly one of merge"),
+    (
+        ACTION,
+        NO_RESTART,
+        "kubernetes: {recreate: {merge: {a: b}, json: [{op: remove, path: /a}]}}",
+        "at most one of merge",
+    ),
+    (
+        ACTION,
+        NO_RESTART,
+        "container: {image: x, pod: {tolerations: [{key: a, operator: Exists, value: x}]}}",
+        "value is for",
+    ),
+    (
+        ACTION,
+        NO_RESTART,
+        "container: {image: x, pod: {tolerations: [{key: a, effect: NoSchedule, tolerationSeconds: 3}]}}",
+        "tolerationSeconds is for",
+    ),
+    (
+        ACTION,
+        NO_RESTART,
+        "container: {image: x, pod: {resources: {requests: {gpu: '1'}}}}",
+        "requests can be for",
+    ),
+    (ACTION, "timeout: 5m", "timeout: soon", "timeout"),
+];
+
+/// The same of what is in no pack, so that only the API server judges it.
+const REFUSED_BY_THE_SERVER: [(&str, &str, &str, &str); 12] = [
+    (PACK, "name: ops", LONG, "name is"),
+    (PACK, "{branch: main}", "{branch: main, tag: v1}", "exactly one of branch"),
+    (PACK, "{branch: main}", "{}", "exactly one of branch"),
+    (PACK, "{branch: main}", "{commit: 4c1e9a2f}", "spec.ref.commit"),
+    (PACK, "interval: 5m", "interval: often", "spec.interval"),
+    (PACK, "url: https://git.example.com/ops.git", "url: ''", "spec.url"),
+    (PACK, "serviceAccountName: packs", "prune: false", "serviceAccountName"),
+    (PACK, "serviceAccountName: packs", "serviceAccount: packs", "serviceAccount"),
+    (EXECUTION, "run: restart", "cancel: false", "set run (decision is for the controller)"),
+    (EXECUTION, "serviceAccountName: healer", "cancel: false", "serviceAccountName"),
+    (EXECUTION, "run: restart", DECIDED, "takes parameters and verification from its Rule"),
+    (EXECUTION, "run: restart", UNIDENTIFIED, "spec.decision.id"),
+];
+
+const DECIDED: &str = "decision: {id: 0123456789abcdef0123456789abcdef, time: '2026-01-01T00:00:00Z', rule: {name: r}, \
+    mode: Enforce, definition: d, matched: {object: {apiVersion: v1, kind: Pod, name: p}}}";
+const UNIDENTIFIED: &str = "decision: {id: mine, time: '2026-01-01T00:00:00Z', rule: {name: r}, mode: Enforce, \
+    definition: d, matched: {object: {apiVersion: v1, kind: Pod, name: p}}}";
+
+/// Changes of an Execution that was canceled, and a word of the refusal.
+const TOO_LATE: [(&str, &str); 8] = [
+    (r#"{"spec": {"run": "scale"}}"#, "immutable"),
+    (r#"{"spec": {"serviceAccountName": "admin"}}"#, "immutable"),
+    (r#"{"spec": {"with": {"a": 2}}}"#, "immutable"),
+    (r#"{"spec": {"with": null}}"#, "immutable"),
+    (r#"{"spec": {"target": {"name": "till"}}}"#, "immutable"),
+    (r#"{"spec": {"verify": {"within": "1m"}}}"#, "immutable"),
+    (r#"{"spec": {"cancel": false}}"#, "a cancellation cannot be taken back"),
+    (r#"{"spec": {"cancel": null}}"#, "a cancellation cannot be taken back"),
 ];
 
 #[tokio::test]
@@ -89,17 +177,57 @@ async fn validate_and_the_api_server_agree() {
     let Some(plane) = ControlPlane::shared().await else { return };
     let (namespace, kubectl) = (plane.namespace("refusals").await, plane.kubectl());
     install_crds(&kubectl).await;
-    for good in [RULE, ACTION] {
+    for good in [RULE, ACTION, PACK, EXECUTION] {
         assert_eq!(validate(good), "");
         let answer = create(&kubectl, &namespace, good).await;
         assert_eq!(answer, "", "{good}");
     }
+    let mut said = String::new();
     for (manifest, from, to, word) in REFUSED {
         let manifest = manifest.replace(from, to);
         assert!(validate(&manifest).contains(word), "{word}: {}", validate(&manifest));
-        let answer = create(&kubectl, &namespace, &manifest).await;
-        assert!(answer.contains(word), "{word}: the API server says {answer:?}\n{manifest}");
+        said += &refused(&kubectl, &namespace, &manifest, word).await;
     }
+    for (manifest, from, to, word) in REFUSED_BY_THE_SERVER {
+        said += &refused(&kubectl, &namespace, &manifest.replace(from, to), word).await;
+    }
+    said += &refused_too_late(&kubectl, &namespace).await;
+    for rule in rules(&serde_json::json!(fother::api::crds())) {
+        assert!(said.contains(&rule), "nothing here is refused with {rule:?}");
+    }
+}
+
+async fn refused(kubectl: &Kubectl, namespace: &str, manifest: &str, word: &str) -> String {
+    let answer = create(kubectl, namespace, manifest).await;
+    assert!(answer.contains(word), "{word}: the API server says {answer:?}\n{manifest}");
+    answer
+}
+
+/// An Execution is written once: what can be changed is that it is canceled, and that only once.
+async fn refused_too_late(kubectl: &Kubectl, namespace: &str) -> String {
+    kubectl.apply(EXECUTION, &["-n", namespace]).await;
+    let patch = ["patch", "execution/hand", "-n", namespace, "--type=merge", "-p"];
+    kubectl.run(&[&patch[..], &[r#"{"spec": {"cancel": true}}"#]].concat()).await;
+    let mut said = String::new();
+    for (change, word) in TOO_LATE {
+        let answer = kubectl.try_run(&[&patch[..], &[change]].concat(), "").await;
+        assert!(answer.code != 0 && answer.stderr.contains(word), "{change}: {answer:?}");
+        said += &answer.stderr;
+    }
+    said
+}
+
+/// The messages of all rules in the schemas.
+fn rules(schema: &serde_json::Value) -> Vec<String> {
+    use serde_json::Value;
+    let mut found = Vec::new();
+    if let Some(rules) = schema.get("x-kubernetes-validations").and_then(Value::as_array) {
+        found.extend(rules.iter().map(|rule| rule["message"].as_str().expect("each has one").to_owned()));
+    }
+    let members = schema.as_object().into_iter().flat_map(|members| members.values());
+    let items = schema.as_array().into_iter().flatten();
+    found.extend(members.chain(items).flat_map(rules));
+    found
 }
 
 /// The errors of `fother validate`; warnings are not the API server's business.

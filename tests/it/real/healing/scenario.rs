@@ -27,9 +27,9 @@ use crate::support::wait::{DEADLINE, eventually};
 /// A namespace that is enrolled, with the account `healer` that may do all that the Actions here need.
 pub struct Scenario {
     pub stage: Stage,
-    pub plane: &'static ControlPlane,
     access: Access,
     _turn: Option<OwnedMutexGuard<()>>,
+    _controller: Option<Controller>,
 }
 
 /// A control plane where fother is installed.
@@ -95,14 +95,33 @@ impl Scenario {
         Self::at(harbor, name, Some(turn)).await
     }
 
+    /// In the sandbox, with a controller of its own.
+    pub async fn memory(name: &str) -> Option<Self> {
+        let scenario = Self::quiet(Stage::memory(name).await?).await;
+        let controller = scenario.controller().await;
+        Some(Self { _controller: Some(controller), ..scenario })
+    }
+
+    /// In a sandbox where nothing runs but what the scenario starts.
+    pub async fn quiet(stage: Stage) -> Self {
+        let access = stage.install(HOME, "fother").await;
+        let scenario = Self { stage, access, _turn: None, _controller: None };
+        scenario.set_up().await;
+        scenario
+    }
+
     async fn at(harbor: &Harbor, name: &str, turn: Option<OwnedMutexGuard<()>>) -> Option<Self> {
-        let stage = Stage::on(harbor.plane, name).await;
-        let scenario = Self { stage, plane: harbor.plane, access: harbor.access.clone(), _turn: turn };
-        scenario.enrol().await;
-        scenario.account("healer", &healer_rights()).await;
-        scenario.claim("hold").await;
-        scenario.actions().await;
+        let (stage, access) = (Stage::on(harbor.plane, name).await, harbor.access.clone());
+        let scenario = Self { stage, access, _turn: turn, _controller: None };
+        scenario.set_up().await;
         Some(scenario)
+    }
+
+    async fn set_up(&self) {
+        self.enrol().await;
+        self.account("healer", &healer_rights()).await;
+        self.claim("hold").await;
+        self.actions().await;
     }
 
     /// What an administrator does once for a namespace.
@@ -169,7 +188,7 @@ impl Scenario {
     }
 
     pub async fn proxy(&self) -> Proxy {
-        Proxy::start(self.plane.admin()).await
+        Proxy::start(self.stage.admin()).await
     }
 
     /// A rule that has leaking boats caulked; `changes` are merged into its spec.
@@ -293,9 +312,9 @@ impl Scenario {
         leases.delete("fother", &DeleteParams::default()).await.unwrap();
     }
 
-    /// The audit log; there is one wherever a scenario plays.
+    /// The audit log; there is one wherever a scenario plays on a real control plane.
     pub fn audit(&self) -> AuditLog {
-        self.plane.audit().expect("a control plane of the tests' own")
+        self.stage.audit().expect("a control plane of the tests' own")
     }
 
     /// Somebody else takes the name of the Execution that a rule's next decision about a boat leads to; returns it.
