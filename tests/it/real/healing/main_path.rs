@@ -16,6 +16,8 @@ fn reader() -> Value {
         "name": "main", "image": "debian", "command": ["sh", "-c", command],
         "env": [{"name": "INDEX", "value": "/cache/index"}],
         "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],
+        // Otherwise each instance would be Ready for a moment before it ends.
+        "readinessProbe": {"exec": {"command": ["grep", "-q", "good", "/cache/index"]}, "periodSeconds": 1},
     });
     json!({"metadata": {"name": "reader"}, "spec": {
         "selector": {"matchLabels": {"app": "reader"}},

@@ -109,9 +109,11 @@ async fn an_operation_spares_what_has_taken_its_targets_place() {
     scenario.stage.kubectl(&["wait", "--for=condition=Ready", "action", "--all", "--timeout=60s"]).await;
     scenario.boat("ark", "leaking").await;
     let another = json!("00000000-0000-0000-0000-000000000000");
-    for action in ["sink", "name"] {
+    for (action, reason, said) in [("sink", "Completed", "it is gone"), ("name", "ActionFailed", "uid")] {
         let execution = run(&scenario, action, BOAT, &another).await;
-        assert_ne!(execution.reason(), Some("Completed"), "{execution:#?}");
+        assert_eq!(execution.reason(), Some(reason), "{execution:#?}");
+        let message = &execution.status.as_ref().unwrap().rungs[0].message;
+        assert!(message.to_lowercase().contains(said), "{message}");
     }
     let boat = scenario.stage.api::<ConfigMap>().get("ark").await.unwrap().metadata;
     let labels: Vec<_> = boat.labels.unwrap().into_keys().collect();
@@ -121,12 +123,8 @@ async fn an_operation_spares_what_has_taken_its_targets_place() {
 #[tokio::test]
 async fn an_action_that_cannot_be_run_says_why() {
     let Some(scenario) = Scenario::new("unusable").await else { return };
-    let script = |source: Value| {
-        let mut script = json!({"image": "debian"});
-        json_patch::merge(&mut script, &source);
-        json!({"script": script})
-    };
-    scenario.action("scrub", script(json!({"file": "scripts/scrub.sh"}))).await;
+    let script = json!({"image": "debian", "file": "scripts/scrub.sh"});
+    scenario.action("scrub", json!({"script": script})).await;
     let is = async |condition: &str| {
         let wait = ["wait", &format!("--for=condition={condition}"), "action/scrub", "--timeout=60s"];
         scenario.stage.kubectl(&wait).await;
@@ -138,7 +136,7 @@ async fn an_action_that_cannot_be_run_says_why() {
     assert_eq!((status.as_str(), reason.as_str()), ("False", "UnsupportedValue"));
     assert!(message.contains("spec.script.file") && message.contains("Pack"), "{message}");
 
-    let mended = json!({"spec": script(json!({"file": null, "inline": "true"}))}).to_string();
+    let mended = json!({"spec": {"script": {"file": null, "inline": "true"}}}).to_string();
     scenario.stage.kubectl(&["patch", "action/scrub", "--type=merge", "-p", &mended]).await;
     let (status, reason, _) = is("Ready").await;
     assert_eq!((status.as_str(), reason.as_str()), ("True", "Accepted"));

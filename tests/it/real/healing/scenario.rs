@@ -83,7 +83,7 @@ impl Scenario {
     }
 
     /// How many scenarios can be alone at a time.
-    pub const LANES: usize = 3;
+    pub const LANES: usize = 4;
 
     /// On a control plane where nothing runs but what the scenario starts. There are a few; on each it is one at a time.
     pub async fn alone(name: &str) -> Option<Self> {
