@@ -205,6 +205,8 @@ async fn a_kind_that_is_not_served_is_named() {
     let Some(scenario) = Scenario::new("unserved").await else { return };
     let trigger = json!({"resource": {"apiVersion": "example.com/v1", "kind": "Kraken"}});
     scenario.rule("hunts", json!({"trigger": trigger})).await;
+    // For a moment it may also lack an Action that the controller has not seen yet.
+    scenario.condition("hunts", "ResolvedRefs", "True").await;
     let ready = scenario.condition("hunts", "Ready", "False").await;
     assert_eq!(ready.reason, "SourceUnavailable");
     assert_eq!(ready.message, "kind Kraken of example.com/v1 is not served here");
