@@ -133,7 +133,7 @@ pub fn conditions(
         verdict(&checked.missing, R::ResolvedRefs, R::ActionNotFound, "everything it names exists");
     let authorized =
         verdict(&denied, R::Authorized, R::MissingPermissions, "the account may do what the rule needs");
-    let synced = seen.is_some_and(|seen| seen.fresh_at.is_some());
+    let synced = seen.is_some_and(|seen| seen.sight.heard_at.is_some());
     let ready = [&accepted, &resolved, &authorized]
         .into_iter()
         .find(|(status, ..)| *status == S::False)
@@ -195,7 +195,8 @@ mod tests {
     #[test]
     fn a_rule_whose_watch_is_silent_is_not_ready() {
         let (mut told, now) = (Vec::new(), Timestamp::UNIX_EPOCH);
-        let mut seen = Seen { fresh_at: Some(now), ..Seen::default() };
+        let sight = crate::decide::view::Sight { heard_at: Some(now), ..Default::default() };
+        let mut seen = Seen { sight, ..Seen::default() };
         let mut ready = |seen: &Seen| {
             conditions(&mut told, &Checked::default(), Some(seen), Some(1), now);
             let of = |kind| condition(&told, kind).map(|c| [c.status.clone(), c.reason.clone()]);
