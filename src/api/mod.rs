@@ -15,6 +15,7 @@ mod pod;
 mod rate;
 mod rule;
 mod target;
+mod trigger_event;
 
 pub use action::{
     Action, ActionSpec, ActionStatus, CollectRunner, ConfigMapKey, ContainerRunner, Delete, Evidence,
@@ -27,8 +28,8 @@ pub use condition::{
 };
 pub use duration::{DURATION_PATTERN, Duration, DurationError};
 pub use execution::{
-    AttemptState, Decision, Execution, ExecutionSpec, ExecutionStatus, MatchedObject, RuleReference,
-    RungStatus, VerifyStatus,
+    AttemptState, CapturedEvent, Decision, Execution, ExecutionSpec, ExecutionStatus, MatchedObject,
+    RuleReference, RungStatus, VerifyStatus,
 };
 pub use name::{MAX_NAME, is_valid_name};
 pub use pack::{
@@ -42,9 +43,10 @@ pub use pod::{
 pub use rate::{RATE_PATTERN, Rate, RateError};
 pub use rule::{
     Absent, Correlate, EventTrigger, ExecutionTrigger, Limits, Member, Mode, Once, Outcome, ResourceTrigger,
-    Rule, RuleSpec, RuleStatus, Rung, ScheduleTrigger, Take, Trigger, Unless, Verify,
+    Rule, RuleSpec, RuleStatus, Rung, ScheduleStatus, ScheduleTrigger, Take, Trigger, Unless, Verify,
 };
-pub use target::{ObjectReference, OwnerKind, Target};
+pub use target::{KEY_KIND, ObjectReference, ObjectTemplate, OwnerKind, Target};
+pub use trigger_event::TriggerEvent;
 
 use kube::CustomResourceExt;
 

@@ -44,8 +44,8 @@ use super::{Duration, FreeForm, Rate, Target};
     .message("for and since need a resource trigger: an event is over at once"))]
 #[x_kube(validation = Rule::new("!has(self.limits) || !has(self.limits.once) || !has(self.trigger.resource) && !has(self.trigger.schedule)")
     .message("limits.once chooses among events: it needs an event or execution trigger"))]
-#[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.trigger.schedule)")
-    .message("correlate needs events: a schedule has none"))]
+#[x_kube(validation = Rule::new("!has(self.correlate) || has(self.trigger.event) || has(self.trigger.execution)")
+    .message("correlate needs events: use an event or execution trigger"))]
 #[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.for)")
     .message("for does not go with correlate: its window says how long"))]
 pub struct RuleSpec {
@@ -104,6 +104,15 @@ impl RuleSpec {
     pub fn cooldown(&self) -> Duration {
         self.limits.as_ref().and_then(|l| l.cooldown).unwrap_or_default()
     }
+
+    /// How long its finished Executions bear on what it does next.
+    pub fn memory(&self) -> Duration {
+        let limits = self.limits.iter().flat_map(|limits| {
+            let rates = [limits.per_target, limits.per_rule].map(|rate| rate.map(|rate| rate.within));
+            rates.into_iter().chain([limits.cooldown, limits.once.as_ref().map(|once| once.within)]).flatten()
+        });
+        limits.chain(self.correlate.as_ref().map(|correlate| correlate.within)).max().unwrap_or_default()
+    }
 }
 
 /// Whether a Rule acts.
@@ -135,6 +144,18 @@ pub struct Trigger {
     /// The end of another Rule's Execution in this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution: Option<ExecutionTrigger>,
+}
+
+impl Trigger {
+    /// Whether it is a state, which can be looked at again, rather than an event, which is over.
+    pub fn is_state(&self) -> bool {
+        self.resource.is_some()
+    }
+
+    /// Whether it is about no object that could lead to the target.
+    pub fn names_target(&self) -> bool {
+        self.resource.is_none() && self.event.is_none()
+    }
 }
 
 /// The state of objects of one kind, in the Rule's namespace or, for kinds that have none, in the cluster.
@@ -390,4 +411,30 @@ pub struct RuleStatus {
     /// as are kept (100). Left out if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unrecorded: Option<i32>,
+    /// How far the schedule has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleStatus>,
+    /// How many events were dropped since the controller started because too many waited for others in `correlate`.
+    /// Left out if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<i64>,
+}
+
+/// How far a schedule has come.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleStatus {
+    /// The schedule that this speaks of: cron and time zone.
+    #[schemars(length(max = 256))]
+    pub schedule: String,
+    /// From when on it counts: the Rule's creation, or when it was given this schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// The latest time that was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_scheduled_at: Option<Time>,
+    /// How many times before that one had passed while nobody looked, and are not made up for; 100 stands for that or
+    /// more. Left out if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<i32>,
 }

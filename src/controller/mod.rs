@@ -18,7 +18,10 @@ use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ANNOTATION, ConditionType, Execution, GROUP, LABEL, ObjectReference, VERSION, condition};
+use crate::api::{
+    ANNOTATION, ConditionType, Execution, ExecutionTrigger, GROUP, LABEL, ObjectReference, Rule, VERSION,
+    condition,
+};
 use crate::cluster::discovery::Kinds;
 use crate::cluster::error::Consequence;
 use crate::cluster::lease::Candidate;
@@ -176,6 +179,7 @@ async fn follow(context: &Arc<Context>, home: &Client, queue: &Queue) {
         (add(Kind::Pack), add(Kind::Rule), add(Kind::Action), add(Kind::Execution));
     let (rules, rule_of_execution, rule_of_action) =
         (context.rules.clone(), add(Kind::Rule), add(Kind::Rule));
+    let followed = context.rules.clone();
     let packs = context.packs.clone().follow(home.clone(), move |before, o| {
         if !is_status_only(before, o) {
             pack(&namespace_of(o), &o.name_any());
@@ -196,6 +200,11 @@ async fn follow(context: &Arc<Context>, home: &Client, queue: &Queue) {
         execution(&namespace_of(o), &o.name_any());
         if let Some(name) = o.labels().get(LABEL.rule) {
             rule_of_execution(&namespace_of(o), name);
+            if o.is_finished() {
+                for rule in followers(&followed, &namespace_of(o), name) {
+                    rule_of_execution(&namespace_of(o), &rule.name_any());
+                }
+            }
         }
     });
     let rules = context.rules.clone().follow(home.clone(), move |before, o| {
@@ -204,6 +213,14 @@ async fn follow(context: &Arc<Context>, home: &Client, queue: &Queue) {
         }
     });
     tokio::join!(packs, actions, executions, rules);
+}
+
+/// The rules that listen to the ends of another one's Executions.
+fn followers(rules: &Store<Rule>, namespace: &str, name: &str) -> Vec<Arc<Rule>> {
+    rules.filter(|rule| {
+        let listens = |trigger: &ExecutionTrigger| trigger.rules.iter().any(|rule| rule == name);
+        namespace_of(rule) == namespace && rule.spec.trigger.execution.as_ref().is_some_and(listens)
+    })
 }
 
 fn namespace_of(object: &impl ResourceExt) -> String {

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::correlation::{Captured, Pattern, Windows};
+use super::correlation::{Captured, Found, Pattern, Windows};
 use super::matching::expression_problem;
 use super::problem::Problem;
-use crate::api::{Correlate, Member};
+use crate::api::{AnyValue, CapturedEvent, Correlate, Member};
 use crate::expr::{Bindings, EvalError, EvalErrorKind, Expression, Scope};
 
 /// A Rule's `correlate`, compiled.
@@ -91,6 +92,55 @@ impl Correlation {
     }
 }
 
+/// What is kept of the data of a captured event, at the most, in bytes: a hundred of them fit into an Execution.
+const DATA_LIMIT: usize = 2048;
+/// What is kept of an Event's note, in characters.
+const NOTE_LIMIT: usize = 256;
+/// What is kept of an Event.
+const KEPT_OF_EVENTS: [&str; 4] = ["type", "reason", "regarding", "reportingController"];
+
+impl Correlation {
+    /// What is recorded of a pattern's events.
+    pub fn record(&self, found: &Found) -> Vec<CapturedEvent> {
+        let record = |(place, event): &(usize, Captured)| CapturedEvent {
+            id: event.id.clone(),
+            member: self.member(*place).map(str::to_owned),
+            event_type: event.data["type"].as_str().unwrap_or_default().to_owned(),
+            time: Time(event.time),
+            data: AnyValue(brief(&event.data["data"])),
+        };
+        found.events.iter().map(record).collect()
+    }
+}
+
+/// The data of an event, cut short.
+fn brief(data: &Value) -> Value {
+    let brief = match data.get("regarding") {
+        None => data.clone(),
+        Some(_) => {
+            let kept =
+                KEPT_OF_EVENTS.iter().filter_map(|key| Some(((*key).to_owned(), data.get(key)?.clone())));
+            let mut kept: Map<String, Value> = kept.collect();
+            if let Some(note) = data["note"].as_str() {
+                kept.insert("note".to_owned(), note.chars().take(NOTE_LIMIT).collect::<String>().into());
+            }
+            Value::Object(kept)
+        }
+    };
+    if brief.to_string().len() > DATA_LIMIT { Value::Null } else { brief }
+}
+
+/// Adds `events` and `captured`, if there are any.
+pub fn with_captured(bindings: Bindings, captured: &[CapturedEvent]) -> Bindings {
+    if captured.is_empty() {
+        return bindings;
+    }
+    let events = captured.iter().map(|event| serde_json::json!(event)).collect();
+    let named = captured.iter().filter_map(|event| Some((event.member.clone()?, serde_json::json!(event))));
+    let named = Value::Object(named.collect());
+    bindings.with("events", Value::Array(events)).with("captured", named)
+}
+
 /// Fields come and go: an event that lacks one is not the one that is meant.
 fn holds(when: &Expression, bindings: &Bindings) -> Result<bool, EvalError> {
     match when.matches(bindings) {
@@ -160,6 +210,34 @@ mod tests {
             let expected = expected.map(|(group, members)| (group.to_owned(), members));
             assert_eq!(captured(&correlation, event.clone()), expected, "{event}");
         }
+    }
+
+    #[test]
+    fn what_was_captured_is_recorded_short() {
+        let spec = json!({"within": "10m", "all": [{"name": "down", "when": "true"}]});
+        let correlation = correlation(spec).expect("compiles");
+        let mut windows = correlation.windows();
+        for (id, note) in [("a", "n".repeat(5000)), ("b", "short".to_owned())] {
+            let event = json!({"reason": "Down", "note": note, "regarding": {"name": "n1"},
+                "metadata": {"uid": "u", "managedFields": []}});
+            let captured = Captured {
+                id: id.to_owned(),
+                time: Timestamp::UNIX_EPOCH,
+                group: String::new(),
+                members: vec![0],
+                data: Arc::new(json!({"type": "Down", "data": event})),
+            };
+            windows.take(captured);
+        }
+        let found = windows.found(Timestamp::UNIX_EPOCH);
+        let recorded: Vec<_> = found.iter().flat_map(|found| correlation.record(found)).collect();
+        let cut = recorded[0].data.0["note"].as_str().expect("a note").len();
+        assert_eq!((recorded.len(), cut, &recorded[1].data.0["note"]), (2, NOTE_LIMIT, &json!("short")));
+        assert_eq!(recorded[0].data.0.get("metadata"), None);
+        let bindings = with_captured(Bindings::at(Timestamp::UNIX_EPOCH), &recorded[1..]);
+        let scope = Scope::of(["events", "captured"]);
+        let read = "captured.down.data.regarding.name == 'n1' && events[0].type == 'Down'";
+        assert_eq!(Expression::compile(read, &scope).expect("compiles").matches(&bindings), Ok(true));
     }
 
     #[test]

@@ -8,9 +8,15 @@ use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 use serde_json::{Value, json};
 
+use super::aim::Aim;
+use super::capture::Correlation;
 use super::episode::{KEPT, RuleFacts};
 use super::problem::Problem;
-use crate::api::{EventTrigger, GROUP, LABEL, Rule, RuleSpec, Target};
+use super::schedule::{Schedule, ScheduleError};
+use super::unless::Objections;
+use crate::api::{
+    EventTrigger, GROUP, LABEL, Limits, Rule, RuleSpec, ScheduleTrigger, Target, Trigger, TriggerEvent,
+};
 use crate::expr::{Bindings, EvalError, Expression, Scope};
 
 /// The variables of `when` and `since` of a resource trigger.
@@ -30,6 +36,14 @@ pub struct CompiledRule {
     selector: Option<Selector>,
     when: Option<Expression>,
     since: Option<Expression>,
+    /// Where an event leads that is about no object.
+    pub aim: Option<Aim>,
+    /// What speaks against acting.
+    pub unless: Objections,
+    /// Which events mean something only together.
+    pub correlation: Option<Correlation>,
+    /// When it is due.
+    pub schedule: Option<Schedule>,
 }
 
 /// That an object matches.
@@ -55,22 +69,24 @@ impl CompiledRule {
         created_at: Timestamp,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
-        let variables = if spec.trigger.event.is_some() { EVENT_VARIABLES } else { RESOURCE_VARIABLES };
+        let variables = variables(&spec.trigger);
         let when = compile(spec.when.as_deref(), "spec.when", variables, &mut problems);
         let since = compile(spec.since.as_deref(), "spec.since", variables, &mut problems);
         let selector = spec.trigger.resource.as_ref().and_then(|r| r.label_selector.clone());
         let selector = selector.and_then(|s| selector_of(s, &mut problems));
+        let aim = Aim::compile(spec, &mut problems);
+        let unless = Objections::compile(&spec.unless, &unless_scope(spec), &mut problems);
+        let correlation = spec.correlate.as_ref().map(|correlate| {
+            let compiled = Correlation::compile(correlate, &Scope::of(variables.iter().copied()));
+            compiled.map_err(|found| problems.extend(found)).ok()
+        });
+        let schedule = spec.trigger.schedule.as_ref().and_then(|trigger| schedule_of(trigger, &mut problems));
         if !problems.is_empty() {
             return Err(problems);
         }
-        let facts = RuleFacts {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            mode: spec.mode,
-            hold_for: spec.hold_for.unwrap_or_default(),
-            cooldown: spec.cooldown(),
-        };
-        Ok(Self { facts, spec: spec.clone(), created_at, selector, when, since })
+        let (facts, spec) = (facts(spec, namespace, name), spec.clone());
+        let correlation = correlation.flatten();
+        Ok(Self { facts, spec, created_at, selector, when, since, aim, unless, correlation, schedule })
     }
 
     /// Whether an object of the trigger's kind matches.
@@ -98,6 +114,12 @@ impl CompiledRule {
         when.matches(&Bindings::at(now).with("event", envelope(event)))
     }
 
+    /// Whether an event matches that is about no object.
+    pub fn matches_told(&self, event: &TriggerEvent, now: Timestamp) -> Result<bool, EvalError> {
+        let Some(when) = &self.when else { return Ok(true) };
+        when.matches(&Bindings::at(now).with("event", json!(event)))
+    }
+
     /// Whether time alone can change the answer.
     pub fn reads_now(&self) -> bool {
         self.when.as_ref().is_some_and(Expression::reads_now)
@@ -115,13 +137,50 @@ impl CompiledRule {
     }
 }
 
+/// The variables of the conditions of a trigger.
+pub fn variables(trigger: &Trigger) -> &'static [&'static str] {
+    if trigger.resource.is_some() { &RESOURCE_VARIABLES } else { &EVENT_VARIABLES }
+}
+
+/// What `unless` may read.
+fn unless_scope(spec: &RuleSpec) -> Scope {
+    let scope = Scope::of(variables(&spec.trigger).iter().copied()).with("target");
+    match spec.correlate {
+        Some(_) => scope.with("events").with("captured"),
+        None => scope,
+    }
+}
+
+fn facts(spec: &RuleSpec, namespace: &str, name: &str) -> RuleFacts {
+    let Limits { per_target, per_rule, once, .. } = spec.limits.clone().unwrap_or_default();
+    RuleFacts {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        mode: spec.mode,
+        hold_for: spec.hold_for.unwrap_or_default(),
+        cooldown: spec.cooldown(),
+        per_target,
+        per_rule,
+        once,
+    }
+}
+
+fn schedule_of(trigger: &ScheduleTrigger, problems: &mut Vec<Problem>) -> Option<Schedule> {
+    let field = |error: &ScheduleError| match error {
+        ScheduleError::Zone { .. } => "spec.trigger.schedule.timeZone",
+        ScheduleError::Cron { .. } | ScheduleError::Never(_) => "spec.trigger.schedule.cron",
+    };
+    let parsed = Schedule::parse(&trigger.cron, trigger.time_zone.as_deref());
+    parsed.map_err(|error| problems.push(Problem::error(field(&error), error.to_string()))).ok()
+}
+
 fn compile(
     source: Option<&str>,
     path: &str,
-    variables: [&str; 2],
+    variables: &[&str],
     problems: &mut Vec<Problem>,
 ) -> Option<Expression> {
-    match Expression::compile(source?, &Scope::of(variables)) {
+    match Expression::compile(source?, &Scope::of(variables.iter().copied())) {
         Ok(expression) => Some(expression),
         Err(errors) => {
             problems.extend(errors.iter().map(|error| expression_problem(path, error)));

@@ -15,13 +15,18 @@
 //! - [`rights`]: what a Rule's account will need, known in advance.
 //! - [`capture`], [`correlation`]: several events that mean something together.
 //! - [`guard`]: what stops a decision that is otherwise due.
+//! - [`unless`]: what speaks against acting now.
 //! - [`schedule`]: when a schedule is due.
+//! - [`ends`]: ends of Executions, as events.
+//! - [`aim`]: where an event leads that is about no object.
 //! - [`retention`]: which finished Executions may go.
 
+pub mod aim;
 pub mod capture;
 pub mod check;
 pub mod correlation;
 pub mod definition;
+pub mod ends;
 pub mod episode;
 pub mod execution;
 pub mod guard;
@@ -40,5 +45,6 @@ pub mod retention;
 pub mod rights;
 pub mod schedule;
 pub mod sync;
+pub mod unless;
 pub mod verify;
 pub mod view;

@@ -8,6 +8,9 @@ use cronexpr::Crontab;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::api::{ScheduleStatus, ScheduleTrigger};
 use crate::expr::closest;
 
 /// How many missed times are counted; beyond, it is said that there were more.
@@ -116,6 +119,28 @@ impl Schedule {
             }
         }
         Due { latest, missed }
+    }
+
+    /// What is due, given how far the schedule has come, and how far it has come with that. A schedule that is new, or
+    /// not the one that the status speaks of, counts from when it was first seen.
+    pub fn advance(
+        &self,
+        trigger: &ScheduleTrigger,
+        known: Option<&ScheduleStatus>,
+        (created_at, now): (Timestamp, Timestamp),
+    ) -> (Due, ScheduleStatus) {
+        let text = format!("{} {}", trigger.cron, trigger.time_zone.as_deref().unwrap_or("UTC"));
+        let since = if known.is_some() { now } else { created_at };
+        let mut status = known.filter(|known| known.schedule == text).cloned().unwrap_or_else(|| {
+            ScheduleStatus { schedule: text, since: Some(Time(since)), ..ScheduleStatus::default() }
+        });
+        let base = status.last_scheduled_at.as_ref().or(status.since.as_ref()).map_or(now, |time| time.0);
+        let due = self.due(base, now);
+        if let Some(latest) = due.latest {
+            status.last_scheduled_at = Some(Time(latest));
+            status.missed = i32::try_from(due.missed).ok().filter(|missed| *missed > 0);
+        }
+        (due, status)
     }
 
     /// The latest time in a span, looked for from its end: a schedule of every minute may have missed a year.
@@ -234,6 +259,24 @@ mod tests {
             let due = hourly.due(at(since), at(now));
             assert_eq!(due, Due { latest: latest.map(at), missed }, "{since} {now}");
         }
+    }
+
+    #[test]
+    fn a_schedule_goes_on_from_where_it_was_and_a_new_one_begins() {
+        let trigger = |cron: &str| ScheduleTrigger { cron: cron.to_owned(), time_zone: None };
+        let step = |cron: &str, known: Option<&ScheduleStatus>, now: &str| {
+            let schedule = Schedule::parse(cron, None).expect("a schedule");
+            schedule.advance(&trigger(cron), known, (at("2026-01-01T00:30:00Z"), at(now)))
+        };
+        let (due, first) = step("0 * * * *", None, "2026-01-01T00:40:00Z");
+        assert_eq!((due, first.last_scheduled_at.clone()), (Due::default(), None));
+        let (due, third) = step("0 * * * *", Some(&first), "2026-01-01T03:10:00Z");
+        assert_eq!(due, Due { latest: Some(at("2026-01-01T03:00:00Z")), missed: 2 });
+        assert_eq!(third.missed, Some(2));
+        let (due, same) = step("0 * * * *", Some(&third), "2026-01-01T03:20:00Z");
+        assert_eq!((due, &same), (Due::default(), &third));
+        let (due, other) = step("15 * * * *", Some(&third), "2026-01-01T03:20:00Z");
+        assert_eq!((due, other.since), (Due::default(), Some(Time(at("2026-01-01T03:20:00Z")))));
     }
 
     #[test]

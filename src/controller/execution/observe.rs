@@ -98,7 +98,7 @@ fn turn(execution: &Execution) -> impl Ord + use<> {
 }
 
 fn has_state(definition: &Definition) -> bool {
-    definition.rule.as_ref().is_some_and(|rule| rule.trigger.resource.is_some())
+    definition.rule.as_ref().is_some_and(|rule| rule.trigger.is_state())
 }
 
 async fn matching(
@@ -126,6 +126,8 @@ async fn the_event(
     account: &Account,
 ) -> Result<Option<Arc<Value>>> {
     match &execution.spec.decision {
+        // What nobody keeps is in the decision itself.
+        Some(decision) if decision.event.is_some() => Ok(None),
         Some(decision) => read(context, &decision.matched.object, account).await,
         None => Ok(None),
     }
@@ -136,7 +138,9 @@ async fn live_target(
     execution: &Execution,
     account: &Account,
 ) -> Result<Option<Arc<Value>>> {
-    let Some(target) = &execution.spec.target else { return Ok(None) };
+    let Some(target) = execution.spec.target.as_ref().filter(|target| !target.is_key()) else {
+        return Ok(None);
+    };
     read(context, target, account).await
 }
 

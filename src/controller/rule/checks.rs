@@ -62,7 +62,9 @@ fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
     let actions =
         named.iter().map(|action| (action.metadata.name.as_deref().unwrap_or_default(), Some(&action.spec)));
     let known = Known { namespace: Some(&namespace), actions: actions.collect(), partial: true };
-    let problems = check::rule(&rule.spec, &known).into_iter().filter(|p| p.severity == Severity::Error);
+    let alone = check::follows(&[(&rule.name_any(), &rule.spec)]).into_iter().map(|(_, problem)| problem);
+    let problems = check::rule(&rule.spec, &known).into_iter().chain(alone);
+    let problems = problems.filter(|problem| problem.severity == Severity::Error);
     let texts: Vec<_> = problems.map(|problem| problem.to_string()).collect();
     (!texts.is_empty()).then(|| texts.join("; "))
 }
@@ -168,6 +170,14 @@ fn watching(checked: &Checked, seen: Option<&Seen>) -> String {
     if checked.compiled.as_ref().is_some_and(|rule| rule.spec.hold_for.is_some() && rule.spec.since.is_none())
     {
         text.push_str("; without `since`, `for` starts again when the controller does");
+    }
+    if let Some(held) = seen.and_then(|seen| seen.held.as_ref()) {
+        text.push_str("; holds ");
+        text.push_str(held);
+    }
+    if let Some(blind) = seen.and_then(|seen| seen.blind.as_ref()) {
+        text.push_str("; ");
+        text.push_str(blind);
     }
     text
 }

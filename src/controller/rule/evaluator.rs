@@ -13,16 +13,19 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::api::{MatchedObject, ObjectReference, Target};
+use super::told::recorded;
+use super::windows::Capturing;
+use crate::api::{CapturedEvent, MatchedObject, ObjectReference, Target, TriggerEvent};
 use crate::cluster::account::Account;
 use crate::cluster::discovery::{Kinds, Served};
 use crate::cluster::objects::Objects;
 use crate::cluster::{Error, Result, owners};
 use crate::controller::context::Context;
 use crate::controller::queue::{Kind, Queue};
+use crate::decide::correlation::Found;
 use crate::decide::episode::{RuleFacts, STALE_AFTER};
 use crate::decide::identity::TargetKey;
-use crate::decide::matching::{CompiledRule, event_identity, is_own, occurred};
+use crate::decide::matching::{CompiledRule, envelope, event_identity, is_own, occurred};
 use crate::decide::view::{Match, ObjectKey, Sight, TargetView, View};
 use crate::expr::EvalErrorKind;
 use crate::source::shared::{Subscription, WatchKey, Watches};
@@ -38,6 +41,10 @@ const RESYNC: SignedDuration = SignedDuration::from_secs(60);
 const EDGES: usize = 1000;
 /// Decided events that are remembered, at the most. A list brings back what is younger than an hour.
 const DECIDED: usize = 10_000;
+/// How long Kubernetes keeps Events, unless it is told otherwise.
+const EVENTS_KEPT: SignedDuration = SignedDuration::from_hours(1);
+/// How long a list that is to show that nothing has happened rests.
+const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 /// How long a rule rests whose evaluator panicked: the object that did it is still there.
 const AFTER_PANIC: Duration = Duration::from_secs(30);
 
@@ -52,6 +59,14 @@ pub struct Edge {
     pub occurrence: String,
     /// When it happened.
     pub time: Timestamp,
+    /// What expressions see as `event`.
+    pub data: Arc<Value>,
+    /// The same, to be recorded because nobody else keeps it.
+    pub recorded: Option<TriggerEvent>,
+    /// The events that mean something only together.
+    pub captured: Vec<CapturedEvent>,
+    /// How many Executions it follows from.
+    pub depth: u32,
 }
 
 /// What a rule knows of the world.
@@ -60,7 +75,7 @@ struct State {
     view: View,
     edges: BTreeMap<String, Edge>,
     /// Occurrences that were decided: seen again, they are not decided again.
-    decided: Decided,
+    decided: Occurrences,
     /// When the watch was last heard of.
     heard_at: Option<Timestamp>,
     /// When the latest complete list was asked for.
@@ -71,6 +86,8 @@ struct State {
     broken: Option<String>,
     /// An object that could not be judged, and why.
     mistake: Option<(ObjectKey, String)>,
+    /// How many events were dropped because too many waited for others.
+    dropped: u64,
 }
 
 impl State {
@@ -87,13 +104,19 @@ impl State {
 
 /// The newest occurrences that were decided.
 #[derive(Default)]
-struct Decided {
+pub struct Occurrences {
     known: BTreeSet<String>,
     in_order: VecDeque<String>,
 }
 
-impl Decided {
-    fn add(&mut self, occurrence: &str) {
+impl Occurrences {
+    /// Whether one is among them.
+    pub fn has(&self, occurrence: &str) -> bool {
+        self.known.contains(occurrence)
+    }
+
+    /// Adds one; the oldest goes if there are too many.
+    pub fn add(&mut self, occurrence: &str) {
         if !self.known.insert(occurrence.to_owned()) {
             return;
         }
@@ -119,6 +142,14 @@ pub struct Seen {
     pub broken: Option<String>,
     /// An object that could not be judged, and why.
     pub mistake: Option<String>,
+    /// A target that is held because something speaks against acting.
+    pub held: Option<String>,
+    /// What cannot be known because it was forgotten before it was seen.
+    pub blind: Option<String>,
+    /// How many events were dropped because too many waited for others.
+    pub dropped: u64,
+    /// When something will happen because of the time alone.
+    pub next: Option<Timestamp>,
 }
 
 /// What an object has come to.
@@ -136,6 +167,8 @@ pub struct Evaluator {
     state: Arc<Mutex<State>>,
     task: AbortHandle,
     relist: Arc<Notify>,
+    /// What may have been forgotten before it was seen, and until when that matters.
+    blind: Option<(Timestamp, String)>,
     /// What it was started for: another text or account needs another evaluator.
     pub started_for: (i64, String),
 }
@@ -158,7 +191,9 @@ impl Evaluator {
         let state = Arc::new(Mutex::new(State::default()));
         let watched = watched(context, &rule, &account).await?;
         let relist = Arc::new(Notify::new());
+        let blind = blind(&rule, now());
         let eye = Eye {
+            capturing: Capturing::of(&rule, &context.executions),
             rule,
             account,
             kinds: context.kinds.clone(),
@@ -174,7 +209,7 @@ impl Evaluator {
         };
         let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
         let task = tokio::spawn(contained(eye.follow(watched), queue, facts)).abort_handle();
-        Ok(Self { state, task, relist, started_for })
+        Ok(Self { state, task, relist, blind, started_for })
     }
 
     /// Whether it has ended, which it does only by a panic.
@@ -197,6 +232,9 @@ impl Evaluator {
             },
             broken: state.broken.clone(),
             mistake: state.mistake.as_ref().map(|((_, name), error)| format!("{name}: {error}")),
+            blind: self.blind.as_ref().filter(|(until, _)| now() < *until).map(|(_, text)| text.clone()),
+            dropped: state.dropped,
+            ..Seen::default()
         }
     }
 
@@ -211,6 +249,19 @@ impl Evaluator {
         state.edges.remove(occurrence);
         state.decided.add(occurrence);
     }
+}
+
+/// Kubernetes keeps Events for an hour: what a longer window held before this controller began is not all known.
+fn blind(rule: &CompiledRule, started: Timestamp) -> Option<(Timestamp, String)> {
+    rule.spec.trigger.event.as_ref()?;
+    let waits = rule.facts.once.as_ref().map(|once| once.within);
+    let window = rule.correlation.as_ref().map(|correlation| correlation.within());
+    let window = window.max(waits.map(|waits| waits.signed()))?;
+    let known_from = started.saturating_sub(EVENTS_KEPT).ok().filter(|from| *from > rule.created_at)?;
+    let until = known_from.saturating_add(window).ok().filter(|until| *until > started)?;
+    let text =
+        format!("Events of before {known_from:.0} may be forgotten: until {until:.0} a window may lack some");
+    Some((until, text))
 }
 
 /// Lets an eye look until it panics, and has its rule start another after a pause.
@@ -236,6 +287,8 @@ async fn watched(context: &Context, rule: &CompiledRule, account: &Account) -> R
 
 struct Eye {
     rule: Arc<CompiledRule>,
+    /// Events that mean something only together.
+    capturing: Option<Capturing>,
     account: Account,
     kinds: Kinds,
     watches: Watches,
@@ -276,6 +329,10 @@ impl Eye {
                 _ = tick.tick() => {
                     self.look_again().await;
                     self.notice_silence();
+                    if self.is_due() {
+                        self.resynced = now();
+                        subscription.relist();
+                    }
                     if self.rule.comes_true_with_time() && now().duration_since(self.resynced) > RESYNC {
                         self.resynced = now();
                         subscription.relist();
@@ -296,7 +353,10 @@ impl Eye {
         }
         match delivery {
             Delivery::Synced(listing) => self.replace(&listing).await,
-            Delivery::Changed(object) => self.change(&object).await,
+            Delivery::Changed(object) => {
+                self.change(&object).await;
+                self.complete(now()).await;
+            }
             Delivery::Deleted(object) => {
                 let key = key_of(&object);
                 self.unresolved.remove(&key);
@@ -340,6 +400,10 @@ impl Eye {
                 }
             }
         }
+        if let Some(capturing) = &mut self.capturing {
+            capturing.use_up();
+        }
+        self.complete(listing.asked).await;
         let mut state = self.state.lock();
         state.unresolved = !self.unresolved.is_empty();
         state.view.replace(found, now());
@@ -389,6 +453,10 @@ impl Eye {
     }
 
     async fn look_again(&mut self) {
+        let heard_at = self.state.lock().heard_at;
+        if let Some(heard_at) = heard_at {
+            self.complete(heard_at).await;
+        }
         let again: Vec<_> = self.matching.values().chain(self.unresolved.values()).cloned().collect();
         for object in again {
             let key = key_of(&object);
@@ -455,7 +523,7 @@ impl Eye {
 
     async fn event(&mut self, event: &Arc<Value>) {
         let (occurrence, time) = (event_identity(event), occurred(event, now()));
-        if time < self.rule.created_at || self.state.lock().decided.known.contains(&occurrence) {
+        if time < self.rule.created_at || self.state.lock().decided.has(&occurrence) {
             return;
         }
         self.metrics.lagged(now().duration_since(time).as_secs_f64().max(0.0));
@@ -472,6 +540,53 @@ impl Eye {
             }
         }
         self.unresolved.remove(&key);
+        if let Some(capturing) = &mut self.capturing {
+            return match capturing.take(event, (&occurrence, time), now()) {
+                Ok(()) => self.judged(&key),
+                Err(error) => {
+                    self.count("error");
+                    self.mistake(&key, &error.to_string());
+                }
+            };
+        }
+        self.lead(event, (occurrence, time), Vec::new()).await;
+    }
+
+    /// Leads what has become complete to its targets, given that all that happened by a time is known.
+    async fn complete(&mut self, known_by: Timestamp) {
+        let Some(capturing) = &mut self.capturing else { return };
+        let found = capturing.complete(known_by);
+        self.state.lock().dropped = capturing.dropped();
+        for found in found {
+            let Some((_, event)) = found.events.last() else { continue };
+            let event = Arc::new(event.data["data"].clone());
+            let captured = recorded(&self.rule, &found);
+            if !self.lead(&event, (found.occurrence.clone(), found.time), captured).await {
+                self.put_back(found);
+            }
+        }
+    }
+
+    fn put_back(&mut self, found: Found) {
+        if let Some(capturing) = &mut self.capturing {
+            capturing.put_back(found);
+        }
+    }
+
+    /// Whether something would be complete if a list showed that nothing has happened.
+    fn is_due(&self) -> bool {
+        let due = self.capturing.as_ref().is_some_and(|capturing| capturing.is_due(now()));
+        due && now().duration_since(self.resynced) > PROVE_EVERY
+    }
+
+    /// Leads an event to its target, to be decided about; says whether that is settled.
+    async fn lead(
+        &mut self,
+        event: &Arc<Value>,
+        (occurrence, time): (String, Timestamp),
+        captured: Vec<CapturedEvent>,
+    ) -> bool {
+        let (key, alone) = (key_of(event), captured.is_empty());
         let regarded = self.regarded(event).await;
         if regarded.is_ok() {
             self.judged(&key);
@@ -479,7 +594,16 @@ impl Eye {
         match regarded {
             Ok(None) => {}
             Ok(Some(target)) => {
-                let edge = Edge { target, event: matched(event), occurrence: occurrence.clone(), time };
+                let edge = Edge {
+                    target,
+                    event: matched(event),
+                    occurrence: occurrence.clone(),
+                    time,
+                    data: Arc::new(envelope(event)),
+                    recorded: None,
+                    captured,
+                    depth: 0,
+                };
                 let mut state = self.state.lock();
                 let room = state.edges.len() < EDGES;
                 if room {
@@ -491,11 +615,14 @@ impl Eye {
             }
             Err(error) => {
                 self.mistake(&key, &error.to_string());
-                if !matches!(error, Error::Unexpected(_)) {
+                let settled = matches!(error, Error::Unexpected(_));
+                if !settled && alone {
                     self.unresolved.insert(key, event.clone());
                 }
+                return settled;
             }
         }
+        true
     }
 
     /// The target of an event: the object that it regards, led on as the rule says; none for fother's own.
@@ -594,7 +721,7 @@ mod tests {
 
     #[test]
     fn only_the_newest_decisions_are_remembered() {
-        let mut decided = Decided::default();
+        let mut decided = Occurrences::default();
         for number in 0..=DECIDED {
             decided.add(&number.to_string());
             decided.add(&number.to_string());
@@ -610,8 +737,7 @@ mod tests {
             namespace: "a".to_owned(),
             name: "poisoned".to_owned(),
             mode: crate::api::Mode::Enforce,
-            hold_for: crate::api::Duration::default(),
-            cooldown: crate::api::Duration::default(),
+            ..RuleFacts::default()
         };
         let looking = tokio::spawn(contained(async { assert_eq!(1, 2, "a bug") }, queue, facts));
         let (started, looked_at) = (tokio::time::Instant::now(), Arc::new(Mutex::new(Vec::new())));

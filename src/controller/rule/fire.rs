@@ -9,22 +9,25 @@ use kube::{Api, ResourceExt};
 
 use super::evaluator::Edge;
 use super::load::{Counted, Taken};
-use super::{Case, checks, past_of};
+use super::{Case, checks, objection, past_of};
 use crate::api::{
-    ANNOTATION, Decision, Execution, ExecutionSpec, LABEL, MatchedObject, ObjectReference, Rule,
-    RuleReference,
+    ANNOTATION, CapturedEvent, Decision, Execution, ExecutionSpec, LABEL, MatchedObject, ObjectReference,
+    Rule, RuleReference, TriggerEvent,
 };
 use crate::cluster::events::{Telling, tell};
 use crate::cluster::objects::MANAGER;
 use crate::cluster::{Error, Result, status};
 use crate::controller::context::Context;
 use crate::controller::{definitions, recheck};
+use crate::decide::capture::with_captured;
 use crate::decide::definition::Definition;
 use crate::decide::episode::{self, EdgeQuestion, Past, Question, Suppressed, Verdict};
 use crate::decide::execution::EXECUTION_FINALIZER;
 use crate::decide::identity::{TargetKey, execution_name, readable};
 use crate::decide::matching::CompiledRule;
+use crate::decide::unless::Objection;
 use crate::decide::view::TargetView;
+use crate::expr::Bindings;
 use crate::source::watch::now;
 
 /// What a decision is made of.
@@ -35,6 +38,9 @@ struct Making<'a> {
     target: &'a ObjectReference,
     matched: &'a MatchedObject,
     since: Option<Timestamp>,
+    event: Option<&'a TriggerEvent>,
+    captured: &'a [CapturedEvent],
+    depth: u32,
 }
 
 /// What came of firing for a target that matches.
@@ -43,6 +49,8 @@ pub enum Fired {
     Done(Option<Timestamp>),
     /// It is decided otherwise, by what the store has.
     Decided(Verdict),
+    /// Something speaks against acting now.
+    Objected(Objection),
     /// What matched does not match any more; the watch will say so.
     Changed,
 }
@@ -54,9 +62,9 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
     let past = stored(context, compiled, &target).await?;
     let question =
         Question { rule: &compiled.facts, target: &target, view: Some(view), sight: seen.sight, past: &past };
-    let counted = Counted { rule: &compiled.facts, target: &target, since: None };
     let now = now();
-    let taken = context.places.take(&context.executions, counted, now, |load| {
+    let counted = Counted { rule: &compiled.facts, target: &target, since: None, now };
+    let taken = context.places.take(&context.executions, counted, |load| {
         match episode::decide(question, load, context.caps, now) {
             Verdict::Fire { id, occurrence } => Ok((id, occurrence)),
             verdict => Err(verdict),
@@ -66,21 +74,34 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
         Ok(taken) => taken,
         Err(verdict) => return Ok(Fired::Decided(verdict)),
     };
-    if !recheck::still(context, account, compiled, &view.object).await? {
+    let Some(object) = recheck::still(context, account, compiled, &view.object).await? else {
         return Ok(Fired::Changed);
+    };
+    let bindings = Bindings::at(now).with("object", object);
+    if let Some(objection) = objection::raised(context, case, bindings, &view.target).await? {
+        return Ok(Fired::Objected(objection));
     }
-    let making =
-        Making { rule, id, occurrence, target: &view.target, matched: &view.object, since: Some(view.since) };
+    let making = Making {
+        rule,
+        id,
+        occurrence,
+        target: &view.target,
+        matched: &view.object,
+        since: Some(view.since),
+        event: None,
+        captured: &[],
+        depth: 0,
+    };
     create(context, making, place).await.map(Fired::Done)
 }
 
 /// Fires for an event, or records why not.
 pub async fn edge(
     context: &Context,
-    rule: &Rule,
-    compiled: &CompiledRule,
+    case: Case<'_>,
     (edge, known): (&Edge, &[Arc<Execution>]),
-) -> Result<Option<Timestamp>> {
+) -> Result<Decided> {
+    let Case { rule, compiled, .. } = case;
     let target = TargetKey::from(&edge.target);
     let mut past = past_of(known);
     past.extend(stored(context, compiled, &target).await?);
@@ -90,27 +111,62 @@ pub async fn edge(
         target: &target,
         occurrence: &edge.occurrence,
         time: edge.time,
+        depth: edge.depth,
         past: &past,
     };
-    let counted = Counted { rule: &compiled.facts, target: &target, since: Some(edge.time) };
-    let taken = context.places.take(&context.executions, counted, now(), |load| {
+    let counted = Counted { rule: &compiled.facts, target: &target, since: Some(edge.time), now: now() };
+    let taken = context.places.take(&context.executions, counted, |load| {
         episode::decide_edge(question, load, context.caps).map(|id| (id, ()))
     });
-    match taken {
-        Ok((id, ..)) if past.iter().any(|past| past.id == id) => Ok(None),
-        Ok((id, (), place)) => {
-            let occurrence = edge.occurrence.clone();
-            let (target, matched) = (&edge.target, &edge.event);
-            let making = Making { rule, id, occurrence, target, matched, since: Some(edge.time) };
-            create(context, making, place).await
-        }
+    let (id, place) = match taken {
+        Ok((id, ..)) if past.iter().any(|past| past.id == id) => return Ok(Decided::default()),
+        Ok((id, (), place)) => (id, place),
         Err(suppressed) => {
-            context.metrics.suppressed(suppressed, &rule.namespace().unwrap_or_default(), &rule.name_any());
-            if suppressed != Suppressed::BeforeRule {
-                tell_suppressed(context, rule, edge, &format!("{suppressed:?}")).await;
-            }
-            Ok(None)
+            suppress(context, rule, edge, suppressed, None).await;
+            return Ok(Decided::default());
         }
+    };
+    let bindings = with_captured(Bindings::at(now()).with("event", edge.data.clone()), &edge.captured);
+    if let Some(objection) = objection::raised(context, case, bindings, &edge.target).await? {
+        suppress(context, rule, edge, Suppressed::Unless, Some(&objection)).await;
+        return Ok(Decided { fired_at: None, mistake: objection.mistake });
+    }
+    let making = Making {
+        rule,
+        id,
+        occurrence: edge.occurrence.clone(),
+        target: &edge.target,
+        matched: &edge.event,
+        since: Some(edge.time),
+        event: edge.recorded.as_ref(),
+        captured: &edge.captured,
+        depth: edge.depth,
+    };
+    let fired_at = create(context, making, place).await?;
+    Ok(Decided { fired_at, mistake: None })
+}
+
+/// What came of an event that was decided.
+#[derive(Default)]
+pub struct Decided {
+    /// When its Execution was created, if it was just now.
+    pub fired_at: Option<Timestamp>,
+    /// What could not be told about it.
+    pub mistake: Option<String>,
+}
+
+/// Counts and records that an event leads to nothing.
+pub async fn suppress(
+    context: &Context,
+    rule: &Rule,
+    edge: &Edge,
+    suppressed: Suppressed,
+    objection: Option<&Objection>,
+) {
+    context.metrics.suppressed(suppressed, &rule.namespace().unwrap_or_default(), &rule.name_any());
+    let why = objection.map_or_else(|| format!("{suppressed:?}"), |found| format!("{suppressed:?} {found}"));
+    if suppressed != Suppressed::BeforeRule {
+        tell_suppressed(context, rule, edge, &why).await;
     }
 }
 
@@ -201,6 +257,9 @@ fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
         mode: rule.spec.mode,
         occurrence: making.occurrence.clone(),
         matched: making.matched.clone(),
+        event: making.event.cloned(),
+        captured: making.captured.to_vec(),
+        depth: Some(making.depth).filter(|depth| *depth > 0),
         since: making.since.map(Time),
         definition: definition.to_owned(),
     };

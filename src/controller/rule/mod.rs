@@ -4,6 +4,9 @@ mod checks;
 mod evaluator;
 mod fire;
 mod load;
+mod objection;
+mod told;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,19 +18,22 @@ use parking_lot::Mutex;
 
 use super::context::Context;
 use super::queue::Requeue;
-use crate::api::{Execution, LABEL, Rule, RuleStatus};
+use crate::api::{Execution, LABEL, Rule, RuleStatus, ScheduleStatus, Take};
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
-use crate::decide::episode::{self, Held, Load, Past, Question, Verdict};
+use crate::decide::episode::{self, Held, Load, Past, Question, Suppressed, Verdict};
+use crate::decide::guard::{Chosen, choose};
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::CompiledRule;
+use crate::decide::unless::Objection;
 use crate::decide::view::TargetView;
 use crate::source::watch::now;
 use checks::Checked;
-use evaluator::{Evaluator, Seen};
+use evaluator::{Edge, Evaluator, Seen};
 use fire::Fired;
 use load::Counted;
 pub use load::Places;
+use told::{Ends, Listener};
 
 /// How often a rule is looked at although nothing changed: an account's annotation may be gone.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -42,6 +48,7 @@ const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 #[derive(Default)]
 pub struct Evaluators {
     running: Mutex<BTreeMap<(String, String), Arc<Evaluator>>>,
+    ends: Mutex<BTreeMap<(String, String), Ends>>,
 }
 
 impl Evaluators {
@@ -57,12 +64,23 @@ impl Evaluators {
             None => drop(running.remove(&key)),
         }
     }
+
+    /// Looks at what a rule knows of the ends of Executions.
+    fn with_ends<T>(&self, namespace: &str, name: &str, look: impl FnOnce(&mut Ends) -> T) -> T {
+        look(self.ends.lock().entry((namespace.to_owned(), name.to_owned())).or_default())
+    }
+
+    /// Forgets a rule that is gone.
+    fn forget(&self, namespace: &str, name: &str) {
+        self.set(namespace, name, None);
+        self.ends.lock().remove(&(namespace.to_owned(), name.to_owned()));
+    }
 }
 
 /// Reconciles one rule.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
     let Some(rule) = context.rules.get(namespace, name) else {
-        context.evaluators.set(namespace, name, None);
+        context.evaluators.forget(namespace, name);
         return Ok(Requeue::OnChange);
     };
     let checked = checks::check(context, &rule);
@@ -74,18 +92,81 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         let pause = if mended_soon { LOOK_FOR_RIGHTS } else { RESYNC };
         return Ok(Requeue::After(pause));
     };
-    let evaluator = evaluator_for(context, &rule, compiled.clone(), account.clone()).await?;
-    let mut seen = evaluator.seen();
+    let source = Source::of(context, (&rule, &compiled, &account)).await?;
+    let mut seen = source.seen();
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
-    let mut fired = decide(context, case, &evaluator).await;
+    let mut fired = decide(context, case).await;
+    source.decided(context, case, &mut fired).await;
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));
     }
+    seen.mistake = seen.mistake.or_else(|| fired.mistake.take());
+    seen.held = fired.held.take();
     write_status(context, &rule, &checked, Some(&seen), &fired).await?;
     if let Some((_, error)) = fired.failed.take() {
         return Err(error);
     }
     Ok(fired.wake.map_or(Requeue::After(RESYNC), |wake| Requeue::After(wake.min(RESYNC))))
+}
+
+/// Where a rule's matches and events come from.
+enum Source {
+    /// The watch of its account.
+    Watch(Arc<Evaluator>),
+    /// The clock; with how far its schedule has come.
+    Clock(Box<Seen>, Option<ScheduleStatus>),
+    /// The ends of Executions.
+    Ends(Box<Seen>),
+}
+
+impl Source {
+    async fn of(
+        context: &Context,
+        (rule, compiled, account): (&Rule, &Arc<CompiledRule>, &Account),
+    ) -> Result<Self> {
+        let listener = Listener { rule, compiled, account };
+        let facts = &compiled.facts;
+        if !compiled.spec.trigger.names_target() {
+            let evaluator = evaluator_for(context, rule, compiled.clone(), account.clone()).await?;
+            return Ok(Self::Watch(evaluator));
+        }
+        context.evaluators.set(&facts.namespace, &facts.name, None);
+        if compiled.schedule.is_some() {
+            let (seen, status) = told::schedule(context, listener, now()).await?;
+            return Ok(Self::Clock(Box::new(seen), status));
+        }
+        told::ends(context, listener, now()).await.map(|seen| Self::Ends(Box::new(seen)))
+    }
+
+    fn seen(&self) -> Seen {
+        match self {
+            Self::Watch(evaluator) => evaluator.seen(),
+            Self::Clock(seen, _) | Self::Ends(seen) => (**seen).clone(),
+        }
+    }
+
+    /// Takes in which events have been decided.
+    async fn decided(&self, context: &Context, case: Case<'_>, outcome: &mut Outcome) {
+        let facts = &case.compiled.facts;
+        match self {
+            Self::Watch(evaluator) => {
+                outcome.decided.iter().for_each(|occurrence| evaluator.decided(occurrence))
+            }
+            Self::Clock(seen, status) if outcome.decided.len() == seen.edges.len() => {
+                outcome.schedule.clone_from(status);
+                if let Some(edge) = seen.edges.first() {
+                    told::tell_missed(context, case.rule, edge).await;
+                }
+            }
+            Self::Clock(..) => {}
+            Self::Ends(_) => context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| {
+                outcome.decided.iter().for_each(|occurrence| ends.decided(occurrence));
+            }),
+        }
+        if let Some(next) = case.seen.next {
+            outcome.wake_at(next);
+        }
+    }
 }
 
 /// The running evaluator, or a new one if the rule or its account is another.
@@ -118,11 +199,32 @@ struct Outcome {
     unrecorded: usize,
     /// The first target about which nothing could be done: it does not stop the others.
     failed: Option<(TargetKey, Error)>,
+    /// The events that are done with.
+    decided: Vec<String>,
+    /// The first target that is held because something speaks against acting.
+    held: Option<String>,
+    /// Something about which it cannot be told whether it speaks against acting.
+    mistake: Option<String>,
+    /// How far the schedule has come.
+    schedule: Option<ScheduleStatus>,
 }
 
 impl Outcome {
     fn wake_in(&mut self, pause: Duration) {
         self.wake = Some(self.wake.map_or(pause, |known| known.min(pause)));
+    }
+
+    /// A little late rather than a little early: timestamps have whole microseconds.
+    fn wake_at(&mut self, time: Timestamp) {
+        let pause = Duration::try_from(time.duration_since(now())).unwrap_or_default();
+        self.wake_in(pause + Duration::from_millis(5));
+    }
+
+    fn object(&mut self, target: &TargetKey, objection: &Objection) {
+        self.held.get_or_insert_with(|| format!("{}/{}: {}", target.kind, target.name, objection.reason));
+        if let Some(mistake) = &objection.mistake {
+            self.mistake.get_or_insert_with(|| format!("unless {}: {mistake}", objection.reason));
+        }
     }
 }
 
@@ -135,8 +237,8 @@ struct Case<'a> {
     seen: &'a Seen,
 }
 
-async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Outcome {
-    let Case { rule, compiled, seen, .. } = case;
+async fn decide(context: &Context, case: Case<'_>) -> Outcome {
+    let Case { compiled, seen, .. } = case;
     let mut outcome = Outcome::default();
     let executions = executions_of(context, compiled);
     let known = |target: &TargetKey| executions.get(target).map_or(&[][..], Vec::as_slice);
@@ -146,22 +248,68 @@ async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Out
             outcome.failed.get_or_insert((target, error));
         }
     }
+    let chosen = chosen(compiled, seen);
     for edge in &seen.edges {
-        let known = known(&TargetKey::from(&edge.target));
-        match fire::edge(context, rule, compiled, (edge, known)).await {
-            Ok(fired_at) => outcome.fired_at = fired_at.or(outcome.fired_at),
-            Err(error) if error.is_lasting() => {
-                fire::tell_suppressed(context, rule, edge, &error.to_string()).await;
-            }
+        let (target, wish) = (TargetKey::from(&edge.target), chosen.get(edge.occurrence.as_str()).copied());
+        match decide_edge(context, case, (edge, known(&target), wish), &mut outcome).await {
+            Ok(true) => outcome.decided.push(edge.occurrence.clone()),
+            Ok(false) => {}
             // It stays, and is tried again with the rule.
-            Err(error) => {
-                outcome.failed.get_or_insert((TargetKey::from(&edge.target), error));
-                continue;
-            }
+            Err(error) => drop(outcome.failed.get_or_insert((target, error))),
         }
-        evaluator.decided(&edge.occurrence);
     }
     outcome
+}
+
+/// Decides about an event; says whether that is done with.
+async fn decide_edge(
+    context: &Context,
+    case: Case<'_>,
+    (edge, known, chosen): (&Edge, &[Arc<Execution>], Option<Chosen>),
+    outcome: &mut Outcome,
+) -> Result<bool> {
+    match chosen {
+        Some(Chosen::Wait(until)) => {
+            match until < now() {
+                true => outcome.wake_in(prove(context, case, now())),
+                false => outcome.wake_at(until),
+            }
+            return Ok(false);
+        }
+        Some(Chosen::Drop) => {
+            fire::suppress(context, case.rule, edge, Suppressed::Superseded, None).await;
+            return Ok(true);
+        }
+        Some(Chosen::Take) | None => {}
+    }
+    match fire::edge(context, case, (edge, known)).await {
+        Ok(decided) => {
+            outcome.fired_at = decided.fired_at.or(outcome.fired_at);
+            outcome.mistake = outcome.mistake.take().or(decided.mistake);
+        }
+        Err(error) if error.is_lasting() => {
+            fire::tell_suppressed(context, case.rule, edge, &error.to_string()).await;
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(true)
+}
+
+/// Which of several events are acted on, where that is known only when the last one is.
+fn chosen<'a>(compiled: &CompiledRule, seen: &'a Seen) -> BTreeMap<&'a str, Chosen> {
+    let mut chosen = BTreeMap::new();
+    let Some(once) = compiled.facts.once.as_ref().filter(|once| once.take == Take::Last) else {
+        return chosen;
+    };
+    let mut targets = BTreeMap::<TargetKey, Vec<_>>::new();
+    for edge in &seen.edges {
+        targets.entry(TargetKey::from(&edge.target)).or_default().push((edge.time, edge.occurrence.as_str()));
+    }
+    let known_by = seen.sight.heard_at.unwrap_or(Timestamp::MIN);
+    for events in targets.into_values() {
+        chosen.extend(choose(once, events, known_by));
+    }
+    chosen
 }
 
 async fn decide_target(
@@ -177,7 +325,7 @@ async fn decide_target(
     // What goes on elsewhere is counted only for who would fire else.
     let mut verdict = episode::decide(question, Load::default(), context.caps, now);
     if let Verdict::Fire { .. } = verdict {
-        let counted = Counted { rule: &compiled.facts, target, since: None };
+        let counted = Counted { rule: &compiled.facts, target, since: None, now };
         let load = context.places.load(&context.executions, counted);
         verdict = episode::decide(question, load, context.caps, now);
     }
@@ -191,6 +339,10 @@ async fn decide_target(
                 outcome.wake_in(LOOK_AGAIN);
                 return Ok(());
             }
+            Fired::Objected(objection) => {
+                outcome.object(target, &objection);
+                Verdict::Held(Held::Unless, None)
+            }
             Fired::Decided(verdict) => verdict,
         };
     }
@@ -199,13 +351,10 @@ async fn decide_target(
         Verdict::Prove => outcome.wake_in(prove(context, case, now)),
         Verdict::Held(held, until) => {
             context.metrics.suppressed(held, &compiled.facts.namespace, &compiled.facts.name);
-            let pause = until.map_or(LOOK_AGAIN, |until| {
-                // A little late rather than a little early: timestamps have whole microseconds.
-                Duration::try_from(until.duration_since(now)).unwrap_or_default() + Duration::from_millis(5)
-            });
-            match held {
-                Held::ObservedLimit => outcome.unrecorded += 1,
-                _ => outcome.wake_in(pause),
+            match (held, until) {
+                (Held::ObservedLimit, _) => outcome.unrecorded += 1,
+                (_, Some(until)) => outcome.wake_at(until),
+                (_, None) => outcome.wake_in(LOOK_AGAIN),
             }
         }
         Verdict::Clear | Verdict::InEpisode | Verdict::Fire { .. } => {}
@@ -264,6 +413,12 @@ async fn write_status(
     let mut fresh: RuleStatus = rule.status.clone().unwrap_or_default();
     checks::conditions(&mut fresh.conditions, checked, seen, rule.metadata.generation, now());
     fresh.observed_generation = rule.metadata.generation;
+    fresh.dropped = seen.and_then(|seen| i64::try_from(seen.dropped).ok()).filter(|count| *count > 0);
+    if rule.spec.trigger.schedule.is_none() {
+        fresh.schedule = None;
+    } else if outcome.schedule.is_some() {
+        fresh.schedule.clone_from(&outcome.schedule);
+    }
     fresh.unrecorded = i32::try_from(outcome.unrecorded).ok().filter(|count| *count > 0);
     if let Some(at) = outcome.fired_at {
         fresh.last_fired_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at));

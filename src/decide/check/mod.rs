@@ -4,6 +4,8 @@
 //! differ only in what is known of the Actions around it.
 
 mod action;
+mod follows;
+mod limits;
 mod rule;
 
 use std::collections::BTreeMap;
@@ -17,6 +19,7 @@ use crate::api::ActionSpec;
 use crate::expr::{Expression, Scope, TemplateTree, TreeError, closest};
 
 pub use action::check as action;
+pub use follows::check as follows;
 pub use rule::check as rule;
 
 /// What is known of the Actions that a Rule may name.

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::{Known, expression, has_template, templates};
-use crate::api::{ActionSpec, GROUP, Rule, RuleSpec, Rung};
+use super::{Known, expression, has_template, limits, templates};
+use crate::api::{ActionSpec, GROUP, Rule, RuleSpec, Rung, Target};
 use crate::decide::execution::rung;
 use crate::decide::matching::CompiledRule;
 use crate::decide::parameters::{resolve, undeclared};
@@ -27,6 +27,7 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
     check_trigger(spec, &root.member("trigger"), &mut problems);
     // The very compilation that the controller will use.
     problems.extend(CompiledRule::compile(&Rule::new("", spec.clone())).err().unwrap_or_default());
+    problems.extend(limits::check(spec));
     problems.extend(spec.when.as_deref().and_then(|when| never_falls(when, &root.member("when"))));
     for (index, rung) in spec.ladder.iter().enumerate() {
         check_rung(spec, index, rung, known, &mut problems);
@@ -82,9 +83,25 @@ fn check_rung(spec: &RuleSpec, index: usize, rung: &Rung, known: &Known<'_>, pro
     }
     if let Some(action) = known.actions.get(rung.run.as_str()).copied().flatten() {
         check_values(action, rung, &path, problems);
+        if action.kubernetes.is_some() && is_key(spec) {
+            let message = format!("the target is only a name: Action {:?} has no object to change", rung.run);
+            problems.push(Problem::error(path.member("run").to_string(), message).help("use target.ref"));
+        }
+    }
+    if rung.verify.is_some() && is_key(spec) {
+        let message =
+            "the target is only a name, and an event is over at once: nothing proves that it worked";
+        problems.push(Problem::error(path.member("verify").to_string(), message).help("use target.ref"));
     }
     if let Some(when) = rung.verify.as_ref().and_then(|verify| verify.when.as_deref()) {
         problems.extend(expression(when, &path.member("verify").member("when"), &verify::VARIABLES));
+    }
+}
+
+fn is_key(spec: &RuleSpec) -> bool {
+    match &spec.target {
+        Some(target) => matches!(target, Target::Key(_)),
+        None => spec.trigger.schedule.is_some(),
     }
 }
 
@@ -262,6 +279,39 @@ mod tests {
             false,
             &["spec.ladder[1].run: the first evidence is collected after clean-disk has changed things; \
                make it the first rung"],
+        );
+    }
+
+    #[test]
+    fn a_schedule_can_be_and_leads_to_something() {
+        let schedule =
+            |cron: &str, zone: &str| json!({"resource": null, "schedule": {"cron": cron, "timeZone": zone}});
+        for (cron, zone, expected) in [
+            ("0 0 31 2 *", "UTC", "spec.trigger.schedule.cron: \"0 0 31 2 *\" never fires"),
+            (
+                "0 3 * * *",
+                "Europe/Londno",
+                "spec.trigger.schedule.timeZone: \"Europe/Londno\" is not an IANA zone; did you mean \"Europe/London\"?",
+            ),
+        ] {
+            check_with(&json!({"trigger": schedule(cron, zone), "when": null}), false, &[expected]);
+        }
+        let nightly =
+            |target: Value| json!({"trigger": schedule("0 3 * * *", "UTC"), "when": null, "target": target});
+        check_with(&nightly(Value::Null), false, &[]);
+        check_with(
+            &nightly(json!("workload")),
+            false,
+            &["spec.target: this trigger is about no object; use ref: {apiVersion, kind, name} or key"],
+        );
+        let mut proven = nightly(Value::Null);
+        proven["ladder"] = json!([{"run": "elsewhere", "verify": {}}]);
+        check_with(
+            &proven,
+            false,
+            &[
+                "spec.ladder[0].verify: the target is only a name, and an event is over at once: nothing proves that it worked; use target.ref",
+            ],
         );
     }
 

@@ -8,6 +8,7 @@ use crate::api::{
     ActionSpec, AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus, FreeForm,
     ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
 };
+use crate::decide::capture::with_captured;
 use crate::decide::matching::envelope;
 use crate::decide::operation::{self, Operation};
 use crate::decide::outcome::{JobEnd, read_outputs};
@@ -16,7 +17,7 @@ use crate::decide::{job, verify};
 use crate::expr::{Bindings, Scope, TemplateTree};
 
 /// The variables of a rung's `with`.
-pub const VARIABLES: [&str; 5] = ["object", "event", "target", "ladder", "now"];
+pub const VARIABLES: [&str; 7] = ["object", "event", "events", "captured", "target", "ladder", "now"];
 
 /// Begins a rung, if there still is something to do.
 pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
@@ -107,7 +108,13 @@ fn bindings(context: Context<'_>) -> Bindings {
         earlier.iter().map(|r| json!({"run": r.run, "state": r.state, "outputs": r.outputs})).collect();
     let mut bindings = Bindings::at(context.now).with("ladder", Value::Array(ladder));
     // What there is not stays unset, so that a template that reads it says so.
-    if let Some(matched) = &context.seen.object {
+    let decision = context.execution.spec.decision.as_ref();
+    if let Some(decision) = decision {
+        bindings = with_captured(bindings, &decision.captured);
+    }
+    if let Some(event) = decision.and_then(|decision| decision.event.as_ref()) {
+        bindings = bindings.with("event", json!(event));
+    } else if let Some(matched) = &context.seen.object {
         bindings = match context.has_state() {
             true => bindings.with("object", matched.clone()),
             false => bindings.with("event", envelope(matched)),
