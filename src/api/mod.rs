@@ -42,8 +42,9 @@ pub use pod::{
 };
 pub use rate::{RATE_PATTERN, Rate, RateError};
 pub use rule::{
-    Absent, Correlate, EventTrigger, ExecutionTrigger, Limits, Member, Mode, Once, Outcome, ResourceTrigger,
-    Rule, RuleSpec, RuleStatus, Rung, ScheduleStatus, ScheduleTrigger, Take, Trigger, Unless, Verify,
+    Absent, Correlate, EventTrigger, ExecutionTrigger, Limits, Member, Mode, ObjectedEvent, Once, Outcome,
+    ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung, ScheduleStatus, ScheduleTrigger, Take, Trigger,
+    Unless, Verify,
 };
 pub use target::{KEY_KIND, ObjectReference, ObjectTemplate, OwnerKind, Target};
 pub use trigger_event::TriggerEvent;

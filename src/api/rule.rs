@@ -418,6 +418,21 @@ pub struct RuleStatus {
     /// Left out if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<i64>,
+    /// The latest events that `unless` spoke against: they stay dropped, whatever a restart brings again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub objected: Vec<ObjectedEvent>,
+}
+
+/// An event that `unless` spoke against.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectedEvent {
+    /// What tells it from others.
+    #[schemars(length(max = 512))]
+    pub id: String,
+    /// When it happened.
+    pub time: Time,
 }
 
 /// How far a schedule has come.

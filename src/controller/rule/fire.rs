@@ -103,6 +103,10 @@ pub async fn edge(
 ) -> Result<Decided> {
     let Case { rule, compiled, .. } = case;
     let target = TargetKey::from(&edge.target);
+    let objected = rule.status.as_ref().map_or(&[][..], |status| &status.objected);
+    if objected.iter().any(|event| event.id == edge.occurrence) {
+        return Ok(Decided::default());
+    }
     let mut past = past_of(known);
     past.extend(stored(context, compiled, &target).await?);
     let question = EdgeQuestion {
@@ -129,7 +133,7 @@ pub async fn edge(
     let bindings = with_captured(Bindings::at(now()).with("event", edge.data.clone()), &edge.captured);
     if let Some(objection) = objection::raised(context, case, bindings, &edge.target).await? {
         suppress(context, rule, edge, Suppressed::Unless, Some(&objection)).await;
-        return Ok(Decided { fired_at: None, mistake: objection.mistake });
+        return Ok(Decided { fired_at: None, objection: Some(objection) });
     }
     let making = Making {
         rule,
@@ -143,7 +147,7 @@ pub async fn edge(
         depth: edge.depth,
     };
     let fired_at = create(context, making, place).await?;
-    Ok(Decided { fired_at, mistake: None })
+    Ok(Decided { fired_at, objection: None })
 }
 
 /// What came of an event that was decided.
@@ -151,8 +155,8 @@ pub async fn edge(
 pub struct Decided {
     /// When its Execution was created, if it was just now.
     pub fired_at: Option<Timestamp>,
-    /// What could not be told about it.
-    pub mistake: Option<String>,
+    /// What spoke against it.
+    pub objection: Option<Objection>,
 }
 
 /// Counts and records that an event leads to nothing.

@@ -272,7 +272,7 @@ mod tests {
         store.insert(execution("x", "r", json!({"finishedAt": at(1).to_string()})));
         store.insert(execution("y", "other", json!({})));
         assert_eq!((full(None, 50), full(Some(50), 50)), (None, None));
-        let _second = fire(&places, &store, ("a", "r", "p"), 40).expect("a place");
+        let _second = fire(&places, &store, ("a", "r", "q"), 40).expect("a place");
         assert_eq!((full(None, 50), full(Some(50), 50)), (Some(at(101)), Some(Timestamp::MAX)));
         assert_eq!((full(None, 101), full(Some(30), 500)), (None, Some(Timestamp::MAX)));
     }

@@ -12,15 +12,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use parking_lot::Mutex;
 
 use super::context::Context;
 use super::queue::Requeue;
-use crate::api::{Execution, LABEL, Rule, RuleStatus, ScheduleStatus, Take};
+use crate::api::{Execution, LABEL, ObjectedEvent, Rule, RuleStatus, ScheduleStatus, Take};
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
+use crate::decide::ends::OLDEST;
 use crate::decide::episode::{self, Held, Load, Past, Question, Suppressed, Verdict};
 use crate::decide::guard::{Chosen, choose};
 use crate::decide::identity::TargetKey;
@@ -41,6 +43,8 @@ const RESYNC: Duration = Duration::from_secs(300);
 const LOOK_FOR_RIGHTS: Duration = Duration::from_secs(10);
 /// How often a target that is held without a known end is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// Events that something spoke against and that are remembered, at the most.
+const OBJECTED: usize = 100;
 /// The least time between two lists that are to prove that a target is clear: where targets flap, one serves many.
 const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 
@@ -201,6 +205,8 @@ struct Outcome {
     failed: Option<(TargetKey, Error)>,
     /// The events that are done with.
     decided: Vec<String>,
+    /// Those of them that something spoke against.
+    objected: Vec<ObjectedEvent>,
     /// The first target that is held because something speaks against acting.
     held: Option<String>,
     /// Something about which it cannot be told whether it speaks against acting.
@@ -285,7 +291,10 @@ async fn decide_edge(
     match fire::edge(context, case, (edge, known)).await {
         Ok(decided) => {
             outcome.fired_at = decided.fired_at.or(outcome.fired_at);
-            outcome.mistake = outcome.mistake.take().or(decided.mistake);
+            if let Some(objection) = decided.objection {
+                outcome.objected.push(ObjectedEvent { id: edge.occurrence.clone(), time: Time(edge.time) });
+                outcome.mistake = outcome.mistake.take().or(objection.mistake);
+            }
         }
         Err(error) if error.is_lasting() => {
             fire::tell_suppressed(context, case.rule, edge, &error.to_string()).await;
@@ -403,6 +412,13 @@ fn past_of(executions: &[Arc<Execution>]) -> Vec<Past> {
     executions.iter().filter_map(|execution| Past::of(execution)).collect()
 }
 
+/// Keeps the newest events that may come again.
+fn remember(objected: &mut Vec<ObjectedEvent>, now: Timestamp) {
+    objected.retain(|event| now.duration_since(event.time.0) < OLDEST + OLDEST);
+    let many = objected.len().saturating_sub(OBJECTED);
+    objected.drain(..many);
+}
+
 async fn write_status(
     context: &Context,
     rule: &Arc<Rule>,
@@ -419,9 +435,11 @@ async fn write_status(
     } else if outcome.schedule.is_some() {
         fresh.schedule.clone_from(&outcome.schedule);
     }
+    fresh.objected.extend(outcome.objected.iter().cloned());
+    remember(&mut fresh.objected, now());
     fresh.unrecorded = i32::try_from(outcome.unrecorded).ok().filter(|count| *count > 0);
     if let Some(at) = outcome.fired_at {
-        fresh.last_fired_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at));
+        fresh.last_fired_at = Some(Time(at));
     }
     if let Some(written) = status::write(&context.home, &**rule, rule.status.as_ref(), &fresh).await? {
         context.rules.insert(Arc::new(written));
