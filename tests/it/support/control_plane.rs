@@ -44,6 +44,7 @@ pub struct ControlPlane {
 struct Own {
     api_server_flags: Vec<String>,
     api_server: Process,
+    etcd_url: String,
     _etcd: Process,
     _controller_manager: Process,
     /// Goes last: when a test fails, its processes show the logs that are in there.
@@ -143,6 +144,7 @@ impl ControlPlane {
             files,
             api_server_flags: flags,
             api_server,
+            etcd_url: etcd_url(ports.etcd),
             _etcd: etcd,
             _controller_manager: controller_manager,
         };
@@ -169,6 +171,19 @@ impl ControlPlane {
             return None;
         };
         Some(AuditLog::new(own.files.path("audit.log"), self.admin.clone()))
+    }
+
+    /// Makes the storage forget the versions from before the controllers began, which a cluster that lives longer has
+    /// forgotten by itself. Nobody holds one of those.
+    pub async fn compact(&self) {
+        let Some(own) = &self.own else { return };
+        let client = kube::Client::try_from(kube::Config::new(own.etcd_url.parse().unwrap())).unwrap();
+        let body = json!({"revision": "20"}).to_string().into_bytes();
+        let request = http::Request::post("/v3/kv/compaction").body(body).unwrap();
+        let answer = client.request_text(request).await;
+        // Another test may have been here.
+        let is_done = answer.as_ref().map_or_else(|error| error.to_string().contains("compacted"), |_| true);
+        assert!(is_done, "{answer:?}");
     }
 
     /// A new namespace, named after its test, with what the controllers put into each: pods need it.
@@ -334,8 +349,12 @@ async fn wait_until_serving(admin: &Access, api_server: &mut Process) -> anyhow:
     .await
 }
 
+fn etcd_url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
 fn etcd_flags(files: &Files, ports: Ports) -> Vec<String> {
-    let client = format!("http://127.0.0.1:{}", ports.etcd);
+    let client = etcd_url(ports.etcd);
     let peer = format!("http://127.0.0.1:{}", ports.etcd_peer);
     vec![
         format!("--data-dir={}", files.path("etcd").display()),
@@ -352,7 +371,7 @@ fn etcd_flags(files: &Files, ports: Ports) -> Vec<String> {
 fn api_server_flags(files: &Files, ports: Ports) -> Vec<String> {
     let file = |flag: &str, name: &str| format!("--{flag}={}", files.path(name).display());
     vec![
-        format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd),
+        format!("--etcd-servers={}", etcd_url(ports.etcd)),
         format!("--secure-port={}", ports.api_server),
         "--bind-address=127.0.0.1".to_owned(),
         // Nothing here is reached through the `kubernetes` Service, and loopback may not be an endpoint.
