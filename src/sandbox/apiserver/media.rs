@@ -115,12 +115,28 @@ impl<'a> Renderer<'a> {
         }
     }
 
+    /// An object in a list, which says for all of them what kind they are. Custom ones say it themselves too.
+    fn item(&self, object: &Value) -> Value {
+        let mut item = object.clone();
+        if let (Value::Object(map), None) = (&mut item, &self.resource.custom) {
+            map.remove("kind");
+            map.remove("apiVersion");
+        }
+        item
+    }
+
     /// A list.
     pub fn list(&self, page: &Page) -> Value {
         let mut metadata = json!({"resourceVersion": page.version.to_string()});
+        // Lists of custom kinds say that nothing follows.
+        if self.resource.custom.is_some() && *self.accept == Accept::Whole {
+            metadata["continue"] = "".into();
+        }
         if let Some(token) = &page.continue_token {
             metadata["continue"] = token.as_str().into();
-            metadata["remainingItemCount"] = page.remaining.into();
+            if let Some(remaining) = page.remaining {
+                metadata["remainingItemCount"] = remaining.into();
+            }
         }
         let resource = self.resource;
         match self.accept {
@@ -136,7 +152,7 @@ impl<'a> Renderer<'a> {
             }
             _ => {
                 let kind = format!("{}List", resource.kind);
-                let items: Vec<Value> = page.items.iter().map(|object| (**object).clone()).collect();
+                let items: Vec<Value> = page.items.iter().map(|object| self.item(object)).collect();
                 json!({"kind": kind, "apiVersion": resource.api_version(), "metadata": metadata, "items": items})
             }
         }

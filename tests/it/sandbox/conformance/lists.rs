@@ -83,7 +83,6 @@ pub async fn field_selectors(x: &mut Exchange) {
         ("pods", "status.podIP="),
         ("/api/v1/nodes", "spec.unschedulable=false"),
         ("/api/v1/nodes", "spec.foo=x"),
-        ("/api/v1/namespaces", "metadata.name={ns}"),
         ("events", "involvedObject.kind=Pod"),
         ("events", "reason=x,type=Warning"),
         ("events", "regarding.kind=Pod"),
@@ -178,14 +177,19 @@ pub async fn versions(x: &mut Exchange) {
     x.get("secrets/b?resourceVersion=1000000000000").await;
 }
 
-/// Versions that the store has forgotten.
+/// Versions that the store has forgotten, of a kind that was not there then.
 pub async fn expired(x: &mut Exchange) {
-    fill(x).await;
+    use super::custom::{FOOS, bare, define};
+    define(x, json!({"type": "object"})).await;
+    x.prepare("POST", FOOS, &bare("a")).await;
     x.forget().await;
-    x.get("secrets?resourceVersion=1&resourceVersionMatch=Exact").await;
+    x.get(&format!("{FOOS}?resourceVersion=1&resourceVersionMatch=Exact")).await;
     // {"v":"meta.k8s.io/v1","rv":2,"start":"a\u0000"}
-    x.get("secrets?limit=1&continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6Miwic3RhcnQiOiJhXHUwMDAwIn0").await;
-    x.get("secrets?watch=1&resourceVersion=1&timeoutSeconds=2").await;
-    x.get("secrets?watch=1&resourceVersion=1&timeoutSeconds=2&allowWatchBookmarks=true").await;
-    x.get("secrets?resourceVersion=1").await;
+    x.get(&format!(
+        "{FOOS}?limit=1&continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6Miwic3RhcnQiOiJhXHUwMDAwIn0"
+    ))
+    .await;
+    x.get(&format!("{FOOS}?watch=1&resourceVersion=1&timeoutSeconds=2")).await;
+    x.get(&format!("{FOOS}?watch=1&resourceVersion=1&timeoutSeconds=2&allowWatchBookmarks=true")).await;
+    x.get(&format!("{FOOS}?resourceVersion=1")).await;
 }

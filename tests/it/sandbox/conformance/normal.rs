@@ -7,8 +7,9 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-/// Fields that hold a time.
+/// Fields that hold a time, or what else differs with every run.
 const TIMES: &[&str] = &[
+    "storageVersionHash",
     "creationTimestamp",
     "deletionTimestamp",
     "expirationTimestamp",
@@ -53,6 +54,7 @@ static VARYING: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
             "does not match the ResourceVersion in record (N)",
         ),
         (r"Made_[a-z0-9]{5}", "Made_GENERATED"),
+        (r"continue=eyJ[A-Za-z0-9_-]+", "continue=TOKEN"),
     ])
 });
 
@@ -62,10 +64,11 @@ static INNARDS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r#"(?s)Invalid value: "(\{.*\}|map\[.*\])": "#, "Invalid value: OBJECT: "),
         (r"(?s)Invalid value: [\[{].*?[\]}]: (`selector`|[a-z])", "Invalid value: OBJECT: $1"),
         (r"(?s)json parse error: .*", "json parse error: …"),
+        (r"(?s)continue key is not valid.*", "continue key is not valid…"),
         (r"(?s)error decoding (patch|YAML): .*", "error decoding $1: …"),
         (r"(?s)Object 'Kind' is missing in .*", "Object 'Kind' is missing in …"),
-        (r"requested &user\.DefaultInfo\{.*\} without", "requested … without"),
-        (r"in scheme .*", "in scheme …"),
+        (r"requested (&user\.DefaultInfo\{.*\}|groups) without", "requested … without"),
+        (r"in scheme.*", "in scheme …"),
         (r"(?s)expected (string|numeric|boolean|list|map)[^,]*, got .*", "expected $1, got …"),
         (r"map: (map\[.*?\]|\{.*?\})", "map: …"),
         (
@@ -186,13 +189,15 @@ impl Names {
             };
             normal.insert(self.text(name), child);
         }
+        shorten(&mut normal);
         settle(kind, &mut normal);
         Value::Object(normal)
     }
 
-    /// A real server says some of them twice.
+    /// A real server says some of them twice, and in the random order of a Go map.
     fn normal_causes(&self, causes: &[Value]) -> Value {
         let mut causes: Vec<Value> = causes.iter().map(|cause| self.normal(cause)).collect();
+        causes.sort_by_key(ToString::to_string);
         causes.dedup();
         Value::Array(causes)
     }
@@ -221,6 +226,16 @@ impl Names {
         }
         entries.sort_by_key(ToString::to_string);
         Value::Array(entries)
+    }
+}
+
+/// A message that repeats its causes repeats their order.
+fn shorten(status: &mut Map<String, Value>) {
+    let causes = status.get("details").and_then(|details| details["causes"].as_array()).map_or(0, Vec::len);
+    if let Some(Value::String(text)) = status.get_mut("message")
+        && let Some((what, _)) = text.split_once(" is invalid: [").filter(|_| causes > 1)
+    {
+        *text = format!("{what} is invalid: …");
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::deviations::Difference;
 use super::exchange::Step;
 
 /// What the cases of one theme came to.
@@ -44,22 +45,25 @@ pub fn read(text: &str) -> Transcript {
     transcript
 }
 
-/// Every place where the second differs from the first.
-pub fn differences(expected: &Transcript, seen: &Transcript) -> Vec<String> {
+/// Every step of a theme that the second answers otherwise than the first.
+pub fn differences(theme: &str, expected: &Transcript, seen: &Transcript) -> Vec<Difference> {
     let mut found = Vec::new();
     let names =
         |transcript: &Transcript| transcript.iter().map(|(case, _)| case.clone()).collect::<BTreeSet<_>>();
     for case in names(expected).symmetric_difference(&names(seen)) {
-        found.push(format!("{case}: only one side has this case"));
+        let text = "only one side has this case".to_owned();
+        found.push(Difference { place: format!("{theme}/{case}"), text });
     }
     for (case, steps) in expected {
         let Some((_, others)) = seen.iter().find(|(name, _)| name == case) else { continue };
         if steps.len() != others.len() {
-            found.push(format!("{case}: {} steps, and {}", steps.len(), others.len()));
+            let text = format!("{} steps, and {}", steps.len(), others.len());
+            found.push(Difference { place: format!("{theme}/{case}"), text });
         }
         for (index, (step, other)) in steps.iter().zip(others).enumerate() {
             if step != other {
-                found.push(format!("{case}, step {}: {}", index + 1, difference(step, other)));
+                let place = format!("{theme}/{case}/{}", index + 1);
+                found.push(Difference { place, text: difference(step, other) });
             }
         }
     }

@@ -209,7 +209,8 @@ async fn random_writes_are_answered_alike() {
         real.carry_out(&operation).await;
         sandbox.carry_out(&operation).await;
         let last = |side: &Side| vec![(format!("operation {index}"), side.exchange.steps[index..].to_vec())];
-        let found = differences(&last(&real), &last(&sandbox));
+        let found = differences("random", &last(&real), &last(&sandbox));
+        let found: Vec<&str> = found.iter().map(|difference| difference.text.as_str()).collect();
         let before: Vec<&str> =
             sandbox.exchange.steps.iter().rev().take(12).map(|step| step.request.as_str()).collect();
         assert!(
