@@ -22,6 +22,10 @@ pub fn check(node: &Value, path: &str, causes: &mut Vec<Cause>) {
         causes.push(Cause::invalid(&format!("{path}.pattern"), &pattern.into(), &detail));
     }
     for (index, rule) in node["x-kubernetes-validations"].as_array().into_iter().flatten().enumerate() {
+        if rule["optionalOldSelf"] == true {
+            let place = format!("{path}.x-kubernetes-validations[{index}].optionalOldSelf");
+            causes.push(Cause::forbidden(&place, "this API knows no rules with an optional oldSelf"));
+        }
         for field in ["rule", "messageExpression"] {
             if let Some(problem) = rule[field].as_str().and_then(rules::problem) {
                 let place = format!("{path}.x-kubernetes-validations[{index}].{field}");

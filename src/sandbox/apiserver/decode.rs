@@ -322,7 +322,8 @@ mod tests {
             ),
             (
                 json!({"kind": "Pod"}),
-                "the kind in the data (Pod) does not match the expected kind (Deployment)",
+                "Pod in version \"v1\" cannot be handled as a Deployment: no kind \"Pod\" is registered for version \"apps/v1\" in \
+                 scheme",
             ),
         ];
         for (mut object, message) in cases {

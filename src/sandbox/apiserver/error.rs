@@ -39,8 +39,13 @@ impl Cause {
 
     /// Whether an object of which this is true may not have the shape that rules rely on.
     pub fn blocks_rules(&self) -> bool {
-        const BLOCKING: [&str; 4] =
-            ["FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid"];
+        const BLOCKING: [&str; 5] = [
+            "FieldValueNotSupported",
+            "FieldValueRequired",
+            "FieldValueTooLong",
+            "FieldValueTooMany",
+            "FieldValueTypeInvalid",
+        ];
         BLOCKING.contains(&self.reason)
     }
 

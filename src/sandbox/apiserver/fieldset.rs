@@ -225,6 +225,8 @@ pub fn applied(schema: Option<Schema<'_>>, value: &Value) -> FieldSet {
             });
             FieldSet { member: false, children: children.collect() }
         }
+        // Whose items are owned one by one, is nobody's without items.
+        (Shape::Keyed | Shape::Set, Value::Array(_)) => FieldSet::default(),
         _ => FieldSet::leaf(),
     }
 }

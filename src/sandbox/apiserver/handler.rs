@@ -247,7 +247,7 @@ fn delete_options(call: &Call) -> ApiResult<DeleteOptions> {
         given["propagationPolicy"] = policy.into();
     }
     let dry_runs = call.query.all("dryRun");
-    if !dry_runs.is_empty() {
+    if !dry_runs.is_empty() && given["dryRun"].is_null() {
         given["dryRun"] = dry_runs.into_iter().collect();
     }
     DeleteOptions::from_body(&given)

@@ -238,6 +238,15 @@ fn check_qualified(field: &str, key: &str, causes: &mut Vec<Cause>) {
     }
 }
 
+/// The value at a path as complaints name it: `spec.list[0].name`, `spec.map[key]`.
+pub fn at<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    let parts = path.split(['.', '[']).map(|part| part.trim_end_matches(']'));
+    parts.into_iter().try_fold(object, |value, part| match value {
+        Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+        other => other.get(part),
+    })
+}
+
 /// What is wrong with the key of a label, an annotation or a finalizer.
 pub fn label_key_problem(key: &str) -> Option<String> {
     let (prefix, name) = match key.split_once('/') {

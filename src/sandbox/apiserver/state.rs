@@ -250,6 +250,13 @@ impl State {
                               existing errors to complete validation";
                 causes.push(Cause::invalid("<nil>", &Value::Null, detail));
             }
+            // What was wrong before and is as it was may stay.
+            if let Some(old) = old {
+                let at = |object: &Value, field: &str| meta::at(object, field).cloned();
+                causes.retain(|cause| {
+                    at(new, &cause.field).is_none_or(|value| at(old, &cause.field).as_ref() != Some(&value))
+                });
+            }
         } else if resource.storage == crd::STORAGE {
             causes.extend(crd::validate(new, &self.registry));
         } else {
@@ -290,7 +297,7 @@ impl State {
         let is_apply = matches!(change, Change::Patch(Patch::Apply(_)));
         let mut new = changed(write, &old, name, change, now)?;
         let decoded = decode(&resource, &mut new, write.options.field_validation);
-        write.warnings.extend(decoded.map_err(|error| undecodable(&resource, change, error))?);
+        write.warnings.extend(decoded.map_err(|error| undecodable(change, &error))?);
         check_preconditions(&resource, &old, &new, (name, matches!(change, Change::Replace(_))))?;
         prepare_update(write, &old, &mut new, now);
         self.check(&resource, &new, Some(&old))?;
@@ -340,15 +347,13 @@ fn changed(write: &Write<'_>, old: &Value, name: &str, change: &Change, now: Tim
     }
 }
 
-/// What is wrong with the result of a patch of a built-in kind is wrong with the patch.
-fn undecodable(resource: &Resource, change: &Change, error: ApiError) -> ApiError {
+/// What is wrong with the result of a patch is wrong with the patch.
+fn undecodable(change: &Change, error: &ApiError) -> ApiError {
     match change {
-        Change::Patch(Patch::Json(patch) | Patch::Merge(patch) | Patch::Strategic(patch))
-            if resource.custom.is_none() =>
-        {
-            ApiError::invalid_patch(patch, complaint(&error))
+        Change::Patch(Patch::Json(patch) | Patch::Merge(patch) | Patch::Strategic(patch)) => {
+            ApiError::invalid_patch(patch, complaint(error))
         }
-        _ => error,
+        _ => error.clone(),
     }
 }
 
@@ -536,6 +541,11 @@ fn check_preconditions(
         return Err(ApiError::conflict(&resource.plural, &resource.group, name, &why));
     }
     let version = meta::text(new, "resourceVersion");
+    if is_replace && version.is_empty() && resource.custom.is_some() {
+        let detail = "must be specified for an update";
+        let cause = Cause::invalid("metadata.resourceVersion", &0.into(), detail);
+        return Err(ApiError::invalid(&resource.plural, &resource.group, name, &[cause]));
+    }
     if !version.is_empty() && version != meta::text(old, "resourceVersion") {
         return Err(ApiError::stale(&resource.plural, &resource.group, name));
     }

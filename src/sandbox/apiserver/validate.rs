@@ -302,7 +302,7 @@ mod tests {
             (
                 json!({"must": "x", "one": {"a": 1, "b": 1}}),
                 vec![
-                    "spec.one: Invalid value: \"object\": \"spec.one\" must validate one and only one schema (oneOf). Found several valid",
+                    "<nil>: Invalid value: \"\": \"spec.one\" must validate one and only one schema (oneOf). Found 2 valid alternatives",
                 ],
             ),
         ];

@@ -241,7 +241,8 @@ impl Exchange {
         let request = format!("{method} {resource}{}{shown}", headers.concat());
         let mut normal = self.names.normal(&answer.body);
         if !answer.warnings.is_empty() {
-            normal = json!({"warnings": answer.warnings, "body": normal});
+            let warnings: Vec<String> = answer.warnings.iter().map(|text| self.names.text(text)).collect();
+            normal = json!({"warnings": warnings, "body": normal});
         }
         let request = self.names.text(&request);
         self.steps.push(Step { request, code: answer.code, answer: normal });
@@ -252,13 +253,20 @@ fn warnings(headers: &HeaderMap) -> Vec<String> {
     headers.get_all("warning").iter().map(|value| value.to_str().unwrap_or_default().to_owned()).collect()
 }
 
+/// A bookmark that only says how far the watch has come may be sent at any time.
+fn is_idle(event: &Value) -> bool {
+    event["type"] == "BOOKMARK"
+        && event["object"]["metadata"]["annotations"].is_null()
+        && event["object"]["rows"][0]["object"]["metadata"]["annotations"].is_null()
+}
+
 fn read(bytes: &Bytes, is_watch: bool) -> Value {
     let text = String::from_utf8_lossy(bytes);
     let lines = || text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
     match lines() {
         // A watch that is refused answers with one Status.
         Ok(events) if is_watch && events.iter().all(|event| event["type"].is_string()) => {
-            Value::Array(events)
+            Value::Array(events.into_iter().filter(|event| !is_idle(event)).collect())
         }
         _ => serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned())),
     }

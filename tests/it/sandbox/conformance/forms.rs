@@ -43,7 +43,7 @@ pub async fn tables_of_built_in_kinds(x: &mut Exchange) {
         "apps/v1/daemonsets",
         "apps/v1/replicasets",
         "services",
-        "events",
+        "events?fieldSelector=reason=Nothing",
         "persistentvolumeclaims",
         "networking.k8s.io/v1/ingresses",
         "autoscaling/v2/horizontalpodautoscalers",

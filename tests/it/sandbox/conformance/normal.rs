@@ -61,8 +61,8 @@ static VARYING: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
 /// Parts of messages in which Go prints its own types: nobody can act on them, and nothing here has them.
 static INNARDS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     table(&[
-        (r#"(?s)Invalid value: "(\{.*\}|map\[.*\])": "#, "Invalid value: OBJECT: "),
-        (r"(?s)Invalid value: [\[{].*?[\]}]: (`selector`|[a-z])", "Invalid value: OBJECT: $1"),
+        (r#"(?s)Invalid value: "(\{.*\}|map\[.*\]|\[\{.*\}\])": "#, "Invalid value: OBJECT: "),
+        (r"(?s)Invalid value: [\[{].*?[\]}]: (`selector`|[a-zA-Z])", "Invalid value: OBJECT: $1"),
         (r"(?s)json parse error: .*", "json parse error: …"),
         (r"(?s)continue key is not valid.*", "continue key is not valid…"),
         (r"(?s)error decoding (patch|YAML): .*", "error decoding $1: …"),
@@ -153,14 +153,18 @@ impl Names {
             text = text.replace(from, to);
         }
         let text = VERSION.replace_all(&text, |found: &regex::Captures<'_>| {
-            format!("{}{}", &found[1], self.version(&found[2]))
+            format!("{}{}", &found[1], self.version(&found[1], &found[2]))
         });
         replaced(&VARYING, &text)
     }
 
-    /// What stands for a version; those that a case made up stay.
-    fn version<'a>(&'a self, version: &'a str) -> &'a str {
+    /// What stands for a version; those that a case made up stay. A parameter names a version of the whole store,
+    /// which here is that of the last write.
+    fn version<'a>(&'a self, before: &str, version: &'a str) -> &'a str {
         let is_made_up = matches!(version, "0" | "1") || version.len() > 9;
+        if before == "resourceVersion=" {
+            return if is_made_up { version } else { "RV" };
+        }
         self.versions.get(version).map_or(if is_made_up { version } else { "RV" }, String::as_str)
     }
 

@@ -36,11 +36,11 @@ fn refusals() -> Vec<Refusal> {
             404,
             "could not find",
         ),
-        ("GET", "/apis/resource.k8s.io/v1/resourceclaims", Value::Null, 404, "could not find"),
-        ("GET", "/apis/apiregistration.k8s.io/v1/apiservices", Value::Null, 404, "could not find"),
-        ("GET", "/metrics", Value::Null, 404, "could not find"),
-        ("GET", "/logs", Value::Null, 404, "could not find"),
-        ("GET", "/debug/pprof/", Value::Null, 404, "could not find"),
+        ("GET", "/apis/resource.k8s.io/v1/resourceclaims", Value::Null, 404, "404 page not found"),
+        ("GET", "/apis/apiregistration.k8s.io/v1/apiservices", Value::Null, 404, "404 page not found"),
+        ("GET", "/metrics", Value::Null, 404, "404 page not found"),
+        ("GET", "/logs", Value::Null, 404, "404 page not found"),
+        ("GET", "/debug/pprof/", Value::Null, 404, "404 page not found"),
     ]
 }
 
@@ -94,7 +94,10 @@ async fn so_are_definitions_that_ask_for_more() {
     let mut rule = definition(json!({"type": "object"}));
     rule["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["x-kubernetes-validations"] =
         json!([{"rule": "ip('10.0.0.1').family() == 4"}]);
-    for (definition, text) in [(webhook, "strategy None"), (rule, "ip")] {
+    let mut optional = definition(json!({"type": "object"}));
+    optional["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["x-kubernetes-validations"] =
+        json!([{"rule": "oldSelf.hasValue()", "optionalOldSelf": true}]);
+    for (definition, text) in [(webhook, "strategy None"), (rule, "ip"), (optional, "optional oldSelf")] {
         let answer = x.post(CRDS, &definition).await;
         let said = answer.body["message"].as_str().unwrap_or_default();
         assert!(answer.code == 422 && said.contains(text), "{} {}", answer.code, answer.body);

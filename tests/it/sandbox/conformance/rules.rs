@@ -20,8 +20,6 @@ fn schema() -> Value {
             "wait": {"type": "string", "format": "duration", "x-kubernetes-validations": [
                 {"rule": "self >= duration('1m')", "message": "at least a minute"}]},
             "grow": {"type": "integer", "x-kubernetes-validations": [{"rule": "self >= oldSelf", "message": "cannot shrink"}]},
-            "once": {"type": "string", "x-kubernetes-validations": [
-                {"rule": "oldSelf.hasValue() || self == 'first'", "message": "begins with first", "optionalOldSelf": true}]},
             "list": {"type": "array", "maxItems": 5, "items": {"type": "string", "maxLength": 9},
                 "x-kubernetes-validations": [{"rule": "self.all(x, x.startsWith('k'))", "message": "all begin with k"},
                     {"rule": "self.exists_one(x, x == 'kk')", "message": "one kk"}]},
@@ -52,8 +50,6 @@ pub async fn on_create(x: &mut Exchange) {
         json!({"a": "x", "namespace": "kube-system"}),
         json!({"a": "x", "wait": "30s"}),
         json!({"a": "x", "wait": "2m"}),
-        json!({"a": "x", "once": "second"}),
-        json!({"a": "x", "once": "first"}),
         json!({"a": "x", "list": ["kk", "x"]}),
         json!({"a": "x", "list": ["kk", "kk"]}),
         json!({"a": "x", "list": ["kk", "k"]}),
@@ -69,14 +65,13 @@ pub async fn on_create(x: &mut Exchange) {
 pub async fn on_update(x: &mut Exchange) {
     define(x, schema()).await;
     let one = format!("{FOOS}/a");
-    let spec = json!({"a": "x", "mode": "one", "grow": 3, "once": "first", "keyed": [{"k": "a", "v": "1"}, {"k": "b"}]});
+    let spec = json!({"a": "x", "mode": "one", "grow": 3, "keyed": [{"k": "a", "v": "1"}, {"k": "b"}]});
     x.post(FOOS, &foo(&spec)).await;
     for spec in [
         json!({"mode": "two"}),
         json!({"mode": null}),
         json!({"grow": 2}),
         json!({"grow": 4}),
-        json!({"once": "second"}),
         json!({"keyed": [{"k": "a", "v": "2"}]}),
         json!({"keyed": [{"k": "b", "v": "2"}, {"k": "a", "v": "1"}]}),
         json!({"b": "y"}),

@@ -45,7 +45,7 @@ pub async fn pods(x: &mut Exchange) {
     x.post("pods", &pod("six", &json!({"restartPolicy": "Sometimes"}))).await;
     x.merge("pods/one", &json!({"spec": {"containers": [{"name": "a", "image": "nginx:2"}]}})).await;
     x.merge("pods/one/status", &json!({"status": {"phase": "Running"}})).await;
-    x.get("pods?fieldSelector=status.phase=Running").await;
+    x.get("pods?fieldSelector=status.phase=Failed").await;
     x.post(
         "pods/one/binding",
         &json!({"metadata": {"name": "one"}, "target": {"kind": "Node", "name": "n"}}),
