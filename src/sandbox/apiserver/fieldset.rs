@@ -214,7 +214,7 @@ pub fn applied(schema: Option<Schema<'_>>, value: &Value) -> FieldSet {
                 below.member |= schema.and_then(|schema| schema.property(name)).is_none();
                 (Step::Field(name.clone()), below)
             });
-            FieldSet { member: false, children: children.collect() }
+            FieldSet::normalized(false, children.collect())
         }
         (Shape::Keyed | Shape::Set, Value::Array(items)) if !items.is_empty() => {
             let Some(schema) = schema else { return FieldSet::leaf() };

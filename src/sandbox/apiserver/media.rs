@@ -99,13 +99,7 @@ impl<'a> Renderer<'a> {
     pub fn event(&self, kind: &str, object: &Object, first: bool) -> Value {
         match (kind, self.accept) {
             ("ERROR", _) => (**object).clone(),
-            ("BOOKMARK", Accept::Table) => {
-                let mut table = self.table(&[], first);
-                table["metadata"] = object["metadata"].clone();
-                // kubectl reads a bookmark's row like any other.
-                table["rows"] = json!([{"cells": [], "object": partial(object)}]);
-                table
-            }
+            // A bookmark, too: kubectl reads its row like any other.
             (_, Accept::Table) => {
                 let mut table = self.table(std::slice::from_ref(object), first);
                 table["metadata"] = json!({"resourceVersion": object["metadata"]["resourceVersion"]});

@@ -61,7 +61,7 @@ pub fn render(
             row
         })
         .collect();
-    let columns = if header { Value::Array(columns(resource)) } else { json!([]) };
+    let columns = if header { Value::Array(columns(resource)) } else { Value::Null };
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "columnDefinitions": columns, "rows": rows})
 }
 
