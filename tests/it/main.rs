@@ -26,6 +26,7 @@ mod real;
 mod real_node;
 mod sandbox;
 mod sandbox_world;
+mod schemas;
 mod support;
 mod tidy;
 mod validate;

@@ -144,6 +144,7 @@ fn read(context: &Context, pack: &Pack, snapshot: &Snapshot) -> Reading {
         external_actions: names.iter().map(String::as_str).collect(),
         partial: false,
         pods: context.pods,
+        ..Surroundings::default()
     };
     manifests::read(&files(snapshot), &surroundings)
 }

@@ -61,7 +61,8 @@ fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
     let named: Vec<Arc<Action>> = named.collect();
     let actions =
         named.iter().map(|action| (action.metadata.name.as_deref().unwrap_or_default(), Some(&action.spec)));
-    let known = Known { namespace: Some(&namespace), actions: actions.collect(), partial: true };
+    let known =
+        Known { namespace: Some(&namespace), actions: actions.collect(), partial: true, ..Known::default() };
     let problems = check::rule(&rule.spec, &known).into_iter().filter(|p| p.severity == Severity::Error);
     let texts: Vec<_> = problems.map(|problem| problem.to_string()).collect();
     (!texts.is_empty()).then(|| texts.join("; "))

@@ -5,14 +5,13 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::{Known, expression, has_template, templates};
+use super::{Known, expression, growing, has_template, templates, types};
 use crate::api::{ActionSpec, GROUP, Rule, RuleSpec, Rung};
-use crate::decide::execution::rung;
 use crate::decide::matching::CompiledRule;
 use crate::decide::parameters::{resolve, undeclared};
 use crate::decide::path::Path;
 use crate::decide::problem::Problem;
-use crate::decide::verify;
+use crate::expr::Type;
 
 /// An earlier rung, and the output that is read of it if the path goes so far.
 static LADDER: LazyLock<Regex> = LazyLock::new(|| {
@@ -25,9 +24,11 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let root = Path::default().member("spec");
     check_trigger(spec, &root.member("trigger"), &mut problems);
-    // The very compilation that the controller will use.
-    problems.extend(CompiledRule::compile(&Rule::new("", spec.clone())).err().unwrap_or_default());
-    problems.extend(spec.when.as_deref().and_then(|when| never_falls(when, &root.member("when"))));
+    // The very compilation that the controller will use; and then once more with all that is known.
+    match CompiledRule::compile(&Rule::new("", spec.clone())) {
+        Ok(_) => problems.extend(check_conditions(spec, known, &root)),
+        Err(mistakes) => problems.extend(mistakes),
+    }
     for (index, rung) in spec.ladder.iter().enumerate() {
         check_rung(spec, index, rung, known, &mut problems);
     }
@@ -61,21 +62,27 @@ fn check_trigger(spec: &RuleSpec, path: &Path, problems: &mut Vec<Problem>) {
     }
 }
 
-/// `restartCount` only grows: a condition on it stays true after the remedy worked.
-fn never_falls(when: &str, path: &Path) -> Option<Problem> {
-    let at = when.find("restartCount")?;
-    let problem = Problem::warning(
-        path.to_string(),
-        "restartCount never falls, so that this stays true of a healthy Pod",
-    );
-    let help = "crashLooping(object, 3, duration('10m')) also looks at when it last crashed";
-    Some(problem.at(at..at + "restartCount".len()).help(help))
+/// The types of `when` and `since`, and what cannot become false.
+fn check_conditions(spec: &RuleSpec, known: &Known<'_>, root: &Path) -> Vec<Problem> {
+    let scope = types::condition(spec, &known.schemas);
+    let mut problems = Vec::new();
+    if let Some(when) = &spec.when {
+        problems.extend(expression(when, &root.member("when"), &scope, &Type::Bool));
+        problems.extend(growing::problems(when, &root.member("when"), &scope));
+    }
+    if let Some(since) = &spec.since {
+        let time = Type::OneOf(vec![Type::Timestamp, Type::String]);
+        problems.extend(expression(since, &root.member("since"), &scope, &time));
+    }
+    problems
 }
 
 fn check_rung(spec: &RuleSpec, index: usize, rung: &Rung, known: &Known<'_>, problems: &mut Vec<Problem>) {
     let path = Path::default().member("spec").member("ladder").item(index);
     problems.extend(known.missing(&path.member("run"), &rung.run));
-    if let Some(tree) = templates(&rung.with.to_value(), &path.member("with"), &rung::VARIABLES, problems) {
+    if let Some(tree) =
+        templates(&rung.with.to_value(), &path.member("with"), &types::with(spec, &known.schemas), problems)
+    {
         for part in tree.expressions() {
             check_ladder(spec, index, part.source(), known, problems);
         }
@@ -84,7 +91,8 @@ fn check_rung(spec: &RuleSpec, index: usize, rung: &Rung, known: &Known<'_>, pro
         check_values(action, rung, &path, problems);
     }
     if let Some(when) = rung.verify.as_ref().and_then(|verify| verify.when.as_deref()) {
-        problems.extend(expression(when, &path.member("verify").member("when"), &verify::VARIABLES));
+        let scope = types::proof(spec, &known.schemas);
+        problems.extend(expression(when, &path.member("verify").member("when"), &scope, &Type::Bool));
     }
 }
 
@@ -153,6 +161,7 @@ fn owned((key, value): (&String, &Value)) -> (String, Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expr::Schemas;
     use serde_json::json;
 
     fn action(spec: Value) -> ActionSpec {
@@ -175,7 +184,8 @@ mod tests {
         }));
         let evidence = action(json!({"collect": {}}));
         let actions = [("clean-disk", Some(&clean)), ("evidence", Some(&evidence)), ("elsewhere", None)];
-        let known = Known { namespace: Some("a"), actions: actions.into(), partial };
+        let known =
+            Known { namespace: Some("a"), actions: actions.into(), partial, schemas: Schemas::built_in() };
         let found: Vec<String> = check(&spec, &known).iter().map(ToString::to_string).collect();
         assert_eq!(found, expected);
     }
@@ -290,7 +300,7 @@ mod tests {
             false,
             &[
                 "spec.trigger.resource.kind: rule reacts to its own Executions",
-                "spec.when: restartCount never falls, so that this stays true of a healthy Pod; crashLooping(object, 3, duration('10m')) also looks at when it last crashed",
+                "spec.when: restartCount never falls, so that this stays true after any remedy; crashLooping(object, 3, duration('10m')) also looks at when it last crashed",
             ],
         );
     }

@@ -27,6 +27,7 @@ use super::path::Path;
 use super::pod::PodPolicy;
 use super::problem::{Problem, Severity};
 use crate::api::{Action, ActionSpec, Rule};
+use crate::expr;
 
 pub use self::script::{Scripts, resolve_scripts};
 
@@ -51,6 +52,8 @@ pub struct Surroundings<'a> {
     pub partial: bool,
     /// What Actions may say about their Pods.
     pub pods: PodPolicy,
+    /// The fields of the objects that expressions read.
+    pub schemas: expr::Schemas,
 }
 
 /// An object of a pack.
@@ -95,6 +98,17 @@ impl Reading {
 pub fn is_manifest(path: &str) -> bool {
     let yaml = std::path::Path::new(path).extension().is_some_and(|end| end == "yaml" || end == "yml");
     yaml && !path.split('/').any(|part| part.starts_with('.'))
+}
+
+/// The CustomResourceDefinitions among the files, by which expressions over custom kinds are checked.
+pub fn custom_kinds(sources: &[Source<'_>]) -> Vec<Value> {
+    let texts = sources.iter().filter(|source| is_manifest(source.path));
+    let texts = texts.filter_map(|source| std::str::from_utf8(source.content).ok());
+    // Most files have none, and reading YAML takes longer than looking for a word.
+    let documents =
+        texts.filter(|text| text.contains(envelope::CUSTOM_KIND)).filter_map(|text| yaml::read(text).ok());
+    let manifests = documents.flat_map(|(documents, _)| documents).map(|document| document.to_json());
+    manifests.filter(|manifest| manifest["kind"] == envelope::CUSTOM_KIND).collect()
 }
 
 /// Reads and checks all manifests among the files.
@@ -225,8 +239,12 @@ impl<'a> Reader<'a> {
             };
             actions.insert(&document.name, spec);
         }
-        let known =
-            Known { namespace: self.surroundings.namespace, actions, partial: self.surroundings.partial };
+        let known = Known {
+            namespace: self.surroundings.namespace,
+            actions,
+            partial: self.surroundings.partial,
+            schemas: self.surroundings.schemas.clone(),
+        };
         let mut findings = Vec::new();
         for document in &self.documents {
             let problems = match &document.object {

@@ -1,10 +1,22 @@
-//! Predicates over Pods: `crashLooping` and `oomKilled`.
+//! Predicates over Pods: `crashLooping`, `oomKilled`, `imagePullFailing` and `unschedulable`.
 
+use super::condition::find;
 use super::object::{Arguments, View};
 use cel::common::types::{CelBool, DYN_TYPE};
 use cel::common::value::CowVal;
 use cel::{DeclarationError, Env, ExecutionError};
 use jiff::{SignedDuration, Timestamp};
+
+/// Why a container waits whose image cannot be had, in the kubelet's words.
+const PULL_FAILURES: [&str; 7] = [
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImageInspectError",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+];
 
 pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
     env.add_overload("crashLooping", "crashLooping", vec![DYN_TYPE, DYN_TYPE, DYN_TYPE, DYN_TYPE], |args| {
@@ -16,7 +28,33 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
     env.add_overload("oomKilled", "oomKilled", vec![DYN_TYPE], |args| {
         let args = Arguments::of("oomKilled", &args);
         Ok(CowVal::owned(CelBool::from(oom_killed(pod(&args)?))))
+    })?;
+    env.add_overload("imagePullFailing", "imagePullFailing", vec![DYN_TYPE], |args| {
+        let args = Arguments::of("imagePullFailing", &args);
+        Ok(CowVal::owned(CelBool::from(image_pull_failing(pod(&args)?))))
+    })?;
+    env.add_overload("unschedulable", "unschedulable", vec![DYN_TYPE], |args| {
+        let args = Arguments::of("unschedulable", &args);
+        Ok(CowVal::owned(CelBool::from(unschedulable(pod(&args)?))))
     })
+}
+
+/// Some container waits for an image that the kubelet could not get.
+fn image_pull_failing(pod: View<'_>) -> bool {
+    let fails = |reason: &str| PULL_FAILURES.contains(&reason);
+    !pod.is_being_deleted()
+        && containers(pod).any(|container| {
+            container.at(&["state", "waiting", "reason"]).and_then(View::text).is_some_and(fails)
+        })
+}
+
+/// The scheduler has found no node for it. A pod that waits for its gates has not been tried.
+fn unschedulable(pod: View<'_>) -> bool {
+    let is = |condition: View<'_>, field, wanted| condition.field(field).and_then(View::text) == Some(wanted);
+    !pod.is_being_deleted()
+        && find(pod, "PodScheduled").is_some_and(|condition| {
+            is(condition, "status", "False") && is(condition, "reason", "Unschedulable")
+        })
 }
 
 fn pod<'a>(args: &'a Arguments<'_, '_, '_>) -> Result<View<'a>, ExecutionError> {

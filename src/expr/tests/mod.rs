@@ -4,10 +4,12 @@ mod docs;
 mod errors;
 mod fuzz;
 mod language;
+mod libraries;
 mod limits;
 mod objects;
 mod predicates;
 mod templates;
+mod types;
 
 use super::{Bindings, EvalError, ExprError, Expression, Scope};
 use serde_json::{Value, json};
