@@ -17,6 +17,7 @@ mod analysis;
 mod ast;
 mod bindings;
 mod check;
+mod clock;
 mod compile;
 mod convert;
 mod diagnose;
@@ -34,6 +35,7 @@ mod types;
 
 pub use analysis::{Conjunct, LowerBound};
 pub use bindings::Bindings;
+pub use clock::NextChange;
 pub use compile::Expression;
 pub use errors::{EvalError, EvalErrorKind, ExprError, closest, position};
 pub use limits::{MAX_CHAIN, MAX_DEPTH, MAX_PRODUCED, MAX_SOURCE, MAX_STEPS};

@@ -21,12 +21,14 @@ use crate::expr::Schemas;
 #[derive(Args, Debug)]
 #[command(
     after_help = "A folder is checked as a pack: all it refers to must be in it. Files and standard input are
-checked together as parts of something larger: an Action that is not among them is a warning.
+checked together as parts of something larger: an Action that is not among them is a warning. Expressions over custom
+kinds are checked against the CustomResourceDefinitions among what is given.
 
 Exit codes: 0 nothing wrong (warnings are allowed), 1 errors found, 2 could not check.
 
 Examples:
   fother validate packs/payments
+  fother validate packs/payments crds
   fother validate rules/*.yaml
   git show HEAD:rules/a.yaml | fother validate -"
 )]
@@ -109,7 +111,8 @@ impl Validate {
         let surroundings = Surroundings {
             namespace: self.namespace.as_deref(),
             external_actions: self.external_actions.iter().map(String::as_str).collect(),
-            partial: set.folder.is_none(),
+            // A folder of definitions alone is no pack.
+            partial: set.folder.is_none() || pack::custom_kinds(&sources).1,
             pods: PodPolicy::of_flag(self.allow_pod_overlays),
             schemas: schemas.clone(),
         };
@@ -124,6 +127,6 @@ fn sources(set: &Set) -> Vec<Source<'_>> {
 
 /// The schemas of all kinds that are known offline: those in the binary, and the custom ones among what is checked.
 fn schemas(sets: &[Set]) -> Schemas {
-    let custom = sets.iter().flat_map(|set| pack::custom_kinds(&sources(set)));
+    let custom = sets.iter().flat_map(|set| pack::custom_kinds(&sources(set)).0);
     custom.fold(Schemas::built_in(), |schemas, crd| schemas.with_crd(&crd))
 }

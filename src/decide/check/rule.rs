@@ -68,7 +68,8 @@ fn check_conditions(spec: &RuleSpec, known: &Known<'_>, root: &Path) -> Vec<Prob
     let mut problems = Vec::new();
     if let Some(when) = &spec.when {
         problems.extend(expression(when, &root.member("when"), &scope, &Type::Bool));
-        problems.extend(growing::problems(when, &root.member("when"), &scope));
+        let kind = spec.trigger.resource.as_ref().map_or("Event", |resource| resource.kind.as_str());
+        problems.extend(growing::problems(when, kind, &root.member("when"), &scope));
     }
     if let Some(since) = &spec.since {
         let time = Type::OneOf(vec![Type::Timestamp, Type::String]);

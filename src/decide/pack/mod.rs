@@ -100,15 +100,21 @@ pub fn is_manifest(path: &str) -> bool {
     yaml && !path.split('/').any(|part| part.starts_with('.'))
 }
 
-/// The CustomResourceDefinitions among the files, by which expressions over custom kinds are checked.
-pub fn custom_kinds(sources: &[Source<'_>]) -> Vec<Value> {
-    let texts = sources.iter().filter(|source| is_manifest(source.path));
-    let texts = texts.filter_map(|source| std::str::from_utf8(source.content).ok());
+/// The CustomResourceDefinitions among the files, by which expressions over custom kinds are checked; and whether
+/// there is nothing else, so that the files are no pack.
+pub fn custom_kinds(sources: &[Source<'_>]) -> (Vec<Value>, bool) {
+    let manifests = sources.iter().filter(|source| is_manifest(source.path));
+    let texts: Vec<&str> = manifests.filter_map(|source| std::str::from_utf8(source.content).ok()).collect();
     // Most files have none, and reading YAML takes longer than looking for a word.
+    let named: Vec<&str> =
+        texts.iter().copied().filter(|text| text.contains(envelope::CUSTOM_KIND)).collect();
     let documents =
-        texts.filter(|text| text.contains(envelope::CUSTOM_KIND)).filter_map(|text| yaml::read(text).ok());
-    let manifests = documents.flat_map(|(documents, _)| documents).map(|document| document.to_json());
-    manifests.filter(|manifest| manifest["kind"] == envelope::CUSTOM_KIND).collect()
+        named.iter().filter_map(|text| yaml::read(text).ok()).flat_map(|(documents, _)| documents);
+    let (custom, others): (Vec<Value>, Vec<Value>) = documents
+        .map(|document| document.to_json())
+        .partition(|manifest| manifest["kind"] == envelope::CUSTOM_KIND);
+    let alone = named.len() == texts.len() && others.is_empty() && !custom.is_empty();
+    (custom, alone)
 }
 
 /// Reads and checks all manifests among the files.

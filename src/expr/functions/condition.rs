@@ -1,6 +1,6 @@
 //! `condition(object, type)`, the status of one of an object's conditions, and `notReadyFor`.
 
-use super::object::{Arguments, View};
+use super::object::{Arguments, View, next};
 use cel::common::types::{CelBool, CelString, DYN_TYPE};
 use cel::common::value::CowVal;
 use cel::{DeclarationError, Env};
@@ -23,17 +23,27 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
             return Err(args.wrong_kind("an object with a condition Ready", object));
         }
         Ok(CowVal::owned(CelBool::from(not_ready_for(object, length, now))))
+    })?;
+    env.add_overload("@next_notReadyFor", "@next_notReadyFor", vec![DYN_TYPE; 3], |args| {
+        let args = Arguments::of("notReadyFor", &args);
+        let length = args.duration(1)?;
+        Ok(next(not_ready_since(args.object(0)?).and_then(|since| since.checked_add(length).ok())))
     })
 }
 
 /// Its condition `Ready` has not been true for at least that long.
 fn not_ready_for(object: View<'_>, length: SignedDuration, now: Timestamp) -> bool {
+    not_ready_since(object).is_some_and(|since| now.duration_since(since) >= length)
+}
+
+/// Since when it is not ready though it should be.
+fn not_ready_since(object: View<'_>) -> Option<Timestamp> {
     let phase = object.at(&["status", "phase"]).and_then(View::text);
     let is_pod = object.kind() == "Pod";
     // A pod that has run to its end is not meant to be ready again.
     let is_over = is_pod && matches!(phase, Some("Succeeded" | "Failed"));
     if is_over || object.is_being_deleted() {
-        return false;
+        return None;
     }
     let since = match find(object, "Ready") {
         Some(ready) if ready.field("status").and_then(View::text) == Some("True") => None,
@@ -42,7 +52,7 @@ fn not_ready_for(object: View<'_>, length: SignedDuration, now: Timestamp) -> bo
         None if is_pod => object.at(&["metadata", "creationTimestamp"]),
         None => None,
     };
-    since.and_then(View::time).is_some_and(|since| now.duration_since(since) >= length)
+    since.and_then(View::time)
 }
 
 /// The condition of that type in the object's status.

@@ -1,7 +1,7 @@
 //! Predicates over Pods: `crashLooping`, `oomKilled`, `imagePullFailing` and `unschedulable`.
 
 use super::condition::find;
-use super::object::{Arguments, View};
+use super::object::{Arguments, View, next};
 use cel::common::types::{CelBool, DYN_TYPE};
 use cel::common::value::CowVal;
 use cel::{DeclarationError, Env, ExecutionError};
@@ -24,6 +24,13 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
         let pod = pod(&args)?;
         let (restarts, within, now) = (args.int(1)?, args.duration(2)?, args.now(3)?);
         Ok(CowVal::owned(CelBool::from(crash_looping(pod, restarts, within, now))))
+    })?;
+    env.add_overload("@next_crashLooping", "@next_crashLooping", vec![DYN_TYPE; 4], |args| {
+        let args = Arguments::of("crashLooping", &args);
+        let pod = pod(&args)?;
+        let (restarts, within, now) = (args.int(1)?, args.duration(2)?, args.now(3)?);
+        let ends = suspects(pod, restarts).filter_map(last_termination);
+        Ok(next(ends.filter_map(|ended| ended.checked_add(within).ok()).filter(|at| *at >= now).max()))
     })?;
     env.add_overload("oomKilled", "oomKilled", vec![DYN_TYPE], |args| {
         let args = Arguments::of("oomKilled", &args);
@@ -66,10 +73,14 @@ fn pod<'a>(args: &'a Arguments<'_, '_, '_>) -> Result<View<'a>, ExecutionError> 
 /// `within` ago. A pod that is being deleted is on its way out and never crash-looping.
 fn crash_looping(pod: View<'_>, restarts: i64, within: SignedDuration, now: Timestamp) -> bool {
     !pod.is_being_deleted()
-        && containers(pod).any(|container| {
-            let recent = |ended: Timestamp| now.duration_since(ended) <= within;
-            container.count(&["restartCount"]) >= restarts && last_termination(container).is_some_and(recent)
-        })
+        && suspects(pod, restarts)
+            .filter_map(last_termination)
+            .any(|ended| now.duration_since(ended) <= within)
+}
+
+/// The containers that have restarted at least so often.
+fn suspects(pod: View<'_>, restarts: i64) -> impl Iterator<Item = View<'_>> {
+    containers(pod).filter(move |container| container.count(&["restartCount"]) >= restarts)
 }
 
 /// Some container was last ended by the kernel for want of memory. The state stays in the Pod's

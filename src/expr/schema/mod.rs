@@ -196,7 +196,7 @@ impl PartialEq for ObjectType {
 
 impl Eq for ObjectType {}
 
-/// Its name as people know it: `ContainerStatus`, `Certificate.spec.issuerRef`.
+/// Its name as people know it, without group and version: `ContainerStatus`, `Certificate.spec.issuerRef`.
 impl fmt::Display for ObjectType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.as_deref().unwrap_or_else(|| self.name.split(':').next().unwrap_or_default()))

@@ -50,9 +50,8 @@ pub(super) fn of_crd(crd: &Value) -> Vec<String> {
             root["properties"][field] = serde_json::json!({"type": value});
         }
         root["properties"]["metadata"] = serde_json::json!({"$ref": OBJECT_META});
-        let mut writer = Writer::default();
-        // The version is part of the name, but not of what people see.
-        writer.object(&format!("{kind}:{name}"), &root);
+        let mut writer = Writer { version: format!(":{name}"), ..Writer::default() };
+        writer.object(kind, &root);
         lines.push(format!("kind {group}/{name}/{kind} {kind}:{name}"));
         lines.extend(writer.lines());
     }
@@ -96,6 +95,8 @@ fn references<'a>(schema: &'a Value, found: &mut Vec<&'a str>) {
 #[derive(Default)]
 struct Writer {
     objects: BTreeMap<String, String>,
+    /// What is put after the names of objects without a name of their own: part of it, but not of what people see.
+    version: String,
 }
 
 impl Writer {
@@ -120,7 +121,7 @@ impl Writer {
         if is_open || properties.is_empty() {
             fields.push("...".to_owned());
         }
-        self.objects.insert(name.to_owned(), fields.join(" "));
+        self.objects.insert(format!("{name}{}", self.version), fields.join(" "));
     }
 
     /// The type of what a schema describes, whose own objects are called `name`.
@@ -149,7 +150,7 @@ impl Writer {
     fn map_or_object(&mut self, name: &str, schema: &Value) -> String {
         if schema["properties"].as_object().is_some_and(|properties| !properties.is_empty()) {
             self.object(name, schema);
-            return name.to_owned();
+            return format!("{name}{}", self.version);
         }
         match &schema["additionalProperties"] {
             Value::Object(_) => {

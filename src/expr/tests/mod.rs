@@ -1,5 +1,6 @@
 //! Expressions as users write them, from source to value, with the texts of all errors.
 
+mod clock;
 mod docs;
 mod errors;
 mod fuzz;

@@ -96,7 +96,7 @@ fn unknown_fields_are_found_where_they_stand() {
         &[
             (
                 "object.spec.issur.name == 'a'",
-                "issur | Certificate:v1.spec has no field \"issur\"; did you mean \"issuer\"?",
+                "issur | Certificate.spec has no field \"issur\"; did you mean \"issuer\"?",
             ),
             (
                 "object.metadata.lables.size() == 0",
