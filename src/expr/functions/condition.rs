@@ -24,7 +24,7 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
         }
         Ok(CowVal::owned(CelBool::from(not_ready_for(object, length, now))))
     })?;
-    env.add_overload("@next_notReadyFor", "@next_notReadyFor", vec![DYN_TYPE; 3], |args| {
+    env.add_overload("@next_notReadyFor", "@next_notReadyFor", vec![DYN_TYPE, DYN_TYPE, DYN_TYPE], |args| {
         let args = Arguments::of("notReadyFor", &args);
         let length = args.duration(1)?;
         Ok(next(not_ready_since(args.object(0)?).and_then(|since| since.checked_add(length).ok())))

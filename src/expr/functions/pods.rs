@@ -25,13 +25,18 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
         let (restarts, within, now) = (args.int(1)?, args.duration(2)?, args.now(3)?);
         Ok(CowVal::owned(CelBool::from(crash_looping(pod, restarts, within, now))))
     })?;
-    env.add_overload("@next_crashLooping", "@next_crashLooping", vec![DYN_TYPE; 4], |args| {
-        let args = Arguments::of("crashLooping", &args);
-        let pod = pod(&args)?;
-        let (restarts, within, now) = (args.int(1)?, args.duration(2)?, args.now(3)?);
-        let ends = suspects(pod, restarts).filter_map(last_termination);
-        Ok(next(ends.filter_map(|ended| ended.checked_add(within).ok()).filter(|at| *at >= now).max()))
-    })?;
+    env.add_overload(
+        "@next_crashLooping",
+        "@next_crashLooping",
+        vec![DYN_TYPE, DYN_TYPE, DYN_TYPE, DYN_TYPE],
+        |args| {
+            let args = Arguments::of("crashLooping", &args);
+            let pod = pod(&args)?;
+            let (restarts, within, now) = (args.int(1)?, args.duration(2)?, args.now(3)?);
+            let ends = suspects(pod, restarts).filter_map(last_termination);
+            Ok(next(ends.filter_map(|ended| ended.checked_add(within).ok()).filter(|at| *at >= now).max()))
+        },
+    )?;
     env.add_overload("oomKilled", "oomKilled", vec![DYN_TYPE], |args| {
         let args = Arguments::of("oomKilled", &args);
         Ok(CowVal::owned(CelBool::from(oom_killed(pod(&args)?))))

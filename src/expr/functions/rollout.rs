@@ -21,11 +21,16 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
         let recent = newest_rollout(object).is_some_and(|at| now.duration_since(at) <= within);
         Ok(CowVal::owned(CelBool::from(recent)))
     })?;
-    env.add_overload("@next_rolledOutWithin", "@next_rolledOutWithin", vec![DYN_TYPE; 3], |args| {
-        let args = Arguments::of("rolledOutWithin", &args);
-        let within = args.duration(1)?;
-        Ok(next(newest_rollout(args.object(0)?).and_then(|at| at.checked_add(within).ok())))
-    })
+    env.add_overload(
+        "@next_rolledOutWithin",
+        "@next_rolledOutWithin",
+        vec![DYN_TYPE, DYN_TYPE, DYN_TYPE],
+        |args| {
+            let args = Arguments::of("rolledOutWithin", &args);
+            let within = args.duration(1)?;
+            Ok(next(newest_rollout(args.object(0)?).and_then(|at| at.checked_add(within).ok())))
+        },
+    )
 }
 
 /// The controller has seen the newest spec, and all the pods that are wanted are of it and available.
