@@ -295,13 +295,54 @@ mod tests {
         check_with(
             &json!({
                 "trigger": {"resource": {"apiVersion": "fother.dev/v1alpha1", "kind": "Execution"}},
+                "when": "has(object.status.outcome)",
+                "ladder": [{"run": "evidence"}],
+            }),
+            false,
+            &["spec.trigger.resource.kind: rule reacts to its own Executions"],
+        );
+        check_with(
+            &json!({
                 "when": "object.status.containerStatuses.exists(c, c.restartCount > 5)",
                 "ladder": [{"run": "evidence"}],
             }),
             false,
+            &["spec.when: restartCount never falls, so that this stays true after any remedy; \
+               crashLooping(object, 3, duration('10m')) also looks at when it last crashed"],
+        );
+    }
+
+    #[test]
+    fn fields_and_types_are_those_of_the_kinds() {
+        check_with(
+            &json!({
+                "when": "object.status.phse == 'Failed'",
+                "since": "object.metadata.generation",
+                "target": {"owner": {"apiVersion": "apps/v1", "kind": "Deployment"}},
+                "ladder": [
+                    {"run": "elsewhere", "with": {"x": "${{ target.spec.replics }} ${{ ladder[0].stat }}"},
+                     "verify": {"when": "target.status.readyReplicas > '3'"}},
+                ],
+            }),
+            false,
             &[
-                "spec.trigger.resource.kind: rule reacts to its own Executions",
-                "spec.when: restartCount never falls, so that this stays true after any remedy; crashLooping(object, 3, duration('10m')) also looks at when it last crashed",
+                "spec.when: PodStatus has no field \"phse\"; did you mean \"phase\"?",
+                "spec.since: object.metadata.generation is int, not timestamp or string",
+                "spec.ladder[0].with.x: DeploymentSpec has no field \"replics\"; did you mean \"replicas\"?",
+                "spec.ladder[0].with.x: ladder[] has no field \"stat\"; did you mean \"state\"?",
+                "spec.ladder[0].verify.when: target.status.readyReplicas is int, compared with string",
+            ],
+        );
+        check_with(
+            &json!({
+                "trigger": {"resource": null, "event": {}},
+                "when": "event.data.regarding.kind == 'Pod' && event.data.nte.contains('x') && event.tipe == 'y'",
+                "ladder": [{"run": "evidence"}],
+            }),
+            false,
+            &[
+                "spec.when: Event has no field \"nte\"; did you mean \"note\"?",
+                "spec.when: event has no field \"tipe\"; did you mean \"type\"?",
             ],
         );
     }

@@ -52,7 +52,7 @@ fn predicates_know_when_their_span_has_passed() {
     check(
         "rolledOutWithin(object, duration('30m')) == true",
         &deployment(),
-        "2026-03-01T12:10:00.000000001Z",
+        "2026-03-01T12:10:30.000000001Z",
     );
 }
 

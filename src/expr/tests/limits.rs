@@ -38,7 +38,7 @@ fn loops_end_after_their_steps() {
         "lists.range(3000).all(i, cel.bind(l, lists.range(1000), l.sum() > i))",
         "lists.range(4000).all(i, lists.range(4000).max() >= i)",
         // A pattern that is put together is compiled at every turn.
-        "object.l.exists(i, 'x'.matches('a{' + string(i) + '}'))",
+        "object.l.all(i, !'x'.matches('a{' + string(i + 1) + '}'))",
     ] {
         refused(source, &object, STEPS);
     }

@@ -38,9 +38,11 @@ fn mistakes(source: &str, scope: &Scope) -> Vec<String> {
 
 #[track_caller]
 fn check(scope: &Scope, table: &[(&str, &str)]) {
-    for (source, expected) in table {
-        assert_eq!(mistakes(source, scope), [*expected], "{source}");
-    }
+    let found: Vec<_> = table.iter().map(|(source, _)| (*source, mistakes(source, scope))).collect();
+    let expected: Vec<_> =
+        table.iter().map(|(source, expected)| (*source, vec![(*expected).to_owned()])).collect();
+    let differ: Vec<_> = found.iter().zip(&expected).filter(|(found, expected)| found != expected).collect();
+    assert!(differ.is_empty(), "{differ:#?}");
 }
 
 #[test]
@@ -201,13 +203,10 @@ fn types_that_do_not_go_together_are_found() {
                 "object.spec.containers['a'].name == 'b'",
                 "object.spec.containers['a'] | object.spec.containers is list, which has no elements at a string",
             ),
-            (
-                "[1, 2].indexOf('a') == 0",
-                "[1, 2].indexOf('a') | [1, 2] is list, which has no indexOf(string)",
-            ),
+            ("[1, 2].indexOf('a') == 0", "[1, 2].indexOf('a') | indexOf does not take string"),
             (
                 "sets.contains(['a'], [1])",
-                "sets.contains(['a'], [1]) | sets.contains does not take list, list; it takes list, list",
+                "sets.contains(['a'], [1]) | sets.contains does not take list, list",
             ),
             (
                 "quantity('1Gi') > 5",

@@ -358,7 +358,7 @@ fn takes_target(signature: &Signature, of: &Type) -> bool {
     signature.declarations.iter().filter_map(|one| one.target.as_ref()).any(|target| of.fits(target))
 }
 
-/// `; it takes Pod, int, duration`, where there is one way to call it.
+/// `; it takes Pod, int, duration`, where there is one way to call it, and each of these is one thing.
 fn wanted(signature: &Signature, target: Option<&Type>) -> String {
     let mut fitting = signature.declarations.iter().filter(|one| match (target, &one.target) {
         (None, None) => true,
@@ -366,7 +366,7 @@ fn wanted(signature: &Signature, target: Option<&Type>) -> String {
         _ => false,
     });
     match (fitting.next(), fitting.next()) {
-        (Some(only), None) => {
+        (Some(only), None) if !only.arguments.iter().any(Type::has_letter) => {
             let types: Vec<String> = only.arguments.iter().map(ToString::to_string).collect();
             format!("; it takes {}", types.join(", "))
         }

@@ -152,6 +152,15 @@ impl Type {
         }
     }
 
+    fn has_letter(&self) -> bool {
+        match self {
+            Type::Letter(_) => true,
+            Type::List(inner) | Type::Optional(inner) => inner.has_letter(),
+            Type::Map(keys, values) => keys.has_letter() || values.has_letter(),
+            _ => false,
+        }
+    }
+
     fn is_number(&self) -> bool {
         matches!(self, Type::Int | Type::Uint | Type::Double)
     }
