@@ -295,7 +295,7 @@ mod tests {
         check_with(
             &json!({
                 "trigger": {"resource": {"apiVersion": "fother.dev/v1alpha1", "kind": "Execution"}},
-                "when": "has(object.status.outcome)",
+                "when": "has(object.status.finishedAt)",
                 "ladder": [{"run": "evidence"}],
             }),
             false,
