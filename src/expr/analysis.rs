@@ -82,7 +82,7 @@ fn collect<'a>(node: &'a IdedExpr, locals: &mut Vec<&'a str>, found: &mut BTreeS
         if let Some(path) = ast::path(object).filter(|path| !locals.contains(&path[0].as_str())) {
             let below =
                 |field: &&str| path.iter().cloned().chain(field.split('.').map(str::to_owned)).collect();
-            found.extend(fields.iter().map(|field| below(field)));
+            found.extend(fields.iter().map(below));
         } else {
             collect(object, locals, found);
         }
@@ -208,7 +208,9 @@ fn bounds(info: &SourceInfo, node: &IdedExpr, found: &mut Vec<LowerBound>) {
         };
         found.extend(larger.and_then(|larger| bounded(info, larger)));
     }
-    ast::children(node).into_iter().for_each(|child| bounds(info, child, found));
+    for child in ast::children(node) {
+        bounds(info, child, found);
+    }
 }
 
 /// The field that a side of a comparison is, perhaps with a value for where it is absent.

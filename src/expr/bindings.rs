@@ -19,7 +19,7 @@ pub(super) const NOW: &str = "@now";
 /// ```
 #[derive(Clone, Debug)]
 pub struct Bindings {
-    now: Timestamp,
+    pub(super) now: Timestamp,
     clock: Box<dyn Val>,
     values: BTreeMap<String, Arc<Value>>,
 }

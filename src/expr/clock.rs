@@ -79,7 +79,7 @@ impl Search<'_> {
 
     /// Whether it is a comparison of times; then when it turns is noted.
     fn comparison(&self, left: &IdedExpr, right: &IdedExpr, found: &mut NextChange) -> bool {
-        let now = self.bindings.now();
+        let now = self.bindings.now;
         let Ok(before) = self.distance(left, right, now) else {
             // A side that has no value has none later either.
             return true;
@@ -127,7 +127,7 @@ impl Search<'_> {
 
     /// Notes an instant, if it is still to come. At the instant itself `<` and `<=` differ, so it is the one after.
     fn at(&self, turns: Timestamp, found: &mut NextChange) {
-        if turns < self.bindings.now() {
+        if turns < self.bindings.now {
             return;
         }
         let after = turns.checked_add(SignedDuration::from_nanos(1)).unwrap_or(turns);

@@ -91,8 +91,11 @@ pub(super) struct Frame<'a> {
     patterns: &'a Patterns,
     meter: Meter,
     /// The values of the variables that it reads, once they are asked for.
-    values: Vec<(&'a str, &'a Reads, OnceLock<Box<dyn Val + 'a>>)>,
+    values: Vec<Read<'a>>,
 }
+
+/// A variable, what is read of it, and its converted value.
+type Read<'a> = (&'a str, &'a Reads, OnceLock<Box<dyn Val + 'a>>);
 
 impl<'a> Frame<'a> {
     pub(super) fn new(program: &'a Program, bindings: &'a Bindings) -> Self {

@@ -164,7 +164,9 @@ fn substitute(node: &mut IdedExpr, name: &str, made: &dyn Fn(u64) -> Expr) {
         }
         return;
     }
-    ast::children_mut(node).into_iter().for_each(|child| substitute(child, name, made));
+    for child in ast::children_mut(node) {
+        substitute(child, name, made);
+    }
 }
 
 /// Counts a turn before a condition is asked. An `&&` would not do, because it absorbs errors.

@@ -182,17 +182,17 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
 
 /// The pairs of a list or map; none of anything else, over which a loop is an error.
 fn pairs<'v>(value: &(dyn Val + 'v)) -> Option<Vec<Box<dyn Val + 'v>>> {
-    let pair = |key: Box<dyn Val + 'v>, value: &Box<dyn Val + 'v>| -> Box<dyn Val + 'v> {
-        Box::new(CelList::from(vec![key, value.clone()]))
+    let pair = |key: Box<dyn Val + 'v>, value: &(dyn Val + 'v)| -> Box<dyn Val + 'v> {
+        Box::new(CelList::from(vec![key, value.clone_as_boxed()]))
     };
     if let Some(list) = value.downcast_ref::<CelList>() {
         let items = (0_i64..).zip(list.inner());
-        return Some(items.map(|(at, item)| pair(Box::new(CelInt::from(at)), item)).collect());
+        return Some(items.map(|(at, item)| pair(Box::new(CelInt::from(at)), item.as_ref())).collect());
     }
     let map = value.downcast_ref::<CelMap>()?;
     let mut entries: Vec<_> = map.inner().iter().collect();
     entries.sort_by(|a, b| a.0.cmp(b.0));
-    Some(entries.into_iter().map(|(key, value)| pair(key_value(key), value)).collect())
+    Some(entries.into_iter().map(|(key, value)| pair(key_value(key), value.as_ref())).collect())
 }
 
 fn last<'b, 'v>(mut args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {

@@ -336,13 +336,13 @@ mod tests {
         check_with(
             &json!({
                 "trigger": {"resource": null, "event": {}},
-                "when": "event.data.regarding.kind == 'Pod' && event.data.nte.contains('x') && event.tipe == 'y'",
+                "when": "event.data.regarding.kind == 'Pod' && event.data.nte.contains('x') && event.tpye == 'y'",
                 "ladder": [{"run": "evidence"}],
             }),
             false,
             &[
                 "spec.when: Event has no field \"nte\"; did you mean \"note\"?",
-                "spec.when: event has no field \"tipe\"; did you mean \"type\"?",
+                "spec.when: event has no field \"tpye\"; did you mean \"type\"?",
             ],
         );
     }

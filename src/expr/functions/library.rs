@@ -64,6 +64,7 @@ pub(super) fn text<'a>(args: &'a Given<'_, '_>, position: usize) -> Result<&'a s
 }
 
 /// `semver("1.2.3")`: reads a value.
+#[expect(clippy::needless_pass_by_value, reason = "the library hands the arguments over")]
 pub(super) fn read<'b, 'v, T: Library>(args: Given<'b, 'v>) -> Gives<'b, 'v> {
     let text = text(&args, 0)?;
     match T::read(text) {
@@ -73,11 +74,13 @@ pub(super) fn read<'b, 'v, T: Library>(args: Given<'b, 'v>) -> Gives<'b, 'v> {
 }
 
 /// `isSemver("1.2.3")`: whether it can be read.
+#[expect(clippy::needless_pass_by_value, reason = "the library hands the arguments over")]
 pub(super) fn reads<'b, 'v, T: Library>(args: Given<'b, 'v>) -> Gives<'b, 'v> {
     Ok(truth(T::read(text(&args, 0)?).is_ok()))
 }
 
 /// `string(x)`.
+#[expect(clippy::needless_pass_by_value, reason = "the library hands the arguments over")]
 pub(super) fn written<'b, 'v, T: Library>(args: Given<'b, 'v>) -> Gives<'b, 'v> {
     Ok(string(value::<T>(&args, 0)?.to_string()))
 }

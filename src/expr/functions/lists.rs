@@ -67,6 +67,7 @@ fn compare(function: &str, a: &dyn Val, b: &dyn Val) -> Result<Ordering, Executi
 }
 
 /// Numbers or durations; of nothing it is 0.
+#[expect(clippy::needless_pass_by_value, reason = "the library hands the arguments over")]
 fn sum<'b, 'v>(args: Given<'b, 'v>) -> Gives<'b, 'v> {
     let mut sum: Box<dyn Val + 'v> = Box::new(CelInt::from(0));
     for (at, item) in items(&args, 0)?.iter().enumerate() {
@@ -123,6 +124,7 @@ fn shown(key: &CelMapKey<'_>) -> String {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the library hands the arguments over")]
 fn from_pairs<'b, 'v>(args: Given<'b, 'v>) -> Gives<'b, 'v> {
     metered(&args)?.0.step(position(items(&args, 1)?.len()).unsigned_abs() / 16)?;
     let mut entries = Entries::new();
@@ -134,6 +136,7 @@ fn from_pairs<'b, 'v>(args: Given<'b, 'v>) -> Gives<'b, 'v> {
     Ok(CowVal::owned(CelMap::from(entries)))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the library hands the arguments over")]
 fn merged<'b, 'v>(args: Given<'b, 'v>) -> Gives<'b, 'v> {
     metered(&args)?.0.step(position(items(&args, 1)?.len()).unsigned_abs() / 16)?;
     let mut entries = Entries::new();

@@ -96,10 +96,7 @@ fn is_namespace(name: &str) -> bool {
 
 /// The namespace that a call names, if its target is one: `math` in `math.abs(x)`. A variable of
 /// that name (`ip` is one that people choose) is none, unless the whole is a function's name.
-pub(in super::super) fn namespace<'a>(
-    call: &'a CallExpr,
-    is_variable: impl Fn(&str) -> bool,
-) -> Option<&'a str> {
+pub(in super::super) fn namespace(call: &CallExpr, is_variable: impl Fn(&str) -> bool) -> Option<&str> {
     match &call.target.as_ref()?.expr {
         Expr::Ident(name) if is_namespace(name) => {
             let known = signature(&format!("{name}.{}", call.func_name)).is_some();

@@ -1,13 +1,13 @@
 //! Kubernetes' `url` library: what Go's `net/url` reads as an absolute URL or an absolute path. The
 //! crate `url` follows the browsers' standard instead, which drops ports and rewrites paths.
 
-use super::library::{Gives, Library, read, reads, string, value, written};
+use super::library::{Library, read, reads, string, value, written};
 use cel::common::types::{CelList, CelMap, CelMapKey, CelString, STRING_TYPE, Type};
 use cel::common::value::{CowVal, Val};
 use cel::{DeclarationError, Env};
 use percent_encoding::percent_decode_str;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+use std::fmt::{self, Write};
 
 static URL: Type = Type::new_unspecified_type("url");
 
@@ -118,7 +118,7 @@ fn escaped_path(path: &str) -> String {
         if kept(byte) {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+            let _ = write!(escaped, "%{byte:02X}");
         }
     }
     escaped
@@ -160,15 +160,15 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
         Ok(string(escaped_path(&value::<Url>(&args, 0)?.path)))
     })?;
     env.add_member_overload("getQuery", "url_query", url(), vec![], |args| {
-        query_map(&value::<Url>(&args, 0)?.query)
+        Ok(query_map(&value::<Url>(&args, 0)?.query))
     })
 }
 
-fn query_map<'b, 'v>(query: &str) -> Gives<'b, 'v> {
+fn query_map<'b, 'v>(query: &str) -> CowVal<'b, 'v> {
     let boxed = |text: String| Box::new(CelString::from(text)) as Box<dyn Val>;
     let entries = query_of(query).into_iter().map(|(key, values)| {
         let values = CelList::from(values.into_iter().map(boxed).collect::<Vec<_>>());
         (CelMapKey::String(CelString::from(key)), Box::new(values) as Box<dyn Val>)
     });
-    Ok(CowVal::owned(CelMap::from(entries.collect::<HashMap<_, _>>())))
+    CowVal::owned(CelMap::from(entries.collect::<HashMap<_, _>>()))
 }

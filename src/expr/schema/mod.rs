@@ -34,7 +34,9 @@ static OWN: LazyLock<Arc<Definitions>> = LazyLock::new(|| {
     let mut definitions = Definitions::default();
     for crd in crate::api::crds() {
         let crd = serde_json::to_value(crd).expect("plain data structures always become JSON");
-        open_api::of_crd(&crd).iter().for_each(|line| definitions.add(line));
+        for line in open_api::of_crd(&crd) {
+            definitions.add(&line);
+        }
     }
     Arc::new(definitions)
 });
@@ -85,7 +87,9 @@ impl Schemas {
 
     fn with(mut self, lines: &[String]) -> Self {
         let mut definitions = Definitions::default();
-        lines.iter().for_each(|line| definitions.add(line));
+        for line in lines {
+            definitions.add(line);
+        }
         self.sources.insert(0, Arc::new(definitions));
         self
     }

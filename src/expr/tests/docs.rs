@@ -35,7 +35,7 @@ fn the_examples_of_the_reference_hold() {
 
 const OPERATORS: &str = include_str!("../../../docs/reference/operators.md");
 
-/// StackStorm's operators, without the second names of some.
+/// The criteria operators of `StackStorm`, without the second names of some.
 const STACKSTORM: [&str; 24] = [
     "equals",
     "nequals",

@@ -113,6 +113,7 @@ fn unknown_fields_are_found_where_they_stand() {
     );
 }
 
+#[expect(clippy::too_many_lines, reason = "one table")]
 #[test]
 fn types_that_do_not_go_together_are_found() {
     check(
@@ -218,6 +219,7 @@ fn types_that_do_not_go_together_are_found() {
 }
 
 /// Everything here can work, for some object.
+#[expect(clippy::too_many_lines, reason = "one table")]
 #[test]
 fn what_can_work_is_not_refused() {
     let pods = [

@@ -166,7 +166,7 @@ impl<'a> Walk<'a> {
             _ => {}
         }
         match functions::called(call) {
-            Some((signature, _)) => self.function(node, call, signature, target.as_ref(), &arguments),
+            Some((signature, _)) => self.function(node, call, (signature, target.as_ref()), &arguments),
             None => Type::Any,
         }
     }
@@ -317,8 +317,7 @@ impl<'a> Walk<'a> {
         &mut self,
         node: &'a IdedExpr,
         call: &'a CallExpr,
-        signature: &Signature,
-        target: Option<&Type>,
+        (signature, target): (&Signature, Option<&Type>),
         arguments: &[Type],
     ) -> Type {
         if let Some(found) = operator::call(signature, target, arguments) {

@@ -113,7 +113,7 @@ impl Type {
     fn fits_with(&self, wanted: &Type, letters: &mut Letters) -> bool {
         match (self, wanted) {
             (one, Type::Letter(letter)) => letters.take(*letter, one),
-            (Type::Any, _) | (_, Type::Any) => true,
+            (Type::Any, _) | (_, Type::Any) | (Type::Map(..), Type::Object(_)) => true,
             (Type::OneOf(members), _) => {
                 members.is_empty() || members.iter().any(|member| member.fits_with(wanted, letters))
             }
@@ -127,7 +127,6 @@ impl Type {
             (Type::Object(_), Type::Map(keys, values)) => {
                 Type::String.fits_with(keys, letters) && Type::Any.fits_with(values, letters)
             }
-            (Type::Map(..), Type::Object(_)) => true,
             (Type::Object(one), Type::Object(other)) => one.may_be(other),
             (one, other) => one == other,
         }
@@ -136,9 +135,9 @@ impl Type {
     /// Whether some value of it can equal one of `other`. Null can stand for every field of an object.
     pub(super) fn may_equal(&self, other: &Type) -> bool {
         match (self, other) {
-            (Type::Any | Type::Null | Type::Letter(_), _) | (_, Type::Any | Type::Null | Type::Letter(_)) => {
-                true
-            }
+            (Type::Any | Type::Null | Type::Letter(_), _)
+            | (_, Type::Any | Type::Null | Type::Letter(_))
+            | (Type::Map(..) | Type::Object(_), Type::Map(..) | Type::Object(_)) => true,
             (Type::OneOf(members), _) => {
                 members.is_empty() || members.iter().any(|member| member.may_equal(other))
             }
@@ -146,7 +145,6 @@ impl Type {
             (Type::List(one), Type::List(other)) | (Type::Optional(one), Type::Optional(other)) => {
                 one.may_equal(other)
             }
-            (Type::Map(..) | Type::Object(_), Type::Map(..) | Type::Object(_)) => true,
             (one, other) if one.is_number() => other.is_number(),
             (one, other) => one == other,
         }
