@@ -14,6 +14,7 @@
     reason = "tables of literals, and several of one thing, read best so"
 )]
 
+mod decisions;
 mod dev;
 mod docs;
 mod git;
@@ -25,7 +26,9 @@ mod pods;
 mod real;
 mod real_node;
 mod sandbox;
+mod sandbox_healing;
 mod sandbox_world;
+mod schemas;
 mod support;
 mod tidy;
 mod validate;

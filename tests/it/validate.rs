@@ -89,6 +89,61 @@ error: unknown field
     assert_eq!((code, out.as_str(), err.as_str()), (1, expected, ""));
 }
 
+const CRD: &str = "\
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  names: {kind: Widget, plural: widgets}
+  scope: Namespaced
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema:
+        openAPIV3Schema:
+          type: object
+          properties: {status: {type: object, properties: {stuckSince: {type: string}, tries: {type: integer}}}}
+";
+
+#[test]
+fn fields_and_types_are_checked_against_schemas() {
+    let rule = |kind: &str, when: &str| {
+        let rule = RULE.replace("apiVersion: v1, kind: Pod", kind);
+        rule.replace("crashLooping(object, 3, duration('10m'))", when)
+    };
+    let widget = rule("apiVersion: example.com/v1, kind: Widget", "object.status.trys > 'a'");
+    let folder = folder(&[
+        ("pods/a.yaml", &rule("apiVersion: v1, kind: Pod", "object.status.phse == 'Failed'")),
+        ("pods/b.yaml", ACTION),
+        ("widgets/a.yaml", &widget),
+        ("widgets/b.yaml", ACTION),
+        ("crds/widgets.yaml", CRD),
+    ]);
+    let (code, out, err) = validate(folder.path(), &["pods"], "");
+    let expected = "\
+error: PodStatus has no field \"phse\"
+ --> pods/a.yaml:7:23
+  |
+7 |   when: object.status.phse == 'Failed'
+  |                       ^^^^ did you mean \"phase\"?
+  |
+  = spec.when of Rule crashloop
+
+✗ 1 error · 2 files";
+    assert_eq!((code, out.as_str(), err.as_str()), (1, expected, ""));
+    // Nothing is known of a kind whose definition is not there.
+    assert_eq!(validate(folder.path(), &["widgets"], "").0, 0);
+    for definitions in ["crds", "crds/widgets.yaml"] {
+        let (code, out, _) = validate(folder.path(), &["widgets", definitions], "");
+        let first = out.lines().next().unwrap_or_default();
+        assert_eq!((code, first), (1, "error: Widget.status has no field \"trys\""), "{out}");
+    }
+    // In a pack it would be refused.
+    assert_eq!(validate(folder.path(), &["."], "").0, 1);
+}
+
 #[test]
 fn loose_files_and_stdin_are_parts_of_something() {
     let folder = folder(&[("a.yaml", RULE)]);

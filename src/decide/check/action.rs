@@ -2,9 +2,8 @@
 
 use serde_json::Value;
 
-use super::{has_template, templates};
+use super::{has_template, templates, types};
 use crate::api::{ActionSpec, Parameter, Runner, ValueType};
-use crate::decide::operation;
 use crate::decide::parameters::{environment_name, resolve};
 use crate::decide::path::Path;
 use crate::decide::pod::{self, PodPolicy};
@@ -109,22 +108,9 @@ fn no_template(field: &str, path: &Path, spec: &ActionSpec) -> Problem {
         .help(format!("use env: ${variable}"))
 }
 
-/// Templates over `inputs` name declared parameters.
+/// Templates over `inputs` name declared parameters, and fit their types.
 fn check_operation(value: &Value, path: &Path, spec: &ActionSpec, problems: &mut Vec<Problem>) {
-    let Some(tree) = templates(value, path, &operation::VARIABLES, problems) else { return };
-    let declared: Vec<&str> = spec.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
-    for expression in tree.expressions() {
-        for read in expression.paths() {
-            let [variable, name, ..] = read else { continue };
-            if variable == "inputs" && !declared.contains(&name.as_str()) {
-                let names = if declared.is_empty() { "none".to_owned() } else { declared.join(", ") };
-                problems.push(Problem::error(
-                    path.to_string(),
-                    format!("param {name:?} undeclared; declared: {names}"),
-                ));
-            }
-        }
-    }
+    templates(value, path, &types::operation(&spec.parameters), problems);
 }
 
 #[cfg(test)]
@@ -188,7 +174,7 @@ mod tests {
             &[
                 "spec.timeout: must be longer than 0s",
                 "spec.outputs: only script and container have declared outputs",
-                "spec.kubernetes: param \"replica\" undeclared; declared: replicas",
+                "spec.kubernetes.scale.replicas: inputs has no field \"replica\"; did you mean \"replicas\"?",
             ],
         );
         let wrong = json!({"kubernetes": {"annotate": {"values": {"a.b/c": "${{ object.x }}"}}}});
