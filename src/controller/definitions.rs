@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::context::Context;
 use crate::cluster::objects::MANAGER;
 use crate::cluster::{Error, Result};
-use crate::decide::definition::Definition;
+use crate::decide::definition::{Definition, DefinitionError};
 
 /// Keeps a definition under its name. One that is there already says the same: the name says what is in it.
 pub async fn keep(context: &Context, namespace: &str, name: &str, definition: &Definition) -> Result<()> {
@@ -49,8 +49,10 @@ pub async fn read(context: &Context, namespace: &str, name: &str) -> Result<Arc<
     let api: Api<ControllerRevision> = Api::namespaced(context.home.clone(), namespace);
     let found = api.get(name).await.map_err(Error::request(format!("read definition {name}")))?;
     let data: Value = found.data.map(|data| data.0).unwrap_or_default();
-    let definition =
-        Arc::new(Definition::read(name, &data).map_err(|error| Error::Unexpected(error.to_string()))?);
+    let definition = Arc::new(Definition::read(name, &data).map_err(|error| match error {
+        DefinitionError::Unknown { .. } => Error::Unknown(error.to_string()),
+        _ => Error::Unexpected(error.to_string()),
+    })?);
     context.definitions.lock().insert(known, definition.clone());
     Ok(definition)
 }

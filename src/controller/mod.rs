@@ -251,6 +251,11 @@ fn settle(context: &Context, key: &Key, result: Result<Requeue>) -> Requeue {
     }
 }
 
+/// What is to be said of a field or value that only a later version of fother knows.
+fn not_known(field: &str) -> String {
+    format!("{field} is not known to this version of fother; upgrade the controller, or take it out")
+}
+
 /// What an Execution is referred to by.
 fn reference_to(execution: &Execution) -> ObjectReference {
     ObjectReference {

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
+use crate::decide::unknown;
 use crate::source::watch::{self as source, Delivery, Scope};
 
 type Objects<K> = BTreeMap<(String, String), Arc<K>>;
@@ -18,6 +19,8 @@ type Objects<K> = BTreeMap<(String, String), Arc<K>>;
 /// The objects of one kind.
 pub struct Store<K> {
     objects: Arc<RwLock<Objects<K>>>,
+    /// The first field of an object's spec that this version does not know.
+    unknown: Arc<RwLock<BTreeMap<(String, String), String>>>,
     /// The newest version that the watch has brought.
     newest: Arc<AtomicU64>,
     synced: watch::Sender<bool>,
@@ -25,7 +28,12 @@ pub struct Store<K> {
 
 impl<K> Clone for Store<K> {
     fn clone(&self) -> Self {
-        Self { objects: self.objects.clone(), newest: self.newest.clone(), synced: self.synced.clone() }
+        Self {
+            objects: self.objects.clone(),
+            unknown: self.unknown.clone(),
+            newest: self.newest.clone(),
+            synced: self.synced.clone(),
+        }
     }
 }
 
@@ -35,7 +43,12 @@ where
 {
     /// An empty store.
     pub fn new() -> Self {
-        Self { objects: Arc::default(), newest: Arc::default(), synced: watch::Sender::new(false) }
+        Self {
+            objects: Arc::default(),
+            unknown: Arc::default(),
+            newest: Arc::default(),
+            synced: watch::Sender::new(false),
+        }
     }
 
     /// Watches for ever; `changed` hears of every object that came, changed or went, with what was known of it.
@@ -43,22 +56,18 @@ where
         let scope = Scope { resource: ApiResource::erase::<K>(&()), namespace: None };
         source::run(client, scope, &Notify::new(), |delivery| match delivery {
             Delivery::Synced(items) => {
-                self.replace(items.iter().filter_map(|item| decode::<K>(item)), &changed);
+                self.replace(items.iter().filter_map(|item| self.decode(item)), &changed);
                 self.synced.send_replace(true);
             }
-            Delivery::Changed(item) => {
-                if let Some(object) = decode::<K>(&item) {
+            Delivery::Changed(item) => match self.decode(&item) {
+                Some(object) => {
                     let before = self.objects.read().get(&key_of(&*object)).cloned();
                     self.put(object.clone());
                     changed(before.as_deref(), &object);
                 }
-            }
-            Delivery::Deleted(item) => {
-                if let Some(object) = decode::<K>(&item) {
-                    self.remove(&object);
-                    changed(None, &object);
-                }
-            }
+                None => self.lose(&item, &changed),
+            },
+            Delivery::Deleted(item) => self.lose(&item, &changed),
             Delivery::Alive => {}
             Delivery::Broken(error) => tracing::warn!(kind = %K::kind(&()), error, "watch is broken"),
         })
@@ -74,6 +83,11 @@ where
     /// One object.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         self.objects.read().get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// The first field of an object's spec that this version does not know: nothing may be done as if it were not there.
+    pub fn unknown_field(&self, namespace: &str, name: &str) -> Option<String> {
+        self.unknown.read().get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
     /// All objects for which something holds.
@@ -108,10 +122,42 @@ where
         }
     }
 
-    fn remove(&self, object: &K) {
+    /// An object is gone, or cannot be read any more: what it was before does not count either.
+    fn lose(&self, item: &Value, changed: &impl Fn(Option<&K>, &K)) {
+        let text = |path| item.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let key = (text("/metadata/namespace").to_owned(), text("/metadata/name").to_owned());
+        let version = text("/metadata/resourceVersion").parse().unwrap_or_default();
+        if let Some(known) = self.remove(&key, version) {
+            changed(None, &known);
+        }
+    }
+
+    fn remove(&self, key: &(String, String), version: u64) -> Option<Arc<K>> {
         let mut objects = self.objects.write();
-        self.newest.fetch_max(version_of(object), Ordering::Relaxed);
-        objects.remove(&key_of(object));
+        self.newest.fetch_max(version, Ordering::Relaxed);
+        self.unknown.write().remove(key);
+        objects.remove(key)
+    }
+
+    /// An object that cannot be read blocks only itself.
+    fn decode(&self, item: &Value) -> Option<Arc<K>> {
+        let mut fields = Vec::new();
+        match unknown::read::<K>(item, |field| fields.push(field)) {
+            Ok(object) => {
+                let field = fields.into_iter().find(|field| field.starts_with("spec."));
+                let mut unknown = self.unknown.write();
+                match field {
+                    Some(field) => unknown.insert(key_of(&object), field),
+                    None => unknown.remove(&key_of(&object)),
+                };
+                Some(Arc::new(object))
+            }
+            Err(error) => {
+                let name = item.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+                tracing::error!(kind = %K::kind(&()), name, %error, "object cannot be read and is left alone");
+                None
+            }
+        }
     }
 
     fn replace(&self, items: impl Iterator<Item = Arc<K>>, changed: &impl Fn(Option<&K>, &K)) {
@@ -146,18 +192,6 @@ fn version_of<K: Resource>(object: &K) -> u64 {
     object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default()
 }
 
-/// An object that does not decode blocks only itself.
-fn decode<K: Resource<DynamicType = ()> + DeserializeOwned>(item: &Value) -> Option<Arc<K>> {
-    match K::deserialize(item) {
-        Ok(object) => Some(Arc::new(object)),
-        Err(error) => {
-            let name = item.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            tracing::error!(kind = %K::kind(&()), name, %error, "object cannot be read and is left alone");
-            None
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,10 +218,27 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_any_more_is_not_what_it_was() {
+        let store = Store::<Execution>::new();
+        let item = |spec: Value| {
+            let metadata = serde_json::json!({"name": "a", "namespace": "n", "resourceVersion": "5"});
+            serde_json::json!({"metadata": metadata, "spec": spec})
+        };
+        let known = item(serde_json::json!({"serviceAccountName": "h", "pace": 1}));
+        store.put(store.decode(&known).expect("readable"));
+        assert_eq!(store.unknown_field("n", "a").as_deref(), Some("spec.pace"));
+        let other = item(serde_json::json!({"serviceAccountName": {"name": "h"}}));
+        assert!(store.decode(&other).is_none());
+        let lost = std::cell::Cell::new(0);
+        store.lose(&other, &|_, _| lost.set(lost.get() + 1));
+        assert_eq!((versions(&store).len(), lost.get(), store.unknown_field("n", "a")), (0, 1, None));
+    }
+
+    #[test]
     fn an_answer_that_comes_after_the_deletion_brings_nothing_back() {
         let store = Store::new();
         store.put(execution("a", 5));
-        store.remove(&execution("a", 7));
+        store.remove(&key_of(&*execution("a", 5)), 7);
         store.insert(execution("a", 6));
         assert_eq!(versions(&store), [] as [u64; 0]);
         store.insert(execution("a", 8));

@@ -10,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::context::Context;
-use super::definitions;
 use super::queue::{Kind, Requeue};
+use super::{definitions, not_known};
 use crate::api::{
     ConditionStatus, ConditionType, Execution, ExecutionStatus, LABEL, Reason, Rung, set_condition,
 };
@@ -19,7 +19,7 @@ use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
 use crate::decide::definition::Definition;
 use crate::decide::execution::{
-    Again, Deserted, EXECUTION_FINALIZER, Seen, deserted, is_canceled, needs, next,
+    Again, Deserted, EXECUTION_FINALIZER, Seen, deserted, is_canceled, needs, next, unknown_value,
 };
 use crate::decide::verify;
 use crate::source::watch::now;
@@ -33,6 +33,10 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     for _ in 0..ROUNDS {
         let Some(execution) = context.executions.get(namespace, name) else { return Ok(Requeue::OnChange) };
         if execution.is_finished() && !has_finalizer(&execution) {
+            return Ok(Requeue::OnChange);
+        }
+        if let Some(field) = unknown(context, &execution) {
+            stand_still(context, &execution, Reason::UnsupportedValue, &not_known(&field)).await?;
             return Ok(Requeue::OnChange);
         }
         let Some((definition, account)) = prepare(context, &execution).await? else {
@@ -59,6 +63,20 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         }
     }
     Ok(Requeue::Failed)
+}
+
+/// What of an Execution that goes on, or of the Action that one by hand is about to run, this version does not know.
+fn unknown(context: &Context, execution: &Execution) -> Option<String> {
+    if execution.is_finished() {
+        return None;
+    }
+    let namespace = execution.namespace().unwrap_or_default();
+    let own = context.executions.unknown_field(&namespace, &execution.name_any());
+    own.or_else(|| unknown_value(execution)).or_else(|| {
+        let run = execution.spec.run.as_ref().filter(|_| execution.definition().is_none())?;
+        let field = context.actions.unknown_field(&namespace, run)?;
+        Some(format!("Action {run:?}: {field}"))
+    })
 }
 
 fn has_finalizer(execution: &Execution) -> bool {
@@ -102,6 +120,10 @@ async fn without_definition(
 ) -> Result<Option<(Arc<Definition>, Account)>> {
     if execution.is_finished() || is_canceled(execution) {
         return Ok(Some((Arc::default(), account)));
+    }
+    if let Error::Unknown(message) = &error {
+        stand_still(context, execution, Reason::UnsupportedValue, message).await?;
+        return Err(error);
     }
     if deserted(execution, now()) == Deserted::Refuse {
         return refuse(context, execution, Reason::ReferenceNotFound, &error.to_string()).await;

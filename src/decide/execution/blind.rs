@@ -32,7 +32,7 @@ pub(super) fn next(context: Context<'_>, phase: &Phase<'_>, why: &str) -> Next {
             let began = rung.verify.as_ref().map_or(context.now, |verify| verify.started_at.0);
             (*index, after(began, within.signed()))
         }
-        Phase::Ended => return ended(context),
+        Phase::Ended | Phase::Unknown => return ended(context),
     };
     if context.now < deadline {
         return Next::wait(Again::At(after(context.now, TRY_EVERY).min(deadline)));
