@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation, ReplaceOperation};
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::{Error, Result};
 use super::objects::MANAGER;
+use crate::api::Condition;
 
 /// Changes within one member of a status that are still made one by one. The API server takes 10 000 in one patch, and
 /// a long list that moved by one place is better written anew.
@@ -42,6 +43,28 @@ where
     let api: Api<K> = Api::namespaced(home.clone(), &namespace);
     let written = api.patch_status(&name, &params, &Patch::<()>::Json(patch)).await;
     written.map(Some).map_err(Error::request(action))
+}
+
+/// Writes the conditions of an object of which nothing else is understood.
+pub async fn write_conditions(
+    home: &Client,
+    resource: &ApiResource,
+    object: &Value,
+    conditions: &[Condition],
+) -> Result<()> {
+    let text = |path| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    let before = object.get("status").map(|status| match status.get("conditions") {
+        Some(conditions) => json!({"conditions": conditions}),
+        None => json!({}),
+    });
+    let fresh = json!({"conditions": conditions});
+    let patch = patch(Some(text("/metadata/resourceVersion")), before.as_ref(), &fresh);
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let api: Api<DynamicObject> = Api::namespaced_with(home.clone(), namespace, resource);
+    let written = api.patch_status(name, &params, &Patch::<()>::Json(patch)).await;
+    let action = format!("write the status of {} {namespace}/{name}", resource.kind);
+    written.map(drop).map_err(Error::request(action))
 }
 
 fn patch(version: Option<&str>, before: Option<&Value>, fresh: &Value) -> json_patch::Patch {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::context::Context;
-use super::not_known;
 use super::queue::Requeue;
+use super::strange::not_known;
 use crate::api::{
     Action, ActionStatus, ConditionStatus, ConditionType, Progress, Reason, ScriptRunner, set_condition,
     set_progress,

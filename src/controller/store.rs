@@ -1,6 +1,6 @@
 //! fother's own objects, as last seen: one watch per kind over the whole cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,16 +11,17 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
-use crate::decide::unknown;
+use super::strange::{self, Strange};
 use crate::source::watch::{self as source, Delivery, Scope};
 
-type Objects<K> = BTreeMap<(String, String), Arc<K>>;
+type Key = (String, String);
+type Objects<K> = BTreeMap<Key, Arc<K>>;
 
 /// The objects of one kind.
 pub struct Store<K> {
     objects: Arc<RwLock<Objects<K>>>,
-    /// The first field of an object's spec that this version does not know.
-    unknown: Arc<RwLock<BTreeMap<(String, String), String>>>,
+    /// What of the objects this version does not understand.
+    strange: Arc<RwLock<BTreeMap<Key, Strange>>>,
     /// The newest version that the watch has brought.
     newest: Arc<AtomicU64>,
     synced: watch::Sender<bool>,
@@ -30,7 +31,7 @@ impl<K> Clone for Store<K> {
     fn clone(&self) -> Self {
         Self {
             objects: self.objects.clone(),
-            unknown: self.unknown.clone(),
+            strange: self.strange.clone(),
             newest: self.newest.clone(),
             synced: self.synced.clone(),
         }
@@ -45,29 +46,42 @@ where
     pub fn new() -> Self {
         Self {
             objects: Arc::default(),
-            unknown: Arc::default(),
+            strange: Arc::default(),
             newest: Arc::default(),
             synced: watch::Sender::new(false),
         }
     }
 
-    /// Watches for ever; `changed` hears of every object that came, changed or went, with what was known of it.
-    pub async fn follow(self, client: Client, changed: impl Fn(Option<&K>, &K) + Send) {
+    /// Watches for ever; `changed` hears of every object that came, changed or went, with what was known of it, and
+    /// `unreadable` of the name of each that cannot be read.
+    pub async fn follow(
+        self,
+        client: Client,
+        changed: impl Fn(Option<&K>, &K) + Send,
+        unreadable: impl Fn(&str, &str) + Send,
+    ) {
         let scope = Scope { resource: ApiResource::erase::<K>(&()), namespace: None };
         source::run(client, scope, &Notify::new(), |delivery| match delivery {
             Delivery::Synced(items) => {
-                self.replace(items.iter().filter_map(|item| self.decode(item)), &changed);
+                self.replace(&items, &changed, &unreadable);
                 self.synced.send_replace(true);
             }
-            Delivery::Changed(item) => match self.decode(&item) {
+            Delivery::Changed(item) => match self.read(&item) {
                 Some(object) => {
                     let before = self.objects.read().get(&key_of(&*object)).cloned();
                     self.put(object.clone());
                     changed(before.as_deref(), &object);
                 }
-                None => self.lose(&item, &changed),
+                None => {
+                    self.lose(&item, &changed);
+                    let (namespace, name) = key_in(&item);
+                    unreadable(&namespace, &name);
+                }
             },
-            Delivery::Deleted(item) => self.lose(&item, &changed),
+            Delivery::Deleted(item) => {
+                self.strange.write().remove(&key_in(&item));
+                self.lose(&item, &changed);
+            }
             Delivery::Alive => {}
             Delivery::Broken(error) => tracing::warn!(kind = %K::kind(&()), error, "watch is broken"),
         })
@@ -87,7 +101,18 @@ where
 
     /// The first field of an object's spec that this version does not know: nothing may be done as if it were not there.
     pub fn unknown_field(&self, namespace: &str, name: &str) -> Option<String> {
-        self.unknown.read().get(&(namespace.to_owned(), name.to_owned())).cloned()
+        match self.strange.read().get(&(namespace.to_owned(), name.to_owned())) {
+            Some(Strange::Field(field)) => Some(field.clone()),
+            _ => None,
+        }
+    }
+
+    /// An object that cannot be read, and why.
+    pub fn unreadable(&self, namespace: &str, name: &str) -> Option<(Arc<Value>, String)> {
+        match self.strange.read().get(&(namespace.to_owned(), name.to_owned())) {
+            Some(Strange::Unreadable(object, error)) => Some((object.clone(), error.clone())),
+            _ => None,
+        }
     }
 
     /// All objects for which something holds.
@@ -124,47 +149,44 @@ where
 
     /// An object is gone, or cannot be read any more: what it was before does not count either.
     fn lose(&self, item: &Value, changed: &impl Fn(Option<&K>, &K)) {
-        let text = |path| item.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let key = (text("/metadata/namespace").to_owned(), text("/metadata/name").to_owned());
-        let version = text("/metadata/resourceVersion").parse().unwrap_or_default();
-        if let Some(known) = self.remove(&key, version) {
+        let version = item.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
+        if let Some(known) = self.remove(&key_in(item), version.parse().unwrap_or_default()) {
             changed(None, &known);
         }
     }
 
-    fn remove(&self, key: &(String, String), version: u64) -> Option<Arc<K>> {
+    fn remove(&self, key: &Key, version: u64) -> Option<Arc<K>> {
         let mut objects = self.objects.write();
         self.newest.fetch_max(version, Ordering::Relaxed);
-        self.unknown.write().remove(key);
         objects.remove(key)
     }
 
-    /// An object that cannot be read blocks only itself.
-    fn decode(&self, item: &Value) -> Option<Arc<K>> {
-        let mut fields = Vec::new();
-        match unknown::read::<K>(item, |field| fields.push(field)) {
-            Ok(object) => {
-                let field = fields.into_iter().find(|field| field.starts_with("spec."));
-                let mut unknown = self.unknown.write();
-                match field {
-                    Some(field) => unknown.insert(key_of(&object), field),
-                    None => unknown.remove(&key_of(&object)),
-                };
-                Some(Arc::new(object))
-            }
-            Err(error) => {
-                let name = item.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-                tracing::error!(kind = %K::kind(&()), name, %error, "object cannot be read and is left alone");
-                None
-            }
-        }
+    fn read(&self, item: &Arc<Value>) -> Option<Arc<K>> {
+        let (object, strange) = strange::read(item);
+        let mut known = self.strange.write();
+        match strange {
+            Some(strange) => known.insert(key_in(item), strange),
+            None => known.remove(&key_in(item)),
+        };
+        object.map(Arc::new)
     }
 
-    fn replace(&self, items: impl Iterator<Item = Arc<K>>, changed: &impl Fn(Option<&K>, &K)) {
-        let fresh: Objects<K> = items.map(|object| (key_of(&*object), object)).collect();
+    fn replace(
+        &self,
+        items: &[Arc<Value>],
+        changed: &impl Fn(Option<&K>, &K),
+        unreadable: &impl Fn(&str, &str),
+    ) {
+        let read: Vec<_> = items.iter().map(|item| (key_in(item), self.read(item))).collect();
+        let listed: BTreeSet<_> = read.iter().map(|(key, _)| key).collect();
+        self.strange.write().retain(|key, _| listed.contains(key));
+        let fresh: Objects<K> = read.iter().filter_map(|(key, o)| Some((key.clone(), o.clone()?))).collect();
         let before = std::mem::replace(&mut *self.objects.write(), fresh.clone());
         let gone = before.into_iter().filter(|(key, _)| !fresh.contains_key(key)).map(|(_, object)| object);
         gone.chain(fresh.values().cloned()).for_each(|object| changed(None, &object));
+        for ((namespace, name), _) in read.iter().filter(|(_, object)| object.is_none()) {
+            unreadable(namespace, name);
+        }
     }
 }
 
@@ -183,8 +205,13 @@ pub fn is_status_only<K: Resource>(before: Option<&K>, after: &K) -> bool {
     before.is_some_and(|before| of(before) == of(after))
 }
 
-fn key_of<K: Resource>(object: &K) -> (String, String) {
+fn key_of<K: Resource>(object: &K) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn key_in(item: &Value) -> Key {
+    let text = |path| item.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    (text("/metadata/namespace"), text("/metadata/name"))
 }
 
 /// Versions of one kind are comparable numbers (Kubernetes 1.35 made this a promise).
@@ -218,20 +245,32 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_any_more_is_not_what_it_was() {
+    fn what_cannot_be_read_is_not_what_it_was() {
         let store = Store::<Execution>::new();
-        let item = |spec: Value| {
-            let metadata = serde_json::json!({"name": "a", "namespace": "n", "resourceVersion": "5"});
-            serde_json::json!({"metadata": metadata, "spec": spec})
+        let item = |name: &str, spec: Value| {
+            let metadata = serde_json::json!({"name": name, "namespace": "n", "resourceVersion": "5"});
+            Arc::new(serde_json::json!({"metadata": metadata, "spec": spec}))
         };
-        let known = item(serde_json::json!({"serviceAccountName": "h", "pace": 1}));
-        store.put(store.decode(&known).expect("readable"));
-        assert_eq!(store.unknown_field("n", "a").as_deref(), Some("spec.pace"));
-        let other = item(serde_json::json!({"serviceAccountName": {"name": "h"}}));
-        assert!(store.decode(&other).is_none());
-        let lost = std::cell::Cell::new(0);
-        store.lose(&other, &|_, _| lost.set(lost.get() + 1));
-        assert_eq!((versions(&store).len(), lost.get(), store.unknown_field("n", "a")), (0, 1, None));
+        let later = item("later", serde_json::json!({"serviceAccountName": "h", "pace": 1}));
+        let known = item("other", serde_json::json!({"serviceAccountName": "h"}));
+        let other = item("other", serde_json::json!({"serviceAccountName": {"name": "h"}}));
+        store.replace(&[later.clone(), known], &|_, _| (), &|_, name| panic!("{name} can be read"));
+        assert_eq!(store.unknown_field("n", "later").as_deref(), Some("spec.pace"));
+        assert!(store.unreadable("n", "other").is_none() && store.get("n", "other").is_some());
+
+        let (heard, unreadable) = (std::cell::RefCell::new(Vec::new()), std::cell::RefCell::new(Vec::new()));
+        store.replace(
+            &[later, other],
+            &|_, object| heard.borrow_mut().push(object.name_any()),
+            &|_, name| unreadable.borrow_mut().push(name.to_owned()),
+        );
+        assert_eq!(
+            (heard.into_inner(), unreadable.into_inner()),
+            (vec!["other".into(), "later".into()], vec!["other".into()])
+        );
+        assert!(store.unreadable("n", "other").is_some() && store.get("n", "other").is_none());
+        store.replace(&[], &|_, _| (), &|_, _| ());
+        assert!(store.unreadable("n", "other").is_none() && store.unknown_field("n", "later").is_none());
     }
 
     #[test]

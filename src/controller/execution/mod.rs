@@ -10,8 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::context::Context;
+use super::definitions;
 use super::queue::{Kind, Requeue};
-use super::{definitions, not_known};
+use super::strange::not_known;
 use crate::api::{
     ConditionStatus, ConditionType, Execution, ExecutionStatus, LABEL, Reason, Rung, set_condition,
 };

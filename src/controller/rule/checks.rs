@@ -14,8 +14,8 @@ use crate::api::{
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result};
 use crate::controller::context::Context;
-use crate::controller::not_known;
 use crate::controller::rights::lacking;
+use crate::controller::strange::not_known;
 use crate::decide::check::{self, Known};
 use crate::decide::matching::CompiledRule;
 use crate::decide::problem::Severity;

@@ -4,7 +4,7 @@
 //!
 //! `FOTHER_TEST_OTHER_BUILD` names the program that takes over and gives back; without it, that is this build again.
 
-use fother::api::{AttemptState, Execution, Rule};
+use fother::api::{Action, AttemptState, Execution, Rule};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt as _};
@@ -58,6 +58,9 @@ fn later(kind: &CustomResourceDefinition) -> CustomResourceDefinition {
     if let Some(rungs) = fields["status"]["properties"].get_mut("rungs") {
         rungs["items"]["properties"]["pace"] = json!({"type": "string"});
         rungs["items"]["properties"]["state"]["enum"].as_array_mut().unwrap().push(json!("Resting"));
+    }
+    if let Some(cooldown) = fields["spec"]["properties"].pointer_mut("/limits/properties/cooldown") {
+        *cooldown = json!({"x-kubernetes-preserve-unknown-fields": true});
     }
     if let Some(modes) = fields["spec"]["properties"].pointer_mut("/mode/enum") {
         modes.as_array_mut().unwrap().push(json!("Suggest"));
@@ -169,9 +172,17 @@ async fn stands_still(scenario: &Scenario) {
     let ready = scenario.condition("eel", "Ready", "False").await;
     assert_eq!(ready.reason, "UnsupportedValue", "{ready:?}");
     assert!(ready.message.starts_with("spec.pace is not known to this version of fother"), "{ready:?}");
+    scenario.stage.kubectl(&["wait", "--for=condition=Ready=false", "rule/gig", "--timeout=60s"]).await;
+    let of_ready = "jsonpath={.status.conditions[?(@.type=='Ready')].message}";
+    let message = scenario.stage.kubectl(&["get", "rule", "gig", "-o", of_ready]).await;
+    assert!(
+        message.starts_with("cannot be read by this version of fother, and is left alone: "),
+        "{message}"
+    );
     let ready = scenario.condition("fid", "Ready", "False").await;
     assert!(ready.message.starts_with("spec.mode is not known"), "{ready:?}");
     let stands = |e: &Execution| e.reason() == Some("UnsupportedValue") && !e.is_finished();
+    scenario.stage.until("it is not run without what it does not know", "by-hand", stands).await;
     let dory = scenario.only("dory", "it stands still and says why", stands).await;
     let conditions = dory.status.unwrap().conditions;
     let message = &conditions.iter().find(|c| c.type_ == "Succeeded").unwrap().message;
@@ -194,17 +205,37 @@ async fn later_rule(scenario: &Scenario, boat: &str, changes: Value) {
     scenario.boat(boat, "leaking").await;
 }
 
+/// An Action that only a later version understands, and somebody who runs it.
+async fn later_action(scenario: &Scenario) {
+    let kind = ApiResource::erase::<Action>(&());
+    let api = Api::<DynamicObject>::namespaced_with(
+        scenario.stage.client.clone(),
+        &scenario.stage.namespace,
+        &kind,
+    );
+    let spec = json!({"pace": "slow", "kubernetes": {"annotate": {"values": {"example.com/paint": "tar"}}}});
+    let action = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Action", "metadata": {"name": "tar"}, "spec": spec});
+    api.create(&PostParams::default(), &serde_json::from_value(action).unwrap()).await.unwrap();
+    scenario.stage.kubectl(&["wait", "--for=condition=Ready=false", "action/tar", "--timeout=60s"]).await;
+    scenario.boat("tub", "tight").await;
+    let target = json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": scenario.stage.namespace, "name": "tub"});
+    let spec = json!({"serviceAccountName": "healer", "run": "tar", "target": target});
+    scenario.stage.create::<Execution>(json!({"metadata": {"name": "by-hand"}, "spec": spec})).await;
+}
+
 #[tokio::test]
 async fn another_build_takes_over_and_gives_back() {
     let Some(scenario) = Scenario::alone("upgrade").await else { return };
-    let kinds = LaterKinds::install(&scenario).await;
     let one = scenario.controller().await;
     underway(&scenario, &one).await;
+    let kinds = LaterKinds::install(&scenario).await;
     let other = replaced(&scenario, one, Build::Other, "two").await;
     later_version_works(&scenario).await;
     let _one = replaced(&scenario, other, Build::This, "one").await;
     later_rule(&scenario, "eel", json!({"pace": "slow"})).await;
     later_rule(&scenario, "fid", json!({"mode": "Suggest"})).await;
+    later_rule(&scenario, "gig", json!({"limits": {"cooldown": {"of": "5m"}}})).await;
+    later_action(&scenario).await;
     stands_still(&scenario).await;
 
     scenario.let_caulk_end();
@@ -229,6 +260,11 @@ async fn another_build_takes_over_and_gives_back() {
     for rule in ["eel", "fid"] {
         scenario.ends(rule, "Completed").await;
     }
+    scenario.delete_rule("gig").await;
+    let patch = Patch::Merge(json!({"spec": {"pace": null}}));
+    scenario.stage.api::<Action>().patch("tar", &PatchParams::default(), &patch).await.unwrap();
+    let done = |e: &Execution| e.reason() == Some("Completed");
+    scenario.stage.until("it is run after all", "by-hand", done).await;
     kinds.take_back(&scenario).await;
     scenario.controller_catches_up().await;
     scenario.has_run_one_job().await;
