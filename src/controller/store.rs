@@ -66,18 +66,17 @@ where
                 self.replace(&items, &changed, &unreadable);
                 self.synced.send_replace(true);
             }
-            Delivery::Changed(item) => match self.read(&item) {
-                Some(object) => {
+            Delivery::Changed(item) => {
+                if let Some(object) = self.read(&item) {
                     let before = self.objects.read().get(&key_of(&*object)).cloned();
                     self.put(object.clone());
                     changed(before.as_deref(), &object);
-                }
-                None => {
+                } else {
                     self.lose(&item, &changed);
                     let (namespace, name) = key_in(&item);
                     unreadable(&namespace, &name);
                 }
-            },
+            }
             Delivery::Deleted(item) => {
                 self.strange.write().remove(&key_in(&item));
                 self.lose(&item, &changed);
