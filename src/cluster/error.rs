@@ -27,6 +27,9 @@ pub enum Error {
     /// A later version of fother wrote it, and it says more than this one understands.
     #[error("{0}")]
     Unknown(String),
+    /// Something else has to end first.
+    #[error("{0}")]
+    Busy(String),
     /// What was read makes no sense.
     #[error("{0}")]
     Unexpected(String),
@@ -58,7 +61,7 @@ impl Error {
     pub fn consequence(&self) -> Consequence {
         match self.code() {
             Some(400 | 401 | 403 | 404 | 405 | 415 | 422) => Consequence::Wait(LOOK_AGAIN),
-            None if !matches!(self, Self::Request { .. }) => Consequence::Wait(LOOK_AGAIN),
+            None if !matches!(self, Self::Request { .. } | Self::Busy(_)) => Consequence::Wait(LOOK_AGAIN),
             _ => Consequence::Retry,
         }
     }

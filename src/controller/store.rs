@@ -62,8 +62,9 @@ where
     ) {
         let scope = Scope { resource: ApiResource::erase::<K>(&()), namespace: None };
         source::run(client, scope, &Notify::new(), |delivery| match delivery {
-            Delivery::Synced(items) => {
-                self.replace(&items, &changed, &unreadable);
+            Delivery::Synced(listing) => {
+                let listed = listing.version.parse().unwrap_or_default();
+                self.list(&listing.items, listed, (&changed, &unreadable));
                 self.synced.send_replace(true);
             }
             Delivery::Changed(item) => {
@@ -119,6 +120,11 @@ where
         self.objects.read().values().filter(|object| holds(object)).cloned().collect()
     }
 
+    /// Looks at all objects.
+    pub fn each(&self, look: impl FnMut(&K)) {
+        self.objects.read().values().map(AsRef::as_ref).for_each(look);
+    }
+
     /// Whether something holds for any object.
     pub fn is_any(&self, holds: impl Fn(&K) -> bool) -> bool {
         self.objects.read().values().any(|object| holds(object))
@@ -154,10 +160,14 @@ where
         }
     }
 
+    /// Takes in that an object is gone; one that was created since under the same name stays.
     fn remove(&self, key: &Key, version: u64) -> Option<Arc<K>> {
         let mut objects = self.objects.write();
         self.newest.fetch_max(version, Ordering::Relaxed);
-        objects.remove(key)
+        if objects.get(key).is_some_and(|known| version_of(&**known) <= version) {
+            return objects.remove(key);
+        }
+        None
     }
 
     fn read(&self, item: &Arc<Value>) -> Option<Arc<K>> {
@@ -170,22 +180,41 @@ where
         object.map(Arc::new)
     }
 
-    fn replace(
+    /// Reads a complete list that was taken at a version.
+    fn list(
         &self,
         items: &[Arc<Value>],
-        changed: &impl Fn(Option<&K>, &K),
-        unreadable: &impl Fn(&str, &str),
+        listed: u64,
+        (changed, unreadable): (&impl Fn(Option<&K>, &K), &impl Fn(&str, &str)),
     ) {
         let read: Vec<_> = items.iter().map(|item| (key_in(item), self.read(item))).collect();
-        let listed: BTreeSet<_> = read.iter().map(|(key, _)| key).collect();
-        self.strange.write().retain(|key, _| listed.contains(key));
-        let fresh: Objects<K> = read.iter().filter_map(|(key, o)| Some((key.clone(), o.clone()?))).collect();
-        let before = std::mem::replace(&mut *self.objects.write(), fresh.clone());
-        let gone = before.into_iter().filter(|(key, _)| !fresh.contains_key(key)).map(|(_, object)| object);
-        gone.chain(fresh.values().cloned()).for_each(|object| changed(None, &object));
+        let names: BTreeSet<_> = read.iter().map(|(key, _)| key).collect();
+        self.strange.write().retain(|key, _| names.contains(key));
+        self.replace(read.iter().filter_map(|(_, object)| object.clone()), listed, changed);
         for ((namespace, name), _) in read.iter().filter(|(_, object)| object.is_none()) {
             unreadable(namespace, name);
         }
+    }
+
+    /// Takes in a complete list that was taken at a version. What is known to be newer, from writes of our own, stays.
+    fn replace(&self, items: impl Iterator<Item = Arc<K>>, listed: u64, changed: &impl Fn(Option<&K>, &K)) {
+        let mut fresh: Objects<K> = items.map(|object| (key_of(&*object), object)).collect();
+        let mut gone = Vec::new();
+        {
+            let mut objects = self.objects.write();
+            self.newest.fetch_max(listed, Ordering::Relaxed);
+            for (key, known) in std::mem::take(&mut *objects) {
+                let newer =
+                    fresh.get(&key).map_or(listed, |found| version_of(&**found)) < version_of(&*known);
+                match newer {
+                    true => drop(fresh.insert(key, known)),
+                    false if !fresh.contains_key(&key) => gone.push(known),
+                    false => {}
+                }
+            }
+            objects.clone_from(&fresh);
+        }
+        gone.iter().chain(fresh.values()).for_each(|object| changed(None, object));
     }
 }
 
@@ -253,23 +282,44 @@ mod tests {
         let later = item("later", serde_json::json!({"serviceAccountName": "h", "pace": 1}));
         let known = item("other", serde_json::json!({"serviceAccountName": "h"}));
         let other = item("other", serde_json::json!({"serviceAccountName": {"name": "h"}}));
-        store.replace(&[later.clone(), known], &|_, _| (), &|_, name| panic!("{name} can be read"));
+        store.list(&[later.clone(), known], 5, (&|_, _| (), &|_, name| panic!("{name} can be read")));
         assert_eq!(store.unknown_field("n", "later").as_deref(), Some("spec.pace"));
         assert!(store.unreadable("n", "other").is_none() && store.get("n", "other").is_some());
 
         let (heard, unreadable) = (std::cell::RefCell::new(Vec::new()), std::cell::RefCell::new(Vec::new()));
-        store.replace(
-            &[later, other],
-            &|_, object| heard.borrow_mut().push(object.name_any()),
-            &|_, name| unreadable.borrow_mut().push(name.to_owned()),
-        );
+        let hear = |_: Option<&Execution>, object: &Execution| heard.borrow_mut().push(object.name_any());
+        store.list(&[later, other], 6, (&hear, &|_, name| unreadable.borrow_mut().push(name.to_owned())));
         assert_eq!(
             (heard.into_inner(), unreadable.into_inner()),
             (vec!["other".into(), "later".into()], vec!["other".into()])
         );
         assert!(store.unreadable("n", "other").is_some() && store.get("n", "other").is_none());
-        store.replace(&[], &|_, _| (), &|_, _| ());
+        store.list(&[], 7, (&|_, _| (), &|_, _| ()));
         assert!(store.unreadable("n", "other").is_none() && store.unknown_field("n", "later").is_none());
+    }
+
+    #[test]
+    fn a_list_takes_away_nothing_that_is_newer() {
+        let store = Store::new();
+        for (name, version) in [("a", 5), ("b", 12), ("c", 13), ("d", 3)] {
+            store.insert(execution(name, version));
+        }
+        let told = std::cell::RefCell::new(Vec::new());
+        let changed = |_: Option<&Execution>, object: &Execution| told.borrow_mut().push(object.name_any());
+        store.replace([execution("a", 6), execution("b", 9)].into_iter(), 10, &changed);
+        assert_eq!(versions(&store), [6, 12, 13], "b and c were written by us after the list was taken");
+        assert_eq!(*told.borrow(), ["d", "a", "b", "c"]);
+        store.insert(execution("d", 7));
+        assert_eq!(versions(&store), [6, 12, 13], "the list has passed it");
+    }
+
+    #[test]
+    fn what_was_created_anew_outlives_the_news_of_its_end() {
+        let store = Store::new();
+        store.put(execution("a", 5));
+        store.insert(execution("a", 8));
+        store.remove(&key_of(&*execution("a", 5)), 7);
+        assert_eq!(versions(&store), [8]);
     }
 
     #[test]
