@@ -113,7 +113,7 @@ async fn restarted(name: &str, parts: &[Part]) {
     let mut controller = scenario.controller().await;
     underway(&scenario, &controller).await;
     let began = Timestamp::now();
-    scenario.plane.restart(parts).await;
+    scenario.plane().restart(parts).await;
     let back = Timestamp::now();
     scenario.boat("dory", "leaking").await;
     let ended = scenario.is_led_after(back, &mut controller).await;
