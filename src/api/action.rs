@@ -104,6 +104,10 @@ pub enum RunnerKind {
     Kubernetes,
     /// A collector of evidence.
     Collect,
+    /// What a later version of fother knows and this one does not.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 impl ActionSpec {

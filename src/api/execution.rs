@@ -244,12 +244,16 @@ pub enum AttemptState {
     DeadlineExceeded,
     /// Its Job vanished before its outcome was recorded. It is never repeated.
     Lost,
+    /// What a later version of fother knows and this one does not: the Execution is left to that one.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 impl AttemptState {
     /// Whether the Action has ended.
     pub const fn is_over(self) -> bool {
-        !matches!(self, Self::Launching | Self::Running)
+        !matches!(self, Self::Launching | Self::Running | Self::Unknown)
     }
 }
 

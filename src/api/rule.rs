@@ -99,6 +99,10 @@ pub enum Mode {
     Observe,
     /// Do it.
     Enforce,
+    /// What a later version of fother knows and this one does not. Nothing is done for it.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// What a Rule watches: exactly one of the fields.

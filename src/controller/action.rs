@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::queue::Requeue;
+use super::strange::not_known;
 use crate::api::{
     Action, ActionStatus, ConditionStatus, ConditionType, Progress, Reason, ScriptRunner, set_condition,
     set_progress,
@@ -18,16 +19,17 @@ use crate::source::watch::now;
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
     let Some(action) = context.actions.get(namespace, name) else { return Ok(Requeue::OnChange) };
     let mut fresh = action.status.clone().unwrap_or_default();
-    describe(&mut fresh, &action, context.pods);
+    let unknown = context.actions.unknown_field(namespace, name);
+    describe(&mut fresh, &action, unknown, context.pods);
     if let Some(written) = status::write(&context.home, &*action, action.status.as_ref(), &fresh).await? {
         context.actions.insert(Arc::new(written));
     }
     Ok(Requeue::OnChange)
 }
 
-fn describe(status: &mut ActionStatus, action: &Action, pods: PodPolicy) {
+fn describe(status: &mut ActionStatus, action: &Action, unknown: Option<String>, pods: PodPolicy) {
     let (generation, now) = (action.metadata.generation, now());
-    let mistake = mistake(action, pods);
+    let mistake = unknown.map(|field| not_known(&field)).or_else(|| mistake(action, pods));
     let unsupported = Reason::UnsupportedValue;
     let (state, ready, accepted, progress) = match mistake {
         None => (ConditionStatus::True, Reason::Active, Reason::Accepted, Progress::Settled),

@@ -10,15 +10,19 @@ mod recheck;
 mod rights;
 mod rule;
 mod store;
+mod strange;
 mod sweep;
 
 use std::sync::Arc;
 
 use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ANNOTATION, ConditionType, Execution, GROUP, LABEL, ObjectReference, VERSION, condition};
+use crate::api::{
+    ANNOTATION, Action, ConditionType, Execution, GROUP, LABEL, ObjectReference, Rule, VERSION, condition,
+};
 use crate::cluster::discovery::Kinds;
 use crate::cluster::error::Consequence;
 use crate::cluster::lease::Candidate;
@@ -172,38 +176,61 @@ async fn follow(context: &Arc<Context>, home: &Client, queue: &Queue) {
         let queue = queue.clone();
         move |namespace: &str, name: &str| queue.add(kind, namespace, name)
     };
-    let (pack, rule, action, execution) =
-        (add(Kind::Pack), add(Kind::Rule), add(Kind::Action), add(Kind::Execution));
-    let (rules, rule_of_execution, rule_of_action) =
-        (context.rules.clone(), add(Kind::Rule), add(Kind::Rule));
-    let packs = context.packs.clone().follow(home.clone(), move |before, o| {
-        if !is_status_only(before, o) {
-            pack(&namespace_of(o), &o.name_any());
-        }
-    });
-    let actions = context.actions.clone().follow(home.clone(), move |before, o| {
-        if is_status_only(before, o) {
-            return;
-        }
-        let (namespace, name) = (namespace_of(o), o.name_any());
-        action(&namespace, &name);
-        let names_it = |rule: &crate::api::Rule| rule.spec.ladder.iter().any(|rung| rung.run == name);
-        for rule in rules.filter(|rule| namespace_of(rule) == namespace && names_it(rule)) {
-            rule_of_action(&namespace, &rule.name_any());
-        }
-    });
-    let executions = context.executions.clone().follow(home.clone(), move |_, o| {
-        execution(&namespace_of(o), &o.name_any());
-        if let Some(name) = o.labels().get(LABEL.rule) {
-            rule_of_execution(&namespace_of(o), name);
-        }
-    });
-    let rules = context.rules.clone().follow(home.clone(), move |before, o| {
-        if !is_status_only(before, o) {
-            rule(&namespace_of(o), &o.name_any());
-        }
-    });
+    let (pack, rule, execution) = (add(Kind::Pack), add(Kind::Rule), add(Kind::Execution));
+    let rule_of_execution = add(Kind::Rule);
+    let packs = context.packs.clone().follow(
+        home.clone(),
+        move |before, o| {
+            if !is_status_only(before, o) {
+                pack(&namespace_of(o), &o.name_any());
+            }
+        },
+        add(Kind::Pack),
+    );
+    let (named_by, action) = (context.clone(), add(Kind::Action));
+    let actions = context.actions.clone().follow(
+        home.clone(),
+        move |before, o| {
+            if !is_status_only(before, o) {
+                action(&namespace_of(o), &o.name_any());
+                wake_those_that_run(&named_by, o);
+            }
+        },
+        add(Kind::Action),
+    );
+    let executions = context.executions.clone().follow(
+        home.clone(),
+        move |_, o| {
+            execution(&namespace_of(o), &o.name_any());
+            if let Some(name) = o.labels().get(LABEL.rule) {
+                rule_of_execution(&namespace_of(o), name);
+            }
+        },
+        add(Kind::Execution),
+    );
+    let rules = context.rules.clone().follow(
+        home.clone(),
+        move |before, o| {
+            if !is_status_only(before, o) {
+                rule(&namespace_of(o), &o.name_any());
+            }
+        },
+        add(Kind::Rule),
+    );
     tokio::join!(packs, actions, executions, rules);
+}
+
+/// Wakes the Rules that name an Action, and the Executions by hand that have not ended.
+fn wake_those_that_run(context: &Context, action: &Action) {
+    let (namespace, name) = (namespace_of(action), action.name_any());
+    let names_it = |rule: &Rule| rule.spec.ladder.iter().any(|rung| rung.run == name);
+    for rule in context.rules.filter(|rule| namespace_of(rule) == namespace && names_it(rule)) {
+        context.queue.add(Kind::Rule, &namespace, &rule.name_any());
+    }
+    let runs_it = |e: &Execution| e.spec.run.as_ref() == Some(&name) && !e.is_finished();
+    for execution in context.executions.filter(|e| namespace_of(e) == namespace && runs_it(e)) {
+        context.queue.add(Kind::Execution, &namespace, &execution.name_any());
+    }
 }
 
 fn namespace_of(object: &impl ResourceExt) -> String {
@@ -223,11 +250,23 @@ async fn reconcile_all(context: Arc<Context>, worker: Worker) {
 }
 
 async fn reconcile(context: &Context, Key { kind, namespace, name }: &Key) -> Result<Requeue> {
+    if let Some((object, error)) = unreadable(context, *kind, namespace, name) {
+        return strange::say(context, *kind, &object, &error).await;
+    }
     match kind {
         Kind::Pack => pack::reconcile(context, namespace, name).await,
         Kind::Rule => rule::reconcile(context, namespace, name).await,
         Kind::Action => action::reconcile(context, namespace, name).await,
         Kind::Execution => execution::reconcile(context, namespace, name).await,
+    }
+}
+
+fn unreadable(context: &Context, kind: Kind, namespace: &str, name: &str) -> Option<(Arc<Value>, String)> {
+    match kind {
+        Kind::Pack => context.packs.unreadable(namespace, name),
+        Kind::Rule => context.rules.unreadable(namespace, name),
+        Kind::Action => context.actions.unreadable(namespace, name),
+        Kind::Execution => context.executions.unreadable(namespace, name),
     }
 }
 

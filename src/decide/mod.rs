@@ -13,6 +13,7 @@
 //! - [`sync`]: from the objects of a revision to what changes in the cluster.
 //! - [`lineage`]: whether a revision may follow the one that is in force.
 //! - [`rights`]: what a Rule's account will need, known in advance.
+//! - [`unknown`]: what a later version wrote and this one does not know.
 //! - [`retention`]: which finished Executions may go.
 
 pub mod check;
@@ -33,5 +34,6 @@ pub mod problem;
 pub mod retention;
 pub mod rights;
 pub mod sync;
+pub mod unknown;
 pub mod verify;
 pub mod view;

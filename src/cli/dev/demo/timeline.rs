@@ -249,7 +249,7 @@ impl Page {
         let step = format!("rung {}, {}", index + 1, rung.run);
         let mut text = rung.message.clone();
         match rung.state {
-            AttemptState::Launching => {}
+            AttemptState::Launching | AttemptState::Unknown => {}
             AttemptState::Running => {
                 let job = rung.job.as_ref().map(|job| job.name.clone()).unwrap_or_default();
                 self.once(Tone::Act, "runs", &format!("{step}: as Job {job} [{name}]"));
