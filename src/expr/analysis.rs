@@ -35,6 +35,20 @@ fn collect<'a>(node: &'a IdedExpr, locals: &mut Vec<&'a str>, found: &mut BTreeS
     locals.truncate(outer);
 }
 
+/// The durations that calls are given as their last argument, where they are written out, with the function's name:
+/// `(f, 10m)` of `f(x, duration('10m'))`.
+pub(super) fn durations(node: &IdedExpr) -> Vec<(String, String)> {
+    let mut found: Vec<_> = ast::children(node).into_iter().flat_map(durations).collect();
+    if let Expr::Call(call) = &node.expr
+        && let Some(Expr::Call(last)) = call.args.last().map(|last| &last.expr)
+        && last.func_name == "duration"
+        && let Some(text) = last.args.first().and_then(ast::literal_text)
+    {
+        found.push((call.func_name.clone(), text.to_owned()));
+    }
+    found
+}
+
 /// The `path == literal` terms among the conjuncts of a tree. Numbers are left out: `1 == 1.0`.
 pub(super) fn equalities(root: &IdedExpr) -> Vec<(Vec<String>, Value)> {
     let Expr::Call(call) = &root.expr else { return Vec::new() };

@@ -38,6 +38,7 @@ pub(super) struct Program {
     variables: BTreeSet<String>,
     paths: BTreeSet<Vec<String>>,
     equalities: Vec<(Vec<String>, Value)>,
+    durations: Vec<(String, String)>,
     reads_now: bool,
 }
 
@@ -54,9 +55,10 @@ impl Expression {
             return Err(errors);
         }
         let (paths, equalities) = (analysis::paths(&root), analysis::equalities(&root));
+        let durations = analysis::durations(&root);
         instrument(&mut root);
         let patterns = Patterns(Arc::new(patterns));
-        let program = Program { root, info, patterns, variables, paths, equalities, reads_now };
+        let program = Program { root, info, patterns, variables, paths, equalities, durations, reads_now };
         Ok(Self { program: Arc::new(program) })
     }
 
@@ -79,6 +81,11 @@ impl Expression {
     /// that is below it: `object` alone means the whole object.
     pub fn paths(&self) -> impl Iterator<Item = &[String]> {
         self.program.paths.iter().map(Vec::as_slice)
+    }
+
+    /// The durations that the calls of a function are given as their last argument, where they are written out.
+    pub fn durations_given(&self, function: &str) -> impl Iterator<Item = &str> {
+        self.program.durations.iter().filter(move |(name, _)| name == function).map(|(_, text)| text.as_str())
     }
 
     /// Conditions without which it cannot be true: the field at a path equals a string or a
