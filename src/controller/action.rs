@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::context::Context;
 use super::queue::Requeue;
 use crate::api::{
-    Action, ActionStatus, ConditionStatus, ConditionType, Progress, Reason, ScriptRunner, set_condition,
-    set_progress,
+    Action, ActionSpec, ActionStatus, ConditionStatus, ConditionType, Progress, Reason, Runner, ScriptRunner,
+    set_condition, set_progress,
 };
 use crate::cluster::{Result, status};
 use crate::decide::check;
@@ -43,8 +43,17 @@ fn describe(status: &mut ActionStatus, action: &Action, pods: PodPolicy) {
         now,
     );
     set_condition(&mut status.conditions, (ConditionType::Ready, state, ready), message, generation, now);
-    status.runner = action.spec.runner().map(crate::api::Runner::kind);
+    status.runner = action.spec.runner().map(Runner::kind);
+    status.image = image(&action.spec);
     status.observed_generation = generation;
+}
+
+fn image(spec: &ActionSpec) -> Option<String> {
+    match spec.runner()? {
+        Runner::Script(script) => Some(script.image.clone()),
+        Runner::Container(container) => Some(container.image.clone()),
+        Runner::Kubernetes(_) | Runner::Collect(_) => None,
+    }
 }
 
 fn mistake(action: &Action, pods: PodPolicy) -> Option<String> {

@@ -42,6 +42,9 @@ pub struct Validate {
     /// Whether the controller lets Actions say anything about their Pods (its flag of the same name).
     #[arg(long)]
     allow_pod_overlays: bool,
+    /// Whether the controller requires a digest of every image (its flag of the same name).
+    #[arg(long)]
+    require_image_digests: bool,
     /// How to write the findings.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -109,7 +112,7 @@ impl Validate {
             namespace: self.namespace.as_deref(),
             external_actions: self.external_actions.iter().map(String::as_str).collect(),
             partial: set.folder.is_none(),
-            pods: PodPolicy::of_flag(self.allow_pod_overlays),
+            pods: PodPolicy { overlays: self.allow_pod_overlays, digests: self.require_image_digests },
         };
         let reading = pack::read(&sources, &surroundings);
         Checked { set, reading }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
+use super::held::Waiting;
 use crate::api::{MatchedObject, ObjectReference, Target};
 use crate::cluster::account::Account;
 use crate::cluster::discovery::{Kinds, Served};
@@ -102,6 +103,8 @@ pub struct Evaluator {
     state: Arc<Mutex<State>>,
     task: AbortHandle,
     relist: Arc<Notify>,
+    /// The targets that wait.
+    pub waiting: Waiting,
     /// What it was started for: another text or account needs another evaluator.
     pub started_for: (i64, String),
 }
@@ -139,7 +142,7 @@ impl Evaluator {
             synced: false,
         };
         let task = tokio::spawn(contained(eye, watched)).abort_handle();
-        Ok(Self { state, task, relist, started_for })
+        Ok(Self { state, task, relist, waiting: Waiting::default(), started_for })
     }
 
     /// Whether it has ended, which it does only by a panic.
@@ -425,8 +428,11 @@ impl Eye {
 
     async fn event(&mut self, event: &Arc<Value>) {
         let (occurrence, time) = (event_identity(event), event_time(event).unwrap_or_else(now));
-        if time < self.rule.created_at || self.state.lock().decided.contains(&occurrence) {
+        if time < self.rule.created_at {
             return;
+        }
+        if self.state.lock().decided.contains(&occurrence) {
+            return self.metrics.received("event", "deduplicated", now().as_second());
         }
         self.metrics.lagged(now().duration_since(time).as_secs_f64().max(0.0));
         if !matches!(self.rule.matches_event(event, now()), Ok(true)) {

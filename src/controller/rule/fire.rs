@@ -8,9 +8,9 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 
 use super::evaluator::Edge;
-use super::{Case, checks, executions_of, load, past_of};
+use super::{Case, checks, executions_of, load, past_of, told};
 use crate::api::{
-    ANNOTATION, Decision, Execution, ExecutionSpec, LABEL, MatchedObject, ObjectReference, Rule,
+    ANNOTATION, Decision, Execution, ExecutionSpec, Guard, LABEL, MatchedObject, ObjectReference, Rule,
     RuleReference,
 };
 use crate::cluster::events::{Telling, tell};
@@ -21,7 +21,8 @@ use crate::controller::{definitions, recheck};
 use crate::decide::definition::Definition;
 use crate::decide::episode::{self, EdgeQuestion, Past, Question, Suppressed, Verdict};
 use crate::decide::execution::EXECUTION_FINALIZER;
-use crate::decide::identity::{TargetKey, execution_name, readable};
+use crate::decide::guards::asked;
+use crate::decide::identity::{TargetKey, execution_name};
 use crate::decide::matching::CompiledRule;
 use crate::decide::view::TargetView;
 use crate::source::watch::now;
@@ -34,6 +35,7 @@ struct Making<'a> {
     target: &'a ObjectReference,
     matched: &'a MatchedObject,
     since: Option<Timestamp>,
+    passed: Vec<Guard>,
 }
 
 /// Fires for a target that matches, after a last look at what the store itself has of it.
@@ -55,9 +57,9 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
     if !recheck::still(context, account, compiled, &view.object).await? {
         return Ok(None);
     }
-    let making =
-        Making { rule, id, occurrence, target: &view.target, matched: &view.object, since: Some(view.since) };
-    create(context, making).await
+    let (target, matched) = (&view.target, &view.object);
+    let (since, passed) = (Some(view.since), asked(&compiled.facts));
+    create(context, Making { rule, id, occurrence, target, matched, since, passed }).await
 }
 
 /// Fires for an event, or records why not.
@@ -83,34 +85,16 @@ pub async fn edge(
         Ok(id) => {
             let occurrence = edge.occurrence.clone();
             let (target, matched) = (&edge.target, &edge.event);
-            create(context, Making { rule, id, occurrence, target, matched, since: Some(edge.time) }).await
+            let (since, passed) = (Some(edge.time), asked(&compiled.facts));
+            create(context, Making { rule, id, occurrence, target, matched, since, passed }).await
         }
         Err(suppressed) => {
             context.metrics.suppressed(suppressed, &rule.namespace().unwrap_or_default(), &rule.name_any());
             if suppressed != Suppressed::BeforeRule {
-                tell_suppressed(context, rule, edge, &format!("{suppressed:?}")).await;
+                told::suppressed(context, rule, edge, &format!("{suppressed:?}")).await;
             }
             Ok(None)
         }
-    }
-}
-
-/// Records on its target that an event leads to nothing, and why.
-pub async fn tell_suppressed(context: &Context, rule: &Rule, edge: &Edge, why: &str) {
-    let name = rule.name_any();
-    let telling = Telling {
-        name: readable(
-            &name,
-            &crate::decide::identity::digest(&["suppressed", &name, &edge.occurrence])[..16],
-        ),
-        reason: "RuleFireSuppressed",
-        warning: false,
-        note: format!("Rule {name} did not fire: {why}"),
-        regarding: &edge.target,
-        related: None,
-    };
-    if let Err(error) = tell(&context.home, &telling, now()).await {
-        tracing::warn!(%error, "event not written");
     }
 }
 
@@ -178,6 +162,7 @@ fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
         occurrence: making.occurrence.clone(),
         matched: making.matched.clone(),
         since: making.since.map(Time),
+        passed: making.passed.clone(),
         definition: definition.to_owned(),
     };
     let spec = ExecutionSpec {
