@@ -14,7 +14,10 @@
     reason = "tables of literals, and several of one thing, read best so"
 )]
 
+mod cli;
+mod controller;
 mod dev;
+mod dev_cluster;
 mod docs;
 mod git;
 mod git_history;

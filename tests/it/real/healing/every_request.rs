@@ -18,7 +18,7 @@ use crate::support::proxy::{Deed, Fault, Moment, Proxy, Requests};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// What the controller asks for also when nothing happens.
-const IDLE: &str = "/leases|watch=";
+const IDLE: &str = "/leases|/openapi/|watch=";
 /// As many control planes as tests have where each is alone.
 const LANES: usize = Scenario::LANES;
 
