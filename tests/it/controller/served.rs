@@ -114,7 +114,7 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
 
 /// The samples of an exposition, each with its labels; a histogram's under its own name.
 fn samples(text: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let line = Regex::new(r#"^([a-z_]+)(?:\{(.*)\})? (-?[0-9.]+(?:e-?[0-9]+)?|\+Inf|NaN)$"#).unwrap();
+    let line = Regex::new(r"^([a-z_]+)(?:\{(.*)\})? (-?[0-9.]+(?:e-?[0-9]+)?|\+Inf|NaN)$").unwrap();
     let label = Regex::new(r#"([a-z]+)="((?:[^"\\]|\\.)*)""#).unwrap();
     let histograms: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" histogram")).collect();
