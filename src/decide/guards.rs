@@ -41,7 +41,7 @@ mod tests {
     use crate::api::{Duration, MatchedObject, ObjectReference};
     use crate::decide::episode::{Caps, Load, Past, Question, Verdict, decide};
     use crate::decide::identity::TargetKey;
-    use crate::decide::view::TargetView;
+    use crate::decide::view::{Sight, TargetView};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
@@ -85,8 +85,7 @@ mod tests {
                     rule,
                     target: &key,
                     view: Some(&view),
-                    fresh_at: Some(at(now)),
-                    all_resolved: true,
+                    sight: Sight { heard_at: Some(at(now)), complete_at: Some(at(now)), all_resolved: true },
                     past,
                 };
                 for load in loads {

@@ -16,6 +16,7 @@
 
 mod cli;
 mod controller;
+mod decisions;
 mod dev;
 mod dev_cluster;
 mod docs;

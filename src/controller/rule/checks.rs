@@ -133,7 +133,7 @@ pub fn conditions(
         verdict(&checked.missing, R::ResolvedRefs, R::ActionNotFound, "everything it names exists");
     let authorized =
         verdict(&denied, R::Authorized, R::MissingPermissions, "the account may do what the rule needs");
-    let synced = seen.is_some_and(|seen| seen.fresh_at.is_some());
+    let synced = seen.is_some_and(|seen| seen.sight.heard_at.is_some());
     let ready = [&accepted, &resolved, &authorized]
         .into_iter()
         .find(|(status, ..)| *status == S::False)

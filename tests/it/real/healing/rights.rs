@@ -231,7 +231,8 @@ async fn in_a_namespace_that_is_not_enrolled_nothing_runs() {
     let by_hand =
         json!({"metadata": {"name": "hand"}, "spec": {"serviceAccountName": "healer", "run": CAULK}});
     scenario.stage.create::<Execution>(by_hand).await;
-    let ended = eventually("it ends", DEADLINE, || async {
+    // An enrolment may be applied anew in a moment; a minute later it is taken for meant.
+    let ended = eventually("it ends", 2 * DEADLINE, || async {
         let found = scenario.stage.api::<Execution>().get("hand").await.map_err(|error| error.to_string())?;
         if found.is_finished() && found.metadata.finalizers.is_none() {
             Ok(found)
