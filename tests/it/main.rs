@@ -29,6 +29,7 @@ mod pods;
 mod real;
 mod real_node;
 mod sandbox;
+mod sandbox_healing;
 mod sandbox_world;
 mod support;
 mod tidy;

@@ -9,9 +9,12 @@ use parking_lot::Mutex;
 
 use crate::api::Execution;
 
-/// The UIDs of Executions in trouble, and since when, by namespace and name.
+/// Namespace and name.
+type Key = (String, String);
+
+/// The UIDs of Executions in trouble, and since when.
 #[derive(Default)]
-pub struct Troubles(Mutex<BTreeMap<(String, String), (Option<String>, Timestamp)>>);
+pub struct Troubles(Mutex<BTreeMap<Key, (Option<String>, Timestamp)>>);
 
 impl Troubles {
     /// Since when there has been trouble without a break: since now, if there was none.

@@ -21,7 +21,7 @@ use crate::cluster::objects::Objects;
 use crate::cluster::{Error, Result, owners};
 use crate::controller::context::Context;
 use crate::controller::queue::{Kind, Queue};
-use crate::decide::episode::STALE_AFTER;
+use crate::decide::episode::{RuleFacts, STALE_AFTER};
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::{CompiledRule, event_identity, is_own, occurred};
 use crate::decide::view::{Match, ObjectKey, Sight, TargetView, View};
@@ -72,6 +72,18 @@ struct State {
     broken: Option<String>,
     /// An object that could not be judged, and why.
     mistake: Option<(ObjectKey, String)>,
+}
+
+impl State {
+    /// A watch that says nothing, not even that it lives, is as good as broken. Says whether that is news.
+    fn notice_silence(&mut self, now: Timestamp) -> bool {
+        let silent = self.heard_at.is_some_and(|heard| now.duration_since(heard) >= STALE_AFTER);
+        let news = silent && self.broken.is_none();
+        if news {
+            self.broken = Some("nothing was heard from the watch for two minutes".to_owned());
+        }
+        news
+    }
 }
 
 /// The newest occurrences that were decided.
@@ -163,7 +175,8 @@ impl Evaluator {
             metrics: context.metrics.clone(),
             synced: false,
         };
-        let task = tokio::spawn(contained(eye, watched)).abort_handle();
+        let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
+        let task = tokio::spawn(contained(eye.follow(watched), queue, facts)).abort_handle();
         Ok(Self { state, task, relist, waiting: Waiting::default(), started_for })
     }
 
@@ -204,9 +217,8 @@ impl Evaluator {
 }
 
 /// Lets an eye look until it panics, and has its rule start another after a pause.
-async fn contained(eye: Eye, watched: (WatchKey, Scope)) {
-    let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
-    if AssertUnwindSafe(eye.follow(watched)).catch_unwind().await.is_err() {
+async fn contained(look: impl Future<Output = ()>, queue: Queue, facts: RuleFacts) {
+    if AssertUnwindSafe(look).catch_unwind().await.is_err() {
         tracing::error!(rule = facts.name, "evaluating the rule panicked: this is a bug, please report it");
         tokio::time::sleep(AFTER_PANIC).await;
         queue.add(Kind::Rule, &facts.namespace, &facts.name);
@@ -397,13 +409,8 @@ impl Eye {
         }
     }
 
-    /// A watch that says nothing, not even that it lives, is as good as broken.
     fn notice_silence(&self) {
-        let mut state = self.state.lock();
-        let silent = state.heard_at.is_some_and(|heard| now().duration_since(heard) >= STALE_AFTER);
-        if silent && state.broken.is_none() {
-            state.broken = Some("nothing was heard from the watch for two minutes".to_owned());
-            drop(state);
+        if self.state.lock().notice_silence(now()) {
             self.wake();
         }
     }
@@ -567,6 +574,7 @@ fn key_of(object: &Value) -> ObjectKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::queue::{Requeue, queue};
     use serde_json::json;
 
     #[test]
@@ -599,5 +607,37 @@ mod tests {
         }
         assert_eq!((decided.known.len(), decided.in_order.len()), (DECIDED, DECIDED));
         assert!(!decided.known.contains("0") && decided.known.contains("1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rule_whose_evaluator_panics_is_looked_at_again_after_a_pause() {
+        let (queue, worker) = queue(1, Metrics::default().work);
+        let facts = RuleFacts {
+            namespace: "a".to_owned(),
+            name: "poisoned".to_owned(),
+            mode: crate::api::Mode::Enforce,
+            hold_for: crate::api::Duration::default(),
+            cooldown: crate::api::Duration::default(),
+        };
+        let looking = tokio::spawn(contained(async { assert_eq!(1, 2, "a bug") }, queue, facts));
+        let (started, looked_at) = (tokio::time::Instant::now(), Arc::new(Mutex::new(Vec::new())));
+        let seen = looked_at.clone();
+        let run = worker.run(move |key| {
+            seen.lock().push((key.name, started.elapsed()));
+            std::future::ready(Requeue::OnChange)
+        });
+        let _ = tokio::time::timeout(AFTER_PANIC * 2, run).await;
+        assert_eq!(*looked_at.lock(), [("poisoned".to_owned(), AFTER_PANIC)]);
+        assert!(looking.is_finished(), "what its rule sees, so that it starts another");
+    }
+
+    #[test]
+    fn a_watch_that_says_nothing_is_noticed_once() {
+        let heard = Timestamp::UNIX_EPOCH;
+        let mut state = State { heard_at: Some(heard), ..State::default() };
+        assert!(!state.notice_silence(heard + STALE_AFTER - SignedDuration::from_secs(1)));
+        assert!(state.notice_silence(heard + STALE_AFTER) && !state.notice_silence(heard + STALE_AFTER));
+        assert_eq!(state.broken.as_deref(), Some("nothing was heard from the watch for two minutes"));
+        assert!(!State::default().notice_silence(heard), "one that is not in sync yet says so already");
     }
 }

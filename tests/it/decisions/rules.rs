@@ -3,7 +3,7 @@
 use fother::api::Execution;
 use serde_json::json;
 
-use super::bay::{Bay, MEND, NAMESPACE, PAINT};
+use super::bay::{Bay, NAMESPACE, PAINT};
 use crate::support::wait::{DEADLINE, eventually};
 
 fn is_closed(execution: &Execution) -> bool {
@@ -110,24 +110,4 @@ async fn an_event_that_cannot_be_judged_is_counted_as_such() {
     .await;
     let series = "fother_rule_evaluations_total{namespace=\"bay\",rule=\"springs\",decision=\"error\"}";
     bay.until("it is an error", || if bay.metric(series) > 0 { Ok(()) } else { Err(String::new()) }).await;
-}
-
-#[tokio::test]
-async fn an_owner_that_cannot_be_read_hides_no_other_match() {
-    const OWNER: &str = "GET /apis/apps/v1/namespaces/bay/deployments/yard";
-    let bay = Bay::new().await;
-    bay.refuse(OWNER, 403);
-    let pod = json!({"metadata": {"labels": {"app": "yard"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
-    let yard = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "yard", "namespace": NAMESPACE},
-        "spec": {"selector": {"matchLabels": {"app": "yard"}}, "template": pod}});
-    let uid = bay.apply(yard).await["metadata"]["uid"].clone();
-    let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "yard", "uid": uid, "controller": true});
-    bay.apply(json!({"apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": "ark-1", "namespace": NAMESPACE, "ownerReferences": [owner]}, "data": {"hull": "leaking"}}))
-        .await;
-    bay.boat("ark-2", "leaking").await;
-    bay.rule("ark", json!({"target": "workload", "ladder": [{"run": MEND}]})).await;
-    let ended = bay.only("it is answered", Execution::is_finished).await;
-    assert_eq!(ended.reason(), Some("Completed"), "{ended:#?}");
-    assert!(bay.struck(OWNER) > 0);
 }

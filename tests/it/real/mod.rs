@@ -8,7 +8,7 @@ mod chart;
 mod control_plane;
 mod events;
 mod examples;
-mod healing;
+pub mod healing;
 mod kubectl;
 mod pods;
 mod proxy;

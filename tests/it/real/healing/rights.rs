@@ -23,7 +23,7 @@ async fn may(access: &Access, attributes: &Value) -> bool {
 async fn the_controller_by_itself_may_next_to_nothing() {
     let Some(scenario) = Scenario::new("own-rights").await else { return };
     let (here, access) = (scenario.stage.namespace.as_str(), scenario.controller_access());
-    let foreign = scenario.plane.namespace("not-enrolled").await;
+    let foreign = scenario.stage.plane().namespace("not-enrolled").await;
     for (verb, group, resource, namespace, allowed) in [
         ("list", "fother.dev", "rules", "", true),
         ("create", "fother.dev", "executions", here, true),
