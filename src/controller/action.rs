@@ -6,8 +6,8 @@ use super::context::Context;
 use super::queue::Requeue;
 use super::strange::not_known;
 use crate::api::{
-    Action, ActionStatus, ConditionStatus, ConditionType, Progress, Reason, ScriptRunner, set_condition,
-    set_progress,
+    Action, ActionSpec, ActionStatus, ConditionStatus, ConditionType, Progress, Reason, Runner, ScriptRunner,
+    set_condition, set_progress,
 };
 use crate::cluster::{Result, status};
 use crate::decide::check;
@@ -45,8 +45,17 @@ fn describe(status: &mut ActionStatus, action: &Action, unknown: Option<String>,
         now,
     );
     set_condition(&mut status.conditions, (ConditionType::Ready, state, ready), message, generation, now);
-    status.runner = action.spec.runner().map(crate::api::Runner::kind);
+    status.runner = action.spec.runner().map(Runner::kind);
+    status.image = image(&action.spec);
     status.observed_generation = generation;
+}
+
+fn image(spec: &ActionSpec) -> Option<String> {
+    match spec.runner()? {
+        Runner::Script(script) => Some(script.image.clone()),
+        Runner::Container(container) => Some(container.image.clone()),
+        Runner::Kubernetes(_) | Runner::Collect(_) => None,
+    }
 }
 
 fn mistake(action: &Action, pods: PodPolicy) -> Option<String> {

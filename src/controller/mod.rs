@@ -4,6 +4,7 @@ mod action;
 mod context;
 mod definitions;
 mod execution;
+mod installed;
 mod pack;
 mod queue;
 mod recheck;
@@ -19,6 +20,7 @@ use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use crate::api::{
     ANNOTATION, Action, ConditionType, Execution, GROUP, LABEL, ObjectReference, Rule, VERSION, condition,
@@ -61,11 +63,13 @@ pub struct Settings {
 }
 
 /// How far the controller has come.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Standing {
     /// It does not know yet whether it leads, or has not seen all of its own objects.
     #[default]
     Starting,
+    /// It cannot work, for want of this.
+    Lacking(String),
     /// Another leads, and it would take over.
     StandingBy,
     /// It leads and has seen everything.
@@ -83,6 +87,10 @@ pub async fn run(
     let connection = client::counted(connection, metrics.clone());
     let mut candidate =
         Candidate::new(connection.clone(), &settings.namespace, LEASE, settings.identity.clone());
+    tokio::select! {
+        () = installed::wait(&connection, &tell) => {}
+        () = stop.cancelled() => return Ok(()),
+    }
     tokio::select! {
         () = candidate.acquire(|| tell(Standing::StandingBy)) => tell(Standing::Starting),
         () = stop.cancelled() => return Ok(()),
@@ -103,7 +111,7 @@ pub async fn run(
 }
 
 async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, tell: impl Fn(Standing)) {
-    let (queue, worker) = queue(CONCURRENCY);
+    let (queue, worker) = queue(CONCURRENCY, metrics.work.clone());
     let context = Arc::new(Context {
         home: home.clone(),
         kinds: Kinds::default(),
@@ -136,6 +144,7 @@ async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, tell: imp
             () = reconcile_all(context.clone(), worker) => {}
             () = sweep::run(&context) => {}
             () = gauges(&context) => {}
+            () = installed::watch(&home, &tell) => {}
         }
     };
     tokio::select! {
@@ -240,13 +249,24 @@ fn namespace_of(object: &impl ResourceExt) -> String {
 async fn reconcile_all(context: Arc<Context>, worker: Worker) {
     worker
         .run(move |key| {
-            let context = context.clone();
-            async move {
+            let (context, span) = (context.clone(), span(&key));
+            let work = async move {
                 let result = reconcile(&context, &key).await;
                 settle(&context, &key, result)
-            }
+            };
+            work.instrument(span)
         })
         .await;
+}
+
+/// What logs say of whatever happens in a reconcile.
+fn span(Key { kind, namespace, name }: &Key) -> Span {
+    match kind {
+        Kind::Pack => tracing::info_span!("reconcile", namespace, pack = name),
+        Kind::Rule => tracing::info_span!("reconcile", namespace, rule = name),
+        Kind::Action => tracing::info_span!("reconcile", namespace, action = name),
+        Kind::Execution => tracing::info_span!("reconcile", namespace, execution = name),
+    }
 }
 
 async fn reconcile(context: &Context, Key { kind, namespace, name }: &Key) -> Result<Requeue> {
@@ -275,16 +295,16 @@ fn settle(context: &Context, key: &Key, result: Result<Requeue>) -> Requeue {
     let controller = key.kind.as_str();
     match result {
         Ok(requeue) => {
-            context.metrics.reconciled(controller, "success");
+            context.metrics.work.reconciled(controller, "success");
             requeue
         }
         Err(error) if error.is_conflict() => {
-            context.metrics.reconciled(controller, "requeue");
+            context.metrics.work.reconciled(controller, "requeue");
             tracing::debug!(controller, namespace = key.namespace, name = key.name, %error, "somebody was faster");
             Requeue::Failed
         }
         Err(error) => {
-            context.metrics.reconciled(controller, "error");
+            context.metrics.work.reconciled(controller, "error");
             tracing::warn!(controller, namespace = key.namespace, name = key.name, %error, "reconcile failed");
             match error.consequence() {
                 Consequence::Retry => Requeue::Failed,

@@ -5,6 +5,7 @@
 //! - [`matching`]: a rule, compiled: what matches it.
 //! - [`view`]: which objects of a watch match a rule, and since when.
 //! - [`episode`]: whether a target that matches gets an Execution now, later, or not again.
+//! - [`guards`]: by name, what a decision has to pass and what holds a target.
 //! - [`definition`]: what an Execution runs, frozen at the decision.
 //! - [`execution`]: the ladder, as a state machine over what was observed.
 //! - [`parameters`], [`job`], [`pod`], [`outcome`], [`operation`], [`verify`]: the parts of a rung.
@@ -20,6 +21,7 @@ pub mod check;
 pub mod definition;
 pub mod episode;
 pub mod execution;
+pub mod guards;
 pub mod identity;
 pub mod job;
 pub mod lineage;

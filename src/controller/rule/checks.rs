@@ -8,8 +8,8 @@ use kube::ResourceExt;
 
 use super::evaluator::Seen;
 use crate::api::{
-    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Progress, Reason, Rule, condition,
-    set_condition, set_progress,
+    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Progress, Reason, Rule, Trigger,
+    condition, set_condition, set_progress,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result};
@@ -195,6 +195,17 @@ fn watching(checked: &Checked, seen: Option<&Seen>) -> String {
         text.push_str("; without `since`, `for` starts again when the controller does");
     }
     text
+}
+
+/// What a rule watches, in the words of a column.
+pub fn trigger(trigger: &Trigger) -> String {
+    let text = match (&trigger.resource, &trigger.event) {
+        (Some(resource), _) => resource.kind.clone(),
+        (None, Some(event)) if event.reasons.is_empty() => "Event".to_owned(),
+        (None, Some(event)) => format!("Event {}", event.reasons.join(",")),
+        (None, None) => String::new(),
+    };
+    text.chars().take(256).collect()
 }
 
 /// How work on a rule goes that is Ready or not for a reason. What is not there or not allowed needs a person; a watch

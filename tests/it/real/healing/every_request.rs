@@ -18,7 +18,7 @@ use crate::support::proxy::{Deed, Fault, Moment, Proxy, Requests};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// What the controller asks for also when nothing happens.
-const IDLE: &str = "/leases|watch=";
+const IDLE: &str = "/leases|/openapi/|watch=";
 /// All but one of the control planes that tests have where each is alone: the others do not wait for the end of this.
 const LANES: usize = Scenario::LANES - 1;
 
