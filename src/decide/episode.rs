@@ -244,7 +244,7 @@ pub fn decide_edge(question: EdgeQuestion<'_>, load: Load, caps: Caps) -> Result
     if depth > DEEPEST {
         return Err(Suppressed::Depth);
     }
-    let acting = || past.iter().filter(|past| past.mode == Mode::Enforce || rule.mode == Mode::Observe);
+    let acting = || past.iter().filter(|past| past.mode != Mode::Observe || rule.mode == Mode::Observe);
     let resting = |past: &Past| match past.finished_at {
         None => true,
         Some(finished) => time < finished.saturating_add(rule.cooldown.signed()).unwrap_or(Timestamp::MAX),
@@ -303,7 +303,7 @@ fn guard(
     if ripe > now {
         return Some(Verdict::Held(Held::For, Some(ripe)));
     }
-    let acting = || question.past.iter().filter(|past| past.mode == Mode::Enforce);
+    let acting = || question.past.iter().filter(|past| past.mode != Mode::Observe);
     let rested = acting()
         .filter_map(|past| past.finished_at)
         .max()

@@ -17,7 +17,7 @@ use super::unless::Objections;
 use crate::api::{
     EventTrigger, GROUP, LABEL, Limits, Rule, RuleSpec, ScheduleTrigger, Target, Trigger, TriggerEvent,
 };
-use crate::expr::{Bindings, EvalError, Expression, Scope};
+use crate::expr::{Bindings, EvalError, Expression, Scope, Type};
 
 /// The variables of `when` and `since` of a resource trigger.
 pub const RESOURCE_VARIABLES: [&str; 2] = ["object", "now"];
@@ -70,8 +70,9 @@ impl CompiledRule {
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let variables = variables(&spec.trigger);
-        let when = compile(spec.when.as_deref(), "spec.when", variables, &mut problems);
-        let since = compile(spec.since.as_deref(), "spec.since", variables, &mut problems);
+        let moment = Type::OneOf(vec![Type::Timestamp, Type::String]);
+        let when = compile(spec.when.as_deref(), "spec.when", (variables, &Type::Bool), &mut problems);
+        let since = compile(spec.since.as_deref(), "spec.since", (variables, &moment), &mut problems);
         let selector = spec.trigger.resource.as_ref().and_then(|r| r.label_selector.clone());
         let selector = selector.and_then(|s| selector_of(s, &mut problems));
         let aim = Aim::compile(spec, &mut problems);
@@ -177,10 +178,11 @@ fn schedule_of(trigger: &ScheduleTrigger, problems: &mut Vec<Problem>) -> Option
 fn compile(
     source: Option<&str>,
     path: &str,
-    variables: &[&str],
+    (variables, wanted): (&[&str], &Type),
     problems: &mut Vec<Problem>,
 ) -> Option<Expression> {
-    match Expression::compile(source?, &Scope::of(variables.iter().copied())) {
+    let compiled = Expression::compile(source?, &Scope::of(variables.iter().copied()));
+    match compiled.and_then(|expression| expression.expect(wanted)) {
         Ok(expression) => Some(expression),
         Err(errors) => {
             problems.extend(errors.iter().map(|error| expression_problem(path, error)));

@@ -5,6 +5,7 @@
 //! - [`matching`]: a rule, compiled: what matches it.
 //! - [`view`]: which objects of a watch match a rule, and since when.
 //! - [`episode`]: whether a target that matches gets an Execution now, later, or not again.
+//! - [`guards`]: by name, what a decision has to pass and what holds a target.
 //! - [`definition`]: what an Execution runs, frozen at the decision.
 //! - [`execution`]: the ladder, as a state machine over what was observed.
 //! - [`parameters`], [`job`], [`pod`], [`outcome`], [`operation`], [`verify`]: the parts of a rung.
@@ -19,6 +20,7 @@
 //! - [`schedule`]: when a schedule is due.
 //! - [`ends`]: ends of Executions, as events.
 //! - [`aim`]: where an event leads that is about no object.
+//! - [`unknown`]: what a later version wrote and this one does not know.
 //! - [`retention`]: which finished Executions may go.
 
 pub mod aim;
@@ -30,6 +32,7 @@ pub mod ends;
 pub mod episode;
 pub mod execution;
 pub mod guard;
+pub mod guards;
 pub mod identity;
 pub mod job;
 pub mod lineage;
@@ -45,6 +48,7 @@ pub mod retention;
 pub mod rights;
 pub mod schedule;
 pub mod sync;
+pub mod unknown;
 pub mod unless;
 pub mod verify;
 pub mod view;

@@ -3,7 +3,7 @@
 use super::matching::expression_problem;
 use super::problem::Problem;
 use crate::api::Unless;
-use crate::expr::{Bindings, EvalErrorKind, Expression, Scope};
+use crate::expr::{Bindings, EvalErrorKind, Expression, Scope, Type};
 
 /// A Rule's `unless`, compiled.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +32,8 @@ impl Objections {
     pub fn compile(unless: &[Unless], scope: &Scope, problems: &mut Vec<Problem>) -> Self {
         let mut compiled = Vec::new();
         for (place, Unless { condition, reason }) in unless.iter().enumerate() {
-            match Expression::compile(condition, scope) {
+            let compiled = Expression::compile(condition, scope);
+            match compiled.and_then(|expression| expression.expect(&Type::Bool)) {
                 Ok(expression) => compiled.push((expression, reason.clone())),
                 Err(errors) => {
                     let path = format!("spec.unless[{place}].if");

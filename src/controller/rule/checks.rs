@@ -8,13 +8,14 @@ use kube::ResourceExt;
 
 use super::evaluator::Seen;
 use crate::api::{
-    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Progress, Reason, Rule, condition,
-    set_condition, set_progress,
+    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Progress, Reason, Rule, Trigger,
+    condition, set_condition, set_progress,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result};
 use crate::controller::context::Context;
 use crate::controller::rights::lacking;
+use crate::controller::strange::not_known;
 use crate::decide::check::{self, Known};
 use crate::decide::matching::CompiledRule;
 use crate::decide::problem::Severity;
@@ -25,6 +26,8 @@ use crate::decide::rights::needed;
 pub struct Checked {
     /// The rule, if its text and all that it names is good.
     pub compiled: Option<Arc<CompiledRule>>,
+    /// What of it only a later version of fother knows.
+    pub unknown: Option<String>,
     /// What is wrong with its text.
     pub mistake: Option<String>,
     /// What it names that is not there.
@@ -37,6 +40,9 @@ pub struct Checked {
 
 /// Checks the text and what it names.
 pub fn check(context: &Context, rule: &Rule) -> Checked {
+    if let Some(unknown) = unknown(context, rule) {
+        return Checked { unknown: Some(unknown), ..Checked::default() };
+    }
     if let Some(mistake) = mistakes(context, rule) {
         return Checked { mistake: Some(mistake), ..Checked::default() };
     }
@@ -53,6 +59,20 @@ pub fn check(context: &Context, rule: &Rule) -> Checked {
     }
 }
 
+/// What of the rule or its Actions this version does not know. It may be what was to hold the rule back, so the rule is
+/// not used as if it were not there.
+fn unknown(context: &Context, rule: &Rule) -> Option<String> {
+    let namespace = rule.namespace().unwrap_or_default();
+    let own = context.rules.unknown_field(&namespace, &rule.name_any());
+    if let Some(field) = own.or_else(|| (rule.spec.mode == Mode::Unknown).then(|| "spec.mode".to_owned())) {
+        return Some(not_known(&field));
+    }
+    rule.spec.ladder.iter().find_map(|rung| {
+        let field = context.actions.unknown_field(&namespace, &rung.run)?;
+        Some(format!("Action {:?}: {}", rung.run, not_known(&field)))
+    })
+}
+
 /// What `fother validate` would say of the rule among the Actions that there are. An Action that is missing is not a
 /// mistake of the text: it may come.
 fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
@@ -61,7 +81,8 @@ fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
     let named: Vec<Arc<Action>> = named.collect();
     let actions =
         named.iter().map(|action| (action.metadata.name.as_deref().unwrap_or_default(), Some(&action.spec)));
-    let known = Known { namespace: Some(&namespace), actions: actions.collect(), partial: true };
+    let known =
+        Known { namespace: Some(&namespace), actions: actions.collect(), partial: true, ..Known::default() };
     let alone = check::follows(&[(&rule.name_any(), &rule.spec)]).into_iter().map(|(_, problem)| problem);
     let problems = check::rule(&rule.spec, &known).into_iter().chain(alone);
     let problems = problems.filter(|problem| problem.severity == Severity::Error);
@@ -130,7 +151,11 @@ pub fn conditions(
         Some(problem) => (S::False, bad, problem.clone()),
         None => (S::True, good, text.to_owned()),
     };
-    let accepted = verdict(&checked.mistake, R::Accepted, R::InvalidExpression, "the text is valid");
+    let (wrong, why) = match &checked.unknown {
+        Some(_) => (&checked.unknown, R::UnsupportedValue),
+        None => (&checked.mistake, R::InvalidExpression),
+    };
+    let accepted = verdict(wrong, R::Accepted, why, "the text is valid");
     let resolved =
         verdict(&checked.missing, R::ResolvedRefs, R::ActionNotFound, "everything it names exists");
     let authorized =
@@ -180,6 +205,19 @@ fn watching(checked: &Checked, seen: Option<&Seen>) -> String {
         text.push_str(blind);
     }
     text
+}
+
+/// What a rule watches, in the words of a column.
+pub fn trigger(trigger: &Trigger) -> String {
+    let text = match trigger {
+        Trigger { resource: Some(resource), .. } => resource.kind.clone(),
+        Trigger { event: Some(event), .. } if event.reasons.is_empty() => "Event".to_owned(),
+        Trigger { event: Some(event), .. } => format!("Event {}", event.reasons.join(",")),
+        Trigger { schedule: Some(schedule), .. } => schedule.cron.clone(),
+        Trigger { execution: Some(execution), .. } => format!("Execution {}", execution.rules.join(",")),
+        _ => String::new(),
+    };
+    text.chars().take(256).collect()
 }
 
 /// How work on a rule goes that is Ready or not for a reason. What is not there or not allowed needs a person; a watch

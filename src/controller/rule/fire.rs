@@ -9,10 +9,10 @@ use kube::{Api, ResourceExt};
 
 use super::evaluator::Edge;
 use super::load::{Counted, Taken};
-use super::{Case, checks, objection, past_of};
+use super::{Case, checks, objection, past_of, told};
 use crate::api::{
-    ANNOTATION, CapturedEvent, Decision, Execution, ExecutionSpec, LABEL, MatchedObject, ObjectReference,
-    Rule, RuleReference, TriggerEvent,
+    ANNOTATION, CapturedEvent, Decision, Execution, ExecutionSpec, Guard, LABEL, MatchedObject,
+    ObjectReference, Rule, RuleReference, TriggerEvent,
 };
 use crate::cluster::events::{Telling, tell};
 use crate::cluster::objects::MANAGER;
@@ -23,7 +23,8 @@ use crate::decide::capture::with_captured;
 use crate::decide::definition::Definition;
 use crate::decide::episode::{self, EdgeQuestion, Past, Question, Suppressed, Verdict};
 use crate::decide::execution::EXECUTION_FINALIZER;
-use crate::decide::identity::{TargetKey, execution_name, readable};
+use crate::decide::guards::asked;
+use crate::decide::identity::{TargetKey, execution_name};
 use crate::decide::matching::CompiledRule;
 use crate::decide::unless::Objection;
 use crate::decide::view::TargetView;
@@ -41,6 +42,7 @@ struct Making<'a> {
     event: Option<&'a TriggerEvent>,
     captured: &'a [CapturedEvent],
     depth: u32,
+    passed: Vec<Guard>,
 }
 
 /// What came of firing for a target that matches.
@@ -91,6 +93,7 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
         event: None,
         captured: &[],
         depth: 0,
+        passed: passed(compiled),
     };
     create(context, making, place).await.map(Fired::Done)
 }
@@ -145,9 +148,16 @@ pub async fn edge(
         event: edge.recorded.as_ref(),
         captured: &edge.captured,
         depth: edge.depth,
+        passed: passed(compiled),
     };
     let fired_at = create(context, making, place).await?;
     Ok(Decided { fired_at, objection: None })
+}
+
+/// The guards that let a decision of the rule pass.
+fn passed(compiled: &CompiledRule) -> Vec<Guard> {
+    let unless = (!compiled.unless.is_empty()).then_some(Guard::Unless);
+    asked(&compiled.facts).into_iter().chain(unless).collect()
 }
 
 /// What came of an event that was decided.
@@ -170,26 +180,7 @@ pub async fn suppress(
     context.metrics.suppressed(suppressed, &rule.namespace().unwrap_or_default(), &rule.name_any());
     let why = objection.map_or_else(|| format!("{suppressed:?}"), |found| format!("{suppressed:?} {found}"));
     if suppressed != Suppressed::BeforeRule {
-        tell_suppressed(context, rule, edge, &why).await;
-    }
-}
-
-/// Records on its target that an event leads to nothing, and why.
-pub async fn tell_suppressed(context: &Context, rule: &Rule, edge: &Edge, why: &str) {
-    let name = rule.name_any();
-    let telling = Telling {
-        name: readable(
-            &name,
-            &crate::decide::identity::digest(&["suppressed", &name, &edge.occurrence])[..16],
-        ),
-        reason: "RuleFireSuppressed",
-        warning: false,
-        note: format!("Rule {name} did not fire: {why}"),
-        regarding: &edge.target,
-        related: None,
-    };
-    if let Err(error) = tell(&context.home, &telling, now()).await {
-        tracing::warn!(%error, "event not written");
+        told::suppressed(context, rule, edge, &why).await;
     }
 }
 
@@ -265,6 +256,7 @@ fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
         captured: making.captured.to_vec(),
         depth: Some(making.depth).filter(|depth| *depth > 0),
         since: making.since.map(Time),
+        passed: making.passed.clone(),
         definition: definition.to_owned(),
     };
     let spec = ExecutionSpec {

@@ -117,7 +117,7 @@ fn count(
             let here = *namespace == counted.rule.namespace;
             let of_rule = here && place.rule == counted.rule.name;
             add(&mut load, place.mode, (of_rule, here), || place.target == *counted.target);
-            acted.extend((of_rule && place.mode == Mode::Enforce).then_some(place.at));
+            acted.extend((of_rule && place.mode != Mode::Observe).then_some(place.at));
         }
     }
     load.rule_full = counted.rule.per_rule.and_then(|rate| match counted.since {
@@ -131,7 +131,7 @@ fn count(
 /// has.
 fn acted_at(execution: &Execution, counted: Counted<'_>) -> Option<Timestamp> {
     counted.rule.per_rule?;
-    let decision = execution.spec.decision.as_ref().filter(|decision| decision.mode == Mode::Enforce)?;
+    let decision = execution.spec.decision.as_ref().filter(|decision| decision.mode != Mode::Observe)?;
     let of_rule = decision.rule.name == counted.rule.name
         && execution.metadata.namespace.as_ref() == Some(&counted.rule.namespace);
     let event = counted.since.and(decision.since.as_ref());
@@ -144,7 +144,7 @@ fn add_execution(load: &mut Load, execution: &Execution, counted: Counted<'_>) {
     let status = execution.status.as_ref();
     let ended = match mode {
         Mode::Observe => status.and_then(|status| status.episode_closed_at.as_ref()),
-        Mode::Enforce => status.and_then(|status| status.finished_at.as_ref()),
+        Mode::Enforce | Mode::Unknown => status.and_then(|status| status.finished_at.as_ref()),
     };
     let over = ended.is_some_and(|ended| {
         counted.since.is_none_or(|since| ended.0.saturating_add(KEPT).unwrap_or(Timestamp::MAX) <= since)

@@ -3,9 +3,11 @@
 mod checks;
 mod evaluator;
 mod fire;
+mod held;
 mod load;
 mod objection;
 mod told;
+mod unwatched;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,9 +35,10 @@ use crate::source::watch::now;
 use checks::Checked;
 use evaluator::{Edge, Evaluator, Seen};
 use fire::Fired;
+use held::{Hold, Holds};
 use load::Counted;
 pub use load::Places;
-use told::{Ends, Listener};
+use unwatched::{Ends, Listener};
 
 /// How often a rule is looked at although nothing changed: an account's annotation may be gone.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -101,12 +104,15 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
     let mut fired = decide(context, case).await;
     source.decided(context, case, &mut fired).await;
+    for held in source.begun(&fired.holds, &rule) {
+        context.metrics.suppressed(held, namespace, name);
+    }
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));
     }
     seen.mistake = seen.mistake.or_else(|| fired.mistake.take());
     seen.held = fired.held.take();
-    write_status(context, &rule, &checked, Some(&seen), &fired).await?;
+    write_status(context, &rule, &checked, Some((&seen, &source)), &fired).await?;
     if let Some((_, error)) = fired.failed.take() {
         return Err(error);
     }
@@ -136,16 +142,24 @@ impl Source {
         }
         context.evaluators.set(&facts.namespace, &facts.name, None);
         if compiled.schedule.is_some() {
-            let (seen, status) = told::schedule(context, listener, now()).await?;
+            let (seen, status) = unwatched::schedule(context, listener, now()).await?;
             return Ok(Self::Clock(Box::new(seen), status));
         }
-        told::ends(context, listener, now()).await.map(|seen| Self::Ends(Box::new(seen)))
+        unwatched::ends(context, listener, now()).await.map(|seen| Self::Ends(Box::new(seen)))
     }
 
     fn seen(&self) -> Seen {
         match self {
             Self::Watch(evaluator) => evaluator.seen(),
             Self::Clock(seen, _) | Self::Ends(seen) => (**seen).clone(),
+        }
+    }
+
+    /// What has begun to hold a target. Only what is watched can be held.
+    fn begun(&self, holds: &Holds, rule: &Rule) -> Vec<Held> {
+        match self {
+            Self::Watch(evaluator) => evaluator.waiting.take_in(holds, rule.status.as_ref(), now()),
+            Self::Clock(..) | Self::Ends(_) => Vec::new(),
         }
     }
 
@@ -159,7 +173,7 @@ impl Source {
             Self::Clock(seen, status) if outcome.decided.len() == seen.edges.len() => {
                 outcome.schedule.clone_from(status);
                 if let Some(edge) = seen.edges.first() {
-                    told::tell_missed(context, case.rule, edge).await;
+                    unwatched::tell_missed(context, case.rule, edge).await;
                 }
             }
             Self::Clock(..) => {}
@@ -201,6 +215,10 @@ struct Outcome {
     fired_at: Option<Timestamp>,
     /// Targets that match and are not recorded: the rule observes, and has as many open records as are kept.
     unrecorded: usize,
+    /// Targets that match and have to wait.
+    holds: Holds,
+    /// Whether the watch was too old to say anything.
+    is_blind: bool,
     /// The first target about which nothing could be done: it does not stop the others.
     failed: Option<(TargetKey, Error)>,
     /// The events that are done with.
@@ -297,7 +315,7 @@ async fn decide_edge(
             }
         }
         Err(error) if error.is_lasting() => {
-            fire::tell_suppressed(context, case.rule, edge, &error.to_string()).await;
+            told::suppressed(context, case.rule, edge, &error.to_string()).await;
         }
         Err(error) => return Err(error),
     }
@@ -359,7 +377,10 @@ async fn decide_target(
         Verdict::Close => fire::close(context, executions).await?,
         Verdict::Prove => outcome.wake_in(prove(context, case, now)),
         Verdict::Held(held, until) => {
-            context.metrics.suppressed(held, &compiled.facts.namespace, &compiled.facts.name);
+            outcome.is_blind |= held == Held::Blind;
+            if let Some(view) = view {
+                outcome.holds.insert(target.clone(), Hold { target: view.target.clone(), held, until });
+            }
             match (held, until) {
                 (Held::ObservedLimit, _) => outcome.unrecorded += 1,
                 (_, Some(until)) => outcome.wake_at(until),
@@ -423,11 +444,20 @@ async fn write_status(
     context: &Context,
     rule: &Arc<Rule>,
     checked: &Checked,
-    seen: Option<&Seen>,
+    watched: Option<(&Seen, &Source)>,
     outcome: &Outcome,
 ) -> Result<()> {
     let mut fresh: RuleStatus = rule.status.clone().unwrap_or_default();
+    let seen = watched.map(|(seen, _)| seen);
     checks::conditions(&mut fresh.conditions, checked, seen, rule.metadata.generation, now());
+    fresh.trigger = Some(checks::trigger(&rule.spec.trigger));
+    if let Some((seen, Source::Watch(evaluator))) = watched {
+        let is_blind = outcome.is_blind || seen.sight.heard_at.is_none();
+        evaluator.waiting.show(&outcome.holds, is_blind, &mut fresh);
+    } else {
+        // What is not watched is not held.
+        (fresh.held, fresh.held_count) = (Vec::new(), None);
+    }
     fresh.observed_generation = rule.metadata.generation;
     fresh.dropped = seen.and_then(|seen| i64::try_from(seen.dropped).ok()).filter(|count| *count > 0);
     if rule.spec.trigger.schedule.is_none() {
@@ -443,6 +473,7 @@ async fn write_status(
     }
     if let Some(written) = status::write(&context.home, &**rule, rule.status.as_ref(), &fresh).await? {
         context.rules.insert(Arc::new(written));
+        told::trouble(context, rule, &fresh, now()).await;
     }
     Ok(())
 }
