@@ -26,7 +26,7 @@ pub fn asked(rule: &RuleFacts) -> Vec<Guard> {
     if rule.cooldown.as_secs() > 0 {
         asked.push(Guard::Cooldown);
     }
-    if rule.per_target.is_some() || rule.per_rule.is_some() {
+    if rule.per_target.is_some() || rule.per_rule.is_some() && rule.mode != Mode::Observe {
         asked.push(Guard::Rate);
     }
     match rule.mode {
@@ -116,6 +116,7 @@ mod tests {
                     mode,
                     hold_for: Duration::from_secs(hold_for),
                     cooldown: Duration::from_secs(cooldown),
+                    ..RuleFacts::default()
                 };
                 let expected: BTreeSet<Guard> = asked(&rule).into_iter().collect();
                 assert_eq!(holding(&rule), expected, "{rule:?}");
