@@ -32,8 +32,8 @@ impl Objections {
     pub fn compile(unless: &[Unless], scope: &Scope, problems: &mut Vec<Problem>) -> Self {
         let mut compiled = Vec::new();
         for (place, Unless { condition, reason }) in unless.iter().enumerate() {
-            let compiled = Expression::compile(condition, scope);
-            match compiled.and_then(|expression| expression.expect(&Type::Bool)) {
+            let found = Expression::compile(condition, scope);
+            match found.and_then(|expression| expression.expect(&Type::Bool)) {
                 Ok(expression) => compiled.push((expression, reason.clone())),
                 Err(errors) => {
                     let path = format!("spec.unless[{place}].if");

@@ -168,7 +168,7 @@ impl Source {
         let facts = &case.compiled.facts;
         match self {
             Self::Watch(evaluator) => {
-                outcome.decided.iter().for_each(|occurrence| evaluator.decided(occurrence))
+                outcome.decided.iter().for_each(|occurrence| evaluator.decided(occurrence));
             }
             Self::Clock(seen, status) if outcome.decided.len() == seen.edges.len() => {
                 outcome.schedule.clone_from(status);
