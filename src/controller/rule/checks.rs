@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::evaluator::Seen;
+use super::seen::Seen;
 use crate::api::{
     Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Progress, Reason, Rule, Trigger,
     condition, set_condition, set_progress,

@@ -1,6 +1,6 @@
 //! One rule's eye on its watch: objects come in, matches and events go into the rule's state.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,10 @@ use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::held::Waiting;
+use super::seen::{Edge, Occurrences, Seen, blind, key_of, matched};
 use super::unwatched::recorded;
 use super::windows::Capturing;
-use crate::api::{CapturedEvent, MatchedObject, ObjectReference, Target, TriggerEvent};
+use crate::api::{CapturedEvent, ObjectReference, Target};
 use crate::cluster::account::Account;
 use crate::cluster::discovery::{Kinds, Served};
 use crate::cluster::objects::Objects;
@@ -25,9 +26,8 @@ use crate::controller::context::Context;
 use crate::controller::queue::{Kind, Queue};
 use crate::decide::correlation::Found;
 use crate::decide::episode::{RuleFacts, STALE_AFTER};
-use crate::decide::identity::TargetKey;
-use crate::decide::matching::{CompiledRule, envelope, event_identity, is_own, occurred};
-use crate::decide::view::{Match, ObjectKey, Sight, TargetView, View};
+use crate::decide::matching::{CompiledRule, event_identity, is_own, occurred};
+use crate::decide::view::{Match, ObjectKey, Sight, View};
 use crate::expr::EvalErrorKind;
 use crate::source::shared::{Subscription, WatchKey, Watches};
 use crate::source::watch::{Delivery, Listing, Scope, now};
@@ -40,35 +40,10 @@ const TICK: Duration = Duration::from_secs(2);
 const RESYNC: SignedDuration = SignedDuration::from_secs(60);
 /// Events that wait for their decision, at the most: a flood is cut, not hoarded.
 const EDGES: usize = 1000;
-/// Decided events that are remembered, at the most. A list brings back what is younger than an hour.
-const DECIDED: usize = 10_000;
-/// How long Kubernetes keeps Events, unless it is told otherwise.
-const EVENTS_KEPT: SignedDuration = SignedDuration::from_hours(1);
 /// How long a list that is to show that nothing has happened rests.
 const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 /// How long a rule rests whose evaluator panicked: the object that did it is still there.
 const AFTER_PANIC: Duration = Duration::from_secs(30);
-
-/// An event that matches, led to its target.
-#[derive(Clone, Debug)]
-pub struct Edge {
-    /// What is to be remedied.
-    pub target: ObjectReference,
-    /// The Event itself.
-    pub event: MatchedObject,
-    /// What tells this occurrence from others.
-    pub occurrence: String,
-    /// When it happened.
-    pub time: Timestamp,
-    /// What expressions see as `event`.
-    pub data: Arc<Value>,
-    /// The same, to be recorded because nobody else keeps it.
-    pub recorded: Option<TriggerEvent>,
-    /// The events that mean something only together.
-    pub captured: Vec<CapturedEvent>,
-    /// How many Executions it follows from.
-    pub depth: u32,
-}
 
 /// What a rule knows of the world.
 #[derive(Default)]
@@ -101,56 +76,6 @@ impl State {
         }
         news
     }
-}
-
-/// The newest occurrences that were decided.
-#[derive(Default)]
-pub struct Occurrences {
-    known: BTreeSet<String>,
-    in_order: VecDeque<String>,
-}
-
-impl Occurrences {
-    /// Whether one is among them.
-    pub fn has(&self, occurrence: &str) -> bool {
-        self.known.contains(occurrence)
-    }
-
-    /// Adds one; the oldest goes if there are too many.
-    pub fn add(&mut self, occurrence: &str) {
-        if !self.known.insert(occurrence.to_owned()) {
-            return;
-        }
-        self.in_order.push_back(occurrence.to_owned());
-        if self.in_order.len() > DECIDED
-            && let Some(oldest) = self.in_order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-    }
-}
-
-/// What a reconcile sees of it.
-#[derive(Clone, Debug, Default)]
-pub struct Seen {
-    /// Targets that match.
-    pub targets: BTreeMap<TargetKey, TargetView>,
-    /// Events that wait for their decision, oldest first.
-    pub edges: Vec<Edge>,
-    /// How far all that can be trusted.
-    pub sight: Sight,
-    /// Why the watch does not work.
-    pub broken: Option<String>,
-    /// An object that could not be judged, and why.
-    pub mistake: Option<String>,
-    /// A target that is held because something speaks against acting.
-    pub held: Option<String>,
-    /// What cannot be known because it was forgotten before it was seen.
-    pub blind: Option<String>,
-    /// How many events were dropped because too many waited for others.
-    pub dropped: u64,
-    /// When something will happen because of the time alone.
-    pub next: Option<Timestamp>,
 }
 
 /// What an object has come to.
@@ -252,19 +177,6 @@ impl Evaluator {
         state.edges.remove(occurrence);
         state.decided.add(occurrence);
     }
-}
-
-/// Kubernetes keeps Events for an hour: what a longer window held before this controller began is not all known.
-fn blind(rule: &CompiledRule, started: Timestamp) -> Option<(Timestamp, String)> {
-    rule.spec.trigger.event.as_ref()?;
-    let waits = rule.facts.once.as_ref().map(|once| once.within);
-    let window = rule.correlation.as_ref().map(|correlation| correlation.within());
-    let window = window.max(waits.map(|waits| waits.signed()))?;
-    let known_from = started.saturating_sub(EVENTS_KEPT).ok().filter(|from| *from > rule.created_at)?;
-    let until = known_from.saturating_add(window).ok().filter(|until| *until > started)?;
-    let text =
-        format!("Events of before {known_from:.0} may be forgotten: until {until:.0} a window may lack some");
-    Some((until, text))
 }
 
 /// Lets an eye look until it panics, and has its rule start another after a pause.
@@ -600,16 +512,7 @@ impl Eye {
         match regarded {
             Ok(None) => {}
             Ok(Some(target)) => {
-                let edge = Edge {
-                    target,
-                    event: matched(event),
-                    occurrence: occurrence.clone(),
-                    time,
-                    data: Arc::new(envelope(event)),
-                    recorded: None,
-                    captured,
-                    depth: 0,
-                };
+                let edge = Edge::of_event(event, target, (occurrence.clone(), time), captured);
                 let mut state = self.state.lock();
                 let room = state.edges.len() < EDGES;
                 if room {
@@ -688,16 +591,6 @@ fn led_by_event(regarding: ObjectReference, live: Option<&Value>) -> ObjectRefer
     ObjectReference { uid, ..regarding }
 }
 
-fn matched(object: &Value) -> MatchedObject {
-    let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
-    MatchedObject { object: owners::reference(object), resource_version: version.to_owned() }
-}
-
-fn key_of(object: &Value) -> ObjectKey {
-    let reference = owners::reference(object);
-    (reference.namespace.unwrap_or_default(), reference.name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -723,17 +616,6 @@ mod tests {
         ] {
             assert_eq!(led_by_event(node(told), live), node(uid), "{told:?}");
         }
-    }
-
-    #[test]
-    fn only_the_newest_decisions_are_remembered() {
-        let mut decided = Occurrences::default();
-        for number in 0..=DECIDED {
-            decided.add(&number.to_string());
-            decided.add(&number.to_string());
-        }
-        assert_eq!((decided.known.len(), decided.in_order.len()), (DECIDED, DECIDED));
-        assert!(!decided.known.contains("0") && decided.known.contains("1"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,8 +7,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 
-use super::evaluator::Edge;
 use super::load::{Counted, Taken};
+use super::seen::Edge;
 use super::{Case, checks, objection, past_of, told};
 use crate::api::{
     ANNOTATION, CapturedEvent, Decision, Execution, ExecutionSpec, Guard, LABEL, MatchedObject,

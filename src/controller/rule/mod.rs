@@ -6,6 +6,7 @@ mod fire;
 mod held;
 mod load;
 mod objection;
+mod seen;
 mod told;
 mod unwatched;
 mod windows;
@@ -33,11 +34,12 @@ use crate::decide::unless::Objection;
 use crate::decide::view::TargetView;
 use crate::source::watch::now;
 use checks::Checked;
-use evaluator::{Edge, Evaluator, Seen};
+use evaluator::Evaluator;
 use fire::Fired;
 use held::{Hold, Holds};
 use load::Counted;
 pub use load::Places;
+use seen::{Edge, Seen};
 use unwatched::{Ends, Listener};
 
 /// How often a rule is looked at although nothing changed: an account's annotation may be gone.

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
-use super::evaluator::{Edge, Occurrences, Seen};
+use super::seen::{Edge, Occurrences, Seen};
 use super::windows::used;
 use crate::api::{
     AnyValue, CapturedEvent, Execution, GROUP, MatchedObject, ObjectReference, Rule, ScheduleStatus,

@@ -263,6 +263,16 @@ impl Bay {
         self.rule(name, spec).await;
     }
 
+    /// Waits until what has ended by now has ended for certain: ends are kept in whole seconds.
+    pub async fn later(&self) {
+        let ended = now();
+        self.until("it is later than what has ended", || {
+            let age = now().duration_since(ended).as_millis();
+            if age > 1100 { Ok(()) } else { Err(age.to_string()) }
+        })
+        .await;
+    }
+
     /// How often something stopped a rule since the controller began.
     pub fn stopped(&self, rule: &str, guard: &str) -> u64 {
         let labels = format!("{{namespace=\"bay\",rule=\"{rule}\",guard=\"{guard}\"}}");

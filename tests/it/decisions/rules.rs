@@ -45,6 +45,7 @@ async fn rules_that_fire_at_the_same_moment_share_the_caps() {
         if held == 4 { Ok(()) } else { Err(format!("{held} are held, {} fire", bay.struck(CREATE))) }
     })
     .await;
+    bay.until_struck(CREATE, 5).await;
     assert_eq!(bay.struck(CREATE), 5, "five may run in a namespace");
     bay.lift(CREATE);
     eventually("all are answered", DEADLINE, async || {

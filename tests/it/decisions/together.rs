@@ -33,6 +33,7 @@ async fn enough_events_of_a_group_act_once_and_a_restart_forgets_none() {
         captured.map(|event| event.data.0["note"].as_str().unwrap_or_default().to_owned()).collect()
     };
     assert_eq!(notes(&acted), ["one", "two", "three"]);
+    bay.later().await;
     bay.restart().await;
     for event in ["four", "five"] {
         bay.event(event, regarding("ark")).await;
