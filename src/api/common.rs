@@ -22,6 +22,8 @@ pub struct LabelKeys {
     pub execution: &'static str,
     /// Name of the Pack that an object was synced from.
     pub pack: &'static str,
+    /// Name of the Webhook that received an `EventBatch`.
+    pub webhook: &'static str,
 }
 
 /// The labels' keys.
@@ -30,6 +32,7 @@ pub const LABEL: LabelKeys = LabelKeys {
     target_hash: "fother.dev/target-hash",
     execution: "fother.dev/execution",
     pack: "fother.dev/pack",
+    webhook: "fother.dev/webhook",
 };
 
 /// Annotations that fother reads or sets.

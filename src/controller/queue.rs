@@ -32,6 +32,10 @@ pub enum Kind {
     Action,
     /// Execution.
     Execution,
+    /// Webhook.
+    Webhook,
+    /// `EventBatch`.
+    EventBatch,
 }
 
 impl Kind {
@@ -42,6 +46,8 @@ impl Kind {
             Self::Rule => "rule",
             Self::Action => "action",
             Self::Execution => "execution",
+            Self::Webhook => "webhook",
+            Self::EventBatch => "eventbatch",
         }
     }
 }

@@ -29,3 +29,4 @@ mod sandbox_world;
 mod support;
 mod tidy;
 mod validate;
+mod webhooks;

@@ -6,6 +6,7 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use serde_json::Value;
 
@@ -27,8 +28,12 @@ use crate::source::watch::now;
 use report::Report;
 
 /// The kinds that a Pack applies.
-const KINDS: [(&str, &str); 3] =
-    [("v1", "ConfigMap"), ("fother.dev/v1alpha1", "Action"), ("fother.dev/v1alpha1", "Rule")];
+const KINDS: [(&str, &str); 4] = [
+    ("v1", "ConfigMap"),
+    ("fother.dev/v1alpha1", "Action"),
+    ("fother.dev/v1alpha1", "Webhook"),
+    ("fother.dev/v1alpha1", "Rule"),
+];
 
 /// Reconciles one Pack.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
@@ -134,14 +139,19 @@ fn files(snapshot: &Snapshot) -> Vec<manifests::Source<'_>> {
 
 fn read(context: &Context, pack: &Pack, snapshot: &Snapshot) -> Reading {
     let namespace = pack.namespace().unwrap_or_default();
-    let others = context.actions.filter(|action| {
-        let owner = action.labels().get(LABEL.pack);
-        action.namespace().as_deref() == Some(&namespace) && owner != Some(&pack.name_any())
-    });
+    let name = pack.name_any();
+    let is_of_others = |metadata: &ObjectMeta| {
+        let owner = metadata.labels.as_ref().and_then(|labels| labels.get(LABEL.pack));
+        metadata.namespace.as_deref() == Some(&namespace) && owner != Some(&name)
+    };
+    let others = context.actions.filter(|action| is_of_others(&action.metadata));
     let names: Vec<String> = others.iter().map(|action| action.name_any()).collect();
+    let others = context.webhooks.filter(|webhook| is_of_others(&webhook.metadata));
+    let webhooks: Vec<String> = others.iter().map(|webhook| webhook.name_any()).collect();
     let surroundings = Surroundings {
         namespace: Some(&namespace),
         external_actions: names.iter().map(String::as_str).collect(),
+        external_webhooks: webhooks.iter().map(String::as_str).collect(),
         partial: false,
         pods: context.pods,
     };

@@ -11,7 +11,7 @@ use super::evaluator::Edge;
 use super::{Case, checks, executions_of, load, past_of};
 use crate::api::{
     ANNOTATION, Decision, Execution, ExecutionSpec, LABEL, MatchedObject, ObjectReference, Rule,
-    RuleReference,
+    RuleReference, TriggerEvent,
 };
 use crate::cluster::events::{Telling, tell};
 use crate::cluster::objects::MANAGER;
@@ -27,13 +27,28 @@ use crate::decide::view::TargetView;
 use crate::source::watch::now;
 
 /// What a decision is made of.
-struct Making<'a> {
-    rule: &'a Rule,
-    id: String,
-    occurrence: String,
-    target: &'a ObjectReference,
-    matched: &'a MatchedObject,
-    since: Option<Timestamp>,
+pub struct Making<'a> {
+    /// The rule.
+    pub rule: &'a Rule,
+    /// Identity of the decision.
+    pub id: String,
+    /// What tells it from the one before.
+    pub occurrence: String,
+    /// What is to be remedied.
+    pub target: &'a ObjectReference,
+    /// What matched.
+    pub matched: &'a MatchedObject,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// The event, if a Webhook received it.
+    pub event: Option<&'a TriggerEvent>,
+}
+
+impl Making<'_> {
+    /// The name of its Execution.
+    pub fn name(&self) -> String {
+        execution_name(&self.rule.name_any(), &self.id)
+    }
 }
 
 /// Fires for a target that matches, after a last look at what the store itself has of it.
@@ -55,8 +70,8 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
     if !recheck::still(context, account, compiled, &view.object).await? {
         return Ok(None);
     }
-    let making =
-        Making { rule, id, occurrence, target: &view.target, matched: &view.object, since: Some(view.since) };
+    let (target, matched) = (&view.target, &view.object);
+    let making = Making { rule, id, occurrence, target, matched, since: Some(view.since), event: None };
     create(context, making).await
 }
 
@@ -83,7 +98,8 @@ pub async fn edge(
         Ok(id) => {
             let occurrence = edge.occurrence.clone();
             let (target, matched) = (&edge.target, &edge.event);
-            create(context, Making { rule, id, occurrence, target, matched, since: Some(edge.time) }).await
+            let since = Some(edge.time);
+            create(context, Making { rule, id, occurrence, target, matched, since, event: None }).await
         }
         Err(suppressed) => {
             context.metrics.suppressed(suppressed, &rule.namespace().unwrap_or_default(), &rule.name_any());
@@ -115,7 +131,7 @@ pub async fn tell_suppressed(context: &Context, rule: &Rule, edge: &Edge, why: &
 }
 
 /// The Executions of a rule and target, by a quorum read: what a cache shows may be old.
-async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) -> Result<Vec<Past>> {
+pub async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) -> Result<Vec<Past>> {
     let api: Api<Execution> = Api::namespaced(context.home.clone(), &compiled.facts.namespace);
     let selector = format!("{}={},{}={}", LABEL.rule, compiled.facts.name, LABEL.target_hash, target.hash());
     let found = api
@@ -125,7 +141,8 @@ async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) 
     Ok(found.items.iter().filter_map(Past::of).collect())
 }
 
-async fn create(context: &Context, making: Making<'_>) -> Result<Option<Timestamp>> {
+/// Makes the Execution of a decision, unless it is there; tells when it was made.
+pub async fn create(context: &Context, making: Making<'_>) -> Result<Option<Timestamp>> {
     let actions = checks::actions(context, making.rule).map_err(Error::Unexpected)?;
     let definition = Definition::of_rule(&making.rule.spec, actions);
     let (namespace, rule_name) = (making.rule.namespace().unwrap_or_default(), making.rule.name_any());
@@ -177,6 +194,7 @@ fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
         mode: rule.spec.mode,
         occurrence: making.occurrence.clone(),
         matched: making.matched.clone(),
+        event: making.event.cloned(),
         since: making.since.map(Time),
         definition: definition.to_owned(),
     };
@@ -186,7 +204,7 @@ fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
         decision: Some(decision),
         ..ExecutionSpec::default()
     };
-    let mut execution = Execution::new(&execution_name(&rule.name_any(), &making.id), spec);
+    let mut execution = Execution::new(&making.name(), spec);
     execution.metadata.namespace = rule.namespace();
     execution.metadata.finalizers = Some(vec![EXECUTION_FINALIZER.to_owned()]);
     let labels = [

@@ -3,6 +3,7 @@
 mod checks;
 mod evaluator;
 mod fire;
+mod received;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -68,6 +69,10 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         let pause = if mended_soon { LOOK_FOR_RIGHTS } else { RESYNC };
         return Ok(Requeue::After(pause));
     };
+    if compiled.spec.trigger.webhook_name().is_some() {
+        context.evaluators.set(namespace, name, None);
+        return received::reconcile(context, &rule, &checked, (&compiled, &account)).await;
+    }
     let evaluator = evaluator_for(context, &rule, compiled.clone(), account.clone()).await?;
     let mut seen = evaluator.seen();
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };

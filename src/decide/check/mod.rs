@@ -5,6 +5,7 @@
 
 mod action;
 mod rule;
+mod webhook;
 
 use std::collections::BTreeMap;
 
@@ -13,11 +14,12 @@ use serde_json::Value;
 use super::matching::expression_problem;
 use super::path::Path;
 use super::problem::{Problem, Severity};
-use crate::api::ActionSpec;
+use crate::api::{ActionSpec, WebhookSpec};
 use crate::expr::{Expression, Scope, TemplateTree, TreeError, closest};
 
 pub use action::check as action;
 pub use rule::check as rule;
+pub use webhook::check as webhook;
 
 /// What is known of the Actions that a Rule may name.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +28,8 @@ pub struct Known<'a> {
     pub namespace: Option<&'a str>,
     /// By name; none for one that exists but cannot be read here.
     pub actions: BTreeMap<&'a str, Option<&'a ActionSpec>>,
+    /// Webhooks by name; none for one that exists but cannot be read here.
+    pub webhooks: BTreeMap<&'a str, Option<&'a WebhookSpec>>,
     /// Whether there may be others: a missing one then is only a warning.
     pub partial: bool,
 }
