@@ -1,5 +1,6 @@
 //! The controller, as a process of its own: it can really be killed.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -14,17 +15,24 @@ pub struct Child {
     kubeconfig: PathBuf,
     git_cache: PathBuf,
     log: PathBuf,
+    webhooks: SocketAddr,
     process: tokio::process::Child,
 }
 
 impl Child {
     /// Starts it.
-    pub fn start(cluster: &Cluster) -> anyhow::Result<Self> {
+    pub fn start(cluster: &Cluster, webhook_port: u16) -> anyhow::Result<Self> {
+        let webhooks = free(webhook_port)?;
         let data = cluster.data();
         let (kubeconfig, git_cache) = (data.join("controller.kubeconfig"), data.join("git"));
         let log = data.join("controller.log");
-        let process = spawn(&kubeconfig, &git_cache, &log)?;
-        Ok(Self { kubeconfig, git_cache, log, process })
+        let process = spawn(&kubeconfig, &git_cache, &log, webhooks)?;
+        Ok(Self { kubeconfig, git_cache, log, webhooks, process })
+    }
+
+    /// Where it receives Webhooks, in all its lives.
+    pub fn webhooks(&self) -> SocketAddr {
+        self.webhooks
     }
 
     /// Its process id, if it runs.
@@ -39,7 +47,7 @@ impl Child {
 
     /// Starts it again.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        self.process = spawn(&self.kubeconfig, &self.git_cache, &self.log)?;
+        self.process = spawn(&self.kubeconfig, &self.git_cache, &self.log, self.webhooks)?;
         Ok(())
     }
 
@@ -65,7 +73,19 @@ impl Child {
     }
 }
 
-fn spawn(kubeconfig: &PathBuf, git_cache: &PathBuf, log: &PathBuf) -> anyhow::Result<tokio::process::Child> {
+/// An address of loopback that nobody listens at.
+fn free(port: u16) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", port));
+    let listener = listener.with_context(|| format!("failed to listen on port {port} of loopback"))?;
+    Ok(listener.local_addr()?)
+}
+
+fn spawn(
+    kubeconfig: &PathBuf,
+    git_cache: &PathBuf,
+    log: &PathBuf,
+    webhooks: SocketAddr,
+) -> anyhow::Result<tokio::process::Child> {
     let program = std::env::current_exe().context("failed to find this program")?;
     let output = std::fs::File::options().create(true).append(true).open(log);
     let output = output.with_context(|| format!("failed to open {}", log.display()))?;
@@ -81,6 +101,7 @@ fn spawn(kubeconfig: &PathBuf, git_cache: &PathBuf, log: &PathBuf) -> anyhow::Re
         "127.0.0.1:0",
         "--allow-local-git",
     ]);
+    command.arg("--webhook-address").arg(webhooks.to_string());
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
     command.spawn().context("failed to start the controller")
 }

@@ -167,10 +167,12 @@ async fn apply_revision(
     let (namespace, name) = (pack.namespace().unwrap_or_default(), pack.name_any());
     let revision = snapshot.revision.to_string();
     let desired = sync::desired(&name, &namespace, &revision, &reading.objects, &files(snapshot));
-    if let Some(refused) = refused(context, account, KINDS.map(|kind| Right::to("list", kind))).await? {
+    let kinds = kinds(pack, &desired);
+    let needed: Vec<Right> = kinds.iter().map(|kind| Right::to("list", *kind)).collect();
+    if let Some(refused) = refused(context, account, needed).await? {
         return Ok(refused);
     }
-    let live = live(context, account, &namespace).await?;
+    let live = live(context, account, &namespace, &kinds).await?;
     let plan = match sync::plan(pack, (&revision, &snapshot.revision.commit), desired, &live) {
         Ok(plan) => plan,
         Err(Refusal::Held(message)) => return Ok(Report::held(pack, &revision, &message)),
@@ -205,6 +207,15 @@ async fn refused(
     Ok(lacks.map(|text| Report::forbidden(&text)))
 }
 
+/// The kinds that a sync looks at: Webhooks only where the Pack has some, so that its account needs no right to them
+/// otherwise.
+fn kinds(pack: &Pack, desired: &[Desired]) -> Vec<(&'static str, &'static str)> {
+    let inventory = pack.status.iter().flat_map(|status| &status.inventory);
+    let mut named = inventory.chain(desired.iter().map(|desired| &desired.entry));
+    let has_webhooks = named.any(|entry| entry.kind == "Webhook");
+    KINDS.into_iter().filter(|(_, kind)| *kind != "Webhook" || has_webhooks).collect()
+}
+
 /// What a plan needs.
 fn rights(plan: &Plan) -> BTreeSet<Right> {
     let kind = |name: &str| KINDS.into_iter().find(|(_, kind)| *kind == name);
@@ -219,9 +230,10 @@ async fn live(
     context: &Context,
     account: &Account,
     namespace: &str,
+    kinds: &[(&str, &str)],
 ) -> Result<BTreeMap<InventoryEntry, Live>> {
     let mut found = BTreeMap::new();
-    for (api_version, kind) in KINDS {
+    for &(api_version, kind) in kinds {
         let served = context.kinds.find(&context.home, api_version, kind).await?;
         // ConfigMaps of others are none of the Pack's business; script names say what is in them.
         let selector = (kind == "ConfigMap").then_some(LABEL.pack);

@@ -147,7 +147,7 @@ mod tests {
         };
         let once = counted(WebhookStatus::default(), &news(10, 2));
         let twice = counted(once, &news(5, 3));
-        assert_eq!(twice.last_event_at.map(|time| time.0), Some(at(10)));
+        assert_eq!(twice.last_event_at.as_ref().map(|time| time.0), Some(at(10)));
         assert_eq!(twice.rejected, [RejectedCount { reason: "Malformed".into(), count: 5 }]);
         let truncated = News { truncated: Some((4, at(7))), ..News::default() };
         assert_eq!(counted(twice, &truncated).truncated.map(|truncated| truncated.alerts), Some(4));

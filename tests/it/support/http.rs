@@ -15,16 +15,26 @@ pub struct Answer {
 
 /// Posts a body and reads the answer.
 pub async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    try_post(address, path, headers, body).await.unwrap()
+}
+
+/// The same, where perhaps nobody listens.
+pub async fn try_post(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Answer> {
     let mut head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(head.as_bytes()).await?;
     // Whoever refuses a body does not read it.
     let _ = stream.write_all(body).await;
-    read(&mut stream).await
+    Ok(read(&mut stream).await)
 }
 
 /// Reads an answer up to its end.

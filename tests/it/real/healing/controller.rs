@@ -48,6 +48,8 @@ pub struct Controller {
     process: Process,
     access: Access,
     port: u16,
+    /// Where it receives Webhooks, in all its lives.
+    pub hooks: u16,
     directory: tempfile::TempDir,
 }
 
@@ -61,9 +63,9 @@ impl Controller {
 
     /// Starts one that may have to wait for its turn. A restarted one of the same name need not wait for its Lease.
     pub fn candidate(access: &Access, name: &str) -> Self {
-        let (directory, port) = (lasting_directory(), free_port());
-        let process = launch(access, name, port, &directory.path().join("log"));
-        Self { process, access: access.clone(), port, directory }
+        let (directory, port, hooks) = (lasting_directory(), free_port(), free_port());
+        let process = launch(access, name, (port, hooks), &directory.path().join("log"));
+        Self { process, access: access.clone(), port, hooks, directory }
     }
 
     /// Waits until it leads and has seen everything.
@@ -87,6 +89,11 @@ impl Controller {
         self.process.kill();
     }
 
+    /// What it counts.
+    pub async fn metrics(&self) -> String {
+        get(self.port, "/metrics").await.unwrap_or_default()
+    }
+
     /// Freezes and thaws it.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
@@ -108,13 +115,13 @@ impl Controller {
     pub fn start_again(&mut self) {
         self.port = free_port();
         let log = self.directory.path().join("log");
-        self.process = launch(&self.access, "one", self.port, &log);
+        self.process = launch(&self.access, "one", (self.port, self.hooks), &log);
     }
 }
 
-fn launch(access: &Access, name: &str, port: u16, log: &Path) -> Process {
+fn launch(access: &Access, name: &str, (port, hooks): (u16, u16), log: &Path) -> Process {
     let kubeconfig = access.write(&log.with_file_name("kubeconfig"));
-    let listen = format!("127.0.0.1:{port}");
+    let (listen, hooks) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{hooks}"));
     let kubeconfig = kubeconfig.to_str().unwrap();
     let arguments = [
         "controller",
@@ -126,13 +133,16 @@ fn launch(access: &Access, name: &str, port: u16, log: &Path) -> Process {
         name,
         "--listen",
         &listen,
+        "--webhook-address",
+        &hooks,
         "--max-total",
         "100",
     ];
     Process::fother(&arguments, &[("FOTHER_LOG", "info")], log)
 }
 
-async fn get(port: u16, path: &str) -> std::io::Result<String> {
+/// Asks the controller for a path, and gives head and body.
+pub async fn get(port: u16, path: &str) -> std::io::Result<String> {
     let answer = async {
         let mut connection = TcpStream::connect(("127.0.0.1", port)).await?;
         connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;

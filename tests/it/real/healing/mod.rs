@@ -4,6 +4,7 @@
 //! Most scenarios share one control plane and one controller, each in a namespace of its own. Those that kill, restart
 //! or count the controller take turns on a second one, where theirs is the only controller.
 
+mod alertmanager;
 mod controller;
 mod crashes;
 mod episodes;
