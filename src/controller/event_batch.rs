@@ -25,7 +25,11 @@ const CROWDED: usize = 300;
 /// Reconciles one batch.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
     let Some(batch) = context.batches.get(namespace, name) else { return Ok(Requeue::OnChange) };
-    let gone = orphaned(&batch, |rule| context.rules.get(namespace, rule).is_some(), now());
+    let listens = |rule: &str| {
+        let rule = context.rules.get(namespace, rule);
+        rule.is_some_and(|rule| rule.spec.trigger.webhook_name() == Some(&batch.spec.webhook))
+    };
+    let gone = orphaned(&batch, listens, now());
     if !gone.is_empty() {
         outcomes::record_in(context, batch, &gone).await?;
         return Ok(Requeue::After(Duration::ZERO));

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::identity::occurrence;
+use super::interest::wants;
 use super::matching::{CompiledRule, received};
 use crate::api::{
     AcceptedEvent, AlertState, EventBatch, EventBatchStatus, EventOutcome, ObjectReference, OutcomeKind,
@@ -227,6 +228,9 @@ pub enum Lead {
 
 /// Where an event leads with a rule; `namespaced` says whether the kind of the rule's targets has namespaces.
 pub fn lead(rule: &CompiledRule, event: &AcceptedEvent, namespaced: bool, now: Timestamp) -> Lead {
+    if !wants(&rule.spec.trigger, &event.event, event.alert.as_ref()) {
+        return Lead::Nowhere("the Rule names others by now".to_owned());
+    }
     match rule.matches_received(&event.event, now) {
         Ok(true) => {}
         Ok(false) => return Lead::Nowhere(String::new()),

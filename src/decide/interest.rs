@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::execution::rung;
 use super::matching::CompiledRule;
-use crate::api::{AlertState, Rule, TriggerEvent};
+use crate::api::{AlertState, Rule, Trigger, TriggerEvent};
 use crate::expr::{Expression, Scope, TemplateTree};
 
 /// What of an alert is always kept.
@@ -24,15 +24,8 @@ pub struct Interest {
     pub rule: String,
     /// Name of the Webhook.
     pub webhook: String,
-    wants: Wants,
+    trigger: Trigger,
     paths: BTreeSet<Vec<String>>,
-}
-
-/// Names of alerts, or types of events; empty for all.
-#[derive(Clone, Debug, PartialEq)]
-enum Wants {
-    Alerts(BTreeSet<String>),
-    Events(BTreeSet<String>),
 }
 
 impl Interest {
@@ -40,11 +33,6 @@ impl Interest {
     pub fn of(rule: &Rule) -> Option<Self> {
         let trigger = &rule.spec.trigger;
         let webhook = trigger.webhook_name()?.to_owned();
-        let wants = match (&trigger.alert, &trigger.webhook) {
-            (Some(alert), _) => Wants::Alerts(alert.names.iter().cloned().collect()),
-            (None, Some(event)) => Wants::Events(event.types.iter().cloned().collect()),
-            (None, None) => return None,
-        };
         let namespace = rule.namespace().unwrap_or_default();
         let compiled =
             CompiledRule::of(&rule.spec, &namespace, &rule.name_any(), Timestamp::UNIX_EPOCH).ok()?;
@@ -53,22 +41,29 @@ impl Interest {
             let tree = TemplateTree::compile(&rung.with.to_value(), &Scope::of(rung::VARIABLES)).ok()?;
             paths.extend(tree.expressions().into_iter().flat_map(data_paths));
         }
-        if matches!(wants, Wants::Alerts(_)) {
+        if trigger.alert.is_some() {
             paths.extend(OF_ALERTS.map(|path| path.iter().map(|part| (*part).to_owned()).collect()));
         }
-        Some(Self { namespace, rule: rule.name_any(), webhook, wants, paths })
+        Some(Self { namespace, rule: rule.name_any(), webhook, trigger: trigger.clone(), paths })
     }
 
     /// Whether the Rule may match an event of its Webhook.
     pub fn wants(&self, event: &TriggerEvent, alert: Option<&AlertState>) -> bool {
-        match (&self.wants, alert) {
-            (Wants::Alerts(names), Some(_)) => {
-                let name = event.data.0.pointer("/labels/alertname").and_then(Value::as_str);
-                names.is_empty() || name.is_some_and(|name| names.contains(name))
-            }
-            (Wants::Events(types), None) => types.is_empty() || types.contains(&event.event_type),
-            _ => false,
+        wants(&self.trigger, event, alert)
+    }
+}
+
+/// Whether a trigger may match an event of its Webhook: by the name of the alert, or the type of the event.
+pub fn wants(trigger: &Trigger, event: &TriggerEvent, alert: Option<&AlertState>) -> bool {
+    let is_among = |all: &[String], one: Option<&str>| {
+        all.is_empty() || one.is_some_and(|one| all.iter().any(|name| name == one))
+    };
+    match (&trigger.alert, &trigger.webhook, alert) {
+        (Some(trigger), _, Some(_)) => {
+            is_among(&trigger.names, event.data.0.pointer("/labels/alertname").and_then(Value::as_str))
         }
+        (None, Some(trigger), None) => is_among(&trigger.types, Some(&event.event_type)),
+        _ => false,
     }
 }
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::controller::Controller;
 use super::scenario::{MEND, Scenario};
-use crate::support::control_plane::free_port;
+use crate::support::control_plane::{free_port, skip};
 use crate::support::http;
 use crate::support::process::Process;
 use crate::support::wait::{DEADLINE, eventually};
@@ -23,12 +23,8 @@ const TOKEN: &str = "open-sesame";
 fn program() -> Option<PathBuf> {
     let folders = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&folders).map(|folder| folder.join(PROGRAM)).find(|path| path.exists());
-    assert!(
-        found.is_some() || std::env::var("CI").as_deref() != Ok("true"),
-        "{PROGRAM} is missing, and CI is true"
-    );
     if found.is_none() {
-        eprintln!("SKIPPED: {PROGRAM} is missing: apt-get install {PROGRAM}");
+        skip(&format!("{PROGRAM} is missing: apt-get install {PROGRAM}"));
     }
     found
 }
