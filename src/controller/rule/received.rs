@@ -9,7 +9,10 @@ use kube::ResourceExt;
 
 use super::evaluator::{Edge, Seen};
 use super::fire::{self, Making};
-use super::{Checked, LOOK_AGAIN, Outcome, RESYNC, executions_of, load, past_of, targets, write_status};
+use super::load::Counted;
+use super::{
+    Checked, Executions, LOOK_AGAIN, Outcome, RESYNC, executions_of, past_of, targets, write_status,
+};
 use crate::api::{
     EventBatch, EventOutcome, Execution, GROUP, MatchedObject, ObjectReference, OutcomeKind, Rule, VERSION,
 };
@@ -24,7 +27,7 @@ use crate::decide::episode::{self, EdgeQuestion, Held, Past, Question, Suppresse
 use crate::decide::identity::{TargetKey, occurrence};
 use crate::decide::inbox::{self, Item, Lead, starts_at};
 use crate::decide::matching::CompiledRule;
-use crate::decide::view::TargetView;
+use crate::decide::view::{Sight, TargetView};
 use crate::source::watch::now;
 
 /// Events that one round decides, at the most: then other rules have their turn.
@@ -66,7 +69,7 @@ pub async fn reconcile(
     listener.events(inbox.waiting).await;
     let Listener { outcomes, mut round, .. } = listener;
     outcomes::record(context, outcomes).await?;
-    let seen = Seen { fresh_at: Some(now()), all_resolved: true, ..Seen::default() };
+    let seen = Seen { sight: sight(), ..Seen::default() };
     write_status(context, rule, checked, Some(&seen), &round).await?;
     if let Some((_, error)) = round.failed.take() {
         return Err(error);
@@ -125,19 +128,19 @@ impl Listener<'_> {
         let seen = Seen { targets: views, ..Seen::default() };
         for target in targets(&seen, &executions) {
             let alerts = found.remove(&target);
-            if let Err(error) = self.target(&target, alerts, &executions).await {
+            if let Err(error) = self.target(&target, alerts, known(&executions, &target)).await {
                 self.round.failed.get_or_insert((target, error));
             }
         }
     }
 
     /// The alerts by their targets.
-    fn grouped(&mut self, firing: Vec<Item>, executions: &[Arc<Execution>]) -> BTreeMap<TargetKey, Alerts> {
+    fn grouped(&mut self, firing: Vec<Item>, executions: &Executions) -> BTreeMap<TargetKey, Alerts> {
         let (mut found, matched) = (BTreeMap::<TargetKey, Alerts>::new(), self.matched());
         for item in firing {
             let Some(target) = self.lead(&item) else { continue };
             let (key, began) = (TargetKey::from(&target), starts_at(&item).unwrap_or_else(now));
-            if let Some(known) = remedied(executions, &key, began) {
+            if let Some(known) = remedied(known(executions, &key), began) {
                 self.note(&item, OutcomeKind::Duplicate, "it was dealt with", Some(known));
                 continue;
             }
@@ -159,34 +162,45 @@ impl Listener<'_> {
         alerts: Option<Alerts>,
         executions: &[Arc<Execution>],
     ) -> Result<()> {
-        let past = past_of(executions, target);
+        let past = past_of(executions);
         let items = alerts.as_ref().map_or(&[][..], |alerts| &alerts.items).to_vec();
         let (context, view) = (self.context, alerts.as_ref().map(|alerts| &alerts.view));
-        match self.verdict(target, view, &past) {
-            Verdict::Fire { .. } => {
-                if let Some(alerts) = &alerts {
-                    self.fire(target, alerts).await?;
-                }
+        let mut verdict = self.verdict(target, view, &past);
+        if let (Verdict::Fire { .. }, Some(alerts)) = (&verdict, &alerts) {
+            match self.fire(target, alerts).await? {
+                Some(otherwise) => verdict = otherwise,
+                None => return Ok(()),
             }
+        }
+        match verdict {
             Verdict::InEpisode => {
-                let name = latest(executions, target);
+                let name = latest(executions).map(|execution| execution.name_any());
                 items.iter().for_each(|item| self.note(item, OutcomeKind::Fired, "", name.clone()));
             }
             Verdict::Close => {
-                fire::close(context, executions, target).await?;
+                fire::close(context, executions).await?;
                 self.round.wake_in(LOOK_AGAIN);
             }
             Verdict::Prove => self.round.wake_in(LOOK_AGAIN),
             Verdict::Held(held, until) => self.held(&items, held, until),
-            Verdict::Clear => {}
+            Verdict::Clear | Verdict::Fire { .. } => {}
         }
         Ok(())
     }
 
+    fn question<'q>(
+        &'q self,
+        target: &'q TargetKey,
+        view: Option<&'q TargetView>,
+        past: &'q [Past],
+    ) -> Question<'q> {
+        Question { rule: &self.compiled.facts, target, view, sight: sight(), past }
+    }
+
     fn verdict(&self, target: &TargetKey, view: Option<&TargetView>, past: &[Past]) -> Verdict {
-        let rule = &self.compiled.facts;
-        let question = Question { rule, target, view, fresh_at: Some(now()), all_resolved: true, past };
-        episode::decide(question, load(self.context, self.compiled, target), self.context.caps, now())
+        let counted = Counted { rule: &self.compiled.facts, target, since: None };
+        let load = self.context.places.load(&self.context.executions, counted);
+        episode::decide(self.question(target, view, past), load, self.context.caps, now())
     }
 
     fn held(&mut self, items: &[Item], held: Held, until: Option<Timestamp>) {
@@ -202,22 +216,33 @@ impl Listener<'_> {
         items.iter().for_each(|item| self.note(item, OutcomeKind::Held, format!("{held:?}"), None));
     }
 
-    /// Fires for alerts, after a last look at what the API server has of them and of the target.
-    async fn fire(&mut self, target: &TargetKey, alerts: &Alerts) -> Result<()> {
-        let past = fire::stored(self.context, self.compiled, target).await?;
-        let Verdict::Fire { id, occurrence } = self.verdict(target, Some(&alerts.view), &past) else {
-            return Ok(());
+    /// Fires for alerts, after a last look at what the API server has of them and of the target; the verdict, if they are
+    /// decided otherwise by what it has of Executions.
+    async fn fire(&mut self, target: &TargetKey, alerts: &Alerts) -> Result<Option<Verdict>> {
+        let context = self.context;
+        let past = fire::stored(context, self.compiled, target).await?;
+        let counted = Counted { rule: &self.compiled.facts, target, since: None };
+        let question = self.question(target, Some(&alerts.view), &past);
+        let taken = context.places.take(&context.executions, counted, now(), |load| {
+            match episode::decide(question, load, context.caps, now()) {
+                Verdict::Fire { id, occurrence } => Ok((id, occurrence)),
+                verdict => Err(verdict),
+            }
+        });
+        let (id, occurrence, place) = match taken {
+            Ok(taken) => taken,
+            Err(verdict) => return Ok(Some(verdict)),
         };
-        let Some(alert) =
-            heard::firing(self.context, self.compiled, &alerts.view.target, From::ApiServer).await?
-        else {
-            return Ok(());
+        let alert = heard::firing(context, self.compiled, &alerts.view.target, From::ApiServer).await?;
+        let Some(alert) = alert else {
+            self.round.wake_in(LOOK_AGAIN);
+            return Ok(None);
         };
         let Some(live) = self.live(&alerts.view.target).await? else {
             let why = format!("{target} does not exist");
             alerts.items.iter().for_each(|item| self.note(item, OutcomeKind::Held, why.clone(), None));
             self.round.wake_in(LOOK_AGAIN);
-            return Ok(());
+            return Ok(None);
         };
         let making = Making {
             rule: self.rule,
@@ -229,9 +254,9 @@ impl Listener<'_> {
             event: Some(&alert.accepted().event),
         };
         let name = making.name();
-        self.round.fired_at = fire::create(self.context, making).await?.or(self.round.fired_at);
+        self.round.fired_at = fire::create(context, making, place).await?.or(self.round.fired_at);
         alerts.items.iter().for_each(|item| self.note(item, OutcomeKind::Fired, "", Some(name.clone())));
-        Ok(())
+        Ok(None)
     }
 
     /// The target with its UID; none if there is none. A name needs no object.
@@ -269,7 +294,7 @@ impl Listener<'_> {
             return Err(Error::Unexpected(format!("{target} does not exist")));
         };
         let (key, occurrence) = (TargetKey::from(&target), occurrence(event));
-        let mut past = past_of(&executions_of(self.context, self.compiled), &key);
+        let mut past = past_of(known(&executions_of(self.context, self.compiled), &key));
         past.extend(fire::stored(self.context, self.compiled, &key).await?);
         // A clock that goes ahead gets no event past a cooldown.
         let time = event.time.0.min(inbox::received_at(&item.batch));
@@ -281,11 +306,14 @@ impl Listener<'_> {
             time,
             past: &past,
         };
-        let load = load(self.context, self.compiled, &key);
-        match episode::decide_edge(question, load, self.context.caps) {
-            Ok(id) => {
-                let matched = self.matched();
-                let (rule, since) = (self.rule, Some(time));
+        let (context, rule) = (self.context, self.rule);
+        let counted = Counted { rule: &self.compiled.facts, target: &key, since: Some(time) };
+        let taken = context.places.take(&context.executions, counted, now(), |load| {
+            episode::decide_edge(question, load, context.caps).map(|id| (id, ()))
+        });
+        match taken {
+            Ok((id, (), place)) => {
+                let (matched, since) = (self.matched(), Some(time));
                 let making = Making {
                     rule,
                     id,
@@ -297,7 +325,7 @@ impl Listener<'_> {
                 };
                 let name = making.name();
                 if !past.iter().any(|past| past.id == making.id) {
-                    self.round.fired_at = fire::create(self.context, making).await?.or(self.round.fired_at);
+                    self.round.fired_at = fire::create(context, making, place).await?.or(self.round.fired_at);
                 }
                 self.note(item, OutcomeKind::Fired, "", Some(name));
             }
@@ -315,20 +343,26 @@ impl Listener<'_> {
     }
 }
 
+/// How far can be trusted what is read from the store: what was received is all there is to see.
+fn sight() -> Sight {
+    Sight { heard_at: Some(now()), complete_at: Some(now()), all_resolved: true }
+}
+
+/// The Executions of a rule for a target.
+fn known<'e>(executions: &'e Executions, target: &TargetKey) -> &'e [Arc<Execution>] {
+    executions.get(target).map_or(&[], Vec::as_slice)
+}
+
 /// The Execution that has dealt with an alert of this start: its episode is over, and what still says that the alert
 /// fires was sent before that, or is late.
-fn remedied(executions: &[Arc<Execution>], target: &TargetKey, began: Timestamp) -> Option<String> {
-    let of_target =
-        executions.iter().filter(|e| e.spec.target.as_ref().map(TargetKey::from).as_ref() == Some(target));
-    let latest = of_target.max_by_key(|e| e.spec.decision.as_ref().map(|d| d.time.0))?;
+fn remedied(executions: &[Arc<Execution>], began: Timestamp) -> Option<String> {
+    let latest = latest(executions)?;
     let closed = latest.status.as_ref().is_some_and(|status| status.episode_closed_at.is_some());
     let since = latest.spec.decision.as_ref()?.since.as_ref()?.0;
     // Times in objects are kept in whole seconds.
     (closed && began.as_second() <= since.as_second()).then(|| latest.name_any())
 }
 
-fn latest(executions: &[Arc<Execution>], target: &TargetKey) -> Option<String> {
-    let of_target =
-        executions.iter().filter(|e| e.spec.target.as_ref().map(TargetKey::from).as_ref() == Some(target));
-    of_target.max_by_key(|e| e.spec.decision.as_ref().map(|d| d.time.0)).map(|e| e.name_any())
+fn latest(executions: &[Arc<Execution>]) -> Option<&Arc<Execution>> {
+    executions.iter().max_by_key(|execution| execution.spec.decision.as_ref().map(|d| d.time.0))
 }

@@ -39,7 +39,6 @@ pub struct Scene {
 /// A running controller, and where it receives.
 pub struct Running {
     pub address: SocketAddr,
-    pub metrics: Arc<Metrics>,
     pub standing: Arc<parking_lot::Mutex<Standing>>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -171,15 +170,15 @@ impl Scene {
             git: FetcherOptions::new("fother", std::env::temp_dir()),
         };
         let standing = Arc::new(parking_lot::Mutex::new(Standing::default()));
-        let (told, counted, stopped) = (standing.clone(), metrics.clone(), stop.clone());
+        let (told, stopped) = (standing.clone(), stop.clone());
         let work = tokio::spawn(async move {
             let tell = move |standing| *told.lock() = standing;
-            let ended = controller::run_with(&receiver, connection, settings, counted, tell, stopped).await;
+            let ended = controller::run_with(&receiver, connection, settings, metrics, tell, stopped).await;
             if let Err(error) = ended {
                 tracing::warn!(%error, "controller ended");
             }
         });
-        Running { address, metrics, standing, stop, tasks: vec![work, serving] }
+        Running { address, standing, stop, tasks: vec![work, serving] }
     }
 
     /// Waits until a Webhook or Rule is Ready.
