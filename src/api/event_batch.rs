@@ -28,7 +28,7 @@ pub struct EventBatchSpec {
     #[schemars(length(min = 1, max = 52))]
     pub webhook: String,
     /// When the request came.
-    pub received_at: Option<Time>,
+    pub received_at: Option<MicroTime>,
     /// What was accepted.
     #[schemars(length(min = 1, max = 1000))]
     pub events: Vec<AcceptedEvent>,

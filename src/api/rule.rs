@@ -44,8 +44,6 @@ use super::{Duration, FreeForm, Target};
     .message("since needs a resource trigger: an alert says itself since when it fires, an event is over at once"))]
 #[x_kube(validation = Rule::new("!has(self.for) || has(self.trigger.resource) || has(self.trigger.alert)")
     .message("for needs a resource or alert trigger: an event is over at once"))]
-#[x_kube(validation = Rule::new("!(has(self.trigger.alert) || has(self.trigger.webhook)) || has(self.target)")
-    .message("target is required for an alert or webhook trigger: use ref or key"))]
 pub struct RuleSpec {
     /// What the Rule is for, in a sentence that helps the person who is woken by it.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
@@ -264,7 +264,7 @@ fn build(
     identity.extend(refreshed.iter().cloned());
     let parts: Vec<&str> = identity.iter().map(String::as_str).collect();
     let name = readable(webhook, &digest(&parts)[..32]);
-    let spec = EventBatchSpec { webhook: webhook.to_owned(), received_at: Some(Time(at)), events };
+    let spec = EventBatchSpec { webhook: webhook.to_owned(), received_at: Some(MicroTime(at)), events };
     let mut batch = EventBatch::new(&name, spec);
     batch.metadata.namespace = Some(namespace.to_owned());
     let labels = [("app.kubernetes.io/managed-by", MANAGER), (LABEL.webhook, webhook)];

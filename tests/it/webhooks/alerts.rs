@@ -11,12 +11,11 @@ use serde_json::{Value, json};
 use super::stage::{Running, Scene, alert, at, notification};
 use crate::support::wait::{DEADLINE, eventually};
 
-async fn scene(changes: Value) -> Scene {
+async fn scene(mut changes: Value) -> Scene {
     let scene = Scene::new().await;
     scene.webhook("am", json!({"alertmanager": {}})).await;
-    let mut rule = json!({"trigger": {"alert": {"webhook": "am", "names": ["DiskFull"]}}});
-    json_patch::merge(&mut rule, &changes);
-    scene.rule("full", rule).await;
+    changes["trigger"] = json!({"alert": {"webhook": "am", "names": ["DiskFull"]}});
+    scene.rule("full", changes).await;
     scene.disk("sda").await;
     scene.disk("sdb").await;
     scene
@@ -255,18 +254,20 @@ async fn a_batch_goes_with_its_rule() {
 /// More than is decided in a moment: every sender gets an answer, and every event that was accepted its outcome.
 #[tokio::test]
 async fn a_flood_is_answered_and_decided_within_the_limits() {
-    let by_name = json!({"target": {"ref": null, "key": "alert.labels.disk"}, "mode": "Observe"});
-    let scene = scene(by_name).await;
-    scene.action("mark", json!({"collect": {}, "kubernetes": null, "parameters": null})).await;
+    let by_name = json!({"target": {"ref": null, "key": "alert.labels.disk"}, "ladder": [{"run": "mark"}]});
+    let scene = scene(by_name.clone()).await;
     scene
-        .rule(
-            "full",
-            json!({"ladder": [{"run": "mark"}], "trigger": {"alert": {"webhook": "am"}}, "mode": "Observe",
-        "target": {"ref": null, "key": "alert.labels.disk"}}),
-        )
+        .rule("observes", {
+            let mut rule = by_name;
+            rule["trigger"] = json!({"alert": {"webhook": "am"}});
+            rule["mode"] = "Observe".into();
+            rule
+        })
         .await;
+    scene.delete_rule("full").await;
     let running = scene.start("one").await;
-    ready(&scene).await;
+    scene.ready("Rule", "observes").await;
+    scene.ready("Webhook", "am").await;
     let starts = at(-5);
     let request = |number: usize| {
         let alerts: Vec<_> = (0..20).map(|n| alert(&format!("d{number}-{n}"), &starts, None)).collect();

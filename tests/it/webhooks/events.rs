@@ -21,6 +21,7 @@ async fn scene(changes: Value) -> (Scene, Running) {
     let running = scene.start("one").await;
     scene.ready("Rule", "full").await;
     scene.ready("Webhook", "disks").await;
+    scene.aged("full").await;
     (scene, running)
 }
 
@@ -90,6 +91,7 @@ async fn a_sensor_is_any_program_that_posts() {
     let running = scene.start("one").await;
     scene.ready("Rule", "spool-full").await;
     scene.ready("Webhook", "spools").await;
+    scene.aged("spool-full").await;
     let place = tempfile::tempdir().unwrap();
     let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
     std::fs::write(path("token"), TOKEN).unwrap();

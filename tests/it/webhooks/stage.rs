@@ -195,6 +195,17 @@ impl Scene {
         .await;
     }
 
+    /// Waits until what happens now happens after a Rule was created: that is kept in whole seconds.
+    pub async fn aged(&self, rule: &str) {
+        eventually("the Rule is a second old", DEADLINE, || async {
+            let rule = self.api::<Rule>().get(rule).await.map_err(|error| error.to_string())?;
+            let age =
+                k8s_openapi::jiff::Timestamp::now().duration_since(rule.creation_timestamp().unwrap().0);
+            if age.as_secs() >= 2 { Ok(()) } else { Err(format!("{age:?}")) }
+        })
+        .await;
+    }
+
     pub async fn executions(&self) -> Vec<Execution> {
         let mut found = self.api::<Execution>().list(&ListParams::default()).await.unwrap().items;
         found.sort_by_key(|execution| execution.spec.decision.as_ref().map(|decision| decision.time.clone()));
