@@ -113,9 +113,12 @@ impl Controller {
             stop_signal().await;
             told.cancel();
         });
-        let ended = Box::pin(controller::run_with(&receiver, connected, settings, metrics, tell, stop)).await;
+        let ended =
+            Box::pin(controller::run_with(&receiver, connected, (settings, metrics), tell, stop)).await;
         serving.abort();
-        hooks.into_iter().for_each(|(_, serving)| serving.abort());
+        if let Some((_, hooks)) = hooks {
+            hooks.abort();
+        }
         ended
     }
 

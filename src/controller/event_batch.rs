@@ -1,4 +1,4 @@
-//! EventBatches: each goes when all is over with what is in it, and nobody is likely to send it again.
+//! `EventBatch`es: each goes when all is over with what is in it, and nobody is likely to send it again.
 
 use std::time::Duration;
 

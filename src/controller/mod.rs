@@ -83,19 +83,18 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let receiver = Receiver::new(connection.clone(), metrics.clone());
-    run_with(&receiver, connection, settings, metrics, tell, stop).await
+    run_with(&receiver, connection, (settings, metrics), tell, stop).await
 }
 
 /// The same, with what takes in Webhooks: that works from the first moment, whoever leads.
 pub async fn run_with(
     receiver: &Receiver,
     connection: Client,
-    settings: Settings,
-    metrics: Arc<Metrics>,
+    (settings, metrics): (Settings, Arc<Metrics>),
     tell: impl Fn(Standing),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let work = Box::pin(compete(receiver, connection, settings, metrics, tell, stop));
+    let work = Box::pin(compete(receiver, connection, (settings, metrics), tell, stop));
     tokio::select! {
         () = receiver.run() => anyhow::bail!("receiving ended by itself"),
         ended = work => ended,
@@ -106,8 +105,7 @@ pub async fn run_with(
 async fn compete(
     receiver: &Receiver,
     connection: Client,
-    settings: Settings,
-    metrics: Arc<Metrics>,
+    (settings, metrics): (Settings, Arc<Metrics>),
     tell: impl Fn(Standing),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {

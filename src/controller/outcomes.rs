@@ -38,7 +38,9 @@ pub async fn record_in(
         let fresh = recorded(&before, outcomes);
         match status::write(&context.home, &*batch, Some(&before), &fresh).await {
             Ok(written) => {
-                written.into_iter().for_each(|written| context.batches.insert(Arc::new(written)));
+                if let Some(written) = written {
+                    context.batches.insert(Arc::new(written));
+                }
                 return Ok(());
             }
             Err(error) if error.code() == Some(404) => return Ok(()),

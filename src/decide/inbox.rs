@@ -302,7 +302,7 @@ mod tests {
     fn an_alert_fires_until_it_is_resolved() {
         let first = batch("a", 10, json!([alert("f", 5, None), alert("g", 6, None)]));
         let end = batch("b", 20, json!([alert("f", 5, Some(15))]));
-        assert_eq!(look(&[first.clone()]), "firing a[0],a[1] waiting  over ");
+        assert_eq!(look(std::slice::from_ref(&first)), "firing a[0],a[1] waiting  over ");
         assert_eq!(
             look(&[first.clone(), end.clone()]),
             "firing a[1] waiting  over a[0] Resolved,b[0] Resolved"
@@ -392,7 +392,7 @@ mod tests {
     fn what_nobody_repeats_for_a_week_is_over() {
         let old = batch("a", 10, json!([alert("f", 5, None)]));
         let week = SILENCE.as_secs();
-        assert_eq!(open("r", &[old.clone()], at(10 + week)).firing.len(), 1);
+        assert_eq!(open("r", std::slice::from_ref(&old), at(10 + week)).firing.len(), 1);
         assert_eq!(open("r", &[old], at(11 + week)).over.len(), 1);
     }
 }

@@ -104,11 +104,11 @@ async fn take(
 ) -> Response {
     let open = match hooks.receiver.open((&namespace, &name), &headers, sender).await {
         Ok(open) => open,
-        Err(answer) => return respond(answer, true),
+        Err(answer) => return respond(&answer, true),
     };
     match read(&hooks, &open, &headers, body).await {
-        Ok(body) => respond(hooks.receiver.accept(&open, &headers, &body).await, false),
-        Err((refusal, text)) => respond(hooks.receiver.refuse_body(&open, refusal, &text), true),
+        Ok(body) => respond(&hooks.receiver.accept(&open, &headers, &body).await, false),
+        Err((refusal, text)) => respond(&hooks.receiver.refuse_body(&open, refusal, &text), true),
     }
 }
 
@@ -147,7 +147,7 @@ fn in_words(bytes: usize) -> String {
 }
 
 /// Writes an answer. After one that was given before the body was read, the connection is of no more use.
-fn respond(answer: Answer, close: bool) -> Response {
+fn respond(answer: &Answer, close: bool) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, format!("{}\n", answer.text)).into_response();
     if let Some(pause) = answer.retry_after {

@@ -236,12 +236,11 @@ fn parts(events: Vec<AcceptedEvent>) -> Vec<Vec<AcceptedEvent>> {
     for event in events {
         let (more_bytes, more_outcomes) = (size(&event), event.rules.len());
         let fits = bytes + more_bytes <= BATCH && outcomes + more_outcomes <= OUTCOMES;
-        match parts.last_mut().filter(|_| fits) {
-            Some(part) => part.push(event),
-            None => {
-                parts.push(vec![event]);
-                (bytes, outcomes) = (0, 0);
-            }
+        if let Some(part) = parts.last_mut().filter(|_| fits) {
+            part.push(event);
+        } else {
+            parts.push(vec![event]);
+            (bytes, outcomes) = (0, 0);
         }
         bytes += more_bytes;
         outcomes += more_outcomes;

@@ -148,7 +148,9 @@ impl Receiver {
         if settled_at(batch).is_none() {
             let rules: std::collections::BTreeSet<_> =
                 batch.spec.events.iter().flat_map(|e| &e.rules).collect();
-            rules.into_iter().for_each(|rule| queue.add(Kind::Rule, &namespace, rule));
+            for rule in rules {
+                queue.add(Kind::Rule, &namespace, rule);
+            }
         }
     }
 

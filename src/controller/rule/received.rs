@@ -175,7 +175,9 @@ impl Listener<'_> {
         match verdict {
             Verdict::InEpisode => {
                 let name = latest(executions).map(|execution| execution.name_any());
-                items.iter().for_each(|item| self.note(item, OutcomeKind::Fired, "", name.clone()));
+                for item in &items {
+                    self.note(item, OutcomeKind::Fired, "", name.clone());
+                }
             }
             Verdict::Close => {
                 fire::close(context, executions).await?;
@@ -213,7 +215,9 @@ impl Listener<'_> {
                     + std::time::Duration::from_millis(5)
             })),
         }
-        items.iter().for_each(|item| self.note(item, OutcomeKind::Held, format!("{held:?}"), None));
+        for item in items {
+            self.note(item, OutcomeKind::Held, format!("{held:?}"), None);
+        }
     }
 
     /// Fires for alerts, after a last look at what the API server has of them and of the target; the verdict, if they are
@@ -240,7 +244,9 @@ impl Listener<'_> {
         };
         let Some(live) = self.live(&alerts.view.target).await? else {
             let why = format!("{target} does not exist");
-            alerts.items.iter().for_each(|item| self.note(item, OutcomeKind::Held, why.clone(), None));
+            for item in &alerts.items {
+                self.note(item, OutcomeKind::Held, why.clone(), None);
+            }
             self.round.wake_in(LOOK_AGAIN);
             return Ok(None);
         };
@@ -255,7 +261,9 @@ impl Listener<'_> {
         };
         let name = making.name();
         self.round.fired_at = fire::create(context, making, place).await?.or(self.round.fired_at);
-        alerts.items.iter().for_each(|item| self.note(item, OutcomeKind::Fired, "", Some(name.clone())));
+        for item in &alerts.items {
+            self.note(item, OutcomeKind::Fired, "", Some(name.clone()));
+        }
         Ok(None)
     }
 

@@ -8,7 +8,7 @@ use ring::hmac;
 use sha2::{Digest, Sha256};
 
 use super::header;
-use crate::api::{Bearer, Encoding, Format, HashAlgorithm, Hmac, Signs, WebhookSpec};
+use crate::api::{Bearer, Duration, Encoding, Format, HashAlgorithm, Hmac, Signs, WebhookSpec};
 
 /// How far the time of sending may be from ours, if the Webhook does not say.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
@@ -58,14 +58,13 @@ fn bearer(spec: &WebhookSpec, bearer: &Bearer, secret: &str, headers: &HeaderMap
         _ => None,
     };
     let named = bearer.header.as_deref().or(own);
-    let given = match named {
-        Some(name) => header(headers, name).ok_or_else(|| format!("missing {name} header"))?,
-        None => {
-            let value = header(headers, "authorization").ok_or("missing Authorization header")?;
-            let (scheme, token) = value.split_once(' ').ok_or("want Authorization: Bearer TOKEN")?;
-            let is_bearer = scheme.eq_ignore_ascii_case("bearer");
-            is_bearer.then(|| token.trim()).ok_or("want Authorization: Bearer TOKEN")?
-        }
+    let given = if let Some(name) = named {
+        header(headers, name).ok_or_else(|| format!("missing {name} header"))?
+    } else {
+        let value = header(headers, "authorization").ok_or("missing Authorization header")?;
+        let (scheme, token) = value.split_once(' ').ok_or("want Authorization: Bearer TOKEN")?;
+        let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+        is_bearer.then(|| token.trim()).ok_or("want Authorization: Bearer TOKEN")?
     };
     // Digests are compared: how long that takes says nothing of the token.
     let digest = |text: &str| Sha256::digest(text.as_bytes());
@@ -109,7 +108,7 @@ impl Scheme {
             encoding: hmac.encoding.unwrap_or(encoding),
             prefix: or(&hmac.prefix, prefix),
             timestamp_header: or(&hmac.timestamp_header, timestamp),
-            tolerance: hmac.tolerance.map_or(TOLERANCE, |tolerance| tolerance.signed()),
+            tolerance: hmac.tolerance.map_or(TOLERANCE, Duration::signed),
         }
     }
 

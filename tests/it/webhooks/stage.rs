@@ -173,7 +173,7 @@ impl Scene {
         let (told, stopped) = (standing.clone(), stop.clone());
         let work = tokio::spawn(async move {
             let tell = move |standing| *told.lock() = standing;
-            let ended = controller::run_with(&receiver, connection, settings, metrics, tell, stopped).await;
+            let ended = controller::run_with(&receiver, connection, (settings, metrics), tell, stopped).await;
             if let Err(error) = ended {
                 tracing::warn!(%error, "controller ended");
             }
