@@ -254,17 +254,12 @@ async fn a_batch_goes_with_its_rule() {
 /// More than is decided in a moment: every sender gets an answer, and every event that was accepted its outcome.
 #[tokio::test]
 async fn a_flood_is_answered_and_decided_within_the_limits() {
-    let by_name = json!({"target": {"ref": null, "key": "alert.labels.disk"}, "ladder": [{"run": "mark"}]});
-    let scene = scene(by_name.clone()).await;
-    scene
-        .rule("observes", {
-            let mut rule = by_name;
-            rule["trigger"] = json!({"alert": {"webhook": "am"}});
-            rule["mode"] = "Observe".into();
-            rule
-        })
-        .await;
-    scene.delete_rule("full").await;
+    let scene = Scene::new().await;
+    scene.webhook("am", json!({"alertmanager": {}})).await;
+    scene.action("note", json!({"collect": {}})).await;
+    let rule = json!({"trigger": {"alert": {"webhook": "am"}}, "mode": "Observe", "ladder": [{"run": "note"}],
+        "target": {"ref": null, "key": "alert.labels.disk"}});
+    scene.rule("observes", rule).await;
     let running = scene.start("one").await;
     scene.ready("Rule", "observes").await;
     scene.ready("Webhook", "am").await;

@@ -98,7 +98,7 @@ async fn a_sensor_is_any_program_that_posts() {
     for (spool, files) in [("mail", 5), ("print", 2)] {
         std::fs::create_dir_all(place.path().join("spool").join(spool)).unwrap();
         (0..files).for_each(|n| {
-            std::fs::write(place.path().join("spool").join(spool).join(n.to_string()), "").unwrap()
+            std::fs::write(place.path().join("spool").join(spool).join(n.to_string()), "").unwrap();
         });
     }
     let hook = format!("http://{}/hooks/{NAMESPACE}/spools", running.address);
