@@ -40,6 +40,7 @@ async fn scene() -> (Scene, Running) {
     ] {
         scene.ready(kind, name).await;
     }
+    scene.aged("told").await;
     (scene, running)
 }
 
