@@ -187,7 +187,7 @@ fn rules_listen_to_webhooks_of_the_pack() {
     check(&files, &[]);
     check(
         &[files[0], files[2], files[3]],
-        &["a.yaml:6:29: spec.trigger.alert.webhook: Webhook \"alerts\" not found in namespace \"a\""],
+        &["a.yaml:6:30: spec.trigger.alert.webhook: Webhook \"alerts\" not found in namespace \"a\""],
     );
     let open = webhook.replace("{bearer: {secretRef: {name: s, key: k}}}", "{}");
     check(
