@@ -71,7 +71,14 @@ pub fn prune(schema: Option<Schema<'_>>, value: &mut Value, before: &FieldSet, k
             None => remove_step(schema, value, step),
             Some(kept) => {
                 if let Some(below) = find_step(schema, value, step) {
-                    prune(field, below, child, kept);
+                    // An item that stays keeps what it is known by.
+                    let keys =
+                        schema.filter(|_| matches!(step, Step::Key(_))).map(|schema| schema.list_keys());
+                    let less = keys
+                        .into_iter()
+                        .flatten()
+                        .fold(child.clone(), |set, key| set.without_below(&FieldSet::of_path(&[key])));
+                    prune(field, below, &less, kept);
                 }
             }
         }

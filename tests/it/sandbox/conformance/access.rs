@@ -104,7 +104,7 @@ pub async fn access_reviews(x: &mut Exchange) {
         json!({"user": ACCOUNT, "resourceAttributes": asked("get", "configmaps", "")}),
         json!({"user": ACCOUNT, "resourceAttributes": asked("delete", "configmaps", "{ns}")}),
         json!({"user": "bob", "groups": ["system:masters"], "resourceAttributes": asked("delete", "nodes", "")}),
-        json!({"user": "bob", "groups": ["system:authenticated"], "nonResourceAttributes": {"verb": "get", "path": "/version"}}),
+        json!({"user": "bob", "groups": ["system:authenticated"], "nonResourceAttributes": {"verb": "get", "path": "/api"}}),
         json!({"user": "bob", "nonResourceAttributes": {"verb": "get", "path": "/version"}}),
         json!({"user": "bob"}),
         json!({"resourceAttributes": asked("get", "configmaps", "{ns}")}),
