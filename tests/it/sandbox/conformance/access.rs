@@ -20,6 +20,7 @@ async fn grant(x: &mut Exchange, name: &str, rules: &Value, subject: &Value) {
     .await;
 }
 
+const SELF: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
 
 /// A real server hears of roles a little later.
@@ -96,7 +97,6 @@ pub async fn impersonation(x: &mut Exchange) {
 pub async fn access_reviews(x: &mut Exchange) {
     let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
     grant(x, "healer", &rules, &healer()).await;
-    const SELF: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     let asked = |verb: &str, resource: &str, namespace: &str| json!({"verb": verb, "resource": resource, "namespace": namespace});
     until_allowed(x, "get", "configmaps").await;
     for spec in [
