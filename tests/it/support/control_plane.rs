@@ -14,7 +14,7 @@ use kube::api::{Api, PostParams};
 use rcgen::KeyPair;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::access::Access;
 use super::audit::AuditLog;
@@ -42,13 +42,26 @@ pub struct ControlPlane {
 
 /// What is running when the cluster is ours.
 struct Own {
-    api_server_flags: Vec<String>,
-    api_server: Process,
+    etcd: Restartable,
+    api_server: Restartable,
     etcd_url: String,
-    _etcd: Process,
     _controller_manager: Process,
     /// Goes last: when a test fails, its processes show the logs that are in there.
     files: Files,
+}
+
+/// A part that can be started again as it was.
+struct Restartable {
+    name: &'static str,
+    flags: Vec<String>,
+    running: Mutex<Process>,
+}
+
+/// The parts that can be restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Etcd,
+    ApiServer,
 }
 
 #[derive(Clone, Copy)]
@@ -134,20 +147,14 @@ impl ControlPlane {
         let manager = Access::new(&server, &authority.pem, CONTROLLER_MANAGER_TOKEN);
         manager.write(&files.path("controller-manager.kubeconfig"));
 
-        let etcd = files.start("etcd", &etcd_flags(&files, ports));
+        let etcd = files.restartable("etcd", etcd_flags(&files, ports));
         let flags = replaced(api_server_flags(&files, ports), &variant.api_server);
-        let mut api_server = files.start("kube-apiserver", &flags);
-        wait_until_serving(&admin, &mut api_server).await?;
+        let api_server = files.restartable("kube-apiserver", flags);
+        wait_until_serving(&admin, &mut *api_server.running.lock().await).await?;
         let controller_manager =
             files.start("kube-controller-manager", &controller_manager_flags(&files, &variant.without));
-        let own = Own {
-            files,
-            api_server_flags: flags,
-            api_server,
-            etcd_url: etcd_url(ports.etcd),
-            _etcd: etcd,
-            _controller_manager: controller_manager,
-        };
+        let etcd_url = etcd_url(ports.etcd);
+        let own = Own { files, etcd, api_server, etcd_url, _controller_manager: controller_manager };
         let plane = Self { admin, own: Some(own) };
         plane.wait_for_controllers("default").await;
         Ok(plane)
@@ -212,15 +219,22 @@ impl ControlPlane {
         self.admin.with_token(&issued.status.unwrap().token)
     }
 
-    /// Restarts the API server on the same port and the same storage, as a crash would.
+    /// Restarts `parts` on the same ports and the same storage, as a crash would: all are gone before the first comes back.
     ///
-    /// Only a private control plane can be borrowed for it.
-    pub async fn restart_api_server(&mut self) {
-        let own =
-            self.own.as_mut().expect("only a control plane that the test started can be borrowed mutably");
-        own.api_server.kill();
-        own.api_server = own.files.start("kube-apiserver", &own.api_server_flags);
-        wait_until_serving(&self.admin, &mut own.api_server).await.unwrap();
+    /// For whoever is alone on a control plane that the tests started.
+    pub async fn restart(&self, parts: &[Part]) {
+        let own = self.own.as_ref().expect("only a control plane that the tests started can be restarted");
+        // etcd first: an API server without it gives up.
+        let parts = [(Part::Etcd, &own.etcd), (Part::ApiServer, &own.api_server)]
+            .into_iter()
+            .filter(|(part, _)| parts.contains(part));
+        for (_, part) in parts.clone() {
+            part.running.lock().await.kill();
+        }
+        for (_, part) in parts {
+            *part.running.lock().await = own.files.start(part.name, &part.flags);
+        }
+        wait_until_serving(&self.admin, &mut *own.api_server.running.lock().await).await.unwrap();
     }
 
     /// The controllers have been there once `namespace` has what two of them put into each.
@@ -251,6 +265,11 @@ impl Files {
 
     fn start(&self, part: &str, flags: &[String]) -> Process {
         Process::start(&self.programs.join(part), flags, &[], &self.path(&format!("{part}.log")))
+    }
+
+    fn restartable(&self, name: &'static str, flags: Vec<String>) -> Restartable {
+        let running = Mutex::new(self.start(name, &flags));
+        Restartable { name, flags, running }
     }
 
     fn write_credentials(&self, authority: &Authority, variant: &Variant) {
