@@ -5,6 +5,7 @@ mod evaluator;
 mod fire;
 mod held;
 mod load;
+mod received;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,7 @@ use crate::source::watch::now;
 use checks::Checked;
 use evaluator::{Evaluator, Seen};
 use fire::Fired;
-use held::{Hold, Holds};
+use held::{Hold, Holds, Waiting};
 use load::Counted;
 pub use load::Places;
 
@@ -45,11 +46,24 @@ const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 #[derive(Default)]
 pub struct Evaluators {
     running: Mutex<BTreeMap<(String, String), Arc<Evaluator>>>,
+    /// What waits of the rules that listen to a Webhook, which have no evaluator.
+    listening: Mutex<BTreeMap<(String, String), Arc<Waiting>>>,
 }
 
 impl Evaluators {
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<Evaluator>> {
         self.running.lock().get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// What waits of a rule that listens to a Webhook.
+    fn waiting(&self, namespace: &str, name: &str) -> Arc<Waiting> {
+        self.listening.lock().entry((namespace.to_owned(), name.to_owned())).or_default().clone()
+    }
+
+    /// Forgets a rule that is gone.
+    fn forget(&self, namespace: &str, name: &str) {
+        self.set(namespace, name, None);
+        self.listening.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
     fn set(&self, namespace: &str, name: &str, evaluator: Option<Arc<Evaluator>>) {
@@ -65,7 +79,7 @@ impl Evaluators {
 /// Reconciles one rule.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
     let Some(rule) = context.rules.get(namespace, name) else {
-        context.evaluators.set(namespace, name, None);
+        context.evaluators.forget(namespace, name);
         return Ok(Requeue::OnChange);
     };
     let checked = checks::check(context, &rule);
@@ -77,6 +91,10 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         let pause = if mended_soon { LOOK_FOR_RIGHTS } else { RESYNC };
         return Ok(Requeue::After(pause));
     };
+    if compiled.spec.trigger.webhook_name().is_some() {
+        context.evaluators.set(namespace, name, None);
+        return received::reconcile(context, &rule, &checked, (&compiled, &account)).await;
+    }
     let evaluator = evaluator_for(context, &rule, compiled.clone(), account.clone()).await?;
     let mut seen = evaluator.seen();
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
@@ -87,7 +105,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));
     }
-    write_status(context, &rule, &checked, Some((&seen, &evaluator)), &fired).await?;
+    write_status(context, &rule, &checked, Some((&seen, &evaluator.waiting)), &fired).await?;
     if let Some((_, error)) = fired.failed.take() {
         return Err(error);
     }
@@ -271,16 +289,16 @@ async fn write_status(
     context: &Context,
     rule: &Arc<Rule>,
     checked: &Checked,
-    watched: Option<(&Seen, &Evaluator)>,
+    watched: Option<(&Seen, &Waiting)>,
     outcome: &Outcome,
 ) -> Result<()> {
     let mut fresh: RuleStatus = rule.status.clone().unwrap_or_default();
     let seen = watched.map(|(seen, _)| seen);
     checks::conditions(&mut fresh.conditions, checked, seen, rule.metadata.generation, now());
     fresh.trigger = Some(checks::trigger(&rule.spec.trigger));
-    if let Some((seen, evaluator)) = watched {
+    if let Some((seen, waiting)) = watched {
         let is_blind = outcome.is_blind || seen.sight.heard_at.is_none();
-        evaluator.waiting.show(&outcome.holds, is_blind, &mut fresh);
+        waiting.show(&outcome.holds, is_blind, &mut fresh);
     } else {
         // What is not watched is not held.
         (fresh.held, fresh.held_count) = (Vec::new(), None);

@@ -193,7 +193,6 @@ fn workloads() -> Vec<Line> {
         ("rollout pause deploy/web", ""),
         ("rollout resume deploy/web", ""),
         ("scale deploy/web --replicas=1", ""),
-        ("rollout status deploy/web --timeout=1s", ""),
         ("scale deploy/web --replicas=0 --current-replicas=5", ""),
         ("scale deploy/web --replicas=0", ""),
         ("rollout status deploy/web --timeout=20s", ""),
