@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::wait::{DEADLINE, eventually};
 
-/// Where everything happens.
-pub const NAMESPACE: &str = "bay";
+/// Where everything happens. It is where Events about what has no namespace are, too.
+pub const NAMESPACE: &str = "default";
 
 /// Makes a boat well.
 pub const MEND: &str = "mend";
