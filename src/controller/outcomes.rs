@@ -36,7 +36,10 @@ pub async fn record_in(
     for attempt in 1.. {
         let before = batch.status.clone().unwrap_or_default();
         let fresh = recorded(&before, outcomes);
-        match status::write(&context.home, &*batch, Some(&before), &fresh).await {
+        if fresh == before {
+            return Ok(());
+        }
+        match status::write(&context.home, &*batch, batch.status.as_ref(), &fresh).await {
             Ok(written) => {
                 if let Some(written) = written {
                     context.batches.insert(Arc::new(written));

@@ -193,7 +193,7 @@ fn rules_listen_to_webhooks_of_the_pack() {
     check(
         &[files[0], ("b.yaml", &open), files[2], files[3]],
         &[
-            "b.yaml:7:19: spec.authentication: exactly one of bearer and hmac must be set: an endpoint without \
+            "b.yaml:7:3: spec.authentication: exactly one of bearer and hmac must be set: an endpoint without \
            authentication is none",
         ],
     );

@@ -26,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::wait::{DEADLINE, eventually};
 
-/// Where everything happens. It is where Events about what has no namespace are, too.
+/// Where everything happens.
+/// Events about Nodes may be nowhere else.
 pub const NAMESPACE: &str = "default";
 
 /// Makes a boat well.

@@ -35,14 +35,14 @@ async fn rules_that_fire_at_the_same_moment_share_the_caps() {
         bay.rule(&format!("boat-{number}"), json!({})).await;
         bay.boat(&format!("boat-{number}"), "leaking").await;
     }
-    bay.until("five of nine fire, as many as may in a namespace, and four are held", || {
+    bay.until("five of nine fire, as many as may run in a namespace, and four are held", || {
         let of = |number: usize| {
             bay.metric(&format!(
                 "fother_rule_suppressed_total{{namespace=\"default\",rule=\"boat-{number}\",guard=\"concurrency\"}}"
             ))
         };
         let held = (0..9).filter(|number| of(*number) > 0).count();
-        // Whoever is held may know it before the others have come to their request.
+        // Who is held knows so before those that fire have asked.
         let fire = bay.struck(CREATE);
         if (held, fire) == (4, 5) { Ok(()) } else { Err(format!("{held} are held, {fire} fire")) }
     })
