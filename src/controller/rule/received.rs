@@ -192,8 +192,8 @@ impl Listener<'_> {
             Verdict::Prove => self.round.wake_in(LOOK_AGAIN),
             Verdict::Held(held, until) => {
                 if let Some(view) = view {
-                    let hold = Hold { target: view.target.clone(), held, until };
-                    self.round.holds.insert(target.clone(), hold);
+                    let waits = Hold { target: view.target.clone(), held, until };
+                    self.round.holds.insert(target.clone(), waits);
                 }
                 self.held(&items, held, until);
             }
