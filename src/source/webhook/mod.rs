@@ -1,4 +1,4 @@
-//! Webhooks: from a request to events. Whether the sender may, is asked first ([`authenticate`]); then the body is read
+//! Webhooks: from a request to events. Whether the sender may, is asked first ([`mod@authenticate`]); then the body is read
 //! in the Webhook's format. Pure: the server reads the request, the controller keeps what comes out.
 
 mod alertmanager;
