@@ -109,6 +109,12 @@ impl ControlPlane {
             .as_ref()
     }
 
+    /// One for tests that compare everything an API server has: nobody else makes kinds, nodes or controllers there.
+    pub async fn quiet() -> Option<&'static Self> {
+        static QUIET: OnceCell<Option<ControlPlane>> = OnceCell::const_new();
+        QUIET.get_or_init(Self::private).await.as_ref()
+    }
+
     /// A control plane for one test, to be broken at will.
     pub async fn private() -> Option<Self> {
         Self::private_without(&[]).await

@@ -349,7 +349,7 @@ fn lines_that_differ(real: &str, sandbox: &str) -> String {
 }
 
 async fn compare(test: &str, lines: Vec<Line>) {
-    let Some(plane) = ControlPlane::shared().await else { return };
+    let Some(plane) = ControlPlane::quiet().await else { return };
     let found = Pair::new(plane, test).await.differences(&lines).await;
     judge(&found, |place| lines.iter().any(|line| place == format!("kubectl {}", line.0)));
 }
@@ -376,7 +376,7 @@ async fn rights_are_handled_alike() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_editor_changes_both_alike() {
-    let Some(plane) = ControlPlane::shared().await else { return };
+    let Some(plane) = ControlPlane::quiet().await else { return };
     let pair = Pair::new(plane, "kubectl-edit").await;
     let mut found = pair.differences(&[("apply -f -", C), ("apply -f -", WEB)]).await;
     for (editor, what) in [
@@ -401,7 +401,7 @@ async fn an_editor_changes_both_alike() {
 /// The sandbox serves fewer kinds; those that it serves, it serves like the real one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kinds_are_listed_alike() {
-    let Some(plane) = ControlPlane::shared().await else { return };
+    let Some(plane) = ControlPlane::quiet().await else { return };
     let pair = Pair::new(plane, "kubectl-kinds").await;
     for line in [("api-resources", ""), ("api-resources -o wide", ""), ("api-versions", "")] {
         let (real, sandbox) = tokio::join!(pair.real.run(&line), pair.sandbox.run(&line));
