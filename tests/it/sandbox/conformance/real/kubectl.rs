@@ -18,14 +18,15 @@ use super::super::deviations::{Difference, judge};
 /// Arguments, and what is typed.
 type Line = (&'static str, &'static str);
 
-const FOO: &str = r#"
+/// A kind that no other test has: short names lead to whichever group comes first.
+const QUAY: &str = r#"
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
-metadata: {name: foos.NAMESPACE.dev}
+metadata: {name: quays.NAMESPACE.dev}
 spec:
   group: NAMESPACE.dev
   scope: Namespaced
-  names: {plural: foos, kind: Foo, shortNames: [fo], categories: [things]}
+  names: {plural: quays, kind: Quay, shortNames: [qy], categories: [moorings]}
   versions:
   - name: v1
     served: true
@@ -38,7 +39,7 @@ spec:
     schema:
       openAPIV3Schema:
         type: object
-        description: A Foo is a thing.
+        description: A Quay is a thing.
         properties:
           spec:
             type: object
@@ -56,13 +57,13 @@ spec:
           status: {type: object, x-kubernetes-preserve-unknown-fields: true}
 "#;
 
-const A: &str = "apiVersion: NAMESPACE.dev/v1\nkind: Foo\nmetadata: {name: a}\nspec: {mode: Observe}\n";
+const A: &str = "apiVersion: NAMESPACE.dev/v1\nkind: Quay\nmetadata: {name: a}\nspec: {mode: Observe}\n";
 const A2: &str =
-    "apiVersion: NAMESPACE.dev/v1\nkind: Foo\nmetadata: {name: a}\nspec: {mode: Enforce, level: high}\n";
+    "apiVersion: NAMESPACE.dev/v1\nkind: Quay\nmetadata: {name: a}\nspec: {mode: Enforce, level: high}\n";
 const BAD: &str =
-    "apiVersion: NAMESPACE.dev/v1\nkind: Foo\nmetadata: {name: bad}\nspec: {mode: Nope, a: x, zzz: 1}\n";
+    "apiVersion: NAMESPACE.dev/v1\nkind: Quay\nmetadata: {name: bad}\nspec: {mode: Nope, a: x, zzz: 1}\n";
 const WRONG: &str =
-    "apiVersion: NAMESPACE.dev/v1\nkind: Foo\nmetadata: {name: bad}\nspec: {mode: Observe, a: x, b: y}\n";
+    "apiVersion: NAMESPACE.dev/v1\nkind: Quay\nmetadata: {name: bad}\nspec: {mode: Observe, a: x, b: y}\n";
 const C: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labels: {app: x}}\ndata: {k: one}\n";
 const C2: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labels: {app: x}}\ndata: {k: two}\n";
 const D: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: d, labels: {app: x}}\ndata: {k: one}\n";
@@ -142,13 +143,13 @@ fn objects() -> Vec<Line> {
 
 fn custom() -> Vec<Line> {
     vec![
-        ("apply -f -", FOO),
-        ("wait --for=condition=Established crd/foos.NAMESPACE.dev --timeout=20s", ""),
+        ("apply -f -", QUAY),
+        ("wait --for=condition=Established crd/quays.NAMESPACE.dev --timeout=20s", ""),
         ("apply -f -", A),
-        ("get foos", ""),
-        ("get fo a -o wide", ""),
-        ("get things", ""),
-        ("get foo a -o yaml", ""),
+        ("get quays", ""),
+        ("get qy a -o wide", ""),
+        ("get moorings", ""),
+        ("get quay a -o yaml", ""),
         ("diff -f -", A2),
         ("apply -f -", BAD),
         ("apply --validate=false -f -", BAD),
@@ -156,23 +157,23 @@ fn custom() -> Vec<Line> {
         ("apply --server-side --field-manager=bob -f -", A2),
         ("apply --server-side --field-manager=bob --force-conflicts -f -", A2),
         (
-            "patch foo a --type=merge --subresource=status -p {\"status\":{\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]}}",
+            "patch quay a --type=merge --subresource=status -p {\"status\":{\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]}}",
             "",
         ),
-        ("wait --for=condition=Ready foo/a --timeout=5s", ""),
-        ("patch foo a -p {\"spec\":{}}", ""),
-        ("scale foo/a --replicas=4", ""),
-        ("get foo a -o jsonpath={.spec.replicas}", ""),
-        ("describe foo a", ""),
-        ("explain foo", ""),
-        ("explain foo.spec", ""),
-        ("explain foo.spec.list", ""),
-        ("explain foo --recursive", ""),
-        ("explain foo.spec.nope", ""),
+        ("wait --for=condition=Ready quay/a --timeout=5s", ""),
+        ("patch quay a -p {\"spec\":{}}", ""),
+        ("scale quay/a --replicas=4", ""),
+        ("get quay a -o jsonpath={.spec.replicas}", ""),
+        ("describe quay a", ""),
+        ("explain quay", ""),
+        ("explain quay.spec", ""),
+        ("explain quay.spec.list", ""),
+        ("explain quay --recursive", ""),
+        ("explain quay.spec.nope", ""),
         ("api-resources --api-group=NAMESPACE.dev", ""),
-        ("delete foo a", ""),
-        ("delete crd foos.NAMESPACE.dev", ""),
-        ("get foos.NAMESPACE.dev", ""),
+        ("delete quay a", ""),
+        ("delete crd quays.NAMESPACE.dev", ""),
+        ("get quays.NAMESPACE.dev", ""),
     ]
 }
 
