@@ -121,7 +121,7 @@ pub struct Decision {
     /// How many Executions it follows from, one after the other. Left out if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16))]
-    pub depth: Option<u32>,
+    pub depth: Option<i32>,
     /// Since when the target had a matching object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,

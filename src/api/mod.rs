@@ -7,6 +7,7 @@ mod action;
 mod common;
 mod condition;
 mod duration;
+mod event_batch;
 mod execution;
 mod guard;
 mod name;
@@ -17,6 +18,7 @@ mod rate;
 mod rule;
 mod target;
 mod trigger_event;
+mod webhook;
 
 pub use action::{
     Action, ActionSpec, ActionStatus, CollectRunner, ConfigMapKey, ContainerRunner, Delete, Evidence,
@@ -28,6 +30,9 @@ pub use condition::{
     Condition, ConditionStatus, ConditionType, Progress, Reason, condition, set_condition, set_progress,
 };
 pub use duration::{DURATION_PATTERN, Duration, DurationError};
+pub use event_batch::{
+    AcceptedEvent, AlertState, EventBatch, EventBatchSpec, EventBatchStatus, EventOutcome, OutcomeKind,
+};
 pub use execution::{
     AttemptState, CapturedEvent, Decision, Execution, ExecutionSpec, ExecutionStatus, MatchedObject,
     RuleReference, RungStatus, VerifyStatus,
@@ -44,17 +49,21 @@ pub use pod::{
 };
 pub use rate::{RATE_PATTERN, Rate, RateError};
 pub use rule::{
-    Absent, Correlate, EventTrigger, ExecutionTrigger, Limits, Member, Mode, ObjectedEvent, Once, Outcome,
-    ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung, ScheduleStatus, ScheduleTrigger, Take, Trigger,
-    Unless, Verify,
+    Absent, AlertTrigger, Correlate, EventTrigger, ExecutionTrigger, Limits, Member, Mode, ObjectedEvent,
+    Once, Outcome, ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung, ScheduleStatus, ScheduleTrigger, Take,
+    Trigger, Unless, Verify, WebhookTrigger,
 };
 pub use target::{KEY_KIND, ObjectReference, ObjectTemplate, OwnerKind, Target};
 pub use trigger_event::TriggerEvent;
+pub use webhook::{
+    Authentication, Bearer, Defaults, Encoding, Format, GenericMapping, HashAlgorithm, Hmac, MAX_BODY,
+    RejectedCount, SecretKey, Signs, Truncated, Webhook, WebhookLimits, WebhookSpec, WebhookStatus,
+};
 
 use kube::CustomResourceExt;
 
 /// All of fother's custom resource definitions, in the order in which they are installed.
 pub fn crds()
 -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
-    vec![Pack::crd(), Rule::crd(), Action::crd(), Execution::crd()]
+    vec![Pack::crd(), Webhook::crd(), Rule::crd(), Action::crd(), Execution::crd(), EventBatch::crd()]
 }

@@ -60,15 +60,15 @@ impl Aim {
                     None
                 }
             },
-            None => None,
+            None if spec.trigger.webhook_name().is_none() => None,
             Some(Target::Object) if spec.trigger.execution.is_some() => None,
             Some(Target::Ref(_) | Target::Key(_)) => {
-                let message =
-                    "ref and key need a schedule or execution trigger; use object, workload or owner";
+                let message = "ref and key need an alert, webhook, schedule or execution trigger; \
+                               use object, workload or owner";
                 problems.push(Problem::error("spec.target", message));
                 None
             }
-            Some(_) if names => {
+            _ if names => {
                 let message = "this trigger is about no object; use ref: {apiVersion, kind, name} or key";
                 problems.push(Problem::error("spec.target", message));
                 None

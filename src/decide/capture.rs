@@ -62,6 +62,11 @@ impl Correlation {
         self.within
     }
 
+    /// Its expressions.
+    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.group_by.iter().chain(self.members.iter().map(|(_, when)| when))
+    }
+
     /// The name of a member, for `captured`.
     pub fn member(&self, place: usize) -> Option<&str> {
         self.members.get(place).map(|(name, _)| name.as_str())

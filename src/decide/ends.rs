@@ -70,7 +70,11 @@ pub fn end(execution: &Execution, trigger: &ExecutionTrigger) -> Option<End> {
     };
     // Whoever counts what goes on at that time must not count this one.
     let time = finished.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
-    Some(End { event, time, depth: decision.depth.unwrap_or(0).saturating_add(1) })
+    Some(End {
+        event,
+        time,
+        depth: decision.depth.and_then(|depth| u32::try_from(depth).ok()).unwrap_or(0).saturating_add(1),
+    })
 }
 
 #[cfg(test)]

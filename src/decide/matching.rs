@@ -23,6 +23,8 @@ use crate::expr::{Bindings, EvalError, Expression, Scope, Type};
 pub const RESOURCE_VARIABLES: [&str; 2] = ["object", "now"];
 /// The variables of `when` of an event trigger.
 pub const EVENT_VARIABLES: [&str; 2] = ["event", "now"];
+/// The variables of `when` of an alert trigger.
+pub const ALERT_VARIABLES: [&str; 3] = ["alert", "event", "now"];
 
 /// A Rule that compiles.
 #[derive(Clone)]
@@ -115,10 +117,17 @@ impl CompiledRule {
         when.matches(&Bindings::at(now).with("event", envelope(event)))
     }
 
-    /// Whether an event matches that is about no object.
-    pub fn matches_told(&self, event: &TriggerEvent, now: Timestamp) -> Result<bool, EvalError> {
+    /// Whether an event matches that is about no object; of one that a Webhook received the source, the type and an
+    /// alert's name have to be right.
+    pub fn matches_received(&self, event: &TriggerEvent, now: Timestamp) -> Result<bool, EvalError> {
         let Some(when) = &self.when else { return Ok(true) };
-        when.matches(&Bindings::at(now).with("event", json!(event)))
+        when.matches(&received(&json!(event), &self.spec.trigger, now))
+    }
+
+    /// The expressions that are evaluated over an event that is about no object, before any rung.
+    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        let own = self.when.iter().chain(self.aim.iter().flat_map(Aim::expressions));
+        own.chain(self.unless.expressions()).chain(self.correlation.iter().flat_map(Correlation::expressions))
     }
 
     /// Whether time alone can change the answer.
@@ -140,7 +149,24 @@ impl CompiledRule {
 
 /// The variables of the conditions of a trigger.
 pub fn variables(trigger: &Trigger) -> &'static [&'static str] {
-    if trigger.resource.is_some() { &RESOURCE_VARIABLES } else { &EVENT_VARIABLES }
+    if trigger.alert.is_some() {
+        &ALERT_VARIABLES
+    } else if trigger.resource.is_some() {
+        &RESOURCE_VARIABLES
+    } else {
+        &EVENT_VARIABLES
+    }
+}
+
+/// What expressions see of an event, or an alert, that is about no object.
+pub fn received(event: &Value, trigger: &Trigger, now: Timestamp) -> Bindings {
+    with_received(Bindings::at(now), event, trigger.alert.is_some())
+}
+
+/// Adds `event`, and `alert` if it is one.
+pub fn with_received(bindings: Bindings, event: &Value, is_alert: bool) -> Bindings {
+    let bindings = bindings.with("event", event.clone());
+    if is_alert { bindings.with("alert", event["data"].clone()) } else { bindings }
 }
 
 /// What `unless` may read.

@@ -4,6 +4,7 @@
 //! - [`identity`]: names that are the same whoever computes them, so that nothing happens twice.
 //! - [`matching`]: a rule, compiled: what matches it.
 //! - [`view`]: which objects of a watch match a rule, and since when.
+//! - [`aim`], [`interest`], [`inbox`]: what a Webhook received: where it leads, who wants it, how it stands.
 //! - [`episode`]: whether a target that matches gets an Execution now, later, or not again.
 //! - [`guards`]: by name, what a decision has to pass and what holds a target.
 //! - [`definition`]: what an Execution runs, frozen at the decision.
@@ -34,6 +35,8 @@ pub mod execution;
 pub mod guard;
 pub mod guards;
 pub mod identity;
+pub mod inbox;
+pub mod interest;
 pub mod job;
 pub mod lineage;
 pub mod matching;

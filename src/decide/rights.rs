@@ -62,7 +62,9 @@ pub fn needed<'a>(rule: &RuleSpec, actions: impl IntoIterator<Item = &'a ActionS
     if target(rule) == Some(Target::Workload) {
         needed.any("get", &kinds(&OWNERS));
     }
-    if rule.ladder.iter().filter_map(|rung| rung.verify.as_ref()).any(|verify| verify.when.is_none()) {
+    if rule.ladder.iter().filter_map(|rung| rung.verify.as_ref()).any(|verify| verify.when.is_none())
+        && !matches!(rule.target, Some(Target::Key(_)))
+    {
         needed.all(&["list"], (CORE, "Pod"));
     }
     for action in actions {

@@ -49,6 +49,11 @@ impl Objections {
         self.0.is_empty()
     }
 
+    /// Their expressions.
+    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.0.iter().map(|(expression, _)| expression)
+    }
+
     /// Whether any reads a variable.
     pub fn reads(&self, variable: &str) -> bool {
         self.0.iter().any(|(expression, _)| expression.variables().any(|read| read == variable))

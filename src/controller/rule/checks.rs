@@ -8,8 +8,8 @@ use kube::ResourceExt;
 
 use super::seen::Seen;
 use crate::api::{
-    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Progress, Reason, Rule, Trigger,
-    condition, set_condition, set_progress,
+    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Progress, Reason, Rule, RuleSpec,
+    Trigger, condition, set_condition, set_progress,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result};
@@ -31,7 +31,7 @@ pub struct Checked {
     /// What is wrong with its text.
     pub mistake: Option<String>,
     /// What it names that is not there.
-    pub missing: Option<String>,
+    pub missing: Option<(Reason, String)>,
     /// Which right or permission is missing.
     pub forbidden: Option<String>,
     /// Which kind is not served.
@@ -53,9 +53,12 @@ pub fn check(context: &Context, rule: &Rule) -> Checked {
             return Checked { mistake: Some(texts.join("; ")), ..Checked::default() };
         }
     };
+    if let Some(missing) = unheard(context, rule) {
+        return Checked { missing: Some((Reason::WebhookNotFound, missing)), ..Checked::default() };
+    }
     match actions(context, rule) {
         Ok(_) => Checked { compiled: Some(Arc::new(compiled)), ..Checked::default() },
-        Err(missing) => Checked { missing: Some(missing), ..Checked::default() },
+        Err(missing) => Checked { missing: Some((Reason::ActionNotFound, missing)), ..Checked::default() },
     }
 }
 
@@ -73,6 +76,13 @@ fn unknown(context: &Context, rule: &Rule) -> Option<String> {
     })
 }
 
+/// The Webhook that a rule names and that is not there.
+fn unheard(context: &Context, rule: &Rule) -> Option<String> {
+    let (name, namespace) = (rule.spec.trigger.webhook_name()?, rule.namespace().unwrap_or_default());
+    let there = context.webhooks.get(&namespace, name).is_some();
+    (!there).then(|| format!("Webhook {name:?} not found in namespace {namespace:?}"))
+}
+
 /// What `fother validate` would say of the rule among the Actions that there are. An Action that is missing is not a
 /// mistake of the text: it may come.
 fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
@@ -81,8 +91,17 @@ fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
     let named: Vec<Arc<Action>> = named.collect();
     let actions =
         named.iter().map(|action| (action.metadata.name.as_deref().unwrap_or_default(), Some(&action.spec)));
-    let known =
-        Known { namespace: Some(&namespace), actions: actions.collect(), partial: true, ..Known::default() };
+    let webhook = rule.spec.trigger.webhook_name().and_then(|name| context.webhooks.get(&namespace, name));
+    let webhooks = webhook
+        .iter()
+        .map(|webhook| (webhook.metadata.name.as_deref().unwrap_or_default(), Some(&webhook.spec)));
+    let known = Known {
+        namespace: Some(&namespace),
+        actions: actions.collect(),
+        webhooks: webhooks.collect(),
+        partial: true,
+        ..Known::default()
+    };
     let alone = check::follows(&[(&rule.name_any(), &rule.spec)]).into_iter().map(|(_, problem)| problem);
     let problems = check::rule(&rule.spec, &known).into_iter().chain(alone);
     let problems = problems.filter(|problem| problem.severity == Severity::Error);
@@ -156,8 +175,9 @@ pub fn conditions(
         None => (&checked.mistake, R::InvalidExpression),
     };
     let accepted = verdict(wrong, R::Accepted, why, "the text is valid");
+    let (missing, text) = checked.missing.clone().unzip();
     let resolved =
-        verdict(&checked.missing, R::ResolvedRefs, R::ActionNotFound, "everything it names exists");
+        verdict(&text, R::ResolvedRefs, missing.unwrap_or(R::ActionNotFound), "everything it names exists");
     let authorized =
         verdict(&denied, R::Authorized, R::MissingPermissions, "the account may do what the rule needs");
     let synced = seen.is_some_and(|seen| seen.sight.heard_at.is_some());
@@ -192,8 +212,9 @@ fn watching(checked: &Checked, seen: Option<&Seen>) -> String {
         text.push_str(", but not ");
         text.push_str(mistake);
     }
-    if checked.compiled.as_ref().is_some_and(|rule| rule.spec.hold_for.is_some() && rule.spec.since.is_none())
-    {
+    let restarts =
+        |spec: &RuleSpec| spec.hold_for.is_some() && spec.since.is_none() && spec.trigger.alert.is_none();
+    if checked.compiled.as_ref().is_some_and(|rule| restarts(&rule.spec)) {
         text.push_str("; without `since`, `for` starts again when the controller does");
     }
     if let Some(held) = seen.and_then(|seen| seen.held.as_ref()) {

@@ -25,24 +25,41 @@ use crate::decide::episode::{self, EdgeQuestion, Past, Question, Suppressed, Ver
 use crate::decide::execution::EXECUTION_FINALIZER;
 use crate::decide::guards::asked;
 use crate::decide::identity::{TargetKey, execution_name};
-use crate::decide::matching::CompiledRule;
+use crate::decide::matching::{CompiledRule, received};
 use crate::decide::unless::Objection;
 use crate::decide::view::TargetView;
 use crate::expr::Bindings;
 use crate::source::watch::now;
 
 /// What a decision is made of.
-struct Making<'a> {
-    rule: &'a Rule,
-    id: String,
-    occurrence: String,
-    target: &'a ObjectReference,
-    matched: &'a MatchedObject,
-    since: Option<Timestamp>,
-    event: Option<&'a TriggerEvent>,
-    captured: &'a [CapturedEvent],
-    depth: u32,
-    passed: Vec<Guard>,
+pub struct Making<'a> {
+    /// The rule.
+    pub rule: &'a Rule,
+    /// Identity of the decision.
+    pub id: String,
+    /// What tells it from the one before.
+    pub occurrence: String,
+    /// What is to be remedied.
+    pub target: &'a ObjectReference,
+    /// What matched.
+    pub matched: &'a MatchedObject,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// The event, if the API server does not keep it.
+    pub event: Option<&'a TriggerEvent>,
+    /// The events that led to it together.
+    pub captured: &'a [CapturedEvent],
+    /// How many Executions it follows from.
+    pub depth: u32,
+    /// The guards that let it pass.
+    pub passed: Vec<Guard>,
+}
+
+impl Making<'_> {
+    /// The name of its Execution.
+    pub fn name(&self) -> String {
+        execution_name(&self.rule.name_any(), &self.id)
+    }
 }
 
 /// What came of firing for a target that matches.
@@ -108,35 +125,33 @@ pub async fn edge(
     let target = TargetKey::from(&edge.target);
     let objected = rule.status.as_ref().map_or(&[][..], |status| &status.objected);
     if objected.iter().any(|event| event.id == edge.occurrence) {
-        return Ok(Decided::default());
+        return Ok(Decided::Suppressed(Suppressed::Unless, None));
     }
     let mut past = past_of(known);
-    past.extend(stored(context, compiled, &target).await?);
-    let question = EdgeQuestion {
-        rule: &compiled.facts,
-        rule_created_at: compiled.created_at,
-        target: &target,
-        occurrence: &edge.occurrence,
-        time: edge.time,
-        depth: edge.depth,
-        past: &past,
-    };
     let counted = Counted { rule: &compiled.facts, target: &target, since: Some(edge.time), now: now() };
+    // What the store knows besides can only speak against it: a storm is not to become one of requests.
+    let load = context.places.load(&context.executions, counted);
+    if let Err(suppressed) =
+        episode::decide_edge(asking(compiled, edge, (&target, &past)), load, context.caps)
+    {
+        return Ok(suppress(context, rule, edge, suppressed, None).await);
+    }
+    past.extend(stored(context, compiled, &target).await?);
+    let question = asking(compiled, edge, (&target, &past));
     let taken = context.places.take(&context.executions, counted, |load| {
         episode::decide_edge(question, load, context.caps).map(|id| (id, ()))
     });
     let (id, place) = match taken {
-        Ok((id, ..)) if past.iter().any(|past| past.id == id) => return Ok(Decided::default()),
-        Ok((id, (), place)) => (id, place),
-        Err(suppressed) => {
-            suppress(context, rule, edge, suppressed, None).await;
-            return Ok(Decided::default());
+        Ok((id, ..)) if past.iter().any(|past| past.id == id) => {
+            return Ok(Decided::Fired(execution_name(&rule.name_any(), &id), None));
         }
+        Ok((id, (), place)) => (id, place),
+        Err(suppressed) => return Ok(suppress(context, rule, edge, suppressed, None).await),
     };
-    let bindings = with_captured(Bindings::at(now()).with("event", edge.data.clone()), &edge.captured);
+    let bindings = received(&edge.data, &compiled.spec.trigger, now());
+    let bindings = with_captured(bindings, &edge.captured);
     if let Some(objection) = objection::raised(context, case, bindings, &edge.target).await? {
-        suppress(context, rule, edge, Suppressed::Unless, Some(&objection)).await;
-        return Ok(Decided { fired_at: None, objection: Some(objection) });
+        return Ok(suppress(context, rule, edge, Suppressed::Unless, Some(objection)).await);
     }
     let making = Making {
         rule,
@@ -150,23 +165,40 @@ pub async fn edge(
         depth: edge.depth,
         passed: passed(compiled),
     };
-    let fired_at = create(context, making, place).await?;
-    Ok(Decided { fired_at, objection: None })
+    let name = making.name();
+    Ok(Decided::Fired(name, create(context, making, place).await?))
+}
+
+fn asking<'q>(
+    compiled: &'q CompiledRule,
+    edge: &'q Edge,
+    (target, past): (&'q TargetKey, &'q [Past]),
+) -> EdgeQuestion<'q> {
+    EdgeQuestion {
+        rule: &compiled.facts,
+        rule_created_at: compiled.created_at,
+        target,
+        occurrence: &edge.occurrence,
+        time: edge.time,
+        depth: edge.depth,
+        past,
+    }
 }
 
 /// The guards that let a decision of the rule pass.
-fn passed(compiled: &CompiledRule) -> Vec<Guard> {
+pub fn passed(compiled: &CompiledRule) -> Vec<Guard> {
     let unless = (!compiled.unless.is_empty()).then_some(Guard::Unless);
     asked(&compiled.facts).into_iter().chain(unless).collect()
 }
 
 /// What came of an event that was decided.
-#[derive(Default)]
-pub struct Decided {
-    /// When its Execution was created, if it was just now.
-    pub fired_at: Option<Timestamp>,
-    /// What spoke against it.
-    pub objection: Option<Objection>,
+pub enum Decided {
+    /// It has the Execution of this name; since when, if it was created just now.
+    Fired(String, Option<Timestamp>),
+    /// It leads to nothing, maybe because something spoke against it.
+    Suppressed(Suppressed, Option<Objection>),
+    /// It leads to nothing, because something is wrong that will not be better the next time.
+    Failed(String),
 }
 
 /// Counts and records that an event leads to nothing.
@@ -175,17 +207,20 @@ pub async fn suppress(
     rule: &Rule,
     edge: &Edge,
     suppressed: Suppressed,
-    objection: Option<&Objection>,
-) {
+    objection: Option<Objection>,
+) -> Decided {
     context.metrics.suppressed(suppressed, &rule.namespace().unwrap_or_default(), &rule.name_any());
-    let why = objection.map_or_else(|| format!("{suppressed:?}"), |found| format!("{suppressed:?} {found}"));
+    let why = objection
+        .as_ref()
+        .map_or_else(|| format!("{suppressed:?}"), |found| format!("{suppressed:?} {found}"));
     if suppressed != Suppressed::BeforeRule {
         told::suppressed(context, rule, edge, &why).await;
     }
+    Decided::Suppressed(suppressed, objection)
 }
 
 /// The Executions of a rule and target, by a quorum read: what a cache shows may be old.
-async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) -> Result<Vec<Past>> {
+pub async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) -> Result<Vec<Past>> {
     let api: Api<Execution> = Api::namespaced(context.home.clone(), &compiled.facts.namespace);
     let selector = format!("{}={},{}={}", LABEL.rule, compiled.facts.name, LABEL.target_hash, target.hash());
     let found = api
@@ -195,7 +230,8 @@ async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) 
     Ok(found.items.iter().filter_map(Past::of).collect())
 }
 
-async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Result<Option<Timestamp>> {
+/// Makes the Execution of a decision, for which a place is taken, unless it is there; tells when it was made.
+pub async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Result<Option<Timestamp>> {
     let actions = checks::actions(context, making.rule).map_err(Error::Unexpected)?;
     let definition = Definition::of_rule(&making.rule.spec, actions);
     let (namespace, rule_name) = (making.rule.namespace().unwrap_or_default(), making.rule.name_any());
@@ -254,7 +290,7 @@ fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
         matched: making.matched.clone(),
         event: making.event.cloned(),
         captured: making.captured.to_vec(),
-        depth: Some(making.depth).filter(|depth| *depth > 0),
+        depth: i32::try_from(making.depth).ok().filter(|depth| *depth > 0),
         since: making.since.map(Time),
         passed: making.passed.clone(),
         definition: definition.to_owned(),
@@ -265,7 +301,7 @@ fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
         decision: Some(decision),
         ..ExecutionSpec::default()
     };
-    let mut execution = Execution::new(&execution_name(&rule.name_any(), &making.id), spec);
+    let mut execution = Execution::new(&making.name(), spec);
     execution.metadata.namespace = rule.namespace();
     execution.metadata.finalizers = Some(vec![EXECUTION_FINALIZER.to_owned()]);
     let labels = [

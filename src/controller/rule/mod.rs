@@ -6,6 +6,7 @@ mod fire;
 mod held;
 mod load;
 mod objection;
+mod received;
 mod seen;
 mod told;
 mod unwatched;
@@ -35,8 +36,8 @@ use crate::decide::view::TargetView;
 use crate::source::watch::now;
 use checks::Checked;
 use evaluator::Evaluator;
-use fire::Fired;
-use held::{Hold, Holds};
+use fire::{Decided, Fired};
+use held::{Hold, Holds, Waiting};
 use load::Counted;
 pub use load::Places;
 use seen::{Edge, Seen};
@@ -58,11 +59,18 @@ const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 pub struct Evaluators {
     running: Mutex<BTreeMap<(String, String), Arc<Evaluator>>>,
     ends: Mutex<BTreeMap<(String, String), Ends>>,
+    /// What waits of the rules that listen to a Webhook, which have no evaluator.
+    listening: Mutex<BTreeMap<(String, String), Arc<Waiting>>>,
 }
 
 impl Evaluators {
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<Evaluator>> {
         self.running.lock().get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// What waits of a rule that listens to a Webhook.
+    fn waiting(&self, namespace: &str, name: &str) -> Arc<Waiting> {
+        self.listening.lock().entry((namespace.to_owned(), name.to_owned())).or_default().clone()
     }
 
     fn set(&self, namespace: &str, name: &str, evaluator: Option<Arc<Evaluator>>) {
@@ -82,7 +90,9 @@ impl Evaluators {
     /// Forgets a rule that is gone.
     fn forget(&self, namespace: &str, name: &str) {
         self.set(namespace, name, None);
-        self.ends.lock().remove(&(namespace.to_owned(), name.to_owned()));
+        let key = (namespace.to_owned(), name.to_owned());
+        self.listening.lock().remove(&key);
+        self.ends.lock().remove(&key);
     }
 }
 
@@ -101,6 +111,10 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         let pause = if mended_soon { LOOK_FOR_RIGHTS } else { RESYNC };
         return Ok(Requeue::After(pause));
     };
+    if compiled.spec.trigger.webhook_name().is_some() {
+        context.evaluators.set(namespace, name, None);
+        return received::reconcile(context, &rule, &checked, (&compiled, &account)).await;
+    }
     let source = Source::of(context, (&rule, &compiled, &account)).await?;
     let mut seen = source.seen();
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
@@ -114,7 +128,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     }
     seen.mistake = seen.mistake.or_else(|| fired.mistake.take());
     seen.held = fired.held.take();
-    write_status(context, &rule, &checked, Some((&seen, &source)), &fired).await?;
+    write_status(context, &rule, &checked, Some((&seen, source.waiting())), &fired).await?;
     if let Some((_, error)) = fired.failed.take() {
         return Err(error);
     }
@@ -159,9 +173,14 @@ impl Source {
 
     /// What has begun to hold a target. Only what is watched can be held.
     fn begun(&self, holds: &Holds, rule: &Rule) -> Vec<Held> {
+        self.waiting().map(|waiting| waiting.take_in(holds, rule.status.as_ref(), now())).unwrap_or_default()
+    }
+
+    /// Where it keeps what waits.
+    fn waiting(&self) -> Option<&Waiting> {
         match self {
-            Self::Watch(evaluator) => evaluator.waiting.take_in(holds, rule.status.as_ref(), now()),
-            Self::Clock(..) | Self::Ends(_) => Vec::new(),
+            Self::Watch(evaluator) => Some(&evaluator.waiting),
+            Self::Clock(..) | Self::Ends(_) => None,
         }
     }
 
@@ -246,6 +265,19 @@ impl Outcome {
         self.wake_in(pause + Duration::from_millis(5));
     }
 
+    /// Takes in what came of an event.
+    fn edge(&mut self, edge: &Edge, decided: Decided) {
+        self.decided.push(edge.occurrence.clone());
+        match decided {
+            Decided::Fired(_, at) => self.fired_at = at.or(self.fired_at),
+            Decided::Suppressed(_, Some(objection)) => {
+                self.objected.push(ObjectedEvent { id: edge.occurrence.clone(), time: Time(edge.time) });
+                self.mistake = self.mistake.take().or(objection.mistake);
+            }
+            Decided::Suppressed(_, None) | Decided::Failed(_) => {}
+        }
+    }
+
     fn object(&mut self, target: &TargetKey, objection: &Objection) {
         self.held.get_or_insert_with(|| format!("{}/{}: {}", target.kind, target.name, objection.reason));
         if let Some(mistake) = &objection.mistake {
@@ -278,8 +310,8 @@ async fn decide(context: &Context, case: Case<'_>) -> Outcome {
     for edge in &seen.edges {
         let (target, wish) = (TargetKey::from(&edge.target), chosen.get(edge.occurrence.as_str()).copied());
         match decide_edge(context, case, (edge, known(&target), wish), &mut outcome).await {
-            Ok(true) => outcome.decided.push(edge.occurrence.clone()),
-            Ok(false) => {}
+            Ok(Some(decided)) => outcome.edge(edge, decided),
+            Ok(None) => {}
             // It stays, and is tried again with the rule.
             Err(error) => drop(outcome.failed.get_or_insert((target, error))),
         }
@@ -287,41 +319,33 @@ async fn decide(context: &Context, case: Case<'_>) -> Outcome {
     outcome
 }
 
-/// Decides about an event; says whether that is done with.
+/// Decides about an event; nothing comes of it as long as a later one may be the one that counts.
 async fn decide_edge(
     context: &Context,
     case: Case<'_>,
     (edge, known, chosen): (&Edge, &[Arc<Execution>], Option<Chosen>),
     outcome: &mut Outcome,
-) -> Result<bool> {
+) -> Result<Option<Decided>> {
     match chosen {
         Some(Chosen::Wait(until)) => {
             match until < now() {
                 true => outcome.wake_in(prove(context, case, now())),
                 false => outcome.wake_at(until),
             }
-            return Ok(false);
+            return Ok(None);
         }
         Some(Chosen::Drop) => {
-            fire::suppress(context, case.rule, edge, Suppressed::Superseded, None).await;
-            return Ok(true);
+            return Ok(Some(fire::suppress(context, case.rule, edge, Suppressed::Superseded, None).await));
         }
         Some(Chosen::Take) | None => {}
     }
     match fire::edge(context, case, (edge, known)).await {
-        Ok(decided) => {
-            outcome.fired_at = decided.fired_at.or(outcome.fired_at);
-            if let Some(objection) = decided.objection {
-                outcome.objected.push(ObjectedEvent { id: edge.occurrence.clone(), time: Time(edge.time) });
-                outcome.mistake = outcome.mistake.take().or(objection.mistake);
-            }
-        }
         Err(error) if error.is_lasting() => {
             told::suppressed(context, case.rule, edge, &error.to_string()).await;
+            Ok(Some(Decided::Failed(error.to_string())))
         }
-        Err(error) => return Err(error),
+        decided => decided.map(Some),
     }
-    Ok(true)
 }
 
 /// Which of several events are acted on, where that is known only when the last one is.
@@ -446,16 +470,16 @@ async fn write_status(
     context: &Context,
     rule: &Arc<Rule>,
     checked: &Checked,
-    watched: Option<(&Seen, &Source)>,
+    watched: Option<(&Seen, Option<&Waiting>)>,
     outcome: &Outcome,
 ) -> Result<()> {
     let mut fresh: RuleStatus = rule.status.clone().unwrap_or_default();
     let seen = watched.map(|(seen, _)| seen);
     checks::conditions(&mut fresh.conditions, checked, seen, rule.metadata.generation, now());
     fresh.trigger = Some(checks::trigger(&rule.spec.trigger));
-    if let Some((seen, Source::Watch(evaluator))) = watched {
+    if let Some((seen, Some(waiting))) = watched {
         let is_blind = outcome.is_blind || seen.sight.heard_at.is_none();
-        evaluator.waiting.show(&outcome.holds, is_blind, &mut fresh);
+        waiting.show(&outcome.holds, is_blind, &mut fresh);
     } else {
         // What is not watched is not held.
         (fresh.held, fresh.held_count) = (Vec::new(), None);

@@ -281,7 +281,7 @@ pub fn recorded(compiled: &CompiledRule, found: &Found) -> Vec<CapturedEvent> {
 
 /// Whether an event matches. Fields come and go: one that lacks a field does not, and that is no mistake.
 fn matches(compiled: &CompiledRule, event: &TriggerEvent, now: Timestamp) -> Result<bool> {
-    match compiled.matches_told(event, now) {
+    match compiled.matches_received(event, now) {
         Err(error) if error.kind == EvalErrorKind::Absent => Ok(false),
         other => other.map_err(|error| Error::Unexpected(error.to_string())),
     }

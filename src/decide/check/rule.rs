@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::{Known, expression, growing, has_template, limits, templates, types};
+use super::{Known, expression, growing, has_template, limits, templates, types, webhook};
 use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung, Target};
 use crate::decide::matching::{CompiledRule, RESOURCE_VARIABLES};
 use crate::decide::parameters::{resolve, undeclared};
@@ -24,6 +24,7 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let root = Path::default().member("spec");
     check_trigger(spec, &root.member("trigger"), &mut problems);
+    problems.extend(webhook::named_by(spec, known));
     // The very compilation that the controller will use; and then once more with all that is known.
     match CompiledRule::compile(&Rule::new("", spec.clone())) {
         Ok(_) => problems.extend(check_conditions(spec, known, &root)),
@@ -125,11 +126,7 @@ fn check_rung(spec: &RuleSpec, index: usize, rung: &Rung, known: &Known<'_>, pro
             problems.push(Problem::error(path.member("run").to_string(), message).help("use target.ref"));
         }
     }
-    if rung.verify.is_some() && is_key(spec) {
-        let message =
-            "the target is only a name, and an event is over at once: nothing proves that it worked";
-        problems.push(Problem::error(path.member("verify").to_string(), message).help("use target.ref"));
-    }
+    problems.extend(unprovable(spec, rung, &path));
     if let Some(when) = rung.verify.as_ref().and_then(|verify| verify.when.as_deref()) {
         let scope = types::proof(spec, &known.schemas);
         problems.extend(expression(when, &path.member("verify").member("when"), &scope, &Type::Bool));
@@ -141,6 +138,20 @@ fn is_key(spec: &RuleSpec) -> bool {
         Some(target) => matches!(target, Target::Key(_)),
         None => spec.trigger.schedule.is_some(),
     }
+}
+
+/// A verification that has nothing to look at.
+fn unprovable(spec: &RuleSpec, rung: &Rung, path: &Path) -> Option<Problem> {
+    let verify = rung.verify.as_ref().filter(|_| is_key(spec))?;
+    let path = path.member("verify");
+    let is_alert = spec.trigger.alert.is_some();
+    if is_alert && verify.when.is_some() {
+        let message = "the target is only a name: an expression over it proves nothing";
+        let problem = Problem::error(path.member("when").to_string(), message);
+        return Some(problem.help("leave it out to wait until the alert is resolved, or use target.ref"));
+    }
+    let message = "the target is only a name, and an event is over at once: nothing proves that it worked";
+    (!is_alert).then(|| Problem::error(path.to_string(), message).help("use target.ref"))
 }
 
 /// A template reads outputs of rungs that came before, which their Actions declare.
@@ -231,8 +242,13 @@ mod tests {
         }));
         let evidence = action(json!({"collect": {}}));
         let actions = [("clean-disk", Some(&clean)), ("evidence", Some(&evidence)), ("elsewhere", None)];
-        let known =
-            Known { namespace: Some("a"), actions: actions.into(), partial, schemas: Schemas::built_in() };
+        let known = Known {
+            namespace: Some("a"),
+            actions: actions.into(),
+            partial,
+            schemas: Schemas::built_in(),
+            ..Known::default()
+        };
         let found: Vec<String> = check(&spec, &known).iter().map(ToString::to_string).collect();
         assert_eq!(found, expected);
     }
@@ -358,7 +374,7 @@ mod tests {
     #[test]
     fn a_recovery_in_place_has_time_to_be_seen() {
         let rule = |verify: Value, run: &str| {
-            json!({"when": "object.spec.x == 1 && crashLooping(object, 3, duration('10m'))",
+            json!({"when": "object.spec.nodeName == 'n1' && crashLooping(object, 3, duration('10m'))",
                 "ladder": [{"run": run, "with": if run == "evidence" { json!({}) } else { json!({"host": "h"}) },
                     "verify": verify}]})
         };

@@ -27,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 use crate::support::wait::{DEADLINE, eventually};
 
 /// Where everything happens.
-pub const NAMESPACE: &str = "bay";
+/// Events about Nodes may be nowhere else.
+pub const NAMESPACE: &str = "default";
 
 /// Makes a boat well.
 pub const MEND: &str = "mend";
@@ -275,7 +276,7 @@ impl Bay {
 
     /// How often something stopped a rule since the controller began.
     pub fn stopped(&self, rule: &str, guard: &str) -> u64 {
-        let labels = format!("{{namespace=\"bay\",rule=\"{rule}\",guard=\"{guard}\"}}");
+        let labels = format!("{{namespace=\"{NAMESPACE}\",rule=\"{rule}\",guard=\"{guard}\"}}");
         self.metric(&format!("fother_rule_suppressed_total{labels}"))
     }
 
