@@ -120,19 +120,18 @@ impl Correlation {
 
 /// The data of an event, cut short.
 fn brief(data: &Value) -> Value {
-    let brief = match data.get("regarding") {
-        None => data.clone(),
-        Some(_) => {
-            let kept =
-                KEPT_OF_EVENTS.iter().filter_map(|key| Some(((*key).to_owned(), data.get(key)?.clone())));
-            let mut kept: Map<String, Value> = kept.collect();
-            if let Some(note) = data["note"].as_str() {
-                kept.insert("note".to_owned(), note.chars().take(NOTE_LIMIT).collect::<String>().into());
-            }
-            Value::Object(kept)
-        }
-    };
+    let brief = if data.get("regarding").is_some() { of_kubernetes(data) } else { data.clone() };
     if brief.to_string().len() > DATA_LIMIT { Value::Null } else { brief }
+}
+
+/// What is kept of a Kubernetes Event.
+fn of_kubernetes(data: &Value) -> Value {
+    let kept = KEPT_OF_EVENTS.iter().filter_map(|key| Some(((*key).to_owned(), data.get(key)?.clone())));
+    let mut kept: Map<String, Value> = kept.collect();
+    if let Some(note) = data["note"].as_str() {
+        kept.insert("note".to_owned(), note.chars().take(NOTE_LIMIT).collect::<String>().into());
+    }
+    Value::Object(kept)
 }
 
 /// Adds `events` and `captured`, if there are any.

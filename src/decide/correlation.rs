@@ -344,7 +344,9 @@ mod tests {
     #[test]
     fn what_an_execution_used_is_not_used_again() {
         let mut windows = windows(Pattern::Count(3));
-        ["a1", "a2", "a3", "a4"].iter().for_each(|text| windows.take(event(text)));
+        for text in ["a1", "a2", "a3", "a4"] {
+            windows.take(event(text));
+        }
         windows.use_up(["a1", "a2", "a4"]);
         assert_eq!(windows.found(at(5)), []);
         assert_eq!(windows.waiting().collect::<Vec<_>>(), ["a3"]);

@@ -75,11 +75,10 @@ pub fn choose<'a>(
         let last = window.len() - 1;
         for (place, (_, id)) in window.iter().enumerate() {
             let what = match once.take {
-                Take::First if place == 0 => Chosen::Take,
-                Take::First => Chosen::Drop,
                 Take::Last if end >= known_by => Chosen::Wait(end),
+                Take::First if place == 0 => Chosen::Take,
                 Take::Last if place == last => Chosen::Take,
-                Take::Last => Chosen::Drop,
+                Take::First | Take::Last => Chosen::Drop,
             };
             chosen.insert(*id, what);
         }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::api::{CapturedEvent, MatchedObject, ObjectReference, TriggerEvent};
+use crate::api::{CapturedEvent, Duration, MatchedObject, ObjectReference, TriggerEvent};
 use crate::cluster::owners;
+use crate::decide::capture::Correlation;
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::{CompiledRule, envelope};
 use crate::decide::view::{ObjectKey, Sight, TargetView};
@@ -105,8 +106,8 @@ pub struct Seen {
 pub fn blind(rule: &CompiledRule, started: Timestamp) -> Option<(Timestamp, String)> {
     rule.spec.trigger.event.as_ref()?;
     let waits = rule.facts.once.as_ref().map(|once| once.within);
-    let window = rule.correlation.as_ref().map(|correlation| correlation.within());
-    let window = window.max(waits.map(|waits| waits.signed()))?;
+    let window = rule.correlation.as_ref().map(Correlation::within);
+    let window = window.max(waits.map(Duration::signed))?;
     let known_from = started.saturating_sub(EVENTS_KEPT).ok().filter(|from| *from > rule.created_at)?;
     let until = known_from.saturating_add(window).ok().filter(|until| *until > started)?;
     let text =

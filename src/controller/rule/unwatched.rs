@@ -20,6 +20,7 @@ use crate::cluster::objects::Objects;
 use crate::cluster::{Error, Result, owners};
 use crate::controller::context::Context;
 use crate::controller::reference_to;
+use crate::decide::capture::Correlation;
 use crate::decide::correlation::{Found, Windows};
 use crate::decide::ends::{End, OLDEST, end};
 use crate::decide::identity::{digest, readable};
@@ -150,7 +151,7 @@ pub async fn ends(context: &Context, listener: Listener<'_>, now: Timestamp) -> 
         let generation = listener.rule.metadata.generation.unwrap_or_default();
         if ends.generation != generation {
             ends.generation = generation;
-            ends.windows = listener.compiled.correlation.as_ref().map(|correlation| correlation.windows());
+            ends.windows = listener.compiled.correlation.as_ref().map(Correlation::windows);
         }
     };
     context.evaluators.with_ends(&facts.namespace, &facts.name, of_rule);
