@@ -12,15 +12,19 @@ mod rule;
 mod store;
 mod sweep;
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ANNOTATION, ConditionType, Execution, GROUP, LABEL, ObjectReference, VERSION, condition};
+use crate::cluster::account::Accounts;
 use crate::cluster::discovery::Kinds;
 use crate::cluster::error::Consequence;
+use crate::cluster::events::{self, Teller};
 use crate::cluster::lease::Candidate;
 use crate::cluster::reviews::Reviews;
 use crate::cluster::rights::LEASE;
@@ -40,6 +44,8 @@ use store::{Store, is_status_only};
 
 /// Reconciles that run at a time. Each mostly waits for the API server.
 const CONCURRENCY: usize = 32;
+/// How long a controller that stops goes on writing the Events that wait: less than it may go on without its Lease.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What the controller is told.
 #[derive(Clone, Debug)]
@@ -86,23 +92,37 @@ pub async fn run(
     tracing::info!(identity = settings.identity, "leading");
     metrics.leads(LEASE, true);
     let home = client::guarded(connection, candidate.guard());
-    let work = lead(home, settings, metrics, tell);
+    let (teller, writer) = events::teller();
+    let mut writing = pin!(writer.run(&home));
+    let work = lead(home.clone(), settings, (metrics, teller), tell);
     let led = tokio::select! {
         () = work => anyhow::bail!("the work ended by itself"),
         () = candidate.keep() => Err(anyhow::anyhow!("the lease was lost: another controller may lead now")),
         () = stop.cancelled() => Ok(()),
+        () = &mut writing => anyhow::bail!("the work ended by itself"),
     };
     if led.is_ok() {
+        // The work, and with it the teller, is gone. What it has said is written before another leads.
+        if tokio::time::timeout(LAST_WORDS, writing).await.is_err() {
+            tracing::warn!("not all Events were written in {LAST_WORDS:?}");
+        }
         candidate.release().await?;
     }
     led
 }
 
-async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, tell: impl Fn(Standing)) {
+async fn lead(
+    home: Client,
+    settings: Settings,
+    (metrics, teller): (Arc<Metrics>, Teller),
+    tell: impl Fn(Standing),
+) {
     let (queue, worker) = queue(CONCURRENCY);
     let context = Arc::new(Context {
         home: home.clone(),
         kinds: Kinds::default(),
+        accounts: Accounts::default(),
+        teller,
         reviews: Reviews::default(),
         watches: Watches::default(),
         evaluators: Evaluators::default(),
@@ -142,7 +162,7 @@ async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, tell: imp
 
 /// Keeps the gauges that follow from what there is.
 async fn gauges(context: &Context) {
-    let mut tick = tokio::time::interval(std::time::Duration::from_secs(15));
+    let mut tick = tokio::time::interval(Duration::from_secs(15));
     loop {
         tick.tick().await;
         let rules = context.rules.filter(|_| true);

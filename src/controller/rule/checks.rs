@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use parking_lot::Mutex;
 
 use super::evaluator::Seen;
 use crate::api::{
@@ -19,6 +21,9 @@ use crate::decide::check::{self, Known};
 use crate::decide::matching::CompiledRule;
 use crate::decide::problem::Severity;
 use crate::decide::rights::needed;
+
+/// How old the permission may be by which a rule goes on watching while nothing matches.
+const IDLE_ACCOUNT_AGE: Duration = Duration::from_secs(10);
 
 /// What checking a rule gave.
 #[derive(Clone, Default)]
@@ -35,8 +40,61 @@ pub struct Checked {
     pub unserved: Option<String>,
 }
 
+/// What a check depends on: the rule and the Actions that it names, each by UID and generation; none for one that is
+/// not there. What a rule comes to refer to besides Actions has to be added here.
+type Stamp = Vec<Option<(Option<String>, Option<i64>)>>;
+
+/// A rule that was good, and when.
+type Good = (Stamp, Arc<CompiledRule>);
+
+/// Rules that were good when they were looked at last. Compiling one takes longer than anything else that is done with
+/// it, and only its text and its Actions can change the result.
+#[derive(Default)]
+pub struct Cache {
+    good: Mutex<BTreeMap<(String, String), Good>>,
+}
+
+impl Cache {
+    /// Checks the text and what it names, if that is not what it was.
+    pub fn check(&self, context: &Context, rule: &Rule) -> Checked {
+        // What comes while the check goes on is not in the stamp, and so is noticed the next time.
+        let stamp = stamp(rule, |namespace, action| context.actions.get(namespace, action));
+        self.checked(rule, stamp, || check(context, rule))
+    }
+
+    fn checked(&self, rule: &Rule, stamp: Stamp, check: impl FnOnce() -> Checked) -> Checked {
+        let key = (rule.namespace().unwrap_or_default(), rule.name_any());
+        if let Some((known, compiled)) = self.good.lock().get(&key)
+            && *known == stamp
+        {
+            return Checked { compiled: Some(compiled.clone()), ..Checked::default() };
+        }
+        let checked = check();
+        let mut good = self.good.lock();
+        match &checked.compiled {
+            Some(compiled) => drop(good.insert(key, (stamp, compiled.clone()))),
+            None => drop(good.remove(&key)),
+        }
+        checked
+    }
+
+    /// Forgets a rule that is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.good.lock().remove(&(namespace.to_owned(), name.to_owned()));
+    }
+}
+
+fn stamp(rule: &Rule, action: impl Fn(&str, &str) -> Option<Arc<Action>>) -> Stamp {
+    let namespace = rule.namespace().unwrap_or_default();
+    let actions = rule.spec.ladder.iter().map(|rung| {
+        let action = action(&namespace, &rung.run)?;
+        Some((action.metadata.uid.clone(), action.metadata.generation))
+    });
+    std::iter::once(Some((rule.metadata.uid.clone(), rule.metadata.generation))).chain(actions).collect()
+}
+
 /// Checks the text and what it names.
-pub fn check(context: &Context, rule: &Rule) -> Checked {
+fn check(context: &Context, rule: &Rule) -> Checked {
     if let Some(mistake) = mistakes(context, rule) {
         return Checked { mistake: Some(mistake), ..Checked::default() };
     }
@@ -80,18 +138,24 @@ pub fn actions(context: &Context, rule: &Rule) -> std::result::Result<BTreeMap<S
     Ok(found)
 }
 
-/// Reads the account, live, if the rule can be used at all.
+/// Reads the account, if the rule can be used at all: live, unless the rule is idle.
 pub async fn authorize(
     context: &Context,
     rule: &Rule,
     checked: Checked,
+    idle: bool,
 ) -> Result<(Checked, Option<Account>)> {
     if checked.compiled.is_none() {
         return Ok((checked, None));
     }
     let namespace = rule.namespace().unwrap_or_default();
     let denied = |text: String| Ok((Checked { forbidden: Some(text), ..checked.clone() }, None));
-    let account = match Account::read(&context.home, &namespace, &rule.spec.service_account_name).await {
+    let (accounts, name) = (&context.accounts, &rule.spec.service_account_name);
+    let read = match idle {
+        true => accounts.recent(&context.home, &namespace, name, IDLE_ACCOUNT_AGE).await,
+        false => accounts.live(&context.home, &namespace, name).await,
+    };
+    let account = match read {
         Ok(account) => account,
         Err(error) if error.is_forbidden() => return denied(error.to_string()),
         Err(error) => return Err(error),
@@ -191,6 +255,48 @@ fn was_ready(conditions: &[Condition], generation: Option<i64>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_good_rule_is_checked_again_when_it_or_an_action_is_another() {
+        let manifest = serde_json::json!({
+            "metadata": {"namespace": "a", "name": "leaks", "uid": "1", "generation": 1},
+            "spec": {
+                "serviceAccountName": "healer", "when": "true", "ladder": [{"run": "caulk"}],
+                "trigger": {"resource": {"apiVersion": "v1", "kind": "Pod"}},
+            },
+        });
+        let mut rule: Rule = serde_json::from_value(manifest).unwrap();
+        let action = |uid: &str, generation: i64| {
+            let mut action = Action::new("caulk", ActionSpec::default());
+            action.metadata.uid = Some(uid.to_owned());
+            action.metadata.generation = Some(generation);
+            Some(Arc::new(action))
+        };
+        let (cache, checks) = (Cache::default(), std::cell::Cell::new(0));
+        let checks_after = |rule: &Rule, action: Option<Arc<Action>>| {
+            let stamp = stamp(rule, |_, _| action.clone());
+            let checked = cache.checked(rule, stamp, || {
+                checks.set(checks.get() + 1);
+                let compiled = action.as_ref().and_then(|_| CompiledRule::compile(rule).ok());
+                Checked { compiled: compiled.map(Arc::new), ..Checked::default() }
+            });
+            assert_eq!(checked.compiled.is_some(), action.is_some());
+            checks.get()
+        };
+        assert_eq!(checks_after(&rule, action("2", 1)), 1);
+        assert_eq!(checks_after(&rule, action("2", 1)), 1, "nothing is another");
+        assert_eq!(checks_after(&rule, action("2", 2)), 2, "the Action was edited");
+        assert_eq!(checks_after(&rule, action("3", 2)), 3, "the Action is another one of this name");
+        assert_eq!(checks_after(&rule, None), 4, "the Action is gone");
+        assert_eq!(checks_after(&rule, None), 5, "a rule that is not good is looked at each time");
+        assert_eq!(checks_after(&rule, action("3", 2)), 6);
+        rule.metadata.generation = Some(2);
+        assert_eq!(checks_after(&rule, action("3", 2)), 7, "the rule was edited");
+        rule.metadata.uid = Some("4".to_owned());
+        assert_eq!(checks_after(&rule, action("3", 2)), 8, "the rule is another one of this name");
+        cache.forget("a", "leaks");
+        assert_eq!(checks_after(&rule, action("3", 2)), 9);
+    }
 
     #[test]
     fn a_rule_whose_watch_is_silent_is_not_ready() {

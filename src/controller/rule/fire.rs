@@ -14,7 +14,7 @@ use crate::api::{
     ANNOTATION, Decision, Execution, ExecutionSpec, LABEL, MatchedObject, ObjectReference, Rule,
     RuleReference,
 };
-use crate::cluster::events::{Telling, tell};
+use crate::cluster::events::Telling;
 use crate::cluster::objects::MANAGER;
 use crate::cluster::{Error, Result, status};
 use crate::controller::context::Context;
@@ -39,8 +39,8 @@ struct Making<'a> {
 
 /// What came of firing for a target that matches.
 pub enum Fired {
-    /// It has its Execution; since when, if it was created just now.
-    Done(Option<Timestamp>),
+    /// It has its Execution.
+    Done,
     /// It is decided otherwise, by what the store has.
     Decided(Verdict),
     /// What matched does not match any more; the watch will say so.
@@ -71,7 +71,7 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
     }
     let making =
         Making { rule, id, occurrence, target: &view.target, matched: &view.object, since: Some(view.since) };
-    create(context, making, place).await.map(Fired::Done)
+    create(context, making, place).await.map(|()| Fired::Done)
 }
 
 /// Fires for an event, or records why not.
@@ -80,7 +80,7 @@ pub async fn edge(
     rule: &Rule,
     compiled: &CompiledRule,
     (edge, known): (&Edge, &[Arc<Execution>]),
-) -> Result<Option<Timestamp>> {
+) -> Result<()> {
     let target = TargetKey::from(&edge.target);
     let mut past = past_of(known);
     past.extend(stored(context, compiled, &target).await?);
@@ -97,7 +97,7 @@ pub async fn edge(
         episode::decide_edge(question, load, context.caps).map(|id| (id, ()))
     });
     match taken {
-        Ok((id, ..)) if past.iter().any(|past| past.id == id) => Ok(None),
+        Ok((id, ..)) if past.iter().any(|past| past.id == id) => Ok(()),
         Ok((id, (), place)) => {
             let occurrence = edge.occurrence.clone();
             let (target, matched) = (&edge.target, &edge.event);
@@ -109,7 +109,7 @@ pub async fn edge(
             if suppressed != Suppressed::BeforeRule {
                 tell_suppressed(context, rule, edge, &format!("{suppressed:?}")).await;
             }
-            Ok(None)
+            Ok(())
         }
     }
 }
@@ -128,9 +128,7 @@ pub async fn tell_suppressed(context: &Context, rule: &Rule, edge: &Edge, why: &
         regarding: &edge.target,
         related: None,
     };
-    if let Err(error) = tell(&context.home, &telling, now()).await {
-        tracing::warn!(%error, "event not written");
-    }
+    context.teller.tell(&telling, now()).await;
 }
 
 /// The Executions of a rule and target, by a quorum read: what a cache shows may be old.
@@ -144,14 +142,13 @@ async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) 
     Ok(found.items.iter().filter_map(Past::of).collect())
 }
 
-async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Result<Option<Timestamp>> {
+async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Result<()> {
     let actions = checks::actions(context, making.rule).map_err(Error::Unexpected)?;
     let definition = Definition::of_rule(&making.rule.spec, actions);
     let (namespace, rule_name) = (making.rule.namespace().unwrap_or_default(), making.rule.name_any());
     let definition_name = definition.name(&rule_name);
     let _kept = definitions::keep(context, &namespace, &definition_name, &definition).await?;
-    let time = now();
-    let execution = build(&making, &definition_name, time);
+    let execution = build(&making, &definition_name, now());
     let api: Api<Execution> = Api::namespaced(context.home.clone(), &namespace);
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     match api.create(&params, &execution).await {
@@ -161,11 +158,11 @@ async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Resu
             let created = Arc::new(created);
             context.executions.insert(created.clone());
             announce(context, &making, &created).await;
-            Ok(Some(time))
+            Ok(())
         }
         Err(kube::Error::Api(status)) if status.code == 409 => {
             context.executions.insert(Arc::new(adopt(&api, &making, &execution.name_any()).await?));
-            Ok(None)
+            Ok(())
         }
         Err(source) => {
             // Without an answer, or with one from between, nobody knows whether it was created.
@@ -233,9 +230,7 @@ async fn announce(context: &Context, making: &Making<'_>, execution: &Execution)
         regarding: making.target,
         related: Some(&related),
     };
-    if let Err(error) = tell(&context.home, &telling, now()).await {
-        tracing::warn!(%error, "event not written");
-    }
+    context.teller.tell(&telling, now()).await;
 }
 
 /// Records that the episode of a target's Executions is over.

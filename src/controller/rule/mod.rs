@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use parking_lot::Mutex;
@@ -38,9 +39,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// The least time between two lists that are to prove that a target is clear: where targets flap, one serves many.
 const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 
+/// How often it is noted in a rule's status that it fired: a storm is not to write it once for each target.
+const NOTE_FIRED: Duration = Duration::from_secs(10);
+
 /// The evaluators that run, by rule.
 #[derive(Default)]
 pub struct Evaluators {
+    checked: checks::Cache,
     running: Mutex<BTreeMap<(String, String), Arc<Evaluator>>>,
 }
 
@@ -57,35 +62,55 @@ impl Evaluators {
             None => drop(running.remove(&key)),
         }
     }
+
+    /// Forgets a rule that is gone.
+    fn forget(&self, namespace: &str, name: &str) {
+        self.set(namespace, name, None);
+        self.checked.forget(namespace, name);
+    }
 }
 
 /// Reconciles one rule.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
     let Some(rule) = context.rules.get(namespace, name) else {
-        context.evaluators.set(namespace, name, None);
+        context.evaluators.forget(namespace, name);
         return Ok(Requeue::OnChange);
     };
-    let checked = checks::check(context, &rule);
-    let (checked, account) = checks::authorize(context, &rule, checked).await?;
+    let checked = context.evaluators.checked.check(context, &rule);
+    let idle = checked.compiled.as_ref().is_some_and(|compiled| is_idle(context, &rule, compiled));
+    let (checked, account) = checks::authorize(context, &rule, checked, idle).await?;
     let (Some(compiled), Some(account)) = (checked.compiled.clone(), account) else {
         context.evaluators.set(namespace, name, None);
-        write_status(context, &rule, &checked, None, &Outcome::default()).await?;
+        write_status(context, &rule, &checked, None, &mut Outcome::default()).await?;
         let mended_soon = checked.forbidden.is_some() || checked.unserved.is_some();
         let pause = if mended_soon { LOOK_FOR_RIGHTS } else { RESYNC };
         return Ok(Requeue::After(pause));
     };
     let evaluator = evaluator_for(context, &rule, compiled.clone(), account.clone()).await?;
     let mut seen = evaluator.seen();
+    if idle && !(seen.targets.is_empty() && seen.edges.is_empty()) {
+        // It has just begun to match: what is decided now is decided by a permission that is read now.
+        return Ok(Requeue::After(Duration::ZERO));
+    }
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
     let mut fired = decide(context, case, &evaluator).await;
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));
     }
-    write_status(context, &rule, &checked, Some(&seen), &fired).await?;
+    write_status(context, &rule, &checked, Some(&seen), &mut fired).await?;
     if let Some((_, error)) = fired.failed.take() {
         return Err(error);
     }
     Ok(fired.wake.map_or(Requeue::After(RESYNC), |wake| Requeue::After(wake.min(RESYNC))))
+}
+
+/// Whether there is nothing to decide about a rule that watches already, in the text that it has.
+fn is_idle(context: &Context, rule: &Rule, compiled: &CompiledRule) -> bool {
+    let running = context.evaluators.get(&compiled.facts.namespace, &compiled.facts.name);
+    let generation = rule.metadata.generation.unwrap_or_default();
+    let sees_nothing =
+        running.is_some_and(|running| running.started_for.0 == generation && running.is_idle());
+    sees_nothing && targets(&Seen::default(), &executions_of(context, compiled)).is_empty()
 }
 
 /// The running evaluator, or a new one if the rule or its account is another.
@@ -113,6 +138,7 @@ async fn evaluator_for(
 #[derive(Default)]
 struct Outcome {
     wake: Option<Duration>,
+    /// When the rule fired last, as far as there are Executions that tell.
     fired_at: Option<Timestamp>,
     /// Targets that match and are not recorded: the rule observes, and has as many open records as are kept.
     unrecorded: usize,
@@ -149,7 +175,7 @@ async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Out
     for edge in &seen.edges {
         let known = known(&TargetKey::from(&edge.target));
         match fire::edge(context, rule, compiled, (edge, known)).await {
-            Ok(fired_at) => outcome.fired_at = fired_at.or(outcome.fired_at),
+            Ok(()) => {}
             Err(error) if error.is_lasting() => {
                 fire::tell_suppressed(context, rule, edge, &error.to_string()).await;
             }
@@ -161,6 +187,8 @@ async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Out
         }
         evaluator.decided(&edge.occurrence);
     }
+    let decided = executions_of(context, compiled).into_values().flatten();
+    outcome.fired_at = decided.filter_map(|execution| Some(execution.spec.decision.as_ref()?.time.0)).max();
     outcome
 }
 
@@ -183,10 +211,7 @@ async fn decide_target(
     }
     if let (Verdict::Fire { .. }, Some(view)) = (&verdict, view) {
         verdict = match fire::state(context, case, view).await? {
-            Fired::Done(fired_at) => {
-                outcome.fired_at = fired_at.or(outcome.fired_at);
-                return Ok(());
-            }
+            Fired::Done => return Ok(()),
             Fired::Changed => {
                 outcome.wake_in(LOOK_AGAIN);
                 return Ok(());
@@ -254,22 +279,59 @@ fn past_of(executions: &[Arc<Execution>]) -> Vec<Past> {
     executions.iter().filter_map(|execution| Past::of(execution)).collect()
 }
 
+/// Notes when the rule fired last; in a while, if that was noted a moment ago.
+fn note_fired(noted: &mut Option<Time>, outcome: &mut Outcome, now: Timestamp) {
+    let before = noted.as_ref().map(|noted| noted.0);
+    let Some(fired) = outcome.fired_at.filter(|fired| before.is_none_or(|before| before < *fired)) else {
+        return;
+    };
+    let passed = before.map_or(NOTE_FIRED, |before| now.duration_since(before).unsigned_abs());
+    match NOTE_FIRED.saturating_sub(passed) {
+        Duration::ZERO => *noted = Some(Time(fired)),
+        left => outcome.wake_in(left),
+    }
+}
+
 async fn write_status(
     context: &Context,
     rule: &Arc<Rule>,
     checked: &Checked,
     seen: Option<&Seen>,
-    outcome: &Outcome,
+    outcome: &mut Outcome,
 ) -> Result<()> {
     let mut fresh: RuleStatus = rule.status.clone().unwrap_or_default();
     checks::conditions(&mut fresh.conditions, checked, seen, rule.metadata.generation, now());
     fresh.observed_generation = rule.metadata.generation;
     fresh.unrecorded = i32::try_from(outcome.unrecorded).ok().filter(|count| *count > 0);
-    if let Some(at) = outcome.fired_at {
-        fresh.last_fired_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at));
-    }
+    note_fired(&mut fresh.last_fired_at, outcome, now());
     if let Some(written) = status::write(&context.home, &**rule, rule.status.as_ref(), &fresh).await? {
         context.rules.insert(Arc::new(written));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_is_noted_once_in_a_while_and_its_end_too() {
+        let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+        let mut noted = None;
+        let mut note = |fired, now| {
+            let mut outcome = Outcome { fired_at: fired, ..Outcome::default() };
+            note_fired(&mut noted, &mut outcome, at(now));
+            (noted.as_ref().map(|noted: &Time| noted.0), outcome.wake)
+        };
+        assert_eq!(note(None, 100), (None, None), "it has never fired");
+        assert_eq!(note(Some(at(100)), 100), (Some(at(100)), None));
+        assert_eq!(note(Some(at(103)), 104), (Some(at(100)), Some(Duration::from_secs(6))));
+        assert_eq!(note(Some(at(103)), 110), (Some(at(103)), None), "the last one is not forgotten");
+        assert_eq!(note(Some(at(103)), 150), (Some(at(103)), None), "nothing new");
+        assert_eq!(
+            note(Some(at(90)), 150),
+            (Some(at(103)), None),
+            "of the newest nothing is left but the note"
+        );
+    }
 }
