@@ -1,12 +1,12 @@
 //! Kubernetes Events about targets, so that `kubectl describe` tells the story.
 
-use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ObjectReference as CoreReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::error::{Error, Result};
@@ -18,17 +18,23 @@ const NOTE_LIMIT: usize = 1024;
 
 /// Events that wait to be written, at the most: who has more to tell waits.
 const WAITING: usize = 1000;
-/// Events that are written at a time.
-const AT_A_TIME: usize = 4;
+
+/// An Event that waits.
+enum Told {
+    /// It is told once.
+    Once(Event),
+    /// It is one of a series.
+    Again(Event),
+}
 
 /// Takes Events in, to be written beside the work that they tell about.
 pub struct Teller {
-    sender: mpsc::Sender<Event>,
+    sender: mpsc::Sender<Told>,
 }
 
 /// Writes what its [`Teller`] takes in.
 pub struct Writer {
-    receiver: mpsc::Receiver<Event>,
+    receiver: mpsc::Receiver<Told>,
 }
 
 /// A teller and its writer.
@@ -40,25 +46,35 @@ pub fn teller() -> (Teller, Writer) {
 impl Teller {
     /// Has an Event written soon. Waits only where too many wait already.
     pub async fn tell(&self, telling: &Telling<'_>, now: Timestamp) {
-        if self.sender.send(event(telling, now)).await.is_err() {
-            tracing::warn!(event = telling.name, "Event not written: nobody writes any more");
+        self.put(Told::Once(event(telling, now)), &telling.name).await;
+    }
+
+    /// Has an Event about something that happens again and again written or counted soon: those of one name are one
+    /// series.
+    pub async fn tell_again(&self, telling: &Telling<'_>, at: Timestamp) {
+        self.put(Told::Again(event(telling, at)), &telling.name).await;
+    }
+
+    async fn put(&self, told: Told, name: &str) {
+        if self.sender.send(told).await.is_err() {
+            tracing::warn!(event = name, "Event not written: nobody writes any more");
         }
     }
 }
 
 impl Writer {
-    /// Writes until the teller is gone and everything that it took in is written. Events are for people: one that cannot
-    /// be written is no reason to stop.
-    pub async fn run(self, home: &Client) {
-        let events =
-            stream::unfold(self.receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
-        events
-            .for_each_concurrent(AT_A_TIME, |event| async move {
-                if let Err(error) = write(home, &event).await {
-                    tracing::warn!(%error, "Event not written");
-                }
-            })
-            .await;
+    /// Writes, in the order in which they were told, until the teller is gone and everything that it took in is written.
+    /// Events are for people: one that cannot be written is no reason to stop.
+    pub async fn run(mut self, home: &Client) {
+        while let Some(told) = self.receiver.recv().await {
+            let written = match told {
+                Told::Once(event) => create(home, &event).await.map(drop),
+                Told::Again(event) => count(home, &event).await,
+            };
+            if let Err(error) = written {
+                tracing::warn!(%error, "Event not written");
+            }
+        }
     }
 }
 
@@ -77,6 +93,34 @@ pub struct Telling<'a> {
     pub regarding: &'a ObjectReference,
     /// The object that did it.
     pub related: Option<&'a ObjectReference>,
+}
+
+/// Writes an Event about something that happens again and again, or counts it: those of one name are one series. What
+/// happened no later than what was counted last has been told already.
+async fn count(home: &Client, event: &Event) -> Result<()> {
+    if create(home, event).await? {
+        return Ok(());
+    }
+    let (api, name) = (api(home, event), event.metadata.name.as_deref().unwrap_or_default());
+    let patch = async |patch: Value| {
+        let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.map_err(Error::request(format!("count Event {name}")))
+    };
+    // The answer to a patch that changes nothing is the Event: reading it needs no further right.
+    let known = patch(json!({})).await?;
+    let (count, last) = match &known.series {
+        Some(series) => (series.count, Some(&series.last_observed_time)),
+        None => (1, known.event_time.as_ref()),
+    };
+    let Some(at) = &event.event_time else { return Ok(()) };
+    if last.is_some_and(|last| at.0.as_microsecond() <= last.0.as_microsecond()) {
+        return Ok(());
+    }
+    patch(json!({"series": {"count": count.saturating_add(1), "lastObservedTime": at}})).await.map(drop)
+}
+
+fn api(home: &Client, event: &Event) -> Api<Event> {
+    Api::namespaced(home.clone(), event.metadata.namespace.as_deref().unwrap_or("default"))
 }
 
 fn event(telling: &Telling<'_>, now: Timestamp) -> Event {
@@ -100,14 +144,13 @@ fn event(telling: &Telling<'_>, now: Timestamp) -> Event {
     }
 }
 
-async fn write(home: &Client, event: &Event) -> Result<()> {
-    let namespace = event.metadata.namespace.as_deref().unwrap_or("default");
-    let api: Api<Event> = Api::namespaced(home.clone(), namespace);
-    match api.create(&PostParams::default(), event).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+/// Whether it is new.
+async fn create(home: &Client, event: &Event) -> Result<bool> {
+    match api(home, event).create(&PostParams::default(), event).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         other => {
             let reason = event.reason.as_deref().unwrap_or_default();
-            other.map(drop).map_err(Error::request(format!("write Event {reason}")))
+            other.map(|_| true).map_err(Error::request(format!("write Event {reason}")))
         }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::episode::{KEPT, RuleFacts};
 use super::problem::Problem;
 use crate::api::{EventTrigger, GROUP, LABEL, Rule, RuleSpec, Target};
-use crate::expr::{Bindings, EvalError, Expression, Scope};
+use crate::expr::{Bindings, EvalError, Expression, Scope, Type};
 
 /// The variables of `when` and `since` of a resource trigger.
 pub const RESOURCE_VARIABLES: [&str; 2] = ["object", "now"];
@@ -56,8 +56,9 @@ impl CompiledRule {
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let variables = if spec.trigger.event.is_some() { EVENT_VARIABLES } else { RESOURCE_VARIABLES };
-        let when = compile(spec.when.as_deref(), "spec.when", variables, &mut problems);
-        let since = compile(spec.since.as_deref(), "spec.since", variables, &mut problems);
+        let moment = Type::OneOf(vec![Type::Timestamp, Type::String]);
+        let when = compile(spec.when.as_deref(), "spec.when", (variables, &Type::Bool), &mut problems);
+        let since = compile(spec.since.as_deref(), "spec.since", (variables, &moment), &mut problems);
         let selector = spec.trigger.resource.as_ref().and_then(|r| r.label_selector.clone());
         let selector = selector.and_then(|s| selector_of(s, &mut problems));
         if !problems.is_empty() {
@@ -118,10 +119,11 @@ impl CompiledRule {
 fn compile(
     source: Option<&str>,
     path: &str,
-    variables: [&str; 2],
+    (variables, wanted): ([&str; 2], &Type),
     problems: &mut Vec<Problem>,
 ) -> Option<Expression> {
-    match Expression::compile(source?, &Scope::of(variables)) {
+    let compiled = Expression::compile(source?, &Scope::of(variables));
+    match compiled.and_then(|expression| expression.expect(wanted)) {
         Ok(expression) => Some(expression),
         Err(errors) => {
             problems.extend(errors.iter().map(|error| expression_problem(path, error)));

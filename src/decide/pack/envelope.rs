@@ -31,6 +31,9 @@ const NOT_SETTABLE: [&str; 9] = [
     "uid",
 ];
 
+/// What describes a custom kind: no part of a pack, and welcome beside one for what it tells.
+pub(super) const CUSTOM_KIND: &str = "CustomResourceDefinition";
+
 /// A document, opened.
 pub(super) struct Envelope<'n> {
     /// Its kind, if it is one of ours that is allowed here.
@@ -90,6 +93,9 @@ impl<'n> Envelope<'n> {
         let path = Path::default().member("apiVersion");
         let wanted = format!("{GROUP}/{VERSION}");
         let anchor = node.get("apiVersion").unwrap_or(node);
+        if kind == CUSTOM_KIND && surroundings.partial {
+            return false;
+        }
         if version.split('/').next() != Some(GROUP) {
             let message = format!(
                 "kind {kind} of {version} is not allowed here; allowed: {}",

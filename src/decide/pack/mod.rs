@@ -27,6 +27,7 @@ use super::path::Path;
 use super::pod::PodPolicy;
 use super::problem::{Problem, Severity};
 use crate::api::{Action, ActionSpec, Rule};
+use crate::expr;
 
 pub use self::script::{Scripts, resolve_scripts};
 
@@ -51,6 +52,8 @@ pub struct Surroundings<'a> {
     pub partial: bool,
     /// What Actions may say about their Pods.
     pub pods: PodPolicy,
+    /// The fields of the objects that expressions read.
+    pub schemas: expr::Schemas,
 }
 
 /// An object of a pack.
@@ -95,6 +98,23 @@ impl Reading {
 pub fn is_manifest(path: &str) -> bool {
     let yaml = std::path::Path::new(path).extension().is_some_and(|end| end == "yaml" || end == "yml");
     yaml && !path.split('/').any(|part| part.starts_with('.'))
+}
+
+/// The CustomResourceDefinitions among the files, by which expressions over custom kinds are checked; and whether
+/// there is nothing else, so that the files are no pack.
+pub fn custom_kinds(sources: &[Source<'_>]) -> (Vec<Value>, bool) {
+    let manifests = sources.iter().filter(|source| is_manifest(source.path));
+    let texts: Vec<&str> = manifests.filter_map(|source| std::str::from_utf8(source.content).ok()).collect();
+    // Most files have none, and reading YAML takes longer than looking for a word.
+    let named: Vec<&str> =
+        texts.iter().copied().filter(|text| text.contains(envelope::CUSTOM_KIND)).collect();
+    let documents =
+        named.iter().filter_map(|text| yaml::read(text).ok()).flat_map(|(documents, _)| documents);
+    let (custom, others): (Vec<Value>, Vec<Value>) = documents
+        .map(|document| document.to_json())
+        .partition(|manifest| manifest["kind"] == envelope::CUSTOM_KIND);
+    let alone = named.len() == texts.len() && others.is_empty() && !custom.is_empty();
+    (custom, alone)
 }
 
 /// Reads and checks all manifests among the files.
@@ -225,8 +245,12 @@ impl<'a> Reader<'a> {
             };
             actions.insert(&document.name, spec);
         }
-        let known =
-            Known { namespace: self.surroundings.namespace, actions, partial: self.surroundings.partial };
+        let known = Known {
+            namespace: self.surroundings.namespace,
+            actions,
+            partial: self.surroundings.partial,
+            schemas: self.surroundings.schemas.clone(),
+        };
         let mut findings = Vec::new();
         for document in &self.documents {
             let problems = match &document.object {
