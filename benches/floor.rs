@@ -74,14 +74,14 @@ async fn act(records: &Api<DynamicObject>, jobs: &Api<Job>, boat: &str) {
     json_patch::merge(&mut record, &types);
     let record: DynamicObject = serde_json::from_value(record).unwrap();
     let record = records.create(&PostParams::default(), &record).await.unwrap();
-    let job = jobs.create(&PostParams::default(), &job(boat, record.uid())).await.unwrap();
+    let job = jobs.create(&PostParams::default(), &job(boat, record.uid().as_deref())).await.unwrap();
     let mut status = json!({"status": {"job": job.uid(), "state": "Running"}});
     json_patch::merge(&mut status, &types);
     let written = records.patch_status(boat, &PatchParams::default(), &Patch::Merge(&status)).await;
     written.unwrap();
 }
 
-fn job(boat: &str, record: Option<String>) -> Job {
+fn job(boat: &str, record: Option<&str>) -> Job {
     let owner: Value =
         json!({"apiVersion": "bench.fother.dev/v1", "kind": "Record", "name": boat, "uid": record});
     serde_json::from_value(json!({

@@ -24,6 +24,8 @@ pub struct LabelKeys {
     pub event_id: &'static str,
     /// Name of the Pack that an object was synced from.
     pub pack: &'static str,
+    /// Name of the Webhook that received an `EventBatch`.
+    pub webhook: &'static str,
 }
 
 /// The labels' keys.
@@ -33,6 +35,7 @@ pub const LABEL: LabelKeys = LabelKeys {
     execution: "fother.dev/execution",
     event_id: "fother.dev/event-id",
     pack: "fother.dev/pack",
+    webhook: "fother.dev/webhook",
 };
 
 /// Annotations that fother reads or sets.

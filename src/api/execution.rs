@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConditionType, FreeForm, Guard, Mode, ObjectReference, Verify, condition};
+use super::{ConditionType, FreeForm, Guard, Mode, ObjectReference, TriggerEvent, Verify, condition};
 
 /// One episode's remediation, decided by a Rule, or one run of an Action by hand (`spec.run`).
 ///
@@ -109,6 +109,9 @@ pub struct Decision {
     pub occurrence: String,
     /// The object that matched.
     pub matched: MatchedObject,
+    /// The event or alert that matched, as far as expressions read it, if it came from a Webhook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<TriggerEvent>,
     /// Since when the target had a matching object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,

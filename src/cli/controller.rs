@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Exit;
 use super::connection::Connection;
 use crate::cluster::client;
+use crate::controller::receiver::Receiver;
 use crate::controller::{self, Settings, Standing};
 use crate::decide::episode::Caps;
 use crate::decide::pod::PodPolicy;
@@ -40,6 +41,9 @@ pub struct Controller {
     /// Where health, readiness and metrics are served.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Where Webhooks are served, by every replica. Left out: nowhere. Example: 0.0.0.0:9292.
+    #[arg(long, value_name = "ADDRESS")]
+    webhook_address: Option<SocketAddr>,
     /// How logs are written. `FOTHER_LOG` says what is logged, in the syntax of `RUST_LOG`.
     #[arg(long, value_enum, default_value_t)]
     log_format: telemetry::Format,
@@ -92,6 +96,14 @@ impl Controller {
         let (health, metrics, stop) =
             (Health::default(), Arc::new(Metrics::default()), CancellationToken::new());
         let serving = server::serve(self.listen, health.clone(), metrics.clone()).await?;
+        let receiver = Receiver::new(connected.clone(), metrics.clone());
+        let hooks = match self.webhook_address {
+            Some(address) => Some(server::hooks::serve(address, receiver.clone()).await?),
+            None => None,
+        };
+        if let Some((address, _)) = &hooks {
+            tracing::info!(%address, "receiving Webhooks");
+        }
         // A replica that stands by is ready too, or no rollout and no budget of disruptions could count on it.
         let tell = move |standing: Standing| match standing {
             Standing::Starting => health.starts(),
@@ -104,8 +116,12 @@ impl Controller {
             stop_signal().await;
             told.cancel();
         });
-        let ended = Box::pin(controller::run(connected, settings, metrics, tell, stop)).await;
+        let ended =
+            Box::pin(controller::run_with(&receiver, connected, (settings, metrics), tell, stop)).await;
         serving.abort();
+        if let Some((_, hooks)) = hooks {
+            hooks.abort();
+        }
         ended
     }
 

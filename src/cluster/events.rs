@@ -1,5 +1,6 @@
 //! Kubernetes Events about targets, so that `kubectl describe` tells the story.
 
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ObjectReference as CoreReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -18,23 +19,17 @@ const NOTE_LIMIT: usize = 1024;
 
 /// Events that wait to be written, at the most: who has more to tell waits.
 const WAITING: usize = 1000;
-
-/// An Event that waits.
-enum Told {
-    /// It is told once.
-    Once(Event),
-    /// It is one of a series.
-    Again(Event),
-}
+/// Events that are written at a time: a few, as what they tell about comes first.
+const WRITING: usize = 4;
 
 /// Takes Events in, to be written beside the work that they tell about.
 pub struct Teller {
-    sender: mpsc::Sender<Told>,
+    sender: mpsc::Sender<Event>,
 }
 
 /// Writes what its [`Teller`] takes in.
 pub struct Writer {
-    receiver: mpsc::Receiver<Told>,
+    receiver: mpsc::Receiver<Event>,
 }
 
 /// A teller and its writer.
@@ -46,35 +41,23 @@ pub fn teller() -> (Teller, Writer) {
 impl Teller {
     /// Has an Event written soon. Waits only where too many wait already.
     pub async fn tell(&self, telling: &Telling<'_>, now: Timestamp) {
-        self.put(Told::Once(event(telling, now)), &telling.name).await;
-    }
-
-    /// Has an Event about something that happens again and again written or counted soon: those of one name are one
-    /// series.
-    pub async fn tell_again(&self, telling: &Telling<'_>, at: Timestamp) {
-        self.put(Told::Again(event(telling, at)), &telling.name).await;
-    }
-
-    async fn put(&self, told: Told, name: &str) {
-        if self.sender.send(told).await.is_err() {
-            tracing::warn!(event = name, "Event not written: nobody writes any more");
+        if self.sender.send(event(telling, now)).await.is_err() {
+            tracing::warn!(event = telling.name, "Event not written: nobody writes any more");
         }
     }
 }
 
 impl Writer {
-    /// Writes, in the order in which they were told, until the teller is gone and everything that it took in is written.
-    /// Events are for people: one that cannot be written is no reason to stop.
+    /// Writes until the teller is gone and everything that it took in is written. Events are for people: one that cannot
+    /// be written is no reason to stop.
     pub async fn run(mut self, home: &Client) {
-        while let Some(told) = self.receiver.recv().await {
-            let written = match told {
-                Told::Once(event) => create(home, &event).await.map(drop),
-                Told::Again(event) => count(home, &event).await,
-            };
-            if let Err(error) = written {
-                tracing::warn!(%error, "Event not written");
-            }
-        }
+        stream::poll_fn(|cx| self.receiver.poll_recv(cx))
+            .for_each_concurrent(WRITING, |event| async move {
+                if let Err(error) = create(home, &event).await {
+                    tracing::warn!(%error, "Event not written");
+                }
+            })
+            .await;
     }
 }
 
@@ -95,32 +78,35 @@ pub struct Telling<'a> {
     pub related: Option<&'a ObjectReference>,
 }
 
+/// Writes an Event. Events are for people: one that cannot be written is no reason to stop.
+pub async fn tell(home: &Client, telling: &Telling<'_>, now: Timestamp) -> Result<()> {
+    create(home, &event(telling, now)).await.map(drop)
+}
+
 /// Writes an Event about something that happens again and again, or counts it: those of one name are one series. What
 /// happened no later than what was counted last has been told already.
-async fn count(home: &Client, event: &Event) -> Result<()> {
-    if create(home, event).await? {
+pub async fn tell_again(home: &Client, telling: &Telling<'_>, at: Timestamp) -> Result<()> {
+    if create(home, &event(telling, at)).await? {
         return Ok(());
     }
-    let (api, name) = (api(home, event), event.metadata.name.as_deref().unwrap_or_default());
+    let namespace = telling.regarding.namespace.as_deref().unwrap_or("default");
+    let api: Api<Event> = Api::namespaced(home.clone(), namespace);
     let patch = async |patch: Value| {
-        let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        patched.map_err(Error::request(format!("count Event {name}")))
+        let patched = api.patch(&telling.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.map_err(Error::request(format!("count Event {}", telling.reason)))
     };
     // The answer to a patch that changes nothing is the Event: reading it needs no further right.
     let known = patch(json!({})).await?;
     let (count, last) = match &known.series {
-        Some(series) => (series.count, Some(&series.last_observed_time)),
-        None => (1, known.event_time.as_ref()),
+        Some(series) => (series.count, Some(series.last_observed_time.0)),
+        None => (1, known.event_time.as_ref().map(|time| time.0)),
     };
-    let Some(at) = &event.event_time else { return Ok(()) };
-    if last.is_some_and(|last| at.0.as_microsecond() <= last.0.as_microsecond()) {
+    if last.is_some_and(|last| at.as_microsecond() <= last.as_microsecond()) {
         return Ok(());
     }
-    patch(json!({"series": {"count": count.saturating_add(1), "lastObservedTime": at}})).await.map(drop)
-}
-
-fn api(home: &Client, event: &Event) -> Api<Event> {
-    Api::namespaced(home.clone(), event.metadata.namespace.as_deref().unwrap_or("default"))
+    patch(json!({"series": {"count": count.saturating_add(1), "lastObservedTime": MicroTime(at)}}))
+        .await
+        .map(drop)
 }
 
 fn event(telling: &Telling<'_>, now: Timestamp) -> Event {
@@ -146,7 +132,8 @@ fn event(telling: &Telling<'_>, now: Timestamp) -> Event {
 
 /// Whether it is new.
 async fn create(home: &Client, event: &Event) -> Result<bool> {
-    match api(home, event).create(&PostParams::default(), event).await {
+    let namespace = event.metadata.namespace.as_deref().unwrap_or("default");
+    match Api::namespaced(home.clone(), namespace).create(&PostParams::default(), event).await {
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         other => {
             let reason = event.reason.as_deref().unwrap_or_default();

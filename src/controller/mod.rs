@@ -3,16 +3,21 @@
 mod action;
 mod context;
 mod definitions;
+mod event_batch;
 mod execution;
+mod heard;
 mod installed;
+mod outcomes;
 mod pack;
 mod queue;
+pub mod receiver;
 mod recheck;
 mod rights;
 mod rule;
 mod store;
 mod strange;
 mod sweep;
+mod webhook;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -44,6 +49,7 @@ use context::Context;
 use definitions::Definitions;
 use execution::Troubles;
 use queue::{Key, Kind, Queue, Requeue, Worker, queue};
+use receiver::Receiver;
 pub use rights::lacking;
 use rule::{Evaluators, Places};
 use store::{Store, is_status_only};
@@ -90,6 +96,33 @@ pub async fn run(
     tell: impl Fn(Standing),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let receiver = Receiver::new(connection.clone(), metrics.clone());
+    run_with(&receiver, connection, (settings, metrics), tell, stop).await
+}
+
+/// The same, with what takes in Webhooks: that works from the first moment, whoever leads.
+pub async fn run_with(
+    receiver: &Receiver,
+    connection: Client,
+    (settings, metrics): (Settings, Arc<Metrics>),
+    tell: impl Fn(Standing),
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let work = Box::pin(compete(receiver, connection, (settings, metrics), tell, stop));
+    tokio::select! {
+        () = receiver.run() => anyhow::bail!("receiving ended by itself"),
+        ended = work => ended,
+    }
+}
+
+/// Waits for the Lease, and leads.
+async fn compete(
+    receiver: &Receiver,
+    connection: Client,
+    (settings, metrics): (Settings, Arc<Metrics>),
+    tell: impl Fn(Standing),
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let connection = client::counted(connection, metrics.clone());
     let mut candidate =
         Candidate::new(connection.clone(), &settings.namespace, LEASE, settings.identity.clone());
@@ -106,7 +139,7 @@ pub async fn run(
     let home = client::guarded(connection, candidate.guard());
     let (teller, writer) = events::teller();
     let mut writing = pin!(writer.run(&home));
-    let work = lead(home.clone(), settings, (metrics, teller), tell);
+    let work = lead(receiver, home.clone(), settings, (metrics, teller), tell);
     let led = tokio::select! {
         () = work => anyhow::bail!("the work ended by itself"),
         () = candidate.keep() => Err(anyhow::anyhow!("the lease was lost: another controller may lead now")),
@@ -124,6 +157,7 @@ pub async fn run(
 }
 
 async fn lead(
+    receiver: &Receiver,
     home: Client,
     settings: Settings,
     (metrics, teller): (Arc<Metrics>, Teller),
@@ -142,6 +176,8 @@ async fn lead(
         rules: Store::new(),
         actions: Store::new(),
         executions: Store::new(),
+        webhooks: receiver.webhooks(),
+        batches: receiver.batches(),
         queue: queue.clone(),
         caps: settings.caps,
         pods: settings.pods,
@@ -157,7 +193,10 @@ async fn lead(
         context.packs.synced().await;
         context.actions.synced().await;
         context.executions.synced().await;
+        context.webhooks.synced().await;
+        context.batches.synced().await;
         context.rules.synced().await;
+        receiver.tell(&queue);
         tell(Standing::Leading);
         // Each goes on for ever: if one ends, the process has to say so instead of leading without acting.
         tokio::select! {
@@ -286,6 +325,8 @@ fn span(Key { kind, namespace, name }: &Key) -> Span {
         Kind::Rule => tracing::info_span!("reconcile", namespace, rule = name),
         Kind::Action => tracing::info_span!("reconcile", namespace, action = name),
         Kind::Execution => tracing::info_span!("reconcile", namespace, execution = name),
+        Kind::Webhook => tracing::info_span!("reconcile", namespace, webhook = name),
+        Kind::EventBatch => tracing::info_span!("reconcile", namespace, event_batch = name),
     }
 }
 
@@ -298,6 +339,8 @@ async fn reconcile(context: &Context, Key { kind, namespace, name }: &Key) -> Re
         Kind::Rule => rule::reconcile(context, namespace, name).await,
         Kind::Action => action::reconcile(context, namespace, name).await,
         Kind::Execution => execution::reconcile(context, namespace, name).await,
+        Kind::Webhook => webhook::reconcile(context, namespace, name).await,
+        Kind::EventBatch => event_batch::reconcile(context, namespace, name).await,
     }
 }
 
@@ -307,6 +350,9 @@ fn unreadable(context: &Context, kind: Kind, namespace: &str, name: &str) -> Opt
         Kind::Rule => context.rules.unreadable(namespace, name),
         Kind::Action => context.actions.unreadable(namespace, name),
         Kind::Execution => context.executions.unreadable(namespace, name),
+        Kind::Webhook => context.webhooks.unreadable(namespace, name),
+        // It has no conditions: nobody but fother writes it, and its log says so.
+        Kind::EventBatch => None,
     }
 }
 

@@ -35,6 +35,10 @@ pub enum Kind {
     Action,
     /// Execution.
     Execution,
+    /// Webhook.
+    Webhook,
+    /// `EventBatch`.
+    EventBatch,
 }
 
 impl Kind {
@@ -48,6 +52,8 @@ impl Kind {
             Self::Rule => "rule",
             Self::Action => "action",
             Self::Execution => "execution",
+            Self::Webhook => "webhook",
+            Self::EventBatch => "eventbatch",
         }
     }
 }

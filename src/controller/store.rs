@@ -94,6 +94,11 @@ where
         let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
     }
 
+    /// Whether there was a complete list.
+    pub fn is_synced(&self) -> bool {
+        *self.synced.borrow()
+    }
+
     /// One object.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         self.objects.read().get(&(namespace.to_owned(), name.to_owned())).cloned()
@@ -118,6 +123,11 @@ where
     /// All objects for which something holds.
     pub fn filter(&self, holds: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
         self.objects.read().values().filter(|object| holds(object)).cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.objects.read().len()
     }
 
     /// Looks at all objects.

@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::context::Context;
 use super::queue::{Kind, Requeue};
 use crate::api::{
-    Action, Condition, ConditionStatus, ConditionType, Execution, Pack, Reason, Rule, set_condition,
+    Action, Condition, ConditionStatus, ConditionType, EventBatch, Execution, Pack, Reason, Rule, Webhook,
+    set_condition,
 };
 use crate::cluster::{Result, status};
 use crate::decide::unknown;
@@ -49,6 +50,8 @@ pub async fn say(context: &Context, kind: Kind, object: &Value, error: &str) -> 
         Kind::Rule => ApiResource::erase::<Rule>(&()),
         Kind::Action => ApiResource::erase::<Action>(&()),
         Kind::Execution => ApiResource::erase::<Execution>(&()),
+        Kind::Webhook => ApiResource::erase::<Webhook>(&()),
+        Kind::EventBatch => ApiResource::erase::<EventBatch>(&()),
     };
     let (condition, state) = match kind {
         Kind::Execution => (ConditionType::Succeeded, ConditionStatus::Unknown),

@@ -5,7 +5,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::api::ObjectReference;
+use crate::api::{ObjectReference, TriggerEvent};
 
 /// What a target is known by: never its version or UID, so that a replaced object is the same target.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -64,6 +64,11 @@ pub fn decision_id(rule_namespace: &str, rule_name: &str, target: &TargetKey, oc
     let TargetKey { group, kind, namespace, name } = target;
     digest(&["decision", rule_namespace, rule_name, group, kind, namespace, name, occurrence])[..32]
         .to_owned()
+}
+
+/// What tells an event that a Webhook received from all others. Its source has no spaces in it.
+pub fn occurrence(event: &TriggerEvent) -> String {
+    format!("{} {}", event.source, event.id)
 }
 
 /// The name of the Execution of a decision. It carries half of the identity; whoever meets an existing object of

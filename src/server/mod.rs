@@ -1,4 +1,6 @@
-//! HTTP: health, readiness and metrics.
+//! HTTP: health, readiness and metrics; and, on a listener of their own, Webhooks ([`hooks`]).
+
+pub mod hooks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -120,8 +120,8 @@ fn of_rule(namespace: &str, rule: &str) -> Labels {
 }
 
 impl Metrics {
-    /// A source showed a change (`resource`) or an Event (`event`), which was `accepted`, `dropped`, or `deduplicated`:
-    /// decided already.
+    /// A source showed a change (`resource`), an Event (`event`) or what a Webhook received (`webhook`), which was
+    /// `accepted`, `deduplicated`, `dropped` or `rejected`.
     pub fn received(&self, source: &'static str, result: &'static str, at_seconds: i64) {
         self.received.get_or_create(&vec![("source", source.into()), ("result", result.into())]).inc();
         self.last_event.get_or_create(&vec![("source", source.into())]).set(at_seconds);

@@ -286,7 +286,7 @@ async fn validate_and_the_packs_condition_say_the_same() {
         &[("a.yaml", &bad_action), ("r.yaml", &bad_rule), ("s.yaml", "a: [1\n"), ("t.yaml", RULE)],
     );
     let digest = format!("debian@sha256:{}", "0".repeat(64));
-    let warned_rule = RULE.replace("hull == 'leaking'", "restartCount == '1'");
+    let warned_rule = RULE.replace("object.data.hull == 'leaking'", "object.metadata.generation > 3");
     let warned = repository(
         &folder.path().join("warned"),
         &[("a.yaml", &ACTION.replace("debian:12", &digest)), ("greet.sh", "true"), ("r.yaml", &warned_rule)],

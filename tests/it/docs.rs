@@ -266,10 +266,15 @@ fn what_to_install_is_described() {
 
 #[test]
 fn the_examples_enroll_as_enroll_would() {
-    for (pack, namespace) in [("corrupted-cache", "shop"), ("crash-loop", "web"), ("oom-job", "reports")] {
+    for (pack, namespace, accounts) in [
+        ("corrupted-cache", "shop", &["healer", "packs"][..]),
+        ("crash-loop", "web", &["healer", "packs"]),
+        ("oom-job", "reports", &["healer", "packs"]),
+        ("sensor", "spools", &["healer", "packs", "receiver"]),
+    ] {
         let setup = read(&format!("examples/setup/{pack}/rbac.yaml"));
         let there: Vec<Value> = serde_saphyr::from_multiple(&setup).unwrap();
-        let accounts = ["healer", "packs"].map(str::to_owned);
+        let accounts: Vec<_> = accounts.iter().map(|name| (*name).to_owned()).collect();
         for object in rights::enroll(namespace, &accounts, ("fother", "fother")).unwrap() {
             assert!(there.contains(&object), "{pack} has not {object:#}");
         }

@@ -35,3 +35,4 @@ mod schemas;
 mod support;
 mod tidy;
 mod validate;
+mod webhooks;

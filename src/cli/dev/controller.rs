@@ -1,6 +1,7 @@
 //! The controller, as a process of its own: it can really be killed.
 
 use std::ffi::OsString;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -14,16 +15,23 @@ use super::cluster::{Cluster, SYSTEM};
 pub struct Child {
     arguments: Vec<OsString>,
     log: PathBuf,
+    webhooks: SocketAddr,
     process: tokio::process::Child,
 }
 
 impl Child {
     /// Starts it.
-    pub fn start(cluster: &Cluster, require_image_digests: bool) -> anyhow::Result<Self> {
-        let arguments = arguments(cluster, require_image_digests);
+    pub fn start(cluster: &Cluster, webhook_port: u16, require_image_digests: bool) -> anyhow::Result<Self> {
+        let webhooks = free(webhook_port)?;
+        let arguments = arguments(cluster, webhooks, require_image_digests);
         let log = cluster.data().join("controller.log");
         let process = spawn(&arguments, &log)?;
-        Ok(Self { arguments, log, process })
+        Ok(Self { arguments, log, webhooks, process })
+    }
+
+    /// Where it receives Webhooks, in all its lives.
+    pub fn webhooks(&self) -> SocketAddr {
+        self.webhooks
     }
 
     /// Its process id, if it runs.
@@ -64,7 +72,14 @@ impl Child {
     }
 }
 
-fn arguments(cluster: &Cluster, require_image_digests: bool) -> Vec<OsString> {
+/// An address of loopback that nobody listens at.
+fn free(port: u16) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", port));
+    let listener = listener.with_context(|| format!("failed to listen on port {port} of loopback"))?;
+    Ok(listener.local_addr()?)
+}
+
+fn arguments(cluster: &Cluster, webhooks: SocketAddr, require_image_digests: bool) -> Vec<OsString> {
     let data = cluster.data();
     let (kubeconfig, git_cache) = (data.join("controller.kubeconfig"), data.join("git"));
     let mut arguments: Vec<OsString> =
@@ -72,6 +87,7 @@ fn arguments(cluster: &Cluster, require_image_digests: bool) -> Vec<OsString> {
     arguments.extend(["--kubeconfig".into(), kubeconfig.into(), "--git-cache".into(), git_cache.into()]);
     // One identity for all its lives: a restarted controller need not wait for its own lease to end.
     arguments.extend(["--namespace", SYSTEM, "--identity", "dev"].map(Into::into));
+    arguments.extend(["--webhook-address".into(), webhooks.to_string().into()]);
     arguments.extend(require_image_digests.then(|| "--require-image-digests".into()));
     arguments
 }

@@ -42,6 +42,9 @@ pub struct Validate {
     /// An Action that is in the namespace already (repeatable).
     #[arg(long = "external-action", value_name = "NAME")]
     external_actions: Vec<String>,
+    /// A Webhook that Rules may name although it is not among the files. Can be given more than once.
+    #[arg(long = "external-webhook", value_name = "NAME")]
+    external_webhooks: Vec<String>,
     /// Whether the controller lets Actions say anything about their Pods (its flag of the same name).
     #[arg(long)]
     allow_pod_overlays: bool,
@@ -114,6 +117,7 @@ impl Validate {
         let surroundings = Surroundings {
             namespace: self.namespace.as_deref(),
             external_actions: self.external_actions.iter().map(String::as_str).collect(),
+            external_webhooks: self.external_webhooks.iter().map(String::as_str).collect(),
             // A folder of definitions alone is no pack.
             partial: set.folder.is_none() || pack::custom_kinds(&sources).1,
             pods: PodPolicy { overlays: self.allow_pod_overlays, digests: self.require_image_digests },

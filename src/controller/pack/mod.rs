@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use serde_json::Value;
 
@@ -30,8 +31,12 @@ use crate::source::watch::now;
 use report::Report;
 
 /// The kinds that a Pack applies.
-const KINDS: [(&str, &str); 3] =
-    [("v1", "ConfigMap"), ("fother.dev/v1alpha1", "Action"), ("fother.dev/v1alpha1", "Rule")];
+const KINDS: [(&str, &str); 4] = [
+    ("v1", "ConfigMap"),
+    ("fother.dev/v1alpha1", "Action"),
+    ("fother.dev/v1alpha1", "Webhook"),
+    ("fother.dev/v1alpha1", "Rule"),
+];
 
 /// Objects of one kind that are applied at a time. More are not faster: the API server has to do the work.
 const APPLYING: usize = 16;
@@ -142,14 +147,19 @@ fn files(snapshot: &Snapshot) -> Vec<manifests::Source<'_>> {
 
 fn read(context: &Context, pack: &Pack, snapshot: &Snapshot) -> Reading {
     let namespace = pack.namespace().unwrap_or_default();
-    let others = context.actions.filter(|action| {
-        let owner = action.labels().get(LABEL.pack);
-        action.namespace().as_deref() == Some(&namespace) && owner != Some(&pack.name_any())
-    });
+    let name = pack.name_any();
+    let is_of_others = |metadata: &ObjectMeta| {
+        let owner = metadata.labels.as_ref().and_then(|labels| labels.get(LABEL.pack));
+        metadata.namespace.as_deref() == Some(&namespace) && owner != Some(&name)
+    };
+    let others = context.actions.filter(|action| is_of_others(&action.metadata));
     let names: Vec<String> = others.iter().map(|action| action.name_any()).collect();
+    let others = context.webhooks.filter(|webhook| is_of_others(&webhook.metadata));
+    let webhooks: Vec<String> = others.iter().map(|webhook| webhook.name_any()).collect();
     let surroundings = Surroundings {
         namespace: Some(&namespace),
         external_actions: names.iter().map(String::as_str).collect(),
+        external_webhooks: webhooks.iter().map(String::as_str).collect(),
         partial: false,
         pods: context.pods,
         ..Surroundings::default()
@@ -166,10 +176,12 @@ async fn apply_revision(
     let (namespace, name) = (pack.namespace().unwrap_or_default(), pack.name_any());
     let revision = snapshot.revision.to_string();
     let desired = sync::desired(&name, &namespace, &revision, &reading.objects, &files(snapshot));
-    if let Some(refused) = refused(context, account, KINDS.map(|kind| Right::to("list", kind))).await? {
+    let kinds = kinds(pack, &desired);
+    let needed: Vec<Right> = kinds.iter().map(|kind| Right::to("list", *kind)).collect();
+    if let Some(refused) = refused(context, account, needed).await? {
         return Ok(refused);
     }
-    let live = live(context, account, &namespace).await?;
+    let live = live(context, account, &namespace, &kinds).await?;
     let plan = match sync::plan(pack, (&revision, &snapshot.revision.commit), desired, &live) {
         Ok(plan) => plan,
         Err(Refusal::Held(message)) => return Ok(Report::held(pack, &revision, &message)),
@@ -204,6 +216,15 @@ async fn refused(
     Ok(lacks.map(|text| Report::forbidden(&text)))
 }
 
+/// The kinds that a sync looks at: Webhooks only where the Pack has some, so that its account needs no right to them
+/// otherwise.
+fn kinds(pack: &Pack, desired: &[Desired]) -> Vec<(&'static str, &'static str)> {
+    let inventory = pack.status.iter().flat_map(|status| &status.inventory);
+    let mut named = inventory.chain(desired.iter().map(|desired| &desired.entry));
+    let has_webhooks = named.any(|entry| entry.kind == "Webhook");
+    KINDS.into_iter().filter(|(_, kind)| *kind != "Webhook" || has_webhooks).collect()
+}
+
 /// What a plan needs.
 fn rights(plan: &Plan) -> BTreeSet<Right> {
     let kind = |name: &str| KINDS.into_iter().find(|(_, kind)| *kind == name);
@@ -218,9 +239,10 @@ async fn live(
     context: &Context,
     account: &Account,
     namespace: &str,
+    kinds: &[(&str, &str)],
 ) -> Result<BTreeMap<InventoryEntry, Live>> {
     let mut found = BTreeMap::new();
-    for (api_version, kind) in KINDS {
+    for &(api_version, kind) in kinds {
         let served = context.kinds.find(&context.home, api_version, kind).await?;
         // ConfigMaps of others are none of the Pack's business; script names say what is in them.
         let selector = (kind == "ConfigMap").then_some(LABEL.pack);

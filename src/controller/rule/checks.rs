@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use parking_lot::Mutex;
 
 use super::evaluator::Seen;
 use crate::api::{
-    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Progress, Reason, Rule, Trigger,
-    condition, set_condition, set_progress,
+    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Progress, Reason, Rule, RuleSpec,
+    Trigger, condition, set_condition, set_progress,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result};
@@ -36,72 +35,15 @@ pub struct Checked {
     /// What is wrong with its text.
     pub mistake: Option<String>,
     /// What it names that is not there.
-    pub missing: Option<String>,
+    pub missing: Option<(Reason, String)>,
     /// Which right or permission is missing.
     pub forbidden: Option<String>,
     /// Which kind is not served.
     pub unserved: Option<String>,
 }
 
-/// What a check depends on: the rule and the Actions that it names, each by UID and generation; none for one that is
-/// not there. What a rule comes to refer to besides Actions has to be added here.
-type Stamp = Vec<Option<(Option<String>, Option<i64>)>>;
-
-/// A rule that was good, and when.
-type Good = (Stamp, Arc<CompiledRule>);
-
-/// Rules that were good when they were looked at last. Compiling one takes longer than anything else that is done with
-/// it, and only its text and its Actions can change the result.
-#[derive(Default)]
-pub struct Cache {
-    good: Mutex<BTreeMap<(String, String), Good>>,
-}
-
-impl Cache {
-    /// Checks the text and what it names, if that is not what it was.
-    pub fn check(&self, context: &Context, rule: &Rule) -> Checked {
-        // A field may become known to the cluster, and unknown here, without a new generation.
-        if let Some(unknown) = unknown(context, rule) {
-            return Checked { unknown: Some(unknown), ..Checked::default() };
-        }
-        // What comes while the check goes on is not in the stamp, and so is noticed the next time.
-        let stamp = stamp(rule, |namespace, action| context.actions.get(namespace, action));
-        self.checked(rule, stamp, || check(context, rule))
-    }
-
-    fn checked(&self, rule: &Rule, stamp: Stamp, check: impl FnOnce() -> Checked) -> Checked {
-        let key = (rule.namespace().unwrap_or_default(), rule.name_any());
-        if let Some((known, compiled)) = self.good.lock().get(&key)
-            && *known == stamp
-        {
-            return Checked { compiled: Some(compiled.clone()), ..Checked::default() };
-        }
-        let checked = check();
-        let mut good = self.good.lock();
-        match &checked.compiled {
-            Some(compiled) => drop(good.insert(key, (stamp, compiled.clone()))),
-            None => drop(good.remove(&key)),
-        }
-        checked
-    }
-
-    /// Forgets a rule that is gone.
-    pub fn forget(&self, namespace: &str, name: &str) {
-        self.good.lock().remove(&(namespace.to_owned(), name.to_owned()));
-    }
-}
-
-fn stamp(rule: &Rule, action: impl Fn(&str, &str) -> Option<Arc<Action>>) -> Stamp {
-    let namespace = rule.namespace().unwrap_or_default();
-    let actions = rule.spec.ladder.iter().map(|rung| {
-        let action = action(&namespace, &rung.run)?;
-        Some((action.metadata.uid.clone(), action.metadata.generation))
-    });
-    std::iter::once(Some((rule.metadata.uid.clone(), rule.metadata.generation))).chain(actions).collect()
-}
-
 /// Checks the text and what it names.
-fn check(context: &Context, rule: &Rule) -> Checked {
+pub(super) fn check(context: &Context, rule: &Rule) -> Checked {
     if let Some(mistake) = mistakes(context, rule) {
         return Checked { mistake: Some(mistake), ..Checked::default() };
     }
@@ -112,15 +54,18 @@ fn check(context: &Context, rule: &Rule) -> Checked {
             return Checked { mistake: Some(texts.join("; ")), ..Checked::default() };
         }
     };
+    if let Some(missing) = unheard(context, rule) {
+        return Checked { missing: Some((Reason::WebhookNotFound, missing)), ..Checked::default() };
+    }
     match actions(context, rule) {
         Ok(_) => Checked { compiled: Some(Arc::new(compiled)), ..Checked::default() },
-        Err(missing) => Checked { missing: Some(missing), ..Checked::default() },
+        Err(missing) => Checked { missing: Some((Reason::ActionNotFound, missing)), ..Checked::default() },
     }
 }
 
 /// What of the rule or its Actions this version does not know. It may be what was to hold the rule back, so the rule is
 /// not used as if it were not there.
-fn unknown(context: &Context, rule: &Rule) -> Option<String> {
+pub(super) fn unknown(context: &Context, rule: &Rule) -> Option<String> {
     let namespace = rule.namespace().unwrap_or_default();
     let own = context.rules.unknown_field(&namespace, &rule.name_any());
     if let Some(field) = own.or_else(|| (rule.spec.mode == Mode::Unknown).then(|| "spec.mode".to_owned())) {
@@ -132,6 +77,13 @@ fn unknown(context: &Context, rule: &Rule) -> Option<String> {
     })
 }
 
+/// The Webhook that a rule names and that is not there.
+fn unheard(context: &Context, rule: &Rule) -> Option<String> {
+    let (name, namespace) = (rule.spec.trigger.webhook_name()?, rule.namespace().unwrap_or_default());
+    let there = context.webhooks.get(&namespace, name).is_some();
+    (!there).then(|| format!("Webhook {name:?} not found in namespace {namespace:?}"))
+}
+
 /// What `fother validate` would say of the rule among the Actions that there are. An Action that is missing is not a
 /// mistake of the text: it may come.
 fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
@@ -140,8 +92,17 @@ fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
     let named: Vec<Arc<Action>> = named.collect();
     let actions =
         named.iter().map(|action| (action.metadata.name.as_deref().unwrap_or_default(), Some(&action.spec)));
-    let known =
-        Known { namespace: Some(&namespace), actions: actions.collect(), partial: true, ..Known::default() };
+    let webhook = rule.spec.trigger.webhook_name().and_then(|name| context.webhooks.get(&namespace, name));
+    let webhooks = webhook
+        .iter()
+        .map(|webhook| (webhook.metadata.name.as_deref().unwrap_or_default(), Some(&webhook.spec)));
+    let known = Known {
+        namespace: Some(&namespace),
+        actions: actions.collect(),
+        webhooks: webhooks.collect(),
+        partial: true,
+        ..Known::default()
+    };
     let problems = check::rule(&rule.spec, &known).into_iter().filter(|p| p.severity == Severity::Error);
     let texts: Vec<_> = problems.map(|problem| problem.to_string()).collect();
     (!texts.is_empty()).then(|| texts.join("; "))
@@ -219,8 +180,9 @@ pub fn conditions(
         None => (&checked.mistake, R::InvalidExpression),
     };
     let accepted = verdict(wrong, R::Accepted, why, "the text is valid");
+    let (missing, text) = checked.missing.clone().unzip();
     let resolved =
-        verdict(&checked.missing, R::ResolvedRefs, R::ActionNotFound, "everything it names exists");
+        verdict(&text, R::ResolvedRefs, missing.unwrap_or(R::ActionNotFound), "everything it names exists");
     let authorized =
         verdict(&denied, R::Authorized, R::MissingPermissions, "the account may do what the rule needs");
     let synced = seen.is_some_and(|seen| seen.sight.heard_at.is_some());
@@ -255,8 +217,9 @@ fn watching(checked: &Checked, seen: Option<&Seen>) -> String {
         text.push_str(", but not ");
         text.push_str(mistake);
     }
-    if checked.compiled.as_ref().is_some_and(|rule| rule.spec.hold_for.is_some() && rule.spec.since.is_none())
-    {
+    let restarts =
+        |spec: &RuleSpec| spec.hold_for.is_some() && spec.since.is_none() && spec.trigger.alert.is_none();
+    if checked.compiled.as_ref().is_some_and(|rule| restarts(&rule.spec)) {
         text.push_str("; without `since`, `for` starts again when the controller does");
     }
     text
@@ -292,48 +255,6 @@ fn was_ready(conditions: &[Condition], generation: Option<i64>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_good_rule_is_checked_again_when_it_or_an_action_is_another() {
-        let manifest = serde_json::json!({
-            "metadata": {"namespace": "a", "name": "leaks", "uid": "1", "generation": 1},
-            "spec": {
-                "serviceAccountName": "healer", "when": "true", "ladder": [{"run": "caulk"}],
-                "trigger": {"resource": {"apiVersion": "v1", "kind": "Pod"}},
-            },
-        });
-        let mut rule: Rule = serde_json::from_value(manifest).unwrap();
-        let action = |uid: &str, generation: i64| {
-            let mut action = Action::new("caulk", ActionSpec::default());
-            action.metadata.uid = Some(uid.to_owned());
-            action.metadata.generation = Some(generation);
-            Some(Arc::new(action))
-        };
-        let (cache, checks) = (Cache::default(), std::cell::Cell::new(0));
-        let checks_after = |rule: &Rule, action: Option<Arc<Action>>| {
-            let stamp = stamp(rule, |_, _| action.clone());
-            let checked = cache.checked(rule, stamp, || {
-                checks.set(checks.get() + 1);
-                let compiled = action.as_ref().and_then(|_| CompiledRule::compile(rule).ok());
-                Checked { compiled: compiled.map(Arc::new), ..Checked::default() }
-            });
-            assert_eq!(checked.compiled.is_some(), action.is_some());
-            checks.get()
-        };
-        assert_eq!(checks_after(&rule, action("2", 1)), 1);
-        assert_eq!(checks_after(&rule, action("2", 1)), 1, "nothing is another");
-        assert_eq!(checks_after(&rule, action("2", 2)), 2, "the Action was edited");
-        assert_eq!(checks_after(&rule, action("3", 2)), 3, "the Action is another one of this name");
-        assert_eq!(checks_after(&rule, None), 4, "the Action is gone");
-        assert_eq!(checks_after(&rule, None), 5, "a rule that is not good is looked at each time");
-        assert_eq!(checks_after(&rule, action("3", 2)), 6);
-        rule.metadata.generation = Some(2);
-        assert_eq!(checks_after(&rule, action("3", 2)), 7, "the rule was edited");
-        rule.metadata.uid = Some("4".to_owned());
-        assert_eq!(checks_after(&rule, action("3", 2)), 8, "the rule is another one of this name");
-        cache.forget("a", "leaks");
-        assert_eq!(checks_after(&rule, action("3", 2)), 9);
-    }
 
     #[test]
     fn a_rule_whose_watch_is_silent_is_not_ready() {

@@ -12,7 +12,7 @@ use super::load::{Counted, Taken};
 use super::{Case, checks, past_of, told};
 use crate::api::{
     ANNOTATION, Decision, Execution, ExecutionSpec, Guard, LABEL, MatchedObject, ObjectReference, Rule,
-    RuleReference,
+    RuleReference, TriggerEvent,
 };
 use crate::cluster::events::Telling;
 use crate::cluster::objects::MANAGER;
@@ -29,14 +29,30 @@ use crate::decide::view::TargetView;
 use crate::source::watch::now;
 
 /// What a decision is made of.
-struct Making<'a> {
-    rule: &'a Rule,
-    id: String,
-    occurrence: String,
-    target: &'a ObjectReference,
-    matched: &'a MatchedObject,
-    since: Option<Timestamp>,
-    passed: Vec<Guard>,
+pub struct Making<'a> {
+    /// The rule.
+    pub rule: &'a Rule,
+    /// Identity of the decision.
+    pub id: String,
+    /// What tells it from the one before.
+    pub occurrence: String,
+    /// What is to be remedied.
+    pub target: &'a ObjectReference,
+    /// What matched.
+    pub matched: &'a MatchedObject,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// The guards that let it pass.
+    pub passed: Vec<Guard>,
+    /// The event, if a Webhook received it.
+    pub event: Option<&'a TriggerEvent>,
+}
+
+impl Making<'_> {
+    /// The name of its Execution.
+    pub fn name(&self) -> String {
+        execution_name(&self.rule.name_any(), &self.id)
+    }
 }
 
 /// What came of firing for a target that matches.
@@ -73,7 +89,7 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
     }
     let (target, matched) = (&view.target, &view.object);
     let (since, passed) = (Some(view.since), asked(&compiled.facts));
-    let making = Making { rule, id, occurrence, target, matched, since, passed };
+    let making = Making { rule, id, occurrence, target, matched, since, passed, event: None };
     create(context, making, place).await.map(|()| Fired::Done)
 }
 
@@ -105,7 +121,7 @@ pub async fn edge(
             let occurrence = edge.occurrence.clone();
             let (target, matched) = (&edge.target, &edge.event);
             let (since, passed) = (Some(edge.time), asked(&compiled.facts));
-            let making = Making { rule, id, occurrence, target, matched, since, passed };
+            let making = Making { rule, id, occurrence, target, matched, since, passed, event: None };
             create(context, making, place).await
         }
         Err(suppressed) => {
@@ -119,7 +135,7 @@ pub async fn edge(
 }
 
 /// The Executions of a rule and target, by a quorum read: what a cache shows may be old.
-async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) -> Result<Vec<Past>> {
+pub async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) -> Result<Vec<Past>> {
     let api: Api<Execution> = Api::namespaced(context.home.clone(), &compiled.facts.namespace);
     let selector = format!("{}={},{}={}", LABEL.rule, compiled.facts.name, LABEL.target_hash, target.hash());
     let found = api
@@ -129,7 +145,8 @@ async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) 
     Ok(found.items.iter().filter_map(Past::of).collect())
 }
 
-async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Result<()> {
+/// Makes the Execution of a decision, for which a place is taken, unless it is there.
+pub async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Result<()> {
     let actions = checks::actions(context, making.rule).map_err(Error::Unexpected)?;
     let definition = Definition::of_rule(&making.rule.spec, actions);
     let (namespace, rule_name) = (making.rule.namespace().unwrap_or_default(), making.rule.name_any());
@@ -185,6 +202,7 @@ fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
         mode: rule.spec.mode,
         occurrence: making.occurrence.clone(),
         matched: making.matched.clone(),
+        event: making.event.cloned(),
         since: making.since.map(Time),
         passed: making.passed.clone(),
         definition: definition.to_owned(),
@@ -195,7 +213,7 @@ fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
         decision: Some(decision),
         ..ExecutionSpec::default()
     };
-    let mut execution = Execution::new(&execution_name(&rule.name_any(), &making.id), spec);
+    let mut execution = Execution::new(&making.name(), spec);
     execution.metadata.namespace = rule.namespace();
     execution.metadata.finalizers = Some(vec![EXECUTION_FINALIZER.to_owned()]);
     let labels = [

@@ -1,10 +1,12 @@
 //! Rules: compile, check, watch, and decide about every target that matches.
 
+mod cache;
 mod checks;
 mod evaluator;
 mod fire;
 mod held;
 mod load;
+mod received;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,10 +28,11 @@ use crate::decide::identity::TargetKey;
 use crate::decide::matching::CompiledRule;
 use crate::decide::view::TargetView;
 use crate::source::watch::now;
+use cache::Cache;
 use checks::Checked;
 use evaluator::{Evaluator, Seen};
 use fire::Fired;
-use held::{Hold, Holds};
+use held::{Hold, Holds, Waiting};
 use load::Counted;
 pub use load::Places;
 
@@ -48,13 +51,28 @@ const NOTE_FIRED: Duration = Duration::from_secs(10);
 /// The evaluators that run, by rule.
 #[derive(Default)]
 pub struct Evaluators {
-    checked: checks::Cache,
+    /// Those that are good.
+    good: Cache,
     running: Mutex<BTreeMap<(String, String), Arc<Evaluator>>>,
+    /// What waits of the rules that listen to a Webhook, which have no evaluator.
+    listening: Mutex<BTreeMap<(String, String), Arc<Waiting>>>,
 }
 
 impl Evaluators {
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<Evaluator>> {
         self.running.lock().get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// What waits of a rule that listens to a Webhook.
+    fn waiting(&self, namespace: &str, name: &str) -> Arc<Waiting> {
+        self.listening.lock().entry((namespace.to_owned(), name.to_owned())).or_default().clone()
+    }
+
+    /// Forgets a rule that is gone.
+    fn forget(&self, namespace: &str, name: &str) {
+        self.set(namespace, name, None);
+        self.good.forget(namespace, name);
+        self.listening.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
     fn set(&self, namespace: &str, name: &str, evaluator: Option<Arc<Evaluator>>) {
@@ -65,12 +83,6 @@ impl Evaluators {
             None => drop(running.remove(&key)),
         }
     }
-
-    /// Forgets a rule that is gone.
-    fn forget(&self, namespace: &str, name: &str) {
-        self.set(namespace, name, None);
-        self.checked.forget(namespace, name);
-    }
 }
 
 /// Reconciles one rule.
@@ -79,7 +91,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         context.evaluators.forget(namespace, name);
         return Ok(Requeue::OnChange);
     };
-    let checked = context.evaluators.checked.check(context, &rule);
+    let checked = context.evaluators.good.check(context, &rule);
     let idle = checked.compiled.as_ref().is_some_and(|compiled| is_idle(context, &rule, compiled));
     let (checked, account) = checks::authorize(context, &rule, checked, idle).await?;
     let (Some(compiled), Some(account)) = (checked.compiled.clone(), account) else {
@@ -89,6 +101,10 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         let pause = if mended_soon { LOOK_FOR_RIGHTS } else { RESYNC };
         return Ok(Requeue::After(pause));
     };
+    if compiled.spec.trigger.webhook_name().is_some() {
+        context.evaluators.set(namespace, name, None);
+        return received::reconcile(context, &rule, &checked, (&compiled, &account)).await;
+    }
     let evaluator = evaluator_for(context, &rule, compiled.clone(), account.clone()).await?;
     let mut seen = evaluator.seen();
     if idle && !(seen.targets.is_empty() && seen.edges.is_empty()) {
@@ -103,7 +119,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));
     }
-    write_status(context, &rule, &checked, Some((&seen, &evaluator)), &mut fired).await?;
+    write_status(context, &rule, &checked, Some((&seen, &evaluator.waiting)), &mut fired).await?;
     if let Some((_, error)) = fired.failed.take() {
         return Err(error);
     }
@@ -144,8 +160,6 @@ async fn evaluator_for(
 #[derive(Default)]
 struct Outcome {
     wake: Option<Duration>,
-    /// When the rule fired last, as far as there are Executions that tell.
-    fired_at: Option<Timestamp>,
     /// Targets that match and are not recorded: the rule observes, and has as many open records as are kept.
     unrecorded: usize,
     /// Targets that match and have to wait.
@@ -197,8 +211,6 @@ async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Out
         }
         evaluator.decided(&edge.occurrence);
     }
-    let decided = executions_of(context, compiled).into_values().flatten();
-    outcome.fired_at = decided.filter_map(|execution| Some(execution.spec.decision.as_ref()?.time.0)).max();
     outcome
 }
 
@@ -292,40 +304,48 @@ fn past_of(executions: &[Arc<Execution>]) -> Vec<Past> {
     executions.iter().filter_map(|execution| Past::of(execution)).collect()
 }
 
-/// Notes when the rule fired last; in a while, if that was noted a moment ago.
-fn note_fired(noted: &mut Option<Time>, outcome: &mut Outcome, now: Timestamp) {
+/// When a rule fired last, as far as there are Executions that tell.
+fn last_fired(context: &Context, compiled: &CompiledRule) -> Option<Timestamp> {
+    let decided = executions_of(context, compiled).into_values().flatten();
+    decided.filter_map(|execution| Some(execution.spec.decision.as_ref()?.time.0)).max()
+}
+
+/// Notes when the rule fired last; if that was noted a moment ago, says in how long it is to be noted.
+fn note_fired(noted: &mut Option<Time>, fired: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
     let before = noted.as_ref().map(|noted| noted.0);
-    let Some(fired) = outcome.fired_at.filter(|fired| before.is_none_or(|before| before < *fired)) else {
-        return;
-    };
+    let fired = fired.filter(|fired| before.is_none_or(|before| before < *fired))?;
     let passed = before.map_or(NOTE_FIRED, |before| now.duration_since(before).unsigned_abs());
-    match NOTE_FIRED.saturating_sub(passed) {
-        Duration::ZERO => *noted = Some(Time(fired)),
-        left => outcome.wake_in(left),
+    let left = NOTE_FIRED.saturating_sub(passed);
+    if left.is_zero() {
+        *noted = Some(Time(fired));
     }
+    (!left.is_zero()).then_some(left)
 }
 
 async fn write_status(
     context: &Context,
     rule: &Arc<Rule>,
     checked: &Checked,
-    watched: Option<(&Seen, &Evaluator)>,
+    watched: Option<(&Seen, &Waiting)>,
     outcome: &mut Outcome,
 ) -> Result<()> {
     let mut fresh: RuleStatus = rule.status.clone().unwrap_or_default();
     let seen = watched.map(|(seen, _)| seen);
     checks::conditions(&mut fresh.conditions, checked, seen, rule.metadata.generation, now());
     fresh.trigger = Some(checks::trigger(&rule.spec.trigger));
-    if let Some((seen, evaluator)) = watched {
+    if let Some((seen, waiting)) = watched {
         let is_blind = outcome.is_blind || seen.sight.heard_at.is_none();
-        evaluator.waiting.show(&outcome.holds, is_blind, &mut fresh);
+        waiting.show(&outcome.holds, is_blind, &mut fresh);
     } else {
         // What is not watched is not held.
         (fresh.held, fresh.held_count) = (Vec::new(), None);
     }
     fresh.observed_generation = rule.metadata.generation;
     fresh.unrecorded = i32::try_from(outcome.unrecorded).ok().filter(|count| *count > 0);
-    note_fired(&mut fresh.last_fired_at, outcome, now());
+    let fired = checked.compiled.as_ref().and_then(|compiled| last_fired(context, compiled));
+    if let Some(left) = note_fired(&mut fresh.last_fired_at, fired, now()) {
+        outcome.wake_in(left);
+    }
     if let Some(written) = status::write(&context.home, &**rule, rule.status.as_ref(), &fresh).await? {
         context.rules.insert(Arc::new(written));
         told::trouble(context, rule, &fresh, now()).await;
@@ -342,9 +362,8 @@ mod tests {
         let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
         let mut noted = None;
         let mut note = |fired, now| {
-            let mut outcome = Outcome { fired_at: fired, ..Outcome::default() };
-            note_fired(&mut noted, &mut outcome, at(now));
-            (noted.as_ref().map(|noted: &Time| noted.0), outcome.wake)
+            let left = note_fired(&mut noted, fired, at(now));
+            (noted.as_ref().map(|noted: &Time| noted.0), left)
         };
         assert_eq!(note(None, 100), (None, None), "it has never fired");
         assert_eq!(note(Some(at(100)), 100), (Some(at(100)), None));

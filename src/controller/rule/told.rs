@@ -7,7 +7,7 @@ use super::evaluator::Edge;
 use crate::api::{
     ANNOTATION, Condition, ConditionType, GROUP, ObjectReference, Rule, RuleStatus, VERSION, condition,
 };
-use crate::cluster::events::Telling;
+use crate::cluster::events::{Telling, tell_again};
 use crate::controller::context::Context;
 use crate::decide::identity::{TargetKey, digest, readable};
 
@@ -22,7 +22,7 @@ pub async fn suppressed(context: &Context, rule: &Rule, edge: &Edge, why: &str) 
         regarding: &edge.target,
         related: None,
     };
-    context.teller.tell_again(&telling, edge.time).await;
+    say(context, &telling, edge.time).await;
 }
 
 /// Records on the Rule that it has become unusable, and why.
@@ -43,7 +43,7 @@ pub async fn trouble(context: &Context, rule: &Rule, fresh: &RuleStatus, now: Ti
         regarding: &regarding,
         related: None,
     };
-    context.teller.tell_again(&telling, now).await;
+    say(context, &telling, now).await;
 }
 
 /// What a Rule that is not Ready for a reason is told of by; none for what passes or was asked for.
@@ -72,5 +72,11 @@ fn reference(rule: &Rule) -> ObjectReference {
         namespace: rule.namespace(),
         name: rule.name_any(),
         uid: rule.metadata.uid.clone(),
+    }
+}
+
+async fn say(context: &Context, telling: &Telling<'_>, at: Timestamp) {
+    if let Err(error) = tell_again(&context.home, telling, at).await {
+        tracing::warn!(%error, "event not written");
     }
 }

@@ -7,6 +7,7 @@ mod action;
 mod growing;
 mod rule;
 mod types;
+mod webhook;
 
 use std::collections::BTreeMap;
 
@@ -15,11 +16,12 @@ use serde_json::Value;
 use super::matching::expression_problem;
 use super::path::Path;
 use super::problem::{Problem, Severity};
-use crate::api::ActionSpec;
+use crate::api::{ActionSpec, WebhookSpec};
 use crate::expr::{Expression, Schemas, Scope, TemplateTree, TreeError, Type, closest};
 
 pub use action::check as action;
 pub use rule::check as rule;
+pub use webhook::check as webhook;
 
 /// What is known of the Actions that a Rule may name.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +30,8 @@ pub struct Known<'a> {
     pub namespace: Option<&'a str>,
     /// By name; none for one that exists but cannot be read here.
     pub actions: BTreeMap<&'a str, Option<&'a ActionSpec>>,
+    /// Webhooks by name; none for one that exists but cannot be read here.
+    pub webhooks: BTreeMap<&'a str, Option<&'a WebhookSpec>>,
     /// Whether there may be others: a missing one then is only a warning.
     pub partial: bool,
     /// The fields of objects. None at all means that nothing is said about them.

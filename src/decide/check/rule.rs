@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::{Known, expression, growing, has_template, templates, types};
-use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung};
+use super::{Known, expression, growing, has_template, templates, types, webhook};
+use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung, Target};
 use crate::decide::matching::{CompiledRule, RESOURCE_VARIABLES};
 use crate::decide::parameters::{resolve, undeclared};
 use crate::decide::path::Path;
@@ -24,6 +24,7 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let root = Path::default().member("spec");
     check_trigger(spec, &root.member("trigger"), &mut problems);
+    problems.extend(webhook::named_by(spec, known));
     // The very compilation that the controller will use; and then once more with all that is known.
     match CompiledRule::compile(&Rule::new("", spec.clone())) {
         Ok(_) => problems.extend(check_conditions(spec, known, &root)),
@@ -119,11 +120,33 @@ fn check_rung(spec: &RuleSpec, index: usize, rung: &Rung, known: &Known<'_>, pro
     }
     if let Some(action) = known.actions.get(rung.run.as_str()).copied().flatten() {
         check_values(action, rung, &path, problems);
+        if action.kubernetes.is_some() && is_key(spec) {
+            let message = format!("target.key names no object that Action {:?} could change", rung.run);
+            problems.push(Problem::error(path.member("run").to_string(), message).help("use target.ref"));
+        }
     }
+    problems.extend(unprovable(spec, rung, &path));
     if let Some(when) = rung.verify.as_ref().and_then(|verify| verify.when.as_deref()) {
         let scope = types::proof(spec, &known.schemas);
         problems.extend(expression(when, &path.member("verify").member("when"), &scope, &Type::Bool));
     }
+}
+
+fn is_key(spec: &RuleSpec) -> bool {
+    matches!(spec.target, Some(Target::Key(_)))
+}
+
+/// A verification that has nothing to look at.
+fn unprovable(spec: &RuleSpec, rung: &Rung, path: &Path) -> Option<Problem> {
+    let verify = rung.verify.as_ref().filter(|_| is_key(spec))?;
+    let path = path.member("verify");
+    if verify.when.is_some() {
+        let message = "target.key names no object: an expression over it proves nothing";
+        let problem = Problem::error(path.member("when").to_string(), message);
+        return Some(problem.help("leave it out to wait until the alert is resolved, or use target.ref"));
+    }
+    let message = "an event is over at once and target.key names no object: nothing proves that it worked";
+    spec.trigger.webhook.as_ref().map(|_| Problem::error(path.to_string(), message))
 }
 
 /// A template reads outputs of rungs that came before, which their Actions declare.
@@ -214,8 +237,13 @@ mod tests {
         }));
         let evidence = action(json!({"collect": {}}));
         let actions = [("clean-disk", Some(&clean)), ("evidence", Some(&evidence)), ("elsewhere", None)];
-        let known =
-            Known { namespace: Some("a"), actions: actions.into(), partial, schemas: Schemas::built_in() };
+        let known = Known {
+            namespace: Some("a"),
+            actions: actions.into(),
+            partial,
+            schemas: Schemas::built_in(),
+            ..Known::default()
+        };
         let found: Vec<String> = check(&spec, &known).iter().map(ToString::to_string).collect();
         assert_eq!(found, expected);
     }
@@ -308,7 +336,7 @@ mod tests {
     #[test]
     fn a_recovery_in_place_has_time_to_be_seen() {
         let rule = |verify: Value, run: &str| {
-            json!({"when": "object.spec.x == 1 && crashLooping(object, 3, duration('10m'))",
+            json!({"when": "object.spec.nodeName == 'n1' && crashLooping(object, 3, duration('10m'))",
                 "ladder": [{"run": run, "with": if run == "evidence" { json!({}) } else { json!({"host": "h"}) },
                     "verify": verify}]})
         };

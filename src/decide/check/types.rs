@@ -2,18 +2,17 @@
 //! schemas of their kinds, the rest from the definitions themselves.
 
 use crate::api::{Parameter, RuleSpec, Target, ValueType};
-use crate::decide::matching::{EVENT_VARIABLES, RESOURCE_VARIABLES};
+use crate::decide::matching::variables;
 use crate::decide::{execution::rung, operation, verify};
 use crate::expr::{ObjectType, Schemas, Scope, Type};
 
 /// The scope of a Rule's `when` and `since`.
 pub(super) fn condition(spec: &RuleSpec, schemas: &Schemas) -> Scope {
-    match (&spec.trigger.event, &spec.trigger.resource) {
-        (Some(_), _) => Scope::of(EVENT_VARIABLES).with_type("event", event(schemas)),
-        (None, Some(resource)) => Scope::of(RESOURCE_VARIABLES)
-            .with_type("object", schemas.of(&resource.api_version, &resource.kind)),
-        (None, None) => Scope::of(RESOURCE_VARIABLES),
+    let scope = Scope::of(variables(&spec.trigger).iter().copied());
+    if let Some(resource) = &spec.trigger.resource {
+        return scope.with_type("object", schemas.of(&resource.api_version, &resource.kind));
     }
+    scope.with_type("event", event(spec, schemas))
 }
 
 /// The scope of a rung's `with`.
@@ -23,8 +22,8 @@ pub(super) fn with(spec: &RuleSpec, schemas: &Schemas) -> Scope {
     if let Some(resource) = &spec.trigger.resource {
         scope = scope.with_type("object", schemas.of(&resource.api_version, &resource.kind));
     }
-    if spec.trigger.event.is_some() {
-        scope = scope.with_type("event", event(schemas));
+    if spec.trigger.resource.is_none() {
+        scope = scope.with_type("event", event(spec, schemas));
     }
     scope
 }
@@ -51,10 +50,11 @@ fn object(name: &str, fields: impl IntoIterator<Item = (String, Type)>) -> Type 
     Type::Object(ObjectType::given(name, fields))
 }
 
-/// The envelope of an Event.
-fn event(schemas: &Schemas) -> Type {
+/// The envelope of an event: what is in one of a Webhook, its sender knows.
+fn event(spec: &RuleSpec, schemas: &Schemas) -> Type {
     let texts = ["id", "source", "type", "time"].map(|name| (name.to_owned(), Type::String));
-    let data = ("data".to_owned(), schemas.of("events.k8s.io/v1", "Event"));
+    let kubernetes = spec.trigger.event.as_ref().map(|_| schemas.of("events.k8s.io/v1", "Event"));
+    let data = ("data".to_owned(), kubernetes.unwrap_or(Type::Any));
     object("event", texts.into_iter().chain([data]))
 }
 

@@ -250,7 +250,7 @@ impl Context<'_> {
 
     /// Whether the trigger is a state, which can be looked at again, rather than an event, which is over.
     fn has_state(&self) -> bool {
-        self.definition.rule.as_ref().is_some_and(|rule| rule.trigger.resource.is_some())
+        self.definition.rule.as_ref().is_some_and(|rule| rule.trigger.is_state())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::decide::problem::Problem;
 use crate::expr::closest;
 
 /// What a Pack may apply.
-const PACK_KINDS: [&str; 2] = ["Rule", "Action"];
+const PACK_KINDS: [&str; 3] = ["Rule", "Action", "Webhook"];
 /// What else people write.
 const OTHER_KINDS: [&str; 2] = ["Pack", "Execution"];
 /// What a manifest may have at its top.

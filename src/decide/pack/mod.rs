@@ -26,7 +26,7 @@ use super::check::{self, Known};
 use super::path::Path;
 use super::pod::PodPolicy;
 use super::problem::{Problem, Severity};
-use crate::api::{Action, ActionSpec, Rule};
+use crate::api::{Action, ActionSpec, Rule, Webhook, WebhookSpec};
 use crate::expr;
 
 pub use self::script::{Scripts, resolve_scripts};
@@ -47,6 +47,8 @@ pub struct Surroundings<'a> {
     pub namespace: Option<&'a str>,
     /// Actions that exist there without being among the files.
     pub external_actions: Vec<&'a str>,
+    /// Webhooks that exist there without being among the files.
+    pub external_webhooks: Vec<&'a str>,
     /// Whether the files are only some of a set: then other kinds than a pack's are welcome, and a reference to an
     /// Action that is not among them is only a warning.
     pub partial: bool,
@@ -63,6 +65,8 @@ pub enum Object {
     Rule(Box<Rule>),
     /// An Action.
     Action(Box<Action>),
+    /// A Webhook.
+    Webhook(Box<Webhook>),
 }
 
 /// An object and where it is written.
@@ -248,6 +252,7 @@ impl<'a> Reader<'a> {
         let known = Known {
             namespace: self.surroundings.namespace,
             actions,
+            webhooks: self.webhooks(),
             partial: self.surroundings.partial,
             schemas: self.surroundings.schemas.clone(),
         };
@@ -260,11 +265,27 @@ impl<'a> Reader<'a> {
                     problems.extend(script::missing(&action.spec, sources, self.surroundings.partial));
                     problems
                 }
+                Some(Object::Webhook(webhook)) => check::webhook(&webhook.spec),
                 None => Vec::new(),
             };
             findings.extend(problems.into_iter().map(|problem| document.finding(problem)));
         }
         findings
+    }
+}
+
+impl Reader<'_> {
+    /// The Webhooks that Rules may name.
+    fn webhooks(&self) -> BTreeMap<&str, Option<&WebhookSpec>> {
+        let external = self.surroundings.external_webhooks.iter().map(|name| (*name, None));
+        let here = self.documents.iter().filter(|document| document.kind == "Webhook").map(|document| {
+            let spec = match &document.object {
+                Some(Object::Webhook(webhook)) => Some(&webhook.spec),
+                _ => None,
+            };
+            (document.name.as_str(), spec)
+        });
+        external.chain(here).collect()
     }
 }
 
@@ -281,6 +302,7 @@ fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object
     let decoded = match kind {
         "Rule" => serde_json::from_value(value).map(|rule| Some(Object::Rule(Box::new(rule)))),
         "Action" => serde_json::from_value(value).map(|action| Some(Object::Action(Box::new(action)))),
+        "Webhook" => serde_json::from_value(value).map(|webhook| Some(Object::Webhook(Box::new(webhook)))),
         _ => Ok(None),
     };
     decoded.map_err(|error| error.to_string())

@@ -49,7 +49,7 @@ fn check_type(node: &Value, path: &str, causes: &mut Vec<Cause>) {
     match node["type"].as_str().unwrap_or_default() {
         "" if is_free => {}
         "" => {
-            let part = if path.ends_with(".items") { "array items" } else { "object fields" };
+            let part = if path.rsplit('.').next() == Some("items") { "array items" } else { "object fields" };
             let detail = format!("must not be empty for specified {part}");
             causes.push(Cause::required(&format!("{path}.type"), &detail));
         }

@@ -232,7 +232,7 @@ impl State {
     }
 
     /// Whether an update leaves nothing that holds an object that is being deleted: then it goes without a last version.
-    pub(super) fn is_let_go(&self, key: &Key, new: &Value) -> bool {
+    pub(super) fn is_let_go(key: &Key, new: &Value) -> bool {
         let waits = new["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|grace| grace > 0);
         meta::is_deleting(new) && meta::finalizers(new).is_empty() && !waits && key.storage != "namespaces."
     }

@@ -322,7 +322,7 @@ impl State {
         if write.options.dry_run {
             return Ok((Arc::new(new), false));
         }
-        if self.is_let_go(&key, &new) {
+        if Self::is_let_go(&key, &new) {
             self.remove(&key);
             return Ok((Arc::new(new), false));
         }

@@ -12,6 +12,7 @@ use fother::cluster::rights;
 use fother::sandbox::apiserver::{ApiServer, User};
 use fother::sandbox::pki::Pki;
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
@@ -154,6 +155,17 @@ impl Home {
             let status = rule.status.as_ref()?;
             let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
             (ready.reason == reason && ready.observed_generation == rule.metadata.generation).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until an event rule answers what happens: its creation is kept in whole seconds, and it answers from the
+    /// next on.
+    async fn answers(&self, rule: &str) {
+        self.ready(rule, "Active").await;
+        self.about(rule, "it is later than the rule", |rule| {
+            let created = rule.metadata.creation_timestamp.as_ref()?.0;
+            (Timestamp::now().duration_since(created).as_millis() > 2000).then_some(())
         })
         .await;
     }

@@ -104,7 +104,9 @@ async fn a_right_that_is_taken_away_is_told_of_again() {
     home.event("RulePermissionMissing", "watches", |_| true).await;
 }
 
-fn leak(name: &str, at: Timestamp) -> Value {
+/// An Event of this moment.
+fn leak(name: &str) -> Value {
+    let at = Timestamp::now();
     json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": name, "namespace": NAMESPACE},
         "eventTime": format!("{at:.6}"), "type": "Warning", "reason": "Leak", "action": "Sail", "note": "water",
@@ -122,12 +124,11 @@ async fn what_is_suppressed_again_and_again_is_one_event_that_counts() {
     let trigger = json!({"resource": null, "event": {"reasons": ["Leak"]}});
     let limits = json!({"cooldown": "1h"});
     home.rule("mends", json!({"mode": "Enforce", "trigger": trigger, "when": null, "limits": limits})).await;
-    home.ready("mends", "Active").await;
-    let first = Timestamp::now() + SignedDuration::from_secs(2);
-    home.apply(&leak("first", first)).await;
+    home.answers("mends").await;
+    home.apply(&leak("first")).await;
     home.execution("mends").await;
-    for (after, name) in (1..).zip(["second", "third", "fourth"]) {
-        home.apply(&leak(name, first + SignedDuration::from_secs(after))).await;
+    for name in ["second", "third", "fourth"] {
+        home.apply(&leak(name)).await;
     }
     let counted = |event: &k8s_openapi::api::events::v1::Event| {
         event.series.as_ref().is_some_and(|series| series.count == 3)
@@ -139,7 +140,7 @@ async fn what_is_suppressed_again_and_again_is_one_event_that_counts() {
     controller.process.kill();
     let controller = home.controller(&[]);
     controller.leads().await;
-    home.apply(&leak("fifth", first + SignedDuration::from_secs(9))).await;
+    home.apply(&leak("fifth")).await;
     let four = |event: &k8s_openapi::api::events::v1::Event| {
         event.series.as_ref().is_some_and(|series| series.count >= 4)
     };

@@ -27,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 use crate::support::wait::{DEADLINE, eventually};
 
 /// Where everything happens.
-pub const NAMESPACE: &str = "bay";
+/// Events about Nodes may be nowhere else.
+pub const NAMESPACE: &str = "default";
 
 /// Makes a boat well.
 pub const MEND: &str = "mend";

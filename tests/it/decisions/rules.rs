@@ -12,7 +12,7 @@ fn is_closed(execution: &Execution) -> bool {
 
 #[tokio::test]
 async fn only_a_list_from_after_its_end_closes_an_episode() {
-    const LIST: &str = "GET /api/v1/namespaces/bay/configmaps?&limit=500";
+    const LIST: &str = "GET /api/v1/namespaces/default/configmaps?&limit=500";
     let bay = Bay::new().await;
     bay.rule("ark", json!({})).await;
     bay.boat("ark", "leaking").await;
@@ -28,7 +28,7 @@ async fn only_a_list_from_after_its_end_closes_an_episode() {
 
 #[tokio::test]
 async fn rules_that_fire_at_the_same_moment_share_the_caps() {
-    const CREATE: &str = "POST /apis/fother.dev/v1alpha1/namespaces/bay/executions";
+    const CREATE: &str = "POST /apis/fother.dev/v1alpha1/namespaces/default/executions";
     let bay = Bay::new().await;
     bay.hold(CREATE);
     for number in 0..9 {
@@ -38,12 +38,13 @@ async fn rules_that_fire_at_the_same_moment_share_the_caps() {
     bay.until("five of nine fire, as many as may run in a namespace, and four are held", || {
         let of = |number: usize| {
             bay.metric(&format!(
-                "fother_rule_suppressed_total{{namespace=\"bay\",rule=\"boat-{number}\",guard=\"concurrency\"}}"
+                "fother_rule_suppressed_total{{namespace=\"default\",rule=\"boat-{number}\",guard=\"concurrency\"}}"
             ))
         };
         let held = (0..9).filter(|number| of(*number) > 0).count();
-        let firing = bay.struck(CREATE);
-        if (held, firing) == (4, 5) { Ok(()) } else { Err(format!("{held} are held, {firing} fire")) }
+        // Who is held knows so before those that fire have asked.
+        let fire = bay.struck(CREATE);
+        if (held, fire) == (4, 5) { Ok(()) } else { Err(format!("{held} are held, {fire} fire")) }
     })
     .await;
     bay.lift(CREATE);
@@ -57,7 +58,7 @@ async fn rules_that_fire_at_the_same_moment_share_the_caps() {
 #[tokio::test]
 async fn an_event_that_was_suppressed_stays_so_after_a_restart() {
     const SUPPRESSED: &str =
-        "fother_rule_suppressed_total{namespace=\"bay\",rule=\"springs\",guard=\"concurrency\"}";
+        "fother_rule_suppressed_total{namespace=\"default\",rule=\"springs\",guard=\"concurrency\"}";
     let mut bay = Bay::new().await;
     let regarding =
         |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": NAMESPACE, "name": name});
@@ -108,6 +109,6 @@ async fn an_event_that_cannot_be_judged_is_counted_as_such() {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": NAMESPACE, "name": "ark"}),
     )
     .await;
-    let series = "fother_rule_evaluations_total{namespace=\"bay\",rule=\"springs\",decision=\"error\"}";
+    let series = "fother_rule_evaluations_total{namespace=\"default\",rule=\"springs\",decision=\"error\"}";
     bay.until("it is an error", || if bay.metric(series) > 0 { Ok(()) } else { Err(String::new()) }).await;
 }

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::anyhow;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
@@ -107,6 +108,12 @@ impl ControlPlane {
             })
             .await
             .as_ref()
+    }
+
+    /// One for tests that compare everything an API server has: nobody else makes kinds, nodes or controllers there.
+    pub async fn quiet() -> Option<&'static Self> {
+        static QUIET: OnceCell<Option<ControlPlane>> = OnceCell::const_new();
+        QUIET.get_or_init(Self::private).await.as_ref()
     }
 
     /// A control plane for one test, to be broken at will.
@@ -342,9 +349,19 @@ fn remove_leftovers(parent: &Path) {
     }
 }
 
-/// A port that nobody listens on at the moment.
+/// A port that nobody listens on, and that nobody else is given: below those that the system hands out for connections,
+/// one of which could take it before, or between two lives of, whoever is to listen there.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + number % COUNT).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// An error where the API server ended instead: it may be worth another attempt.

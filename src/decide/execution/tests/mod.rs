@@ -126,6 +126,7 @@ impl World {
             target: (!self.live_uid.is_null()).then(|| Arc::new(live)),
             pods: vec![serde_json::from_value::<Pod>(pod).expect("a Pod")],
             matches: Some(self.matches),
+            ..Look::default()
         };
         seen
     }

@@ -11,8 +11,12 @@ use crate::support::helm::{Helm, chart};
 use crate::support::kubectl::run;
 
 /// Everything that is off by default, on.
-pub const ALL: [&str; 4] =
-    ["--set", "networkPolicy.enabled=true,serviceMonitor.enabled=true", "--set", "priorityClassName=ops"];
+pub const ALL: [&str; 4] = [
+    "--set",
+    "networkPolicy.enabled=true,serviceMonitor.enabled=true,receiver.enabled=true",
+    "--set",
+    "priorityClassName=ops",
+];
 
 /// The objects of a rendered chart.
 pub fn objects(yaml: &str) -> Vec<Value> {

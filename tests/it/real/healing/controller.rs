@@ -69,6 +69,8 @@ pub struct Controller {
     process: Process,
     access: Access,
     port: u16,
+    /// Where it receives Webhooks, in all its lives.
+    pub hooks: u16,
     directory: tempfile::TempDir,
 }
 
@@ -87,10 +89,10 @@ impl Controller {
 
     /// The same of another build.
     pub fn of_build(build: Build, access: &Access, name: &str) -> Self {
-        let (directory, port) = (lasting_directory(), free_port());
-        let process = launch(build, access, name, (port, &directory.path().join("log")));
+        let (directory, port, hooks) = (lasting_directory(), free_port(), free_port());
+        let process = launch(build, access, name, (port, hooks), &directory.path().join("log"));
         let (access, name) = (access.clone(), name.to_owned());
-        Self { build, name, process, access, port, directory }
+        Self { build, name, process, access, port, hooks, directory }
     }
 
     /// Waits until it leads and has seen everything.
@@ -167,13 +169,14 @@ impl Controller {
     pub fn start_again(&mut self) {
         self.port = free_port();
         let log = self.directory.path().join("log");
-        self.process = launch(self.build, &self.access, &self.name, (self.port, &log));
+        let ports = (self.port, self.hooks);
+        self.process = launch(self.build, &self.access, &self.name, ports, &log);
     }
 }
 
-fn launch(build: Build, access: &Access, name: &str, (port, log): (u16, &Path)) -> Process {
+fn launch(build: Build, access: &Access, name: &str, (port, hooks): (u16, u16), log: &Path) -> Process {
     let kubeconfig = access.write(&log.with_file_name("kubeconfig"));
-    let listen = format!("127.0.0.1:{port}");
+    let (listen, hooks) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{hooks}"));
     let kubeconfig = kubeconfig.to_str().unwrap();
     let arguments = [
         "controller",
@@ -185,13 +188,16 @@ fn launch(build: Build, access: &Access, name: &str, (port, log): (u16, &Path)) 
         name,
         "--listen",
         &listen,
+        "--webhook-address",
+        &hooks,
         "--max-total",
         "100",
     ];
     Process::start(&build.program(), arguments, &[("FOTHER_LOG", "info")], log)
 }
 
-async fn get(port: u16, path: &str) -> std::io::Result<String> {
+/// Asks the controller for a path, and gives head and body.
+pub async fn get(port: u16, path: &str) -> std::io::Result<String> {
     let answer = async {
         let mut connection = TcpStream::connect(("127.0.0.1", port)).await?;
         connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;

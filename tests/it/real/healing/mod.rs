@@ -17,6 +17,7 @@ macro_rules! scenarios {
 }
 pub(crate) use scenarios;
 
+mod alertmanager;
 mod controller;
 mod crashes;
 mod episodes;

@@ -20,6 +20,7 @@ async fn grant(x: &mut Exchange, name: &str, rules: &Value, subject: &Value) {
     .await;
 }
 
+const SELF: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
 
 /// A real server hears of roles a little later.
@@ -96,7 +97,6 @@ pub async fn impersonation(x: &mut Exchange) {
 pub async fn access_reviews(x: &mut Exchange) {
     let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
     grant(x, "healer", &rules, &healer()).await;
-    const SELF: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     let asked = |verb: &str, resource: &str, namespace: &str| json!({"verb": verb, "resource": resource, "namespace": namespace});
     until_allowed(x, "get", "configmaps").await;
     for spec in [
@@ -104,7 +104,7 @@ pub async fn access_reviews(x: &mut Exchange) {
         json!({"user": ACCOUNT, "resourceAttributes": asked("get", "configmaps", "")}),
         json!({"user": ACCOUNT, "resourceAttributes": asked("delete", "configmaps", "{ns}")}),
         json!({"user": "bob", "groups": ["system:masters"], "resourceAttributes": asked("delete", "nodes", "")}),
-        json!({"user": "bob", "groups": ["system:authenticated"], "nonResourceAttributes": {"verb": "get", "path": "/version"}}),
+        json!({"user": "bob", "groups": ["system:authenticated"], "nonResourceAttributes": {"verb": "get", "path": "/api"}}),
         json!({"user": "bob", "nonResourceAttributes": {"verb": "get", "path": "/version"}}),
         json!({"user": "bob"}),
         json!({"resourceAttributes": asked("get", "configmaps", "{ns}")}),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::custom::{FOOS, define};
+use super::custom::{FOOS, define, foo};
 use super::exchange::Exchange;
 use super::objects::map;
 use super::patches::deployment;
@@ -106,7 +106,6 @@ pub async fn on_a_custom_kind(x: &mut Exchange) {
             "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}},
         "status": {"type": "object", "properties": {"n": {"type": "integer"}, "m": {"type": "integer"}}}}})).await;
     let one = format!("{FOOS}/a");
-    let foo = |spec: Value| json!({"apiVersion": "{ns}.dev/v1", "kind": "Foo", "metadata": {"name": "a"}, "spec": spec});
     for (manager, spec) in [
         (
             "alice",
@@ -129,7 +128,7 @@ pub async fn on_a_custom_kind(x: &mut Exchange) {
         ("alice", json!({"steps": [{"name": "one"}, {"name": "one"}]})),
         ("alice", json!({"mode": null})),
     ] {
-        x.apply(&one, manager, &foo(spec)).await;
+        x.apply(&one, manager, &foo("a", &spec)).await;
     }
     let status = |status: Value| json!({"apiVersion": "{ns}.dev/v1", "kind": "Foo", "metadata": {"name": "a"}, "status": status});
     x.apply(&format!("{one}/status"), "controller", &status(json!({"n": 1}))).await;

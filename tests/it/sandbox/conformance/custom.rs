@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::exchange::Exchange;
 
 pub const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const WIDE: &str = "/apis/{ns}.dev/v1/foos";
 pub const FOOS: &str = "{ns}.dev/v1/foos";
 
 /// The definition of a kind `Foo` in a group of the namespace's own.
@@ -304,7 +305,6 @@ pub async fn at_cluster_scope(x: &mut Exchange) {
     let mut wide = definition(json!({"type": "object"}));
     wide["spec"]["scope"] = "Cluster".into();
     x.prepare("POST", CRDS, &wide).await;
-    const WIDE: &str = "/apis/{ns}.dev/v1/foos";
     x.reached(WIDE, |answer| answer.code == 200).await;
     x.post(WIDE, &bare("a")).await;
     x.post(

@@ -145,7 +145,7 @@ impl Exchange {
     /// One request, recorded. A string is sent as it is, anything else as JSON, null as nothing.
     pub async fn send(&mut self, method: &str, resource: &str, media: &str, body: &Value) -> Answer {
         let answer = self.ask(method, resource, media, body).await;
-        self.record(method, resource, media, body, &answer);
+        self.record((method, resource, media), body, &answer);
         answer
     }
 
@@ -187,7 +187,7 @@ impl Exchange {
     /// Asks until the answer is as wanted, and records that one.
     pub async fn settled(&mut self, resource: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
         let answer = self.reached(resource, wanted).await;
-        self.record("GET", resource, JSON, &Value::Null, &answer);
+        self.record(("GET", resource, JSON), &Value::Null, &answer);
         answer
     }
 
@@ -226,7 +226,7 @@ impl Exchange {
         Answer { code, body: read(&bytes, resource.contains("watch=")), warnings }
     }
 
-    fn record(&mut self, method: &str, resource: &str, media: &str, body: &Value, answer: &Answer) {
+    fn record(&mut self, (method, resource, media): (&str, &str, &str), body: &Value, answer: &Answer) {
         self.names.learn(&answer.body);
         let kind = media.trim_start_matches("application/").split(['-', '+']).next().unwrap_or_default();
         let headers: Vec<String> =

@@ -24,7 +24,7 @@ async fn asked(plane: &'static ControlPlane, theme: &Theme) -> Transcript {
 
 #[tokio::test]
 async fn what_was_recorded_is_still_true() {
-    let Some(plane) = ControlPlane::shared().await else { return };
+    let Some(plane) = ControlPlane::quiet().await else { return };
     let themes = wanted();
     let transcripts = join_all(themes.iter().map(|theme| asked(plane, theme))).await;
     let update = std::env::var_os("UPDATE_EXPECT").is_some();
@@ -57,7 +57,7 @@ fn replace(recorded: &mut Transcript, asked: Transcript) {
 /// These kinds change with every release, and so do the answers: no record is kept of them.
 #[tokio::test]
 async fn the_repositorys_own_kinds_are_served_alike() {
-    let Some(plane) = ControlPlane::shared().await else { return };
+    let Some(plane) = ControlPlane::quiet().await else { return };
     let (mut real, mut sandbox) = (Exchange::real(plane).await, Exchange::sandbox().await);
     repository::rules(&mut real).await;
     repository::rules(&mut sandbox).await;
