@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn a_good_rule_is_checked_again_when_its_webhook_is_another() {
-        let rule = rule(serde_json::json!({"alert": {"webhook": "alerts"}}));
+        let mut rule = rule(serde_json::json!({"alert": {"webhook": "alerts"}}));
+        rule.spec.target = serde_json::from_value(serde_json::json!({"key": "alert.labels.boat"})).unwrap();
         let webhook = |generation| {
             let mut webhook = Webhook::new("alerts", WebhookSpec::default());
             (webhook.metadata.uid, webhook.metadata.generation) = (Some("5".to_owned()), Some(generation));
