@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -21,6 +22,9 @@ use crate::decide::matching::CompiledRule;
 use crate::decide::problem::Severity;
 use crate::decide::rights::needed;
 
+/// How old the permission may be by which a rule goes on watching while nothing matches.
+const IDLE_ACCOUNT_AGE: Duration = Duration::from_secs(10);
+
 /// What checking a rule gave.
 #[derive(Clone, Default)]
 pub struct Checked {
@@ -39,10 +43,7 @@ pub struct Checked {
 }
 
 /// Checks the text and what it names.
-pub fn check(context: &Context, rule: &Rule) -> Checked {
-    if let Some(unknown) = unknown(context, rule) {
-        return Checked { unknown: Some(unknown), ..Checked::default() };
-    }
+pub(super) fn check(context: &Context, rule: &Rule) -> Checked {
     if let Some(mistake) = mistakes(context, rule) {
         return Checked { mistake: Some(mistake), ..Checked::default() };
     }
@@ -64,7 +65,7 @@ pub fn check(context: &Context, rule: &Rule) -> Checked {
 
 /// What of the rule or its Actions this version does not know. It may be what was to hold the rule back, so the rule is
 /// not used as if it were not there.
-fn unknown(context: &Context, rule: &Rule) -> Option<String> {
+pub(super) fn unknown(context: &Context, rule: &Rule) -> Option<String> {
     let namespace = rule.namespace().unwrap_or_default();
     let own = context.rules.unknown_field(&namespace, &rule.name_any());
     if let Some(field) = own.or_else(|| (rule.spec.mode == Mode::Unknown).then(|| "spec.mode".to_owned())) {
@@ -122,18 +123,24 @@ pub fn actions(context: &Context, rule: &Rule) -> std::result::Result<BTreeMap<S
     Ok(found)
 }
 
-/// Reads the account, live, if the rule can be used at all.
+/// Reads the account, if the rule can be used at all: live, unless the rule is idle.
 pub async fn authorize(
     context: &Context,
     rule: &Rule,
     checked: Checked,
+    idle: bool,
 ) -> Result<(Checked, Option<Account>)> {
     if checked.compiled.is_none() {
         return Ok((checked, None));
     }
     let namespace = rule.namespace().unwrap_or_default();
     let denied = |text: String| Ok((Checked { forbidden: Some(text), ..checked.clone() }, None));
-    let account = match Account::read(&context.home, &namespace, &rule.spec.service_account_name).await {
+    let (accounts, name) = (&context.accounts, &rule.spec.service_account_name);
+    let read = match idle {
+        true => accounts.recent(&context.home, &namespace, name, IDLE_ACCOUNT_AGE).await,
+        false => accounts.live(&context.home, &namespace, name).await,
+    };
+    let account = match read {
         Ok(account) => account,
         Err(error) if error.is_forbidden() => return denied(error.to_string()),
         Err(error) => return Err(error),

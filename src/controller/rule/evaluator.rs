@@ -140,6 +140,12 @@ impl Evaluator {
         Ok(Self { state, task, relist, blind, waiting: Waiting::default(), started_for })
     }
 
+    /// Whether nothing that it has seen waits for a decision.
+    pub fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.edges.is_empty() && state.view.is_empty() && !state.unresolved
+    }
+
     /// Whether it has ended, which it does only by a panic.
     pub fn is_over(&self) -> bool {
         self.task.is_finished()

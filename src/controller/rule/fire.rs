@@ -14,7 +14,7 @@ use crate::api::{
     ANNOTATION, CapturedEvent, Decision, Execution, ExecutionSpec, Guard, LABEL, MatchedObject,
     ObjectReference, Rule, RuleReference, TriggerEvent,
 };
-use crate::cluster::events::{Telling, tell};
+use crate::cluster::events::Telling;
 use crate::cluster::objects::MANAGER;
 use crate::cluster::{Error, Result, status};
 use crate::controller::context::Context;
@@ -64,8 +64,8 @@ impl Making<'_> {
 
 /// What came of firing for a target that matches.
 pub enum Fired {
-    /// It has its Execution; since when, if it was created just now.
-    Done(Option<Timestamp>),
+    /// It has its Execution.
+    Done,
     /// It is decided otherwise, by what the store has.
     Decided(Verdict),
     /// Something speaks against acting now.
@@ -112,7 +112,7 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
         depth: 0,
         passed: passed(compiled),
     };
-    create(context, making, place).await.map(Fired::Done)
+    create(context, making, place).await.map(|()| Fired::Done)
 }
 
 /// Fires for an event, or records why not.
@@ -143,7 +143,7 @@ pub async fn edge(
     });
     let (id, place) = match taken {
         Ok((id, ..)) if past.iter().any(|past| past.id == id) => {
-            return Ok(Decided::Fired(execution_name(&rule.name_any(), &id), None));
+            return Ok(Decided::Fired(execution_name(&rule.name_any(), &id)));
         }
         Ok((id, (), place)) => (id, place),
         Err(suppressed) => return Ok(suppress(context, rule, edge, suppressed, None).await),
@@ -166,7 +166,8 @@ pub async fn edge(
         passed: passed(compiled),
     };
     let name = making.name();
-    Ok(Decided::Fired(name, create(context, making, place).await?))
+    create(context, making, place).await?;
+    Ok(Decided::Fired(name))
 }
 
 fn asking<'q>(
@@ -193,8 +194,8 @@ pub fn passed(compiled: &CompiledRule) -> Vec<Guard> {
 
 /// What came of an event that was decided.
 pub enum Decided {
-    /// It has the Execution of this name; since when, if it was created just now.
-    Fired(String, Option<Timestamp>),
+    /// It has the Execution of this name.
+    Fired(String),
     /// It leads to nothing, maybe because something spoke against it.
     Suppressed(Suppressed, Option<Objection>),
     /// It leads to nothing, because something is wrong that will not be better the next time.
@@ -230,15 +231,14 @@ pub async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetK
     Ok(found.items.iter().filter_map(Past::of).collect())
 }
 
-/// Makes the Execution of a decision, for which a place is taken, unless it is there; tells when it was made.
-pub async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Result<Option<Timestamp>> {
+/// Makes the Execution of a decision, for which a place is taken, unless it is there.
+pub async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Result<()> {
     let actions = checks::actions(context, making.rule).map_err(Error::Unexpected)?;
     let definition = Definition::of_rule(&making.rule.spec, actions);
     let (namespace, rule_name) = (making.rule.namespace().unwrap_or_default(), making.rule.name_any());
     let definition_name = definition.name(&rule_name);
     let _kept = definitions::keep(context, &namespace, &definition_name, &definition).await?;
-    let time = now();
-    let execution = build(&making, &definition_name, time);
+    let execution = build(&making, &definition_name, now());
     let api: Api<Execution> = Api::namespaced(context.home.clone(), &namespace);
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     match api.create(&params, &execution).await {
@@ -248,11 +248,11 @@ pub async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> 
             let created = Arc::new(created);
             context.executions.insert(created.clone());
             announce(context, &making, &created).await;
-            Ok(Some(time))
+            Ok(())
         }
         Err(kube::Error::Api(status)) if status.code == 409 => {
             context.executions.insert(Arc::new(adopt(&api, &making, &execution.name_any()).await?));
-            Ok(None)
+            Ok(())
         }
         Err(source) => {
             // Without an answer, or with one from between, nobody knows whether it was created.
@@ -324,9 +324,7 @@ async fn announce(context: &Context, making: &Making<'_>, execution: &Execution)
         regarding: making.target,
         related: Some(&related),
     };
-    if let Err(error) = tell(&context.home, &telling, now()).await {
-        tracing::warn!(%error, "event not written");
-    }
+    context.teller.tell(&telling, now()).await;
 }
 
 /// Records that the episode of a target's Executions is over.

@@ -1,11 +1,13 @@
 //! Rules: compile, check, watch, and decide about every target that matches.
 
+mod cache;
 mod checks;
 mod evaluator;
 mod fire;
 mod held;
 mod load;
 mod objection;
+mod origin;
 mod received;
 mod seen;
 mod told;
@@ -34,14 +36,16 @@ use crate::decide::matching::CompiledRule;
 use crate::decide::unless::Objection;
 use crate::decide::view::TargetView;
 use crate::source::watch::now;
+use cache::Cache;
 use checks::Checked;
 use evaluator::Evaluator;
 use fire::{Decided, Fired};
 use held::{Hold, Holds, Waiting};
 use load::Counted;
 pub use load::Places;
+use origin::Origin;
 use seen::{Edge, Seen};
-use unwatched::{Ends, Listener};
+use unwatched::Ends;
 
 /// How often a rule is looked at although nothing changed: an account's annotation may be gone.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -54,9 +58,14 @@ const OBJECTED: usize = 100;
 /// The least time between two lists that are to prove that a target is clear: where targets flap, one serves many.
 const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 
+/// How often it is noted in a rule's status that it fired: a storm is not to write it once for each target.
+const NOTE_FIRED: Duration = Duration::from_secs(10);
+
 /// The evaluators that run, by rule.
 #[derive(Default)]
 pub struct Evaluators {
+    /// Those that are good.
+    good: Cache,
     running: Mutex<BTreeMap<(String, String), Arc<Evaluator>>>,
     ends: Mutex<BTreeMap<(String, String), Ends>>,
     /// What waits of the rules that listen to a Webhook, which have no evaluator.
@@ -93,6 +102,7 @@ impl Evaluators {
         let key = (namespace.to_owned(), name.to_owned());
         self.listening.lock().remove(&key);
         self.ends.lock().remove(&key);
+        self.good.forget(namespace, name);
     }
 }
 
@@ -102,11 +112,12 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         context.evaluators.forget(namespace, name);
         return Ok(Requeue::OnChange);
     };
-    let checked = checks::check(context, &rule);
-    let (checked, account) = checks::authorize(context, &rule, checked).await?;
+    let checked = context.evaluators.good.check(context, &rule);
+    let idle = checked.compiled.as_ref().is_some_and(|compiled| is_idle(context, &rule, compiled));
+    let (checked, account) = checks::authorize(context, &rule, checked, idle).await?;
     let (Some(compiled), Some(account)) = (checked.compiled.clone(), account) else {
         context.evaluators.set(namespace, name, None);
-        write_status(context, &rule, &checked, None, &Outcome::default()).await?;
+        write_status(context, &rule, &checked, None, &mut Outcome::default()).await?;
         let mended_soon = checked.forbidden.is_some() || checked.unserved.is_some();
         let pause = if mended_soon { LOOK_FOR_RIGHTS } else { RESYNC };
         return Ok(Requeue::After(pause));
@@ -115,12 +126,16 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         context.evaluators.set(namespace, name, None);
         return received::reconcile(context, &rule, &checked, (&compiled, &account)).await;
     }
-    let source = Source::of(context, (&rule, &compiled, &account)).await?;
-    let mut seen = source.seen();
+    let origin = Origin::of(context, (&rule, &compiled, &account)).await?;
+    let mut seen = origin.seen();
+    if idle && !(seen.targets.is_empty() && seen.edges.is_empty()) {
+        // It has just begun to match: what is decided now is decided by a permission that is read now.
+        return Ok(Requeue::After(Duration::ZERO));
+    }
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
     let mut fired = decide(context, case).await;
-    source.decided(context, case, &mut fired).await;
-    for held in source.begun(&fired.holds, &rule) {
+    origin.decided(context, case, &mut fired).await;
+    for held in origin.begun(&fired.holds, &rule) {
         context.metrics.suppressed(held, namespace, name);
     }
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
@@ -128,84 +143,20 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     }
     seen.mistake = seen.mistake.or_else(|| fired.mistake.take());
     seen.held = fired.held.take();
-    write_status(context, &rule, &checked, Some((&seen, source.waiting())), &fired).await?;
+    write_status(context, &rule, &checked, Some((&seen, origin.waiting())), &mut fired).await?;
     if let Some((_, error)) = fired.failed.take() {
         return Err(error);
     }
     Ok(fired.wake.map_or(Requeue::After(RESYNC), |wake| Requeue::After(wake.min(RESYNC))))
 }
 
-/// Where a rule's matches and events come from.
-enum Source {
-    /// The watch of its account.
-    Watch(Arc<Evaluator>),
-    /// The clock; with how far its schedule has come.
-    Clock(Box<Seen>, Option<ScheduleStatus>),
-    /// The ends of Executions.
-    Ends(Box<Seen>),
-}
-
-impl Source {
-    async fn of(
-        context: &Context,
-        (rule, compiled, account): (&Rule, &Arc<CompiledRule>, &Account),
-    ) -> Result<Self> {
-        let listener = Listener { rule, compiled, account };
-        let facts = &compiled.facts;
-        if !compiled.spec.trigger.names_target() {
-            let evaluator = evaluator_for(context, rule, compiled.clone(), account.clone()).await?;
-            return Ok(Self::Watch(evaluator));
-        }
-        context.evaluators.set(&facts.namespace, &facts.name, None);
-        if compiled.schedule.is_some() {
-            let (seen, status) = unwatched::schedule(context, listener, now()).await?;
-            return Ok(Self::Clock(Box::new(seen), status));
-        }
-        unwatched::ends(context, listener, now()).await.map(|seen| Self::Ends(Box::new(seen)))
-    }
-
-    fn seen(&self) -> Seen {
-        match self {
-            Self::Watch(evaluator) => evaluator.seen(),
-            Self::Clock(seen, _) | Self::Ends(seen) => (**seen).clone(),
-        }
-    }
-
-    /// What has begun to hold a target. Only what is watched can be held.
-    fn begun(&self, holds: &Holds, rule: &Rule) -> Vec<Held> {
-        self.waiting().map(|waiting| waiting.take_in(holds, rule.status.as_ref(), now())).unwrap_or_default()
-    }
-
-    /// Where it keeps what waits.
-    fn waiting(&self) -> Option<&Waiting> {
-        match self {
-            Self::Watch(evaluator) => Some(&evaluator.waiting),
-            Self::Clock(..) | Self::Ends(_) => None,
-        }
-    }
-
-    /// Takes in which events have been decided.
-    async fn decided(&self, context: &Context, case: Case<'_>, outcome: &mut Outcome) {
-        let facts = &case.compiled.facts;
-        match self {
-            Self::Watch(evaluator) => {
-                outcome.decided.iter().for_each(|occurrence| evaluator.decided(occurrence));
-            }
-            Self::Clock(seen, status) if outcome.decided.len() == seen.edges.len() => {
-                outcome.schedule.clone_from(status);
-                if let Some(edge) = seen.edges.first() {
-                    unwatched::tell_missed(context, case.rule, edge).await;
-                }
-            }
-            Self::Clock(..) => {}
-            Self::Ends(_) => context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| {
-                outcome.decided.iter().for_each(|occurrence| ends.decided(occurrence));
-            }),
-        }
-        if let Some(next) = case.seen.next {
-            outcome.wake_at(next);
-        }
-    }
+/// Whether there is nothing to decide about a rule that watches already, in the text that it has.
+fn is_idle(context: &Context, rule: &Rule, compiled: &CompiledRule) -> bool {
+    let running = context.evaluators.get(&compiled.facts.namespace, &compiled.facts.name);
+    let generation = rule.metadata.generation.unwrap_or_default();
+    let sees_nothing =
+        running.is_some_and(|running| running.started_for.0 == generation && running.is_idle());
+    sees_nothing && targets(&Seen::default(), &executions_of(context, compiled)).is_empty()
 }
 
 /// The running evaluator, or a new one if the rule or its account is another.
@@ -233,7 +184,6 @@ async fn evaluator_for(
 #[derive(Default)]
 struct Outcome {
     wake: Option<Duration>,
-    fired_at: Option<Timestamp>,
     /// Targets that match and are not recorded: the rule observes, and has as many open records as are kept.
     unrecorded: usize,
     /// Targets that match and have to wait.
@@ -269,12 +219,11 @@ impl Outcome {
     fn edge(&mut self, edge: &Edge, decided: Decided) {
         self.decided.push(edge.occurrence.clone());
         match decided {
-            Decided::Fired(_, at) => self.fired_at = at.or(self.fired_at),
             Decided::Suppressed(_, Some(objection)) => {
                 self.objected.push(ObjectedEvent { id: edge.occurrence.clone(), time: Time(edge.time) });
                 self.mistake = self.mistake.take().or(objection.mistake);
             }
-            Decided::Suppressed(_, None) | Decided::Failed(_) => {}
+            Decided::Fired(_) | Decided::Suppressed(_, None) | Decided::Failed(_) => {}
         }
     }
 
@@ -384,10 +333,7 @@ async fn decide_target(
     }
     if let (Verdict::Fire { .. }, Some(view)) = (&verdict, view) {
         verdict = match fire::state(context, case, view).await? {
-            Fired::Done(fired_at) => {
-                outcome.fired_at = fired_at.or(outcome.fired_at);
-                return Ok(());
-            }
+            Fired::Done => return Ok(()),
             Fired::Changed => {
                 outcome.wake_in(LOOK_AGAIN);
                 return Ok(());
@@ -466,12 +412,30 @@ fn remember(objected: &mut Vec<ObjectedEvent>, now: Timestamp) {
     objected.drain(..many);
 }
 
+/// When a rule fired last, as far as there are Executions that tell.
+fn last_fired(context: &Context, compiled: &CompiledRule) -> Option<Timestamp> {
+    let decided = executions_of(context, compiled).into_values().flatten();
+    decided.filter_map(|execution| Some(execution.spec.decision.as_ref()?.time.0)).max()
+}
+
+/// Notes when the rule fired last; if that was noted a moment ago, says in how long it is to be noted.
+fn note_fired(noted: &mut Option<Time>, fired: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
+    let before = noted.as_ref().map(|noted| noted.0);
+    let fired = fired.filter(|fired| before.is_none_or(|before| before < *fired))?;
+    let passed = before.map_or(NOTE_FIRED, |before| now.duration_since(before).unsigned_abs());
+    let left = NOTE_FIRED.saturating_sub(passed);
+    if left.is_zero() {
+        *noted = Some(Time(fired));
+    }
+    (!left.is_zero()).then_some(left)
+}
+
 async fn write_status(
     context: &Context,
     rule: &Arc<Rule>,
     checked: &Checked,
     watched: Option<(&Seen, Option<&Waiting>)>,
-    outcome: &Outcome,
+    outcome: &mut Outcome,
 ) -> Result<()> {
     let mut fresh: RuleStatus = rule.status.clone().unwrap_or_default();
     let seen = watched.map(|(seen, _)| seen);
@@ -494,12 +458,38 @@ async fn write_status(
     fresh.objected.extend(outcome.objected.iter().cloned());
     remember(&mut fresh.objected, now());
     fresh.unrecorded = i32::try_from(outcome.unrecorded).ok().filter(|count| *count > 0);
-    if let Some(at) = outcome.fired_at {
-        fresh.last_fired_at = Some(Time(at));
+    let fired = checked.compiled.as_ref().and_then(|compiled| last_fired(context, compiled));
+    if let Some(left) = note_fired(&mut fresh.last_fired_at, fired, now()) {
+        outcome.wake_in(left);
     }
     if let Some(written) = status::write(&context.home, &**rule, rule.status.as_ref(), &fresh).await? {
         context.rules.insert(Arc::new(written));
         told::trouble(context, rule, &fresh, now()).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_is_noted_once_in_a_while_and_its_end_too() {
+        let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+        let mut noted = None;
+        let mut note = |fired, now| {
+            let left = note_fired(&mut noted, fired, at(now));
+            (noted.as_ref().map(|noted: &Time| noted.0), left)
+        };
+        assert_eq!(note(None, 100), (None, None), "it has never fired");
+        assert_eq!(note(Some(at(100)), 100), (Some(at(100)), None));
+        assert_eq!(note(Some(at(103)), 104), (Some(at(100)), Some(Duration::from_secs(6))));
+        assert_eq!(note(Some(at(103)), 110), (Some(at(103)), None), "the last one is not forgotten");
+        assert_eq!(note(Some(at(103)), 150), (Some(at(103)), None), "nothing new");
+        assert_eq!(
+            note(Some(at(90)), 150),
+            (Some(at(103)), None),
+            "of the newest nothing is left but the note"
+        );
+    }
 }

@@ -191,7 +191,7 @@ impl Listener<'_> {
             passed: fire::passed(self.case.compiled),
         };
         let name = making.name();
-        self.round.fired_at = fire::create(context, making, place).await?.or(self.round.fired_at);
+        fire::create(context, making, place).await?;
         for item in &alerts.items {
             self.note(item, OutcomeKind::Fired, "", Some(name.clone()));
         }

@@ -63,10 +63,7 @@ impl Listener<'_> {
     fn told(&mut self, items: &[Item], decided: Option<Decided>) {
         let (kind, reason, execution) = match decided {
             None => (OutcomeKind::Held, "a later one may come".to_owned(), None),
-            Some(Decided::Fired(name, at)) => {
-                self.round.fired_at = at.or(self.round.fired_at);
-                (OutcomeKind::Fired, String::new(), Some(name))
-            }
+            Some(Decided::Fired(name)) => (OutcomeKind::Fired, String::new(), Some(name)),
             Some(Decided::Suppressed(suppressed, None)) => {
                 (OutcomeKind::Suppressed, format!("{suppressed:?}"), None)
             }

@@ -64,7 +64,7 @@ pub async fn reconcile(
     }
     let (mistake, held) = (round.mistake.take(), round.held.take());
     let seen = Seen { mistake, held, dropped, ..seen };
-    write_status(context, rule, checked, Some((&seen, Some(&waiting))), &round).await?;
+    write_status(context, rule, checked, Some((&seen, Some(&waiting))), &mut round).await?;
     if let Some((_, error)) = round.failed.take() {
         return Err(error);
     }
