@@ -211,6 +211,11 @@ pub struct RungStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 4096))]
     pub message: String,
+    /// For an operation whose target was given without a UID: that of the object that was there when it began. It is for
+    /// no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub target_uid: Option<String>,
     /// For an operation that replaces its target: the manifest to create, saved before the old object is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replacement: Option<FreeForm>,

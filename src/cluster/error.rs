@@ -24,6 +24,9 @@ pub enum Error {
         /// Kind.
         kind: String,
     },
+    /// Something else has to end first.
+    #[error("{0}")]
+    Busy(String),
     /// What was read makes no sense.
     #[error("{0}")]
     Unexpected(String),
@@ -55,7 +58,7 @@ impl Error {
     pub fn consequence(&self) -> Consequence {
         match self.code() {
             Some(400 | 401 | 403 | 404 | 405 | 415 | 422) => Consequence::Wait(LOOK_AGAIN),
-            None if !matches!(self, Self::Request { .. }) => Consequence::Wait(LOOK_AGAIN),
+            None if !matches!(self, Self::Request { .. } | Self::Busy(_)) => Consequence::Wait(LOOK_AGAIN),
             _ => Consequence::Retry,
         }
     }

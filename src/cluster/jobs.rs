@@ -57,22 +57,18 @@ impl Jobs {
         let Some(job) = found else { return Ok(None) };
         let ended = job.status.as_ref().and_then(|s| s.conditions.as_ref()).is_some_and(|c| !c.is_empty());
         let pods = if ended || job.metadata.deletion_timestamp.is_some() {
-            self.pods(&job).await?
+            self.pods(name, job.metadata.uid.as_deref().unwrap_or_default()).await?
         } else {
             Vec::new()
         };
         Ok(Some((job, pods)))
     }
 
-    async fn pods(&self, job: &Job) -> Result<Vec<Pod>> {
-        let uid = job.metadata.uid.as_deref().unwrap_or_default();
+    /// The Pods of a Job of this UID, which may be gone itself.
+    pub async fn pods(&self, name: &str, uid: &str) -> Result<Vec<Pod>> {
         let params = ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={uid}"));
-        let pods = self
-            .pods
-            .list(&params)
-            .await
-            .map_err(Error::request(format!("list the Pods of Job {}", name(job))))?;
-        Ok(pods.items)
+        let pods = self.pods.list(&params).await;
+        Ok(pods.map_err(Error::request(format!("list the Pods of Job {name}")))?.items)
     }
 
     /// The Jobs of an Execution.
@@ -90,26 +86,39 @@ impl Jobs {
         };
         let deleted = optional(self.jobs.delete(name, &params).await);
         deleted.map(drop).map_err(Error::request(format!("delete Job {name}")))?;
-        // The finalizer keeps the Job, and with it its Pods from the garbage collector: they are stopped here.
+        // A finalizer keeps the Job, and with it its Pods from the garbage collector: they are stopped here.
         let pods = ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={uid}"));
         let deleted = self.pods.delete_collection(&DeleteParams::default(), &pods).await;
         deleted.map(drop).map_err(Error::request(format!("stop the Pods of Job {name}")))
     }
 
-    /// Drops our finalizer and lets the Job expire, in one patch that fits only this UID.
+    /// Drops our finalizer.
+    pub async fn unhold(&self, name: &str, uid: &str, finalizer: &str) -> Result<()> {
+        self.let_go((name, uid), finalizer, false).await
+    }
+
+    /// Drops our finalizer, if it is still there, and lets the Job expire.
     pub async fn release(&self, name: &str, uid: &str, finalizer: &str) -> Result<()> {
+        self.let_go((name, uid), finalizer, true).await
+    }
+
+    /// One patch that fits only this UID, if there is anything to change.
+    async fn let_go(&self, (name, uid): (&str, &str), finalizer: &str, expires: bool) -> Result<()> {
         let found =
             optional(self.jobs.get(name).await).map_err(Error::request(format!("read Job {name}")))?;
         let Some(job) = found.filter(|job| job.metadata.uid.as_deref() == Some(uid)) else { return Ok(()) };
         let before = job.metadata.finalizers.clone().unwrap_or_default();
         let finalizers: Vec<_> = before.iter().filter(|f| *f != finalizer).collect();
-        if finalizers.len() == before.len() {
+        let stays = job.spec.as_ref().is_some_and(|spec| spec.ttl_seconds_after_finished.is_none());
+        if finalizers.len() == before.len() && !(expires && stays) {
             return Ok(());
         }
-        let patch = json!({
+        let mut patch = json!({
             "metadata": {"uid": uid, "resourceVersion": job.metadata.resource_version, "finalizers": finalizers},
-            "spec": {"ttlSecondsAfterFinished": KEEP_SECONDS},
         });
+        if expires {
+            patch["spec"] = json!({"ttlSecondsAfterFinished": KEEP_SECONDS});
+        }
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let released = optional(self.jobs.patch(name, &params, &Patch::Merge(&patch)).await);
         released.map(drop).map_err(Error::request(format!("release Job {name}")))

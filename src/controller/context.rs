@@ -6,13 +6,14 @@ use std::sync::Arc;
 use kube::Client;
 use parking_lot::Mutex;
 
+use super::definitions::Definitions;
+use super::execution::Troubles;
 use super::queue::Queue;
-use super::rule::Evaluators;
+use super::rule::{Evaluators, Places};
 use super::store::Store;
 use crate::api::{Action, Execution, Pack, Rule};
 use crate::cluster::discovery::Kinds;
 use crate::cluster::reviews::Reviews;
-use crate::decide::definition::Definition;
 use crate::decide::episode::Caps;
 use crate::decide::identity::TargetKey;
 use crate::decide::pod::PodPolicy;
@@ -50,8 +51,12 @@ pub struct Context {
     pub fetcher: Fetcher,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Who fires at this moment.
+    pub places: Places,
     /// Which Execution may act on which target, by UID: two that begin at the same moment see each other only here.
     pub acting: Mutex<BTreeMap<TargetKey, String>>,
-    /// Definitions that were read: they never change under their name.
-    pub definitions: Mutex<BTreeMap<(String, String), Arc<Definition>>>,
+    /// Executions that cannot be looked at.
+    pub troubles: Troubles,
+    /// Definitions that are known, and who needs them.
+    pub definitions: Definitions,
 }

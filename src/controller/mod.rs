@@ -31,9 +31,11 @@ use crate::git::{Fetcher, FetcherOptions};
 use crate::source::shared::Watches;
 use crate::telemetry::Metrics;
 use context::Context;
+use definitions::Definitions;
+use execution::Troubles;
 use queue::{Key, Kind, Queue, Requeue, Worker, queue};
 pub use rights::lacking;
-use rule::Evaluators;
+use rule::{Evaluators, Places};
 use store::{Store, is_status_only};
 
 /// Reconciles that run at a time. Each mostly waits for the API server.
@@ -114,7 +116,9 @@ async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, tell: imp
         fetcher: Fetcher::new(settings.git),
         metrics,
         acting: Mutex::default(),
-        definitions: Mutex::default(),
+        definitions: Definitions::default(),
+        places: Places::default(),
+        troubles: Troubles::default(),
     });
     let followed = follow(&context, &home, &queue);
     let work = async {

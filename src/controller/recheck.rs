@@ -26,8 +26,8 @@ pub async fn still(
     Ok(matches!(rule.matches_object(&Arc::new(object), now()), Ok(Some(_))))
 }
 
-/// An object that matches and leads to the target, if there is one. Objects whose owners cannot be found count as
-/// leading nowhere: they are on their way out.
+/// An object that matches and leads to the target, if there is one. Objects whose owners are gone count as leading
+/// nowhere: they are on their way out. One whose owners cannot be read leaves open only whether nothing matches.
 pub async fn matching(
     context: &Context,
     account: &Account,
@@ -38,6 +38,7 @@ pub async fn matching(
     let served = context.kinds.find(&context.home, &trigger.api_version, &trigger.kind).await?;
     let objects = Objects::of(account.client(), &served, Some(&rule.facts.namespace));
     let wanted = TargetKey::from(target);
+    let mut unknown = None;
     for object in objects.list(None).await? {
         let object = Arc::new(object);
         if !matches!(rule.matches_object(&object, now()), Ok(Some(_))) {
@@ -47,8 +48,8 @@ pub async fn matching(
         match owners::resolve(&account.client(), &context.kinds, &object, &how).await {
             Ok(found) if TargetKey::from(&found) == wanted => return Ok(Some(object)),
             Ok(_) | Err(Error::Unexpected(_)) => {}
-            Err(error) => return Err(error),
+            Err(error) => drop(unknown.get_or_insert(error)),
         }
     }
-    Ok(None)
+    unknown.map_or(Ok(None), Err)
 }

@@ -42,8 +42,9 @@ where
     pub async fn follow(self, client: Client, changed: impl Fn(Option<&K>, &K) + Send) {
         let scope = Scope { resource: ApiResource::erase::<K>(&()), namespace: None };
         source::run(client, scope, &Notify::new(), |delivery| match delivery {
-            Delivery::Synced(items) => {
-                self.replace(items.iter().filter_map(|item| decode::<K>(item)), &changed);
+            Delivery::Synced(listing) => {
+                let listed = listing.version.parse().unwrap_or_default();
+                self.replace(listing.items.iter().filter_map(|item| decode::<K>(item)), listed, &changed);
                 self.synced.send_replace(true);
             }
             Delivery::Changed(item) => {
@@ -81,6 +82,11 @@ where
         self.objects.read().values().filter(|object| holds(object)).cloned().collect()
     }
 
+    /// Looks at all objects.
+    pub fn each(&self, look: impl FnMut(&K)) {
+        self.objects.read().values().map(AsRef::as_ref).for_each(look);
+    }
+
     /// Whether something holds for any object.
     pub fn is_any(&self, holds: impl Fn(&K) -> bool) -> bool {
         self.objects.read().values().any(|object| holds(object))
@@ -108,17 +114,35 @@ where
         }
     }
 
+    /// Takes in that an object is gone; one that was created since under the same name stays.
     fn remove(&self, object: &K) {
         let mut objects = self.objects.write();
         self.newest.fetch_max(version_of(object), Ordering::Relaxed);
-        objects.remove(&key_of(object));
+        let key = key_of(object);
+        if objects.get(&key).is_some_and(|known| version_of(&**known) <= version_of(object)) {
+            objects.remove(&key);
+        }
     }
 
-    fn replace(&self, items: impl Iterator<Item = Arc<K>>, changed: &impl Fn(Option<&K>, &K)) {
-        let fresh: Objects<K> = items.map(|object| (key_of(&*object), object)).collect();
-        let before = std::mem::replace(&mut *self.objects.write(), fresh.clone());
-        let gone = before.into_iter().filter(|(key, _)| !fresh.contains_key(key)).map(|(_, object)| object);
-        gone.chain(fresh.values().cloned()).for_each(|object| changed(None, &object));
+    /// Takes in a complete list that was taken at a version. What is known to be newer, from writes of our own, stays.
+    fn replace(&self, items: impl Iterator<Item = Arc<K>>, listed: u64, changed: &impl Fn(Option<&K>, &K)) {
+        let mut fresh: Objects<K> = items.map(|object| (key_of(&*object), object)).collect();
+        let mut gone = Vec::new();
+        {
+            let mut objects = self.objects.write();
+            self.newest.fetch_max(listed, Ordering::Relaxed);
+            for (key, known) in std::mem::take(&mut *objects) {
+                let newer =
+                    fresh.get(&key).map_or(listed, |found| version_of(&**found)) < version_of(&*known);
+                match newer {
+                    true => drop(fresh.insert(key, known)),
+                    false if !fresh.contains_key(&key) => gone.push(known),
+                    false => {}
+                }
+            }
+            objects.clone_from(&fresh);
+        }
+        gone.iter().chain(fresh.values()).for_each(|object| changed(None, object));
     }
 }
 
@@ -181,6 +205,30 @@ mod tests {
         assert_eq!(versions(&store), [5]);
         store.put(execution("a", 6));
         assert_eq!(versions(&store), [6]);
+    }
+
+    #[test]
+    fn a_list_takes_away_nothing_that_is_newer() {
+        let store = Store::new();
+        for (name, version) in [("a", 5), ("b", 12), ("c", 13), ("d", 3)] {
+            store.insert(execution(name, version));
+        }
+        let told = std::cell::RefCell::new(Vec::new());
+        let changed = |_: Option<&Execution>, object: &Execution| told.borrow_mut().push(object.name_any());
+        store.replace([execution("a", 6), execution("b", 9)].into_iter(), 10, &changed);
+        assert_eq!(versions(&store), [6, 12, 13], "b and c were written by us after the list was taken");
+        assert_eq!(*told.borrow(), ["d", "a", "b", "c"]);
+        store.insert(execution("d", 7));
+        assert_eq!(versions(&store), [6, 12, 13], "the list has passed it");
+    }
+
+    #[test]
+    fn what_was_created_anew_outlives_the_news_of_its_end() {
+        let store = Store::new();
+        store.put(execution("a", 5));
+        store.insert(execution("a", 8));
+        store.remove(&execution("a", 7));
+        assert_eq!(versions(&store), [8]);
     }
 
     #[test]

@@ -27,50 +27,56 @@ pub async fn run(context: &Context) {
     let mut tick = tokio::time::interval(EVERY);
     loop {
         tick.tick().await;
-        if let Err(error) = executions(context).await {
-            tracing::warn!(%error, "old Executions were not deleted");
-        }
-        if let Err(error) = definitions(context).await {
-            tracing::warn!(%error, "old definitions were not deleted");
-        }
+        executions(context).await;
+        definitions(context).await;
     }
 }
 
 /// Deletes the Executions that nothing needs any more, rule by rule.
-async fn executions(context: &Context) -> Result<()> {
+async fn executions(context: &Context) {
     let mut of_rules = BTreeMap::<(String, String), Vec<Arc<Execution>>>::new();
     for execution in context.executions.filter(|_| true) {
         let rule = execution.labels().get(LABEL.rule).cloned().unwrap_or_default();
         of_rules.entry((execution.namespace().unwrap_or_default(), rule)).or_default().push(execution);
     }
-    for ((namespace, rule), executions) in of_rules {
-        let cooldown =
-            context.rules.get(&namespace, &rule).map(|rule| rule.spec.cooldown()).unwrap_or_default();
+    for ((namespace, name), executions) in of_rules {
+        let rule = context.rules.get(&namespace, &name);
+        let cooldown = rule.as_ref().map(|rule| rule.spec.cooldown()).unwrap_or_default();
         let references: Vec<&Execution> = executions.iter().map(AsRef::as_ref).collect();
-        for name in expired(&references, cooldown, now()) {
-            let api: Api<Execution> = Api::namespaced(context.home.clone(), &namespace);
-            // One that was deleted and decided anew meanwhile has the same name and is another.
-            let uid = references.iter().find(|e| e.name_any() == name).and_then(|e| e.uid());
-            let preconditions = Some(Preconditions { uid, resource_version: None });
-            let params = DeleteParams { preconditions, ..DeleteParams::background() };
-            let deleted = optional(api.delete(&name, &params).await);
-            deleted.map_err(Error::request(format!("delete Execution {name}")))?;
-            tracing::info!(namespace, execution = name, "deleted, it is old");
+        for old in expired(&references, (rule.is_some(), cooldown), now()) {
+            match delete(context, old).await {
+                Ok(()) => tracing::info!(namespace, execution = old.name_any(), "deleted, it is old"),
+                // The others may go nevertheless.
+                Err(error) => tracing::warn!(namespace, %error, "an old Execution was not deleted"),
+            }
         }
     }
-    Ok(())
+}
+
+/// Deletes this very Execution: one that was deleted and decided anew meanwhile has the same name and is another.
+async fn delete(context: &Context, execution: &Execution) -> Result<()> {
+    let (namespace, name) = (execution.namespace().unwrap_or_default(), execution.name_any());
+    let api: Api<Execution> = Api::namespaced(context.home.clone(), &namespace);
+    let deleted = optional(api.delete(&name, &exactly(execution.uid())).await);
+    deleted.map(drop).map_err(Error::request(format!("delete Execution {name}")))
+}
+
+fn exactly(uid: Option<String>) -> DeleteParams {
+    let preconditions = Some(Preconditions { uid, resource_version: None });
+    DeleteParams { preconditions, ..DeleteParams::background() }
 }
 
 /// Deletes the definitions that no Execution names, namespace by namespace: the controller may read ControllerRevisions
 /// only where it is enrolled.
-async fn definitions(context: &Context) -> Result<()> {
+async fn definitions(context: &Context) {
     for namespace in namespaces(context) {
         match definitions_in(context, &namespace).await {
-            Err(error) if error.is_forbidden() => {}
-            other => other?,
+            Err(error) if !error.is_forbidden() => {
+                tracing::warn!(namespace, %error, "old definitions were not deleted");
+            }
+            _ => {}
         }
     }
-    Ok(())
 }
 
 /// The namespaces in which a definition may have been kept.
@@ -78,27 +84,34 @@ fn namespaces(context: &Context) -> BTreeSet<String> {
     let of_rules = context.rules.filter(|_| true).into_iter().filter_map(|rule| rule.namespace());
     let of_executions = context.executions.filter(|_| true).into_iter().filter_map(|e| e.namespace());
     let of_actions = context.actions.filter(|_| true).into_iter().filter_map(|action| action.namespace());
-    let known: Vec<_> = context.definitions.lock().keys().map(|(namespace, _)| namespace.clone()).collect();
+    let known = context.definitions.namespaces();
     of_rules.chain(of_executions).chain(of_actions).chain(known).collect()
 }
 
 async fn definitions_in(context: &Context, namespace: &str) -> Result<()> {
-    let here = context.executions.filter(|e| e.namespace().as_deref() == Some(namespace));
-    let named: BTreeSet<&str> = here.iter().filter_map(|execution| execution.definition()).collect();
     let api: Api<ControllerRevision> = Api::namespaced(context.home.clone(), namespace);
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
     let found = api.list(&ours).await.map_err(Error::request("list definitions"))?;
     for revision in found.items {
         let name = revision.name_any();
         let old = revision.creation_timestamp().is_some_and(|at| now().duration_since(at.0) > DEFINITION_AGE);
-        if !old || named.contains(name.as_str()) {
+        let is_named = || {
+            context.executions.is_any(|execution| {
+                execution.namespace().as_deref() == Some(namespace) && execution.definition() == Some(&name)
+            })
+        };
+        if !old || is_named() {
             continue;
         }
-        context.definitions.lock().remove(&(namespace.to_owned(), name.clone()));
-        let preconditions = Some(Preconditions { uid: revision.uid(), resource_version: None });
-        let params = DeleteParams { preconditions, ..DeleteParams::background() };
-        let deleted = optional(api.delete(&name, &params).await);
-        deleted.map_err(Error::request(format!("delete definition {name}")))?;
+        let Some(_going) = context.definitions.give_up(namespace, &name) else { continue };
+        // From here on nobody begins to need it, so what names it is in the store by now.
+        if is_named() {
+            continue;
+        }
+        let deleted = optional(api.delete(&name, &exactly(revision.uid())).await);
+        if let Err(error) = deleted.map_err(Error::request(format!("delete definition {name}"))) {
+            tracing::warn!(namespace, %error, "an old definition was not deleted");
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::identity::{TargetKey, decision_id};
-use super::view::TargetView;
+use super::view::{Sight, TargetView};
 use crate::api::{Duration, Execution, Mode};
 
 /// What of a Rule bears on its episodes.
@@ -93,7 +93,7 @@ impl Default for Caps {
 /// The most open Observed Executions of one rule; more would only fill the store with what nobody reads.
 const OBSERVED_LIMIT: usize = 100;
 
-/// A view older than this proves nothing: the API server sends a sign of life every minute.
+/// A watch that was not heard of for so long is as good as broken: the API server sends a sign of life every minute.
 pub const STALE_AFTER: SignedDuration = SignedDuration::from_mins(2);
 
 /// Why a target that matches gets no Execution now. It is decided again when that ends.
@@ -122,7 +122,7 @@ pub enum Verdict {
     InEpisode,
     /// The latest Execution's episode is over, and that has to be recorded.
     Close,
-    /// Nothing matches, but the view is older than the latest Execution's end: a newer one has to show it.
+    /// Nothing matches, but no complete view was asked for since the latest Execution's end: a newer one has to show it.
     Prove,
     /// Not now; look again at the time, if one is known.
     Held(Held, Option<Timestamp>),
@@ -144,22 +144,20 @@ pub struct Question<'a> {
     pub target: &'a TargetKey,
     /// What matches, if anything does.
     pub view: Option<&'a TargetView>,
-    /// The time for which the view is known to be complete; none if it is not in sync.
-    pub fresh_at: Option<Timestamp>,
-    /// Whether it is known of all objects that match where they lead. If not, a target without a match may be theirs.
-    pub all_resolved: bool,
+    /// How far that can be trusted.
+    pub sight: Sight,
     /// The Executions of this rule and target.
     pub past: &'a [Past],
 }
 
 /// Decides about one target of one rule.
 pub fn decide(question: Question<'_>, load: Load, caps: Caps, now: Timestamp) -> Verdict {
-    let Some(fresh_at) = question.fresh_at.filter(|fresh| now.duration_since(*fresh) < STALE_AFTER) else {
+    if question.sight.heard_at.is_none_or(|heard| now.duration_since(heard) >= STALE_AFTER) {
         return Verdict::Held(Held::Blind, None);
-    };
+    }
     let latest = question.past.iter().max_by(|a, b| (a.decided_at, &a.id).cmp(&(b.decided_at, &b.id)));
     if let Some(latest) = latest
-        && let Some(verdict) = held_by(latest, question, fresh_at)
+        && let Some(verdict) = held_by(latest, question)
     {
         return verdict;
     }
@@ -235,16 +233,17 @@ pub fn decide_edge(question: EdgeQuestion<'_>, load: Load, caps: Caps) -> Result
 }
 
 /// The verdict, if the latest Execution still holds its episode.
-fn held_by(latest: &Past, question: Question<'_>, fresh_at: Timestamp) -> Option<Verdict> {
+fn held_by(latest: &Past, question: Question<'_>) -> Option<Verdict> {
     let Some(finished_at) = latest.finished_at else { return Some(Verdict::InEpisode) };
     if latest.closed_at.is_some() {
         return None;
     }
     let Some(view) = question.view else {
-        if !question.all_resolved {
+        if !question.sight.all_resolved {
             return Some(Verdict::InEpisode);
         }
-        return Some(if fresh_at > finished_at { Verdict::Close } else { Verdict::Prove });
+        let proven = question.sight.complete_at.is_some_and(|complete| complete > finished_at);
+        return Some(if proven { Verdict::Close } else { Verdict::Prove });
     };
     let began_anew = view.began.is_some_and(|began| began > finished_at);
     let now_enforced = latest.mode == Mode::Observe && question.rule.mode == Mode::Enforce;
@@ -332,9 +331,12 @@ mod tests {
         }
     }
 
+    fn sight(time: Timestamp) -> Sight {
+        Sight { heard_at: Some(time), complete_at: Some(time), all_resolved: true }
+    }
+
     fn ask(rule: &RuleFacts, view: Option<&TargetView>, past: &[Past], now: i64) -> Verdict {
-        let question =
-            Question { rule, target: &key(), view, fresh_at: Some(at(now)), all_resolved: true, past };
+        let question = Question { rule, target: &key(), view, sight: sight(at(now)), past };
         decide(question, Load::default(), Caps::default(), at(now))
     }
 
@@ -349,8 +351,7 @@ mod tests {
             rule: &rule,
             target: &key,
             view: None,
-            fresh_at: Some(at(50)),
-            all_resolved,
+            sight: Sight { all_resolved, ..sight(at(50)) },
             past: &past,
         };
         let verdict = |known| decide(question(known), Load::default(), Caps::default(), at(50));
@@ -394,16 +395,14 @@ mod tests {
             "still wrong: quarantined"
         );
         assert_eq!(ask(&rule(), None, &past, 1000), Verdict::Close);
-        let question = Question {
-            rule: &rule(),
-            target: &key(),
-            view: None,
-            fresh_at: Some(at(50)),
-            all_resolved: true,
-            past: &past,
+        let verdict = |sight| {
+            let question = Question { rule: &rule(), target: &key(), view: None, sight, past: &past };
+            decide(question, Load::default(), Caps::default(), at(61))
         };
-        let verdict = decide(question, Load::default(), Caps::default(), at(51));
-        assert_eq!(verdict, Verdict::Prove, "a view from before the end proves nothing");
+        assert_eq!(verdict(sight(at(50))), Verdict::Prove, "a view from before the end proves nothing");
+        let heard = Sight { heard_at: Some(at(60)), ..sight(at(40)) };
+        assert_eq!(verdict(heard), Verdict::Prove, "a word of the watch may tell what was before the end");
+        assert_eq!(verdict(Sight { complete_at: Some(at(51)), ..heard }), Verdict::Close);
     }
 
     #[test]
@@ -419,14 +418,8 @@ mod tests {
         let rule = rule();
         let verdict = |milliseconds| {
             let fresh = Timestamp::UNIX_EPOCH + SignedDuration::from_millis(milliseconds);
-            let question = Question {
-                rule: &rule,
-                target: &key(),
-                view: None,
-                fresh_at: Some(fresh),
-                all_resolved: true,
-                past: &past,
-            };
+            let question =
+                Question { rule: &rule, target: &key(), view: None, sight: sight(fresh), past: &past };
             decide(question, Load::default(), Caps::default(), at(60))
         };
         assert_eq!(verdict(50_500), Verdict::Prove, "it may have ended at 50.9");
@@ -470,14 +463,8 @@ mod tests {
     #[test]
     fn caps_hold_whatever_the_rules_say() {
         let (rule, view) = (rule(), matching(0));
-        let question = Question {
-            rule: &rule,
-            target: &key(),
-            view: Some(&view),
-            fresh_at: Some(at(60)),
-            all_resolved: true,
-            past: &[],
-        };
+        let question =
+            Question { rule: &rule, target: &key(), view: Some(&view), sight: sight(at(60)), past: &[] };
         for (load, held) in [
             (Load { rule: 1, ..Load::default() }, Held::Concurrency),
             (Load { namespace: 5, ..Load::default() }, Held::Concurrency),
@@ -529,13 +516,12 @@ mod tests {
     #[test]
     fn a_blind_or_stale_watch_decides_nothing() {
         let (rule, view) = (rule(), matching(0));
-        for fresh_at in [None, Some(at(0))] {
+        for heard_at in [None, Some(at(0))] {
             let question = Question {
                 rule: &rule,
                 target: &key(),
                 view: Some(&view),
-                fresh_at,
-                all_resolved: true,
+                sight: Sight { heard_at, ..sight(at(120)) },
                 past: &[],
             };
             assert_eq!(

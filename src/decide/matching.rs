@@ -103,9 +103,9 @@ impl CompiledRule {
         self.when.as_ref().is_some_and(Expression::reads_now)
     }
 
-    /// Whether `now` is read openly, so that time alone can make an object match that did not.
-    pub fn names_now(&self) -> bool {
-        self.when.as_ref().is_some_and(|when| when.variables().any(|variable| variable == "now"))
+    /// Whether time alone can make an object match that did not.
+    pub fn comes_true_with_time(&self) -> bool {
+        self.when.as_ref().is_some_and(Expression::comes_true_with_time)
     }
 
     /// How an object of a kind leads to the target.
@@ -200,7 +200,21 @@ pub fn event_identity(event: &Value) -> String {
     format!("{uid}/{count}")
 }
 
-/// When an Event last occurred.
+/// When an Event occurred, as far as it can be believed: whoever writes an Event also writes its time, and one from the
+/// future would be past every cooldown. The API server says when it took the Event in. For a series it says only when the
+/// series began, so there the present is the limit.
+///
+/// Seen again, a single Event has the same time, and is decided in the same way.
+pub fn occurred(event: &Value, now: Timestamp) -> Timestamp {
+    let count = [event.pointer("/series/count"), event.get("deprecatedCount")].into_iter().flatten();
+    let is_series = count.filter_map(Value::as_i64).any(|count| count > 1);
+    let created = event.pointer("/metadata/creationTimestamp").and_then(|at| at.as_str()?.parse().ok());
+    let taken_in = created.map(|at: Timestamp| at.saturating_add(KEPT).unwrap_or(Timestamp::MAX));
+    let limit = taken_in.filter(|_| !is_series).map_or(now, |taken_in| taken_in.min(now));
+    event_time(event).unwrap_or(limit).min(limit)
+}
+
+/// When an Event last occurred, as it says.
 pub fn event_time(event: &Value) -> Option<Timestamp> {
     ["/series/lastObservedTime", "/deprecatedLastTimestamp", "/eventTime", "/metadata/creationTimestamp"]
         .into_iter()
@@ -294,6 +308,24 @@ mod tests {
             event_identity(&json!({"metadata": {"uid": "u"}, "series": {"count": 3}, "deprecatedCount": 1})),
             "u/3"
         );
+    }
+
+    #[test]
+    fn an_event_from_the_future_occurred_when_it_came() {
+        let at =
+            |second: u32| -> Timestamp { format!("2026-01-01T00:00:{second:02}Z").parse().expect("a time") };
+        let single = |time: u32| json!({"metadata": {"creationTimestamp": at(10)}, "eventTime": at(time)});
+        assert_eq!(occurred(&single(8), at(30)), at(8));
+        for now in [30, 50] {
+            assert_eq!(occurred(&single(40), at(now)), at(11), "whenever it is looked at");
+        }
+        let series = |last: u32| {
+            let series = json!({"count": 2, "lastObservedTime": at(last)});
+            json!({"metadata": {"creationTimestamp": at(10)}, "eventTime": at(10), "series": series})
+        };
+        assert_eq!(occurred(&series(20), at(30)), at(20));
+        assert_eq!(occurred(&series(40), at(30)), at(30));
+        assert_eq!(occurred(&json!({"metadata": {}}), at(30)), at(30));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub struct JobEnd {
     pub message: String,
 }
 
-/// The finalizer that keeps a Job until its outcome is recorded.
+/// The finalizer that keeps a Job until its UID is recorded: until then its absence has to mean that it was never created.
 pub const JOB_FINALIZER: &str = "fother.dev/job";
 
 impl JobSeen {
@@ -65,8 +65,35 @@ impl JobSeen {
             held,
             placeholder: suspended && !held,
             deleting: job.metadata.deletion_timestamp.is_some(),
-            live_pods: pods.iter().filter(|pod| is_live(pod)).count(),
+            live_pods: live(pods),
         }
+    }
+}
+
+/// How many of these Pods may still run.
+pub fn live(pods: &[Pod]) -> usize {
+    pods.iter().filter(|pod| is_live(pod)).count()
+}
+
+/// A Job of an Execution that has ended, which is still to be let go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LeftJob {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Whether it may still run.
+    pub is_live: bool,
+}
+
+impl LeftJob {
+    /// What is to be done about a Job; none if it belongs to another, or has been let go. A placeholder stays.
+    pub fn of(job: &Job, execution_uid: Option<&str>) -> Option<Self> {
+        let seen = JobSeen::of(job, &[]);
+        let stays = job.spec.as_ref().is_none_or(|spec| spec.ttl_seconds_after_finished.is_none());
+        let left = seen.owner.as_deref() == execution_uid && !seen.placeholder && (seen.held || stays);
+        let is_live = seen.end.is_none();
+        left.then(|| Self { name: job.metadata.name.clone().unwrap_or_default(), uid: seen.uid, is_live })
     }
 }
 

@@ -1,11 +1,11 @@
 //! Which finished Executions may go. What an open episode, a cooldown or a redelivered event may still need stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::identity::TargetKey;
-use crate::api::{Duration, Execution};
+use crate::api::{Duration, Execution, Mode};
 
 /// The most finished Executions that are kept of one rule.
 const KEEP_PER_RULE: usize = 20;
@@ -14,33 +14,65 @@ const KEEP_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// What may be delivered again: an event or alert seen within this time must still find its Execution.
 const REDELIVERY: SignedDuration = SignedDuration::from_hours(24);
 
-/// The names of the Executions of one rule (or of runs by hand) that may be deleted now.
-pub fn expired(executions: &[&Execution], cooldown: Duration, now: Timestamp) -> Vec<String> {
-    let newest = newest_of_each_target(executions);
+/// The most closed records that are kept of a rule that observes, however young: a flapping target makes one each time.
+const KEEP_OBSERVED: usize = 100;
+
+/// A finished Execution, and what bears on whether it may go.
+#[derive(Clone, Copy)]
+struct Candidate<'a> {
+    execution: &'a Execution,
+    is_newest: bool,
+    finished_at: Timestamp,
+}
+
+/// The Executions of one rule (or those by hand) that may be deleted now. A rule that is gone may come back and find its
+/// episodes open, but not for ever.
+pub fn expired<'a>(
+    executions: &[&'a Execution],
+    (has_rule, cooldown): (bool, Duration),
+    now: Timestamp,
+) -> Vec<&'a Execution> {
     let needed_for = REDELIVERY.max(cooldown.signed());
-    let mut candidates: Vec<_> = executions
-        .iter()
-        .filter_map(|execution| Some((execution.status.as_ref()?.finished_at.as_ref()?.0, *execution)))
-        .filter(|(finished_at, execution)| {
-            let open = execution.spec.decision.is_some()
-                && execution.status.as_ref().is_none_or(|s| s.episode_closed_at.is_none());
-            now.duration_since(*finished_at) > needed_for && !open
-        })
-        .map(|(finished_at, execution)| {
-            let is_newest = newest.values().any(|newest| newest.metadata.name == execution.metadata.name);
-            (is_newest, finished_at, execution)
-        })
-        .collect();
-    candidates.sort_by_key(|(is_newest, finished_at, _)| (*is_newest, *finished_at));
+    let age = |candidate: &Candidate<'_>| now.duration_since(candidate.finished_at);
+    let mut candidates = candidates(executions);
+    candidates.retain(|candidate| !is_open(candidate.execution) || (!has_rule && age(candidate) > KEEP_FOR));
     let surplus = executions.len().saturating_sub(KEEP_PER_RULE);
+    let old = candidates.iter().filter(|candidate| age(candidate) > needed_for).enumerate();
+    let old = old.filter(|(index, candidate)| {
+        *index < surplus || (!(candidate.is_newest && has_rule) && age(candidate) > KEEP_FOR)
+    });
+    let mut gone: Vec<_> = old.map(|(_, candidate)| candidate.execution).collect();
+    candidates.retain(|candidate| is_observed(candidate.execution));
+    let many = candidates.len().saturating_sub(KEEP_OBSERVED);
+    for candidate in &candidates[..many] {
+        if gone.iter().all(|known| known.metadata.name != candidate.execution.metadata.name) {
+            gone.push(candidate.execution);
+        }
+    }
+    gone
+}
+
+/// What has finished, in the order in which it may go.
+fn candidates<'a>(executions: &[&'a Execution]) -> Vec<Candidate<'a>> {
+    let newest = newest_of_each_target(executions);
+    let newest: BTreeSet<_> = newest.values().map(|newest| &newest.metadata.name).collect();
+    let finished = executions.iter().filter_map(|execution| {
+        let finished_at = execution.status.as_ref()?.finished_at.as_ref()?.0;
+        let is_newest = newest.contains(&execution.metadata.name);
+        Some(Candidate { execution, is_newest, finished_at })
+    });
+    let mut candidates: Vec<_> = finished.collect();
+    candidates.sort_by_key(|candidate| (candidate.is_newest, candidate.finished_at));
     candidates
-        .into_iter()
-        .enumerate()
-        .filter(|(index, (is_newest, finished_at, _))| {
-            *index < surplus || (!is_newest && now.duration_since(*finished_at) > KEEP_FOR)
-        })
-        .filter_map(|(_, (_, _, execution))| execution.metadata.name.clone())
-        .collect()
+}
+
+fn is_open(execution: &Execution) -> bool {
+    let closed = execution.status.as_ref().is_some_and(|status| status.episode_closed_at.is_some());
+    execution.spec.decision.is_some() && !closed
+}
+
+fn is_observed(execution: &Execution) -> bool {
+    execution.spec.decision.as_ref().is_some_and(|decision| decision.mode == Mode::Observe)
 }
 
 /// The newest Execution of each target: the next decision's identity builds on it. It goes last, so that a name is
@@ -90,9 +122,38 @@ mod tests {
         .expect("an Execution")
     }
 
-    fn check(executions: &[Execution], now: i64, gone: &[&str]) {
+    fn names(executions: &[Execution], has_rule: bool, now: i64) -> Vec<String> {
         let references: Vec<_> = executions.iter().collect();
-        assert_eq!(expired(&references, Duration::from_mins(30), at(now)), gone);
+        let gone = expired(&references, (has_rule, Duration::from_mins(30)), at(now));
+        gone.into_iter().filter_map(|execution| execution.metadata.name.clone()).collect()
+    }
+
+    fn check(executions: &[Execution], now: i64, gone: &[&str]) {
+        assert_eq!(names(executions, true, now), gone);
+    }
+
+    #[test]
+    fn episodes_of_a_rule_that_is_gone_go_in_the_end() {
+        let executions = [execution("a1", "a", Some(1), false), execution("a2", "a", None, false)];
+        assert_eq!(names(&executions, false, 6 * DAY), [] as [&str; 0], "it may come back");
+        assert_eq!(names(&executions, false, 8 * DAY), ["a1"], "what runs stays");
+        assert_eq!(names(&executions, true, 80 * DAY), [] as [&str; 0], "its episode is open");
+    }
+
+    #[test]
+    fn records_of_a_flapping_target_are_bounded_by_number() {
+        let observed = |name: String, target: &str, second, closed| {
+            let mut execution = execution(&name, target, Some(second), closed);
+            execution.spec.decision.as_mut().expect("a decision").mode = Mode::Observe;
+            execution
+        };
+        let mut executions: Vec<_> =
+            (0..102).map(|n| observed(format!("f{n:03}"), "flaps", n, true)).collect();
+        executions.push(observed("open".into(), "other", 0, false));
+        executions.push(observed("alone".into(), "alone", 0, true));
+        check(&executions, 200, &["f000", "f001", "f002"]);
+        let acted: Vec<_> = (0..102).map(|n| execution(&format!("a{n}"), "a", Some(n), true)).collect();
+        check(&acted, 200, &[]);
     }
 
     #[test]

@@ -26,6 +26,18 @@ pub struct View {
     seen_since: BTreeMap<TargetKey, Timestamp>,
 }
 
+/// How far what is seen can be trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sight {
+    /// When the watch was last heard of; none if it is not in sync. It says that the watch works, and not how new the
+    /// view is: what it tells may have happened long before.
+    pub heard_at: Option<Timestamp>,
+    /// When the latest complete list was asked for: the view shows the cluster as it was at this time or later.
+    pub complete_at: Option<Timestamp>,
+    /// Whether it is known of all objects that match where they lead. If not, a target without a match may be theirs.
+    pub all_resolved: bool,
+}
+
 /// Namespace and name: what a watch knows an object by.
 pub type ObjectKey = (String, String);
 

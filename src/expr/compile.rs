@@ -39,6 +39,7 @@ pub(super) struct Program {
     paths: BTreeSet<Vec<String>>,
     equalities: Vec<(Vec<String>, Value)>,
     reads_now: bool,
+    comes_true_with_time: bool,
 }
 
 impl Expression {
@@ -54,9 +55,11 @@ impl Expression {
             return Err(errors);
         }
         let (paths, equalities) = (analysis::paths(&root), analysis::equalities(&root));
+        let comes_true_with_time = analysis::comes_true_with_time(&root);
         instrument(&mut root);
         let patterns = Patterns(Arc::new(patterns));
-        let program = Program { root, info, patterns, variables, paths, equalities, reads_now };
+        let program =
+            Program { root, info, patterns, variables, paths, equalities, reads_now, comes_true_with_time };
         Ok(Self { program: Arc::new(program) })
     }
 
@@ -73,6 +76,12 @@ impl Expression {
     /// Whether its value depends on the clock, and so may change without any event.
     pub fn reads_now(&self) -> bool {
         self.program.reads_now
+    }
+
+    /// Whether the clock alone can make it true. Not so `crashLooping(…)`, which the clock can only end; so
+    /// `!rolledOutWithin(…)`, and whatever reads `now`.
+    pub fn comes_true_with_time(&self) -> bool {
+        self.program.comes_true_with_time
     }
 
     /// The fields that it reads, each as a variable and the fields below it. A path stands for all

@@ -14,6 +14,7 @@
     reason = "tables of literals, and several of one thing, read best so"
 )]
 
+mod decisions;
 mod dev;
 mod docs;
 mod git;
@@ -25,6 +26,7 @@ mod pods;
 mod real;
 mod real_node;
 mod sandbox;
+mod sandbox_healing;
 mod sandbox_world;
 mod support;
 mod tidy;

@@ -57,6 +57,7 @@ async fn one(
             other => other?,
         },
         Effect::DeleteJob(name, uid) => jobs.stop(&name, &uid).await?,
+        Effect::UnholdJob(name, uid) => jobs.unhold(&name, &uid, JOB_FINALIZER).await?,
         Effect::ReleaseJob(name, uid) => jobs.release(&name, &uid, JOB_FINALIZER).await?,
         Effect::Operate(operation) => return came(operate(context, account, *operation).await),
         Effect::Collect(runner, rung) => {

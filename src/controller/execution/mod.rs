@@ -2,11 +2,15 @@
 
 mod act;
 mod observe;
+mod trouble;
+
+pub use trouble::Troubles;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::context::Context;
@@ -19,7 +23,7 @@ use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
 use crate::decide::definition::Definition;
 use crate::decide::execution::{
-    Again, Deserted, EXECUTION_FINALIZER, Seen, deserted, is_canceled, needs, next,
+    Again, Blind, Deserted, EXECUTION_FINALIZER, PATIENCE, Seen, Trouble, deserted, is_canceled, needs, next,
 };
 use crate::decide::verify;
 use crate::source::watch::now;
@@ -27,22 +31,25 @@ use crate::source::watch::now;
 /// Rounds of one reconcile, at the most: each ends in a wait or an end, so more would be a bug.
 const ROUNDS: usize = 64;
 
+/// How long a run by hand waits for its Action: whoever applies one file applies both within it.
+const COMING: SignedDuration = SignedDuration::from_secs(10);
+
 /// Reconciles one Execution.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
     let mut done = None;
     for _ in 0..ROUNDS {
-        let Some(execution) = context.executions.get(namespace, name) else { return Ok(Requeue::OnChange) };
-        if execution.is_finished() && !has_finalizer(&execution) {
+        let execution = context.executions.get(namespace, name);
+        let execution = execution.filter(|found| !found.is_finished() || has_finalizer(found));
+        let Some(execution) = execution else {
+            context.troubles.over(namespace, name);
             return Ok(Requeue::OnChange);
-        }
+        };
         let Some((definition, account)) = prepare(context, &execution).await? else {
             return Ok(Requeue::OnChange);
         };
         let need = needs(&execution, &definition);
-        let mut seen = match observe::observe(context, &execution, &definition, &account, need).await {
-            Err(error) if error.is_lasting() => Seen { blind: Some(error.to_string()), ..Seen::default() },
-            seen => seen?,
-        };
+        let looked = observe::observe(context, &execution, &definition, &account, need).await;
+        let mut seen = look_or_blind(context, &execution, looked)?;
         seen.done = done.take();
         let next = next(&execution, &definition, &seen, now());
         done = act::all(context, &execution, &account, &seen, next.effects).await?;
@@ -59,6 +66,24 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         }
     }
     Ok(Requeue::Failed)
+}
+
+/// What was seen, or that nothing could be. A server that does not answer is asked again, but not for ever, as what it is
+/// asked about may be broken alone; and a person who wants the Execution to end is not kept waiting by it.
+fn look_or_blind(context: &Context, execution: &Execution, looked: Result<Seen>) -> Result<Seen> {
+    let error = match looked {
+        Ok(seen) => {
+            context.troubles.over(&execution.namespace().unwrap_or_default(), &execution.name_any());
+            return Ok(seen);
+        }
+        Err(error) => error,
+    };
+    let (now, why) = (now(), error.to_string());
+    let since = context.troubles.since(execution, now);
+    if error.is_lasting() || is_canceled(execution) || now.duration_since(since) >= PATIENCE {
+        return Ok(Seen { blind: Some(Blind { why, since }), ..Seen::default() });
+    }
+    Err(error)
 }
 
 fn has_finalizer(execution: &Execution) -> bool {
@@ -103,7 +128,9 @@ async fn without_definition(
     if execution.is_finished() || is_canceled(execution) {
         return Ok(Some((Arc::default(), account)));
     }
-    if deserted(execution, now()) == Deserted::Refuse {
+    let now = now();
+    let trouble = Trouble { since: context.troubles.since(execution, now), is_meant: true };
+    if deserted(execution, trouble, now) == Deserted::Refuse {
         return refuse(context, execution, Reason::ReferenceNotFound, &error.to_string()).await;
     }
     stand_still(context, execution, Reason::ReferenceNotFound, &error.to_string()).await?;
@@ -120,6 +147,9 @@ async fn by_hand(
     let run = execution.spec.run.clone().unwrap_or_default();
     let Some(action) = context.actions.get(&namespace, &run) else {
         let message = format!("Action {run:?} not found in namespace {namespace:?}");
+        if is_young(execution) && !is_canceled(execution) {
+            return Err(Error::Busy(message));
+        }
         return refuse(context, execution, Reason::ActionNotFound, &message).await;
     };
     if !has_finalizer(execution) && execution.metadata.deletion_timestamp.is_none() {
@@ -135,11 +165,16 @@ async fn by_hand(
     let definition =
         Definition { rule: None, ladder: vec![rung], actions: [(run.clone(), action.spec.clone())].into() };
     let name = definition.name(&run);
-    definitions::keep(context, &namespace, &name, &definition).await?;
+    let _kept = definitions::keep(context, &namespace, &name, &definition).await?;
     let mut fresh = execution.status.clone().unwrap_or_default();
     fresh.definition = Some(name);
     write(context, execution, &fresh).await?;
     Ok(Some((Arc::new(definition), account)))
+}
+
+/// Whether what it names may be still to come: both may be in one file.
+fn is_young(execution: &Execution) -> bool {
+    execution.creation_timestamp().is_some_and(|at| now().duration_since(at.0) < COMING)
 }
 
 /// Does what can be done without the account.
@@ -148,7 +183,10 @@ async fn without_account<T>(
     execution: &Arc<Execution>,
     error: Error,
 ) -> Result<Option<T>> {
-    match deserted(execution, now()) {
+    let now = now();
+    let is_meant = matches!(error, Error::NotAllowed(_));
+    let trouble = Trouble { since: context.troubles.since(execution, now), is_meant };
+    match deserted(execution, trouble, now) {
         Deserted::LetGo => {
             tracing::warn!(execution = %execution.name_any(), %error, "let go without its account");
             act::remove_finalizer(context, execution).await?;
@@ -157,10 +195,16 @@ async fn without_account<T>(
         Deserted::Refuse => refuse(context, execution, Reason::MissingPermissions, &error.to_string()).await,
         Deserted::StandStill => {
             stand_still(context, execution, Reason::MissingPermissions, &error.to_string()).await?;
-            Err(error)
+            Err(soon(trouble, now, error))
         }
-        Deserted::Wait => Err(error),
+        Deserted::Wait => Err(soon(trouble, now, error)),
     }
+}
+
+/// What may pass in a moment is tried again sooner than what a person has to mend.
+fn soon(trouble: Trouble, now: Timestamp, error: Error) -> Error {
+    let passes = !trouble.is_meant && now.duration_since(trouble.since) <= PATIENCE;
+    if passes { Error::Busy(error.to_string()) } else { error }
 }
 
 /// Says that an Execution cannot go on: what runs cannot even be looked at without the account or the definition. It

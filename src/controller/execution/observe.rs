@@ -16,7 +16,7 @@ use crate::decide::definition::Definition;
 use crate::decide::execution::{Need, Seen};
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::CompiledRule;
-use crate::decide::outcome::{JOB_FINALIZER, JobSeen};
+use crate::decide::outcome::{JobSeen, LeftJob, live};
 use crate::decide::verify::Look;
 use k8s_openapi::jiff::Timestamp;
 
@@ -44,21 +44,21 @@ pub async fn observe(
                 seen.look.matches = has_state(definition).then_some(seen.object.is_some());
             }
         }
-        Need::Job(name) => seen.job = look_at_job(&jobs, &name).await?,
+        Need::Job(name, uid) => {
+            seen.job = look_at_job(&jobs, &name).await?;
+            if seen.job.as_ref().is_none_or(|job| job.uid != uid) {
+                seen.stray_pods = live(&jobs.pods(&name, &uid).await?);
+            }
+        }
         Need::Target => {
             seen.look.target = live_target(context, execution, account).await?;
             seen.object = matching(context, execution, definition, account).await?;
         }
         Need::Look => seen.look = look(context, execution, definition, account).await?,
         Need::Jobs => {
-            let held = jobs.of_execution(&execution.name_any()).await?.into_iter().filter(|job| {
-                let ours = job
-                    .owner_references()
-                    .iter()
-                    .any(|owner| Some(&owner.uid) == execution.metadata.uid.as_ref());
-                ours && job.finalizers().iter().any(|finalizer| finalizer == JOB_FINALIZER)
-            });
-            seen.held_jobs = held.map(|job| (job.name_any(), job.uid().unwrap_or_default())).collect();
+            let own = execution.metadata.uid.as_deref();
+            let jobs = jobs.of_execution(&execution.name_any()).await?;
+            seen.left_jobs = jobs.iter().filter_map(|job| LeftJob::of(job, own)).collect();
         }
     }
     Ok(seen)

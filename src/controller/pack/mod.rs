@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use super::context::Context;
+use super::definitions;
 use super::queue::Requeue;
 use crate::api::{InventoryEntry, LABEL, Pack, PackStatus, Progress, Reason, set_progress};
 use crate::cluster::account::Account;
@@ -232,7 +233,7 @@ async fn carry_out(context: &Context, account: &Account, namespace: &str, plan: 
         Objects::of(account.client(), &served, Some(namespace)).apply(&entry.name, manifest).await?;
         tracing::info!(kind = entry.kind, name = entry.name, "applied");
     }
-    let in_use = scripts_in_use(context, namespace);
+    let in_use = scripts_in_use(context, namespace).await?;
     for entry in plan.delete.iter().filter(|entry| !in_use.contains(&entry.name)) {
         let served = served(context, &entry.kind).await?;
         Objects::of(account.client(), &served, Some(namespace)).delete(&entry.name, None, None).await?;
@@ -247,16 +248,22 @@ async fn served(context: &Context, kind: &str) -> Result<Served> {
     context.kinds.find(&context.home, api_version, kind).await
 }
 
-/// Scripts that an Execution has still to mount.
-fn scripts_in_use(context: &Context, namespace: &str) -> BTreeSet<String> {
+/// Scripts that an Execution has still to mount. Nothing is deleted while it cannot be read what an Execution runs; one
+/// whose definition is gone mounts nothing any more.
+async fn scripts_in_use(context: &Context, namespace: &str) -> Result<BTreeSet<String>> {
     let running =
         context.executions.filter(|e| e.namespace().as_deref() == Some(namespace) && !e.is_finished());
-    let definitions = context.definitions.lock();
-    let actions = running
-        .iter()
-        .filter_map(|e| definitions.get(&(namespace.to_owned(), e.definition()?.to_owned())))
-        .flat_map(|definition| definition.actions.values());
-    actions.filter_map(|action| Some(action.script.as_ref()?.config_map.as_ref()?.name.clone())).collect()
+    let mut scripts = BTreeSet::new();
+    for name in running.iter().filter_map(|execution| execution.definition()) {
+        let definition = match definitions::read(context, namespace, name).await {
+            Err(error) if error.is_lasting() && !error.is_forbidden() => continue,
+            definition => definition?,
+        };
+        let mounted =
+            definition.actions.values().filter_map(|action| action.script.as_ref()?.config_map.as_ref());
+        scripts.extend(mounted.map(|from| from.name.clone()));
+    }
+    Ok(scripts)
 }
 
 /// The Pack with what was written to it a moment ago.

@@ -133,7 +133,7 @@ pub fn conditions(
         verdict(&checked.missing, R::ResolvedRefs, R::ActionNotFound, "everything it names exists");
     let authorized =
         verdict(&denied, R::Authorized, R::MissingPermissions, "the account may do what the rule needs");
-    let synced = seen.is_some_and(|seen| seen.fresh_at.is_some());
+    let synced = seen.is_some_and(|seen| seen.sight.heard_at.is_some());
     let ready = [&accepted, &resolved, &authorized]
         .into_iter()
         .find(|(status, ..)| *status == S::False)
@@ -186,4 +186,28 @@ fn was_ready(conditions: &[Condition], generation: Option<i64>) -> bool {
     condition(conditions, ConditionType::Ready).is_some_and(|ready| {
         ready.status == ConditionStatus::True.as_str() && ready.observed_generation == generation
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_whose_watch_is_silent_is_not_ready() {
+        let (mut told, now) = (Vec::new(), Timestamp::UNIX_EPOCH);
+        let sight = crate::decide::view::Sight { heard_at: Some(now), ..Default::default() };
+        let mut seen = Seen { sight, ..Seen::default() };
+        let mut ready = |seen: &Seen| {
+            conditions(&mut told, &Checked::default(), Some(seen), Some(1), now);
+            let of = |kind| condition(&told, kind).map(|c| [c.status.clone(), c.reason.clone()]);
+            (of(ConditionType::Ready), of(ConditionType::Reconciling))
+        };
+        let said = |status: &str, reason: &str| Some([status.to_owned(), reason.to_owned()]);
+        assert_eq!(ready(&seen).0, said("True", "Active"));
+        seen.broken = Some("nothing was heard from the watch for two minutes".to_owned());
+        let unavailable = said("False", "SourceUnavailable");
+        assert_eq!(ready(&seen), (unavailable, said("True", "SourceUnavailable")));
+        seen.broken = None;
+        assert_eq!(ready(&seen).0, said("True", "Active"), "it is ready again when the watch is heard again");
+    }
 }

@@ -1,6 +1,6 @@
 //! One rule's eye on its watch: objects come in, matches and events go into the rule's state.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,18 +20,19 @@ use crate::cluster::objects::Objects;
 use crate::cluster::{Error, Result, owners};
 use crate::controller::context::Context;
 use crate::controller::queue::{Kind, Queue};
-use crate::decide::episode::STALE_AFTER;
+use crate::decide::episode::{RuleFacts, STALE_AFTER};
 use crate::decide::identity::TargetKey;
-use crate::decide::matching::{CompiledRule, event_identity, event_time, is_own};
-use crate::decide::view::{Match, ObjectKey, TargetView, View};
+use crate::decide::matching::{CompiledRule, event_identity, is_own, occurred};
+use crate::decide::view::{Match, ObjectKey, Sight, TargetView, View};
 use crate::expr::EvalErrorKind;
 use crate::source::shared::{Subscription, WatchKey, Watches};
-use crate::source::watch::{Delivery, Scope, now};
+use crate::source::watch::{Delivery, Listing, Scope, now};
 use crate::telemetry::Metrics;
 
 /// How often objects that match are looked at again because time passes, and failed look-ups are repeated.
 const TICK: Duration = Duration::from_secs(2);
-/// How often everything is listed again for a rule that reads `now`: an object that did not match may do so by now.
+/// How often everything is listed again for a rule that time alone can make true: an object that did not match may do
+/// so by now.
 const RESYNC: SignedDuration = SignedDuration::from_secs(60);
 /// Events that wait for their decision, at the most: a flood is cut, not hoarded.
 const EDGES: usize = 1000;
@@ -58,16 +59,51 @@ pub struct Edge {
 struct State {
     view: View,
     edges: BTreeMap<String, Edge>,
-    /// Occurrences that were decided, newest last: seen again, they are not decided again.
-    decided: VecDeque<String>,
-    /// The time for which the view is complete.
-    fresh_at: Option<Timestamp>,
+    /// Occurrences that were decided: seen again, they are not decided again.
+    decided: Decided,
+    /// When the watch was last heard of.
+    heard_at: Option<Timestamp>,
+    /// When the latest complete list was asked for.
+    complete_at: Option<Timestamp>,
     /// Whether objects match whose targets could not be found: one that seems clear may be one of those.
     unresolved: bool,
     /// Why the watch does not work.
     broken: Option<String>,
     /// An object that could not be judged, and why.
     mistake: Option<(ObjectKey, String)>,
+}
+
+impl State {
+    /// A watch that says nothing, not even that it lives, is as good as broken. Says whether that is news.
+    fn notice_silence(&mut self, now: Timestamp) -> bool {
+        let silent = self.heard_at.is_some_and(|heard| now.duration_since(heard) >= STALE_AFTER);
+        let news = silent && self.broken.is_none();
+        if news {
+            self.broken = Some("nothing was heard from the watch for two minutes".to_owned());
+        }
+        news
+    }
+}
+
+/// The newest occurrences that were decided.
+#[derive(Default)]
+struct Decided {
+    known: BTreeSet<String>,
+    in_order: VecDeque<String>,
+}
+
+impl Decided {
+    fn add(&mut self, occurrence: &str) {
+        if !self.known.insert(occurrence.to_owned()) {
+            return;
+        }
+        self.in_order.push_back(occurrence.to_owned());
+        if self.in_order.len() > DECIDED
+            && let Some(oldest) = self.in_order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
 }
 
 /// What a reconcile sees of it.
@@ -77,10 +113,8 @@ pub struct Seen {
     pub targets: BTreeMap<TargetKey, TargetView>,
     /// Events that wait for their decision, oldest first.
     pub edges: Vec<Edge>,
-    /// The time for which the view is complete.
-    pub fresh_at: Option<Timestamp>,
-    /// Whether it is known of all objects that match where they lead: a target without a match may be theirs.
-    pub all_resolved: bool,
+    /// How far all that can be trusted.
+    pub sight: Sight,
     /// Why the watch does not work.
     pub broken: Option<String>,
     /// An object that could not be judged, and why.
@@ -138,7 +172,8 @@ impl Evaluator {
             metrics: context.metrics.clone(),
             synced: false,
         };
-        let task = tokio::spawn(contained(eye, watched)).abort_handle();
+        let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
+        let task = tokio::spawn(contained(eye.follow(watched), queue, facts)).abort_handle();
         Ok(Self { state, task, relist, started_for })
     }
 
@@ -155,8 +190,11 @@ impl Evaluator {
         Seen {
             targets: state.view.targets(),
             edges,
-            fresh_at: state.fresh_at,
-            all_resolved: !state.unresolved,
+            sight: Sight {
+                heard_at: state.heard_at,
+                complete_at: state.complete_at,
+                all_resolved: !state.unresolved,
+            },
             broken: state.broken.clone(),
             mistake: state.mistake.as_ref().map(|((_, name), error)| format!("{name}: {error}")),
         }
@@ -171,17 +209,13 @@ impl Evaluator {
     pub fn decided(&self, occurrence: &str) {
         let mut state = self.state.lock();
         state.edges.remove(occurrence);
-        state.decided.push_back(occurrence.to_owned());
-        if state.decided.len() > DECIDED {
-            state.decided.pop_front();
-        }
+        state.decided.add(occurrence);
     }
 }
 
 /// Lets an eye look until it panics, and has its rule start another after a pause.
-async fn contained(eye: Eye, watched: (WatchKey, Scope)) {
-    let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
-    if AssertUnwindSafe(eye.follow(watched)).catch_unwind().await.is_err() {
+async fn contained(look: impl Future<Output = ()>, queue: Queue, facts: RuleFacts) {
+    if AssertUnwindSafe(look).catch_unwind().await.is_err() {
         tracing::error!(rule = facts.name, "evaluating the rule panicked: this is a bug, please report it");
         tokio::time::sleep(AFTER_PANIC).await;
         queue.add(Kind::Rule, &facts.namespace, &facts.name);
@@ -225,7 +259,7 @@ impl Eye {
             let mut subscription = self.watches.subscribe(key.clone(), self.account.client(), scope.clone());
             self.listen(&mut subscription).await;
             tracing::warn!(rule = %self.rule.facts.name, "fell behind its watch; starting again with a complete list");
-            self.state.lock().fresh_at = None;
+            self.state.lock().heard_at = None;
         }
     }
 
@@ -242,7 +276,7 @@ impl Eye {
                 _ = tick.tick() => {
                     self.look_again().await;
                     self.notice_silence();
-                    if self.rule.names_now() && now().duration_since(self.resynced) > RESYNC {
+                    if self.rule.comes_true_with_time() && now().duration_since(self.resynced) > RESYNC {
                         self.resynced = now();
                         subscription.relist();
                     }
@@ -261,7 +295,7 @@ impl Eye {
             _ => {}
         }
         match delivery {
-            Delivery::Synced(objects) => self.replace(&objects).await,
+            Delivery::Synced(listing) => self.replace(&listing).await,
             Delivery::Changed(object) => self.change(&object).await,
             Delivery::Deleted(object) => {
                 let key = key_of(&object);
@@ -276,8 +310,8 @@ impl Eye {
             }
         }
         let mut state = self.state.lock();
-        let first = state.fresh_at.is_none() || state.broken.is_some();
-        state.fresh_at = Some(now());
+        let first = state.heard_at.is_none() || state.broken.is_some();
+        state.heard_at = Some(now());
         state.unresolved = !self.unresolved.is_empty();
         state.broken = None;
         drop(state);
@@ -286,12 +320,12 @@ impl Eye {
         }
     }
 
-    async fn replace(&mut self, objects: &[Arc<Value>]) {
+    async fn replace(&mut self, listing: &Listing) {
         self.matching.clear();
         self.unresolved.clear();
         self.state.lock().mistake = None;
         let mut found = BTreeMap::new();
-        for object in objects {
+        for object in &listing.items {
             if self.rule.spec.trigger.event.is_some() {
                 self.event(object).await;
                 continue;
@@ -309,6 +343,7 @@ impl Eye {
         let mut state = self.state.lock();
         state.unresolved = !self.unresolved.is_empty();
         state.view.replace(found, now());
+        state.complete_at = Some(listing.asked);
         drop(state);
         self.wake();
     }
@@ -371,13 +406,8 @@ impl Eye {
         }
     }
 
-    /// A watch that says nothing, not even that it lives, is as good as broken.
     fn notice_silence(&self) {
-        let mut state = self.state.lock();
-        let silent = state.fresh_at.is_some_and(|fresh| now().duration_since(fresh) >= STALE_AFTER);
-        if silent && state.broken.is_none() {
-            state.broken = Some("nothing was heard from the watch for two minutes".to_owned());
-            drop(state);
+        if self.state.lock().notice_silence(now()) {
             self.wake();
         }
     }
@@ -424,17 +454,29 @@ impl Eye {
     }
 
     async fn event(&mut self, event: &Arc<Value>) {
-        let (occurrence, time) = (event_identity(event), event_time(event).unwrap_or_else(now));
-        if time < self.rule.created_at || self.state.lock().decided.contains(&occurrence) {
+        let (occurrence, time) = (event_identity(event), occurred(event, now()));
+        if time < self.rule.created_at || self.state.lock().decided.known.contains(&occurrence) {
             return;
         }
         self.metrics.lagged(now().duration_since(time).as_secs_f64().max(0.0));
-        if !matches!(self.rule.matches_event(event, now()), Ok(true)) {
-            return self.count("not_matched");
-        }
         let key = key_of(event);
+        match self.rule.matches_event(event, now()) {
+            Ok(true) => {}
+            Err(error) if error.kind != EvalErrorKind::Absent => {
+                self.count("error");
+                return self.mistake(&key, &error.to_string());
+            }
+            Ok(false) | Err(_) => {
+                self.judged(&key);
+                return self.count("not_matched");
+            }
+        }
         self.unresolved.remove(&key);
-        match self.regarded(event).await {
+        let regarded = self.regarded(event).await;
+        if regarded.is_ok() {
+            self.judged(&key);
+        }
+        match regarded {
             Ok(None) => {}
             Ok(Some(target)) => {
                 let edge = Edge { target, event: matched(event), occurrence: occurrence.clone(), time };
@@ -464,9 +506,9 @@ impl Eye {
         let objects = Objects::around(self.account.client(), &self.kinds, &regarding).await?;
         match objects.get(&regarding.name).await? {
             Some(object) if is_own(&object) => Ok(None),
-            _ if how == Target::Object => Ok(Some(regarding)),
-            Some(object) => self.resolve(&object, &how).await.map(Some),
-            None => Err(Error::Unexpected(format!("{regarding} does not exist any more"))),
+            Some(object) if how != Target::Object => self.resolve(&object, &how).await.map(Some),
+            live if how == Target::Object => Ok(Some(led_by_event(regarding, live.as_deref()))),
+            _ => Err(Error::Unexpected(format!("{regarding} does not exist any more"))),
         }
     }
 
@@ -505,6 +547,14 @@ impl Eye {
     }
 }
 
+/// What an Event regards, with a UID that is one: the kubelet writes a Node's name there. A true one stays, as what the
+/// Event tells is of that very object and not of another that has taken its name.
+fn led_by_event(regarding: ObjectReference, live: Option<&Value>) -> ObjectReference {
+    let told = regarding.uid.clone().filter(|uid| !uid.is_empty() && *uid != regarding.name);
+    let uid = told.or_else(|| live.and_then(|live| owners::reference(live).uid));
+    ObjectReference { uid, ..regarding }
+}
+
 fn matched(object: &Value) -> MatchedObject {
     let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
     MatchedObject { object: owners::reference(object), resource_version: version.to_owned() }
@@ -513,4 +563,75 @@ fn matched(object: &Value) -> MatchedObject {
 fn key_of(object: &Value) -> ObjectKey {
     let reference = owners::reference(object);
     (reference.namespace.unwrap_or_default(), reference.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::queue::{Requeue, queue};
+    use serde_json::json;
+
+    #[test]
+    fn the_name_of_a_node_is_not_taken_for_its_uid() {
+        let node = |uid: Option<&str>| ObjectReference {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            namespace: None,
+            name: "n1".into(),
+            uid: uid.map(str::to_owned),
+        };
+        let live = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "uid": "u"}});
+        for (told, live, uid) in [
+            (Some("n1"), Some(&live), Some("u")),
+            (Some(""), Some(&live), Some("u")),
+            (None, Some(&live), Some("u")),
+            (Some("older"), Some(&live), Some("older")),
+            (Some("n1"), None, None),
+        ] {
+            assert_eq!(led_by_event(node(told), live), node(uid), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_newest_decisions_are_remembered() {
+        let mut decided = Decided::default();
+        for number in 0..=DECIDED {
+            decided.add(&number.to_string());
+            decided.add(&number.to_string());
+        }
+        assert_eq!((decided.known.len(), decided.in_order.len()), (DECIDED, DECIDED));
+        assert!(!decided.known.contains("0") && decided.known.contains("1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rule_whose_evaluator_panics_is_looked_at_again_after_a_pause() {
+        let (queue, worker) = queue(1);
+        let facts = RuleFacts {
+            namespace: "a".to_owned(),
+            name: "poisoned".to_owned(),
+            mode: crate::api::Mode::Enforce,
+            hold_for: crate::api::Duration::default(),
+            cooldown: crate::api::Duration::default(),
+        };
+        let looking = tokio::spawn(contained(async { assert_eq!(1, 2, "a bug") }, queue, facts));
+        let (started, looked_at) = (tokio::time::Instant::now(), Arc::new(Mutex::new(Vec::new())));
+        let seen = looked_at.clone();
+        let run = worker.run(move |key| {
+            seen.lock().push((key.name, started.elapsed()));
+            std::future::ready(Requeue::OnChange)
+        });
+        let _ = tokio::time::timeout(AFTER_PANIC * 2, run).await;
+        assert_eq!(*looked_at.lock(), [("poisoned".to_owned(), AFTER_PANIC)]);
+        assert!(looking.is_finished(), "what its rule sees, so that it starts another");
+    }
+
+    #[test]
+    fn a_watch_that_says_nothing_is_noticed_once() {
+        let heard = Timestamp::UNIX_EPOCH;
+        let mut state = State { heard_at: Some(heard), ..State::default() };
+        assert!(!state.notice_silence(heard + STALE_AFTER - SignedDuration::from_secs(1)));
+        assert!(state.notice_silence(heard + STALE_AFTER) && !state.notice_silence(heard + STALE_AFTER));
+        assert_eq!(state.broken.as_deref(), Some("nothing was heard from the watch for two minutes"));
+        assert!(!State::default().notice_silence(heard), "one that is not in sync yet says so already");
+    }
 }

@@ -8,7 +8,8 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 
 use super::evaluator::Edge;
-use super::{Case, checks, executions_of, load, past_of};
+use super::load::{Counted, Taken};
+use super::{Case, checks, past_of};
 use crate::api::{
     ANNOTATION, Decision, Execution, ExecutionSpec, LABEL, MatchedObject, ObjectReference, Rule,
     RuleReference,
@@ -36,28 +37,41 @@ struct Making<'a> {
     since: Option<Timestamp>,
 }
 
+/// What came of firing for a target that matches.
+pub enum Fired {
+    /// It has its Execution; since when, if it was created just now.
+    Done(Option<Timestamp>),
+    /// It is decided otherwise, by what the store has.
+    Decided(Verdict),
+    /// What matched does not match any more; the watch will say so.
+    Changed,
+}
+
 /// Fires for a target that matches, after a last look at what the store itself has of it.
-pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Result<Option<Timestamp>> {
+pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Result<Fired> {
     let Case { rule, compiled, account, seen } = case;
-    let fresh_at = seen.fresh_at;
     let target = TargetKey::from(&view.target);
     let past = stored(context, compiled, &target).await?;
-    let question = Question {
-        rule: &compiled.facts,
-        target: &target,
-        view: Some(view),
-        fresh_at,
-        all_resolved: seen.all_resolved,
-        past: &past,
+    let question =
+        Question { rule: &compiled.facts, target: &target, view: Some(view), sight: seen.sight, past: &past };
+    let counted = Counted { rule: &compiled.facts, target: &target, since: None };
+    let now = now();
+    let taken = context.places.take(&context.executions, counted, now, |load| {
+        match episode::decide(question, load, context.caps, now) {
+            Verdict::Fire { id, occurrence } => Ok((id, occurrence)),
+            verdict => Err(verdict),
+        }
+    });
+    let (id, occurrence, place) = match taken {
+        Ok(taken) => taken,
+        Err(verdict) => return Ok(Fired::Decided(verdict)),
     };
-    let verdict = episode::decide(question, load(context, compiled, &target), context.caps, now());
-    let Verdict::Fire { id, occurrence } = verdict else { return Ok(None) };
     if !recheck::still(context, account, compiled, &view.object).await? {
-        return Ok(None);
+        return Ok(Fired::Changed);
     }
     let making =
         Making { rule, id, occurrence, target: &view.target, matched: &view.object, since: Some(view.since) };
-    create(context, making).await
+    create(context, making, place).await.map(Fired::Done)
 }
 
 /// Fires for an event, or records why not.
@@ -65,10 +79,10 @@ pub async fn edge(
     context: &Context,
     rule: &Rule,
     compiled: &CompiledRule,
-    edge: &Edge,
+    (edge, known): (&Edge, &[Arc<Execution>]),
 ) -> Result<Option<Timestamp>> {
     let target = TargetKey::from(&edge.target);
-    let mut past = past_of(&executions_of(context, compiled), &target);
+    let mut past = past_of(known);
     past.extend(stored(context, compiled, &target).await?);
     let question = EdgeQuestion {
         rule: &compiled.facts,
@@ -78,12 +92,17 @@ pub async fn edge(
         time: edge.time,
         past: &past,
     };
-    match episode::decide_edge(question, load(context, compiled, &target), context.caps) {
-        Ok(id) if past.iter().any(|past| past.id == id) => Ok(None),
-        Ok(id) => {
+    let counted = Counted { rule: &compiled.facts, target: &target, since: Some(edge.time) };
+    let taken = context.places.take(&context.executions, counted, now(), |load| {
+        episode::decide_edge(question, load, context.caps).map(|id| (id, ()))
+    });
+    match taken {
+        Ok((id, ..)) if past.iter().any(|past| past.id == id) => Ok(None),
+        Ok((id, (), place)) => {
             let occurrence = edge.occurrence.clone();
             let (target, matched) = (&edge.target, &edge.event);
-            create(context, Making { rule, id, occurrence, target, matched, since: Some(edge.time) }).await
+            let making = Making { rule, id, occurrence, target, matched, since: Some(edge.time) };
+            create(context, making, place).await
         }
         Err(suppressed) => {
             context.metrics.suppressed(suppressed, &rule.namespace().unwrap_or_default(), &rule.name_any());
@@ -125,12 +144,12 @@ async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) 
     Ok(found.items.iter().filter_map(Past::of).collect())
 }
 
-async fn create(context: &Context, making: Making<'_>) -> Result<Option<Timestamp>> {
+async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Result<Option<Timestamp>> {
     let actions = checks::actions(context, making.rule).map_err(Error::Unexpected)?;
     let definition = Definition::of_rule(&making.rule.spec, actions);
     let (namespace, rule_name) = (making.rule.namespace().unwrap_or_default(), making.rule.name_any());
     let definition_name = definition.name(&rule_name);
-    definitions::keep(context, &namespace, &definition_name, &definition).await?;
+    let _kept = definitions::keep(context, &namespace, &definition_name, &definition).await?;
     let time = now();
     let execution = build(&making, &definition_name, time);
     let api: Api<Execution> = Api::namespaced(context.home.clone(), &namespace);
@@ -139,25 +158,30 @@ async fn create(context: &Context, making: Making<'_>) -> Result<Option<Timestam
         Ok(created) => {
             tracing::info!(rule = %rule_name, target = %making.target, execution = %created.name_any(), "fired");
             context.metrics.evaluated(&namespace, &rule_name, "fired");
+            let created = Arc::new(created);
+            context.executions.insert(created.clone());
             announce(context, &making, &created).await;
-            context.executions.insert(Arc::new(created));
             Ok(Some(time))
         }
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            adopt(&api, &making, &execution.name_any()).await?;
+            context.executions.insert(Arc::new(adopt(&api, &making, &execution.name_any()).await?));
             Ok(None)
         }
         Err(source) => {
+            // Without an answer, or with one from between, nobody knows whether it was created.
+            if !matches!(&source, kube::Error::Api(status) if status.code < 500) {
+                place.lose();
+            }
             Err(Error::Request { action: format!("create Execution {}", execution.name_any()), source })
         }
     }
 }
 
 /// An Execution of this name exists: it is ours if its whole identity is the same.
-async fn adopt(api: &Api<Execution>, making: &Making<'_>, name: &str) -> Result<()> {
+async fn adopt(api: &Api<Execution>, making: &Making<'_>, name: &str) -> Result<Execution> {
     let found = api.get(name).await.map_err(Error::request(format!("read Execution {name}")))?;
     if found.spec.decision.as_ref().is_some_and(|decision| decision.id == making.id) {
-        return Ok(());
+        return Ok(found);
     }
     Err(Error::Unexpected(format!("Execution {name} exists with another identity; refusing to take it over")))
 }
@@ -214,13 +238,11 @@ async fn announce(context: &Context, making: &Making<'_>, execution: &Execution)
     }
 }
 
-/// Records that the episode of a target's latest Executions is over.
-pub async fn close(context: &Context, executions: &[Arc<Execution>], target: &TargetKey) -> Result<()> {
-    let open = executions.iter().filter(|e| {
-        e.is_finished()
-            && e.status.as_ref().is_some_and(|s| s.episode_closed_at.is_none())
-            && e.spec.target.as_ref().is_some_and(|t| TargetKey::from(t) == *target)
-    });
+/// Records that the episode of a target's Executions is over.
+pub async fn close(context: &Context, executions: &[Arc<Execution>]) -> Result<()> {
+    let open = executions
+        .iter()
+        .filter(|e| e.is_finished() && e.status.as_ref().is_some_and(|s| s.episode_closed_at.is_none()));
     for execution in open {
         let mut fresh = execution.status.clone().unwrap_or_default();
         fresh.episode_closed_at = Some(Time(now()));

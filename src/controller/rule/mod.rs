@@ -3,18 +3,19 @@
 mod checks;
 mod evaluator;
 mod fire;
+mod load;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use parking_lot::Mutex;
 
 use super::context::Context;
 use super::queue::Requeue;
-use crate::api::{Execution, LABEL, Mode, Rule, RuleStatus};
+use crate::api::{Execution, LABEL, Rule, RuleStatus};
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
 use crate::decide::episode::{self, Held, Load, Past, Question, Verdict};
@@ -24,6 +25,9 @@ use crate::decide::view::TargetView;
 use crate::source::watch::now;
 use checks::Checked;
 use evaluator::{Evaluator, Seen};
+use fire::Fired;
+use load::Counted;
+pub use load::Places;
 
 /// How often a rule is looked at although nothing changed: an account's annotation may be gone.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -31,6 +35,8 @@ const RESYNC: Duration = Duration::from_secs(300);
 const LOOK_FOR_RIGHTS: Duration = Duration::from_secs(10);
 /// How often a target that is held without a known end is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// The least time between two lists that are to prove that a target is clear: where targets flap, one serves many.
+const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 
 /// The evaluators that run, by rule.
 #[derive(Default)]
@@ -133,14 +139,16 @@ async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Out
     let Case { rule, compiled, seen, .. } = case;
     let mut outcome = Outcome::default();
     let executions = executions_of(context, compiled);
+    let known = |target: &TargetKey| executions.get(target).map_or(&[][..], Vec::as_slice);
     for target in targets(seen, &executions) {
-        let view = seen.targets.get(&target);
-        if let Err(error) = decide_target(context, case, (&target, view), &mut outcome).await {
+        let about = (&target, seen.targets.get(&target), known(&target));
+        if let Err(error) = decide_target(context, case, about, &mut outcome).await {
             outcome.failed.get_or_insert((target, error));
         }
     }
     for edge in &seen.edges {
-        match fire::edge(context, rule, compiled, edge).await {
+        let known = known(&TargetKey::from(&edge.target));
+        match fire::edge(context, rule, compiled, (edge, known)).await {
             Ok(fired_at) => outcome.fired_at = fired_at.or(outcome.fired_at),
             Err(error) if error.is_lasting() => {
                 fire::tell_suppressed(context, rule, edge, &error.to_string()).await;
@@ -159,28 +167,36 @@ async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Out
 async fn decide_target(
     context: &Context,
     case: Case<'_>,
-    (target, view): (&TargetKey, Option<&TargetView>),
+    (target, view, executions): (&TargetKey, Option<&TargetView>, &[Arc<Execution>]),
     outcome: &mut Outcome,
 ) -> Result<()> {
     let Case { compiled, seen, .. } = case;
-    let executions = executions_of(context, compiled);
-    let past = past_of(&executions, target);
-    let (fresh_at, all_resolved) = (seen.fresh_at, seen.all_resolved);
-    let question = Question { rule: &compiled.facts, target, view, fresh_at, all_resolved, past: &past };
+    let past = past_of(executions);
+    let question = Question { rule: &compiled.facts, target, view, sight: seen.sight, past: &past };
     let now = now();
-    match episode::decide(question, load(context, compiled, target), context.caps, now) {
-        Verdict::Fire { .. } => {
-            if let Some(view) = view {
-                outcome.fired_at = fire::state(context, case, view).await?.or(outcome.fired_at);
+    // What goes on elsewhere is counted only for who would fire else.
+    let mut verdict = episode::decide(question, Load::default(), context.caps, now);
+    if let Verdict::Fire { .. } = verdict {
+        let counted = Counted { rule: &compiled.facts, target, since: None };
+        let load = context.places.load(&context.executions, counted);
+        verdict = episode::decide(question, load, context.caps, now);
+    }
+    if let (Verdict::Fire { .. }, Some(view)) = (&verdict, view) {
+        verdict = match fire::state(context, case, view).await? {
+            Fired::Done(fired_at) => {
+                outcome.fired_at = fired_at.or(outcome.fired_at);
+                return Ok(());
             }
-        }
-        Verdict::Close => fire::close(context, &executions, target).await?,
-        Verdict::Prove => {
-            if let Some(evaluator) = context.evaluators.get(&compiled.facts.namespace, &compiled.facts.name) {
-                evaluator.relist();
+            Fired::Changed => {
+                outcome.wake_in(LOOK_AGAIN);
+                return Ok(());
             }
-            outcome.wake_in(LOOK_AGAIN);
-        }
+            Fired::Decided(verdict) => verdict,
+        };
+    }
+    match verdict {
+        Verdict::Close => fire::close(context, executions).await?,
+        Verdict::Prove => outcome.wake_in(prove(context, case, now)),
         Verdict::Held(held, until) => {
             context.metrics.suppressed(held, &compiled.facts.namespace, &compiled.facts.name);
             let pause = until.map_or(LOOK_AGAIN, |until| {
@@ -192,55 +208,50 @@ async fn decide_target(
                 _ => outcome.wake_in(pause),
             }
         }
-        Verdict::Clear | Verdict::InEpisode => {}
+        Verdict::Clear | Verdict::InEpisode | Verdict::Fire { .. } => {}
     }
     Ok(())
 }
 
-/// The targets that match, and those with an Execution that holds its episode.
-fn targets(seen: &Seen, executions: &[Arc<Execution>]) -> BTreeSet<TargetKey> {
-    let open = executions.iter().filter(|e| e.status.as_ref().is_none_or(|s| s.episode_closed_at.is_none()));
-    let open = open.filter_map(|e| e.spec.target.as_ref()).map(TargetKey::from);
-    seen.targets.keys().cloned().chain(open).collect()
+/// Asks for a complete view that is newer than this moment, if the last one is not from just now. Says when to look for it.
+fn prove(context: &Context, case: Case<'_>, now: Timestamp) -> Duration {
+    let facts = &case.compiled.facts;
+    let age = case.seen.sight.complete_at.map(|complete| now.duration_since(complete));
+    let left = age.and_then(|age| Duration::try_from(PROVE_EVERY - age).ok()).unwrap_or_default();
+    if let Some(evaluator) = context.evaluators.get(&facts.namespace, &facts.name).filter(|_| left.is_zero())
+    {
+        evaluator.relist();
+    }
+    left.max(LOOK_AGAIN)
 }
 
-fn executions_of(context: &Context, compiled: &CompiledRule) -> Vec<Arc<Execution>> {
+/// The Executions of a rule, by target.
+type Executions = BTreeMap<TargetKey, Vec<Arc<Execution>>>;
+
+/// The targets that match, and those with an Execution that holds its episode.
+fn targets(seen: &Seen, executions: &Executions) -> BTreeSet<TargetKey> {
+    let is_open = |e: &Arc<Execution>| e.status.as_ref().is_none_or(|s| s.episode_closed_at.is_none());
+    let open = executions.iter().filter(|(_, executions)| executions.iter().any(is_open));
+    seen.targets.keys().chain(open.map(|(target, _)| target)).cloned().collect()
+}
+
+fn executions_of(context: &Context, compiled: &CompiledRule) -> Executions {
     let facts = &compiled.facts;
-    context.executions.filter(|execution| {
+    let found = context.executions.filter(|execution| {
         execution.metadata.namespace.as_deref() == Some(&facts.namespace)
             && execution.labels().get(LABEL.rule).is_some_and(|rule| *rule == facts.name)
-    })
-}
-
-fn past_of(executions: &[Arc<Execution>], target: &TargetKey) -> Vec<Past> {
-    let of_target =
-        |e: &&Arc<Execution>| e.spec.target.as_ref().is_some_and(|t| TargetKey::from(t) == *target);
-    executions.iter().filter(of_target).filter_map(|execution| Past::of(execution)).collect()
-}
-
-/// How much is going on.
-fn load(context: &Context, compiled: &CompiledRule, target: &TargetKey) -> Load {
-    let facts = &compiled.facts;
-    let mut load = Load::default();
-    for execution in context.executions.filter(|_| true) {
-        let decision = execution.spec.decision.as_ref();
-        let same_namespace = execution.metadata.namespace.as_deref() == Some(&facts.namespace);
-        let of_rule = same_namespace && decision.is_some_and(|d| d.rule.name == facts.name);
-        if decision.is_some_and(|d| d.mode == Mode::Observe) {
-            let open = execution.status.as_ref().is_none_or(|s| s.episode_closed_at.is_none());
-            load.observed_open += usize::from(open && of_rule);
-            continue;
+    });
+    let mut executions = Executions::new();
+    for execution in found {
+        if let Some(target) = execution.spec.target.as_ref().map(TargetKey::from) {
+            executions.entry(target).or_default().push(execution);
         }
-        if execution.is_finished() {
-            continue;
-        }
-        load.total += 1;
-        load.namespace += usize::from(same_namespace);
-        load.rule += usize::from(of_rule);
-        load.target +=
-            usize::from(execution.spec.target.as_ref().is_some_and(|t| TargetKey::from(t) == *target));
     }
-    load
+    executions
+}
+
+fn past_of(executions: &[Arc<Execution>]) -> Vec<Past> {
+    executions.iter().filter_map(|execution| Past::of(execution)).collect()
 }
 
 async fn write_status(

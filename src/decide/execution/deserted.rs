@@ -1,18 +1,26 @@
 //! An Execution whose account may not be used (any more): nothing can be looked at, so little can be done.
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 
+use super::PATIENCE;
 use crate::api::Execution;
 
-/// How long an Execution that is to be deleted waits for its account to come back.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
+/// That the account may not be used.
+#[derive(Clone, Copy, Debug)]
+pub struct Trouble {
+    /// Since when, as far as is known.
+    pub since: Timestamp,
+    /// Whether somebody has said so, by an annotation that is missing. What the API server refuses may pass: it learns of
+    /// rights with a delay, and bindings are applied anew.
+    pub is_meant: bool,
+}
 
 /// What becomes of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Deserted {
     /// Nothing was done yet, and nothing will be.
     Refuse,
-    /// It has begun, and goes on when the account is back.
+    /// It has begun, or the trouble is young; it goes on when the account is back.
     StandStill,
     /// It has ended, and waits for the account to let go of its Jobs.
     Wait,
@@ -22,28 +30,54 @@ pub enum Deserted {
 }
 
 /// Says what becomes of it.
-pub fn deserted(execution: &Execution, now: Timestamp) -> Deserted {
-    let deleted = execution.metadata.deletion_timestamp.as_ref();
-    let overdue = deleted.is_some_and(|at| now.duration_since(at.0) > PATIENCE);
+pub fn deserted(execution: &Execution, trouble: Trouble, now: Timestamp) -> Deserted {
+    let is_over = |since: Timestamp| now.duration_since(since) > PATIENCE;
+    let lasts = is_over(trouble.since);
+    let overdue = lasts && execution.metadata.deletion_timestamp.as_ref().is_some_and(|at| is_over(at.0));
     let begun = execution.status.as_ref().is_some_and(|status| !status.rungs.is_empty());
-    match (execution.is_finished(), overdue) {
-        (_, true) => Deserted::LetGo,
-        (true, _) if execution.has_jobs() => Deserted::Wait,
-        (true, _) => Deserted::LetGo,
-        (false, _) if begun => Deserted::StandStill,
-        (false, _) => Deserted::Refuse,
+    let given_up = trouble.is_meant || lasts;
+    match execution.is_finished() {
+        _ if overdue => Deserted::LetGo,
+        true if execution.has_jobs() || !given_up => Deserted::Wait,
+        true => Deserted::LetGo,
+        false if begun || !given_up => Deserted::StandStill,
+        false => Deserted::Refuse,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::jiff::SignedDuration;
     use serde_json::{Value, json};
 
     fn becomes(metadata: &Value, status: &Value) -> Deserted {
+        told(metadata, status, (0, true))
+    }
+
+    /// What becomes of it after so many seconds, a minute and a half after the beginning, whoever says so.
+    fn told(metadata: &Value, status: &Value, (seconds, is_meant): (i64, bool)) -> Deserted {
+        let now: Timestamp = "2026-01-01T00:01:30Z".parse().unwrap();
         let execution = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution", "metadata": metadata,
             "spec": {"serviceAccountName": "healer"}, "status": status});
-        deserted(&serde_json::from_value(execution).unwrap(), "2026-01-01T00:01:30Z".parse().unwrap())
+        let lasting = SignedDuration::from_secs(if is_meant { 90 } else { seconds });
+        let trouble = Trouble { since: now - lasting, is_meant };
+        deserted(&serde_json::from_value(execution).unwrap(), trouble, now)
+    }
+
+    #[test]
+    fn what_the_api_server_refuses_may_pass() {
+        let ended = json!({"rungs": [], "finishedAt": "2026-01-01T00:00:10Z"});
+        let deleted = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
+        for (metadata, status, at_first, in_the_end) in [
+            (json!({}), json!({}), Deserted::StandStill, Deserted::Refuse),
+            (json!({}), ended, Deserted::Wait, Deserted::LetGo),
+            (deleted, json!({}), Deserted::StandStill, Deserted::LetGo),
+        ] {
+            assert_eq!(told(&metadata, &status, (0, false)), at_first);
+            assert_eq!(told(&metadata, &status, (60, false)), at_first);
+            assert_eq!(told(&metadata, &status, (61, false)), in_the_end);
+        }
     }
 
     #[test]

@@ -5,21 +5,30 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::rung::{self, OldObject};
 use super::{Again, Context, EXECUTION_FINALIZER, Effect, Next, Notice, Phase};
 use crate::api::{
-    AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus, Reason, set_condition,
+    AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus, ObjectReference,
+    Reason, set_condition,
 };
 use crate::decide::job;
+use crate::decide::outcome::LeftJob;
 
 pub(super) fn has_finalizer(execution: &Execution) -> bool {
     execution.metadata.finalizers.iter().flatten().any(|f| f == EXECUTION_FINALIZER)
 }
 
-/// After the end: let go of the Jobs, then of the Execution.
+/// After the end: let go of the Jobs, then of the Execution. One that may still run was not seen by whoever ended it.
 pub(super) fn release(context: Context<'_>) -> Next {
     if !has_finalizer(context.execution) {
         return Next::wait(Again::OnChange);
     }
-    let jobs = context.seen.held_jobs.iter().map(|(name, uid)| Effect::ReleaseJob(name.clone(), uid.clone()));
-    Next::of(jobs.chain([Effect::RemoveFinalizer]).collect(), Again::OnChange)
+    let mut effects = Vec::new();
+    for LeftJob { name, uid, is_live } in &context.seen.left_jobs {
+        if *is_live {
+            effects.push(Effect::DeleteJob(name.clone(), uid.clone()));
+        }
+        effects.push(Effect::ReleaseJob(name.clone(), uid.clone()));
+    }
+    effects.push(Effect::RemoveFinalizer);
+    Next::of(effects, Again::OnChange)
 }
 
 /// The end of a Rule that only observes: what it would have done.
@@ -88,12 +97,15 @@ pub(super) fn cancel(context: Context<'_>, phase: &Phase<'_>) -> Next {
 fn stop_job(context: Context<'_>, index: usize) -> Next {
     let mut status = context.status();
     let Some(rung) = status.rungs.get_mut(index) else { return Next::wait(Again::OnChange) };
-    let (name, job) =
-        (rung.job.as_ref().map(|j| j.name.clone()).unwrap_or_default(), context.seen.job.as_ref());
-    match job {
+    let ObjectReference { name, uid, .. } = rung.job.clone().unwrap_or_default();
+    match context.seen.job.as_ref() {
         // The Job may be deleted already and its Pods not: whoever stopped it died or was refused in between.
         Some(job) if job.live_pods > 0 || (!job.deleting && job.end.is_none()) => {
             Next::of(vec![Effect::DeleteJob(name, job.uid.clone())], Again::At(soon(context)))
+        }
+        None if context.seen.stray_pods > 0 => {
+            let uid = uid.unwrap_or_default();
+            Next::of(vec![Effect::DeleteJob(name, uid)], Again::At(soon(context)))
         }
         job => {
             rung.state = AttemptState::Failed;

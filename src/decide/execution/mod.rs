@@ -11,7 +11,7 @@ pub mod rung;
 #[cfg(test)]
 mod tests;
 
-pub use deserted::{Deserted, deserted};
+pub use deserted::{Deserted, Trouble, deserted};
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use serde_json::Value;
 use super::definition::Definition;
 use super::job;
 use super::operation::Operation;
-use super::outcome::JobSeen;
+use super::outcome::{JobSeen, LeftJob};
 use super::pod::PodPolicy;
 use super::verify::Look;
 use crate::api::{
@@ -35,6 +35,10 @@ pub const EXECUTION_FINALIZER: &str = "fother.dev/execution";
 
 /// An Execution without status that is so much younger than its decision was put back from a backup.
 const RESTORED_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// How long is waited for what cannot be looked at or used: a right that was granted or taken away a moment ago, a
+/// binding that is applied anew, a server that starts.
+pub const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
 
 /// How often a verification looks.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(2);
@@ -53,8 +57,8 @@ pub enum Need {
         /// The name of the rung's Job; none if it does not run in one.
         job: Option<String>,
     },
-    /// The Job of this name and its Pods.
-    Job(String),
+    /// The Job of this name and UID, and its Pods.
+    Job(String, String),
     /// The live target, for an operation.
     Target,
     /// A look at the target: it, its Pods, whether anything matches.
@@ -68,20 +72,31 @@ pub enum Need {
 pub struct Seen {
     /// The Job that was asked for, if it exists.
     pub job: Option<JobSeen>,
-    /// After the end: the names and UIDs of Jobs that still carry our finalizer.
-    pub held_jobs: Vec<(String, String)>,
+    /// Pods that may still run of the Job that was asked for, if it is gone itself.
+    pub stray_pods: usize,
+    /// After the end: the Jobs that are still to be let go.
+    pub left_jobs: Vec<LeftJob>,
     /// An object that matches, if one does and it was asked for; for an event the Event, if it still exists.
     pub object: Option<Arc<Value>>,
     /// Whether another Execution acts on the target.
     pub busy: bool,
     /// The target, its Pods, and whether anything matches.
     pub look: Look,
-    /// Why nothing could be looked at, if that will not change by itself: all the rest is unset then.
-    pub blind: Option<String>,
+    /// That nothing could be looked at: all the rest is unset then.
+    pub blind: Option<Blind>,
     /// What Actions may say about their Pods.
     pub pods: PodPolicy,
     /// What an operation came to that was done since the last step.
     pub done: Option<Result<Done, String>>,
+}
+
+/// That nothing could be looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Blind {
+    /// Why.
+    pub why: String,
+    /// Since when that has been so without a break, as far as is known.
+    pub since: Timestamp,
 }
 
 /// What an operation gave.
@@ -105,7 +120,9 @@ pub enum Effect {
     TakeName(Box<Job>),
     /// Delete a Job of this name and UID, with its Pods.
     DeleteJob(String, String),
-    /// Drop the finalizer of a Job of this name and UID, and let it expire.
+    /// Drop the finalizer of a Job of this name and UID, which is recorded.
+    UnholdJob(String, String),
+    /// Drop the finalizer of a Job of this name and UID, if it still has it, and let it expire.
     ReleaseJob(String, String),
     /// Do an operation on the target as the account.
     Operate(Box<Operation>),
@@ -211,6 +228,16 @@ impl Context<'_> {
         matches!(action.and_then(ActionSpec::runner), Some(Runner::Script(_) | Runner::Container(_)))
     }
 
+    /// Whether there may be a Job that nobody has seen: the rung ended, or the Execution before it, while nothing could be
+    /// looked at.
+    fn may_have_unseen_job(&self) -> bool {
+        let rungs = self.execution.status.as_ref().map_or(&[][..], |status| status.rungs.as_slice());
+        let canceled = self.execution.reason() == Some(Reason::Canceled.as_str());
+        let next = canceled.then_some(rungs.len());
+        let unseen = rungs.iter().enumerate().filter(|(_, rung)| rung.job.is_none()).map(|(index, _)| index);
+        unseen.chain(next).any(|rung| self.runs_in_job(rung))
+    }
+
     /// Whether the rung's Job exists: not only one that takes its name.
     fn job_exists(&self, rung: usize) -> bool {
         self.runs_in_job(rung) && self.seen.job.as_ref().is_some_and(|job| !job.placeholder)
@@ -231,7 +258,12 @@ pub fn is_canceled(execution: &Execution) -> bool {
 pub fn needs(execution: &Execution, definition: &Definition) -> Need {
     let context = Context { execution, definition, seen: &Seen::default(), now: Timestamp::UNIX_EPOCH };
     match phase(execution, definition) {
-        Phase::Ended if ending::has_finalizer(execution) && execution.has_jobs() => Need::Jobs,
+        Phase::Ended
+            if ending::has_finalizer(execution)
+                && (execution.has_jobs() || context.may_have_unseen_job()) =>
+        {
+            Need::Jobs
+        }
         Phase::Ended => Need::Nothing,
         Phase::Begin(_) if is_observed(execution) => Need::Nothing,
         Phase::Begin(rung) if rung >= definition.ladder.len() => Need::Nothing,
@@ -240,7 +272,8 @@ pub fn needs(execution: &Execution, definition: &Definition) -> Need {
         }
         Phase::Launching(..) => Need::Target,
         Phase::Running(_, rung) => {
-            Need::Job(rung.job.as_ref().map(|job| job.name.clone()).unwrap_or_default())
+            let job = rung.job.clone().unwrap_or_default();
+            Need::Job(job.name, job.uid.unwrap_or_default())
         }
         Phase::Verifying(..) => Need::Look,
     }
@@ -254,8 +287,8 @@ fn is_observed(execution: &Execution) -> bool {
 pub fn next(execution: &Execution, definition: &Definition, seen: &Seen, now: Timestamp) -> Next {
     let context = Context { execution, definition, seen, now };
     let phase = phase(execution, definition);
-    if let Some(why) = &seen.blind {
-        return blind::next(context, &phase, why);
+    if let Some(blind) = &seen.blind {
+        return blind::next(context, &phase, blind);
     }
     if let Phase::Ended = phase {
         return ending::release(context);

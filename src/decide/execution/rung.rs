@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Again, Context, DEADLINE_GRACE, Effect, LOOK_EVERY, Next, Notice, ending};
 use crate::api::{
-    ActionSpec, AttemptState, ConditionStatus, ConditionType, Execution, ExecutionStatus, FreeForm,
+    ActionSpec, AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus, FreeForm,
     ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
 };
 use crate::decide::matching::envelope;
@@ -172,7 +172,9 @@ fn resolved(
     let with = context.definition.ladder.get(index).ok_or("the rung is not part of the definition")?;
     let inputs = inputs(context, with, action)?;
     let bindings = bindings(context).with("inputs", json!(inputs));
-    let target = current(context, target);
+    let mut target = current(context, target);
+    // Without a UID from before, the request is at least for the object that was looked at.
+    target.uid = target.uid.or_else(|| Some(live["metadata"]["uid"].as_str()?.to_owned()));
     let context = operation::Context {
         live: &live,
         target: &target,
@@ -191,10 +193,21 @@ fn is_gone(context: Context<'_>) -> bool {
     live.is_none() || wanted.is_some_and(|wanted| live != Some(wanted.as_str()))
 }
 
-/// The target with the UID that it has by now: an earlier rung may have replaced it.
+/// The target with the UID that it has by now: an earlier rung may have replaced it. Where none was given, it is the one
+/// that was there when the rung began.
 fn current(context: Context<'_>, target: &ObjectReference) -> ObjectReference {
-    let replaced = context.status().rungs.iter().rev().find_map(|rung| rung.replaced_by.clone());
-    ObjectReference { uid: replaced.or_else(|| target.uid.clone()), ..target.clone() }
+    let rungs = context.execution.status.as_ref().map_or(&[][..], |status| status.rungs.as_slice());
+    let known = rungs.iter().rev().find_map(|rung| rung.replaced_by.clone().or(rung.target_uid.clone()));
+    ObjectReference { uid: known.or_else(|| target.uid.clone()), ..target.clone() }
+}
+
+/// The UID of the live target, for a rung that is about to begin, if nothing else says which object is meant. Recorded
+/// first, it keeps an operation that is repeated after a crash from meeting another object of the name.
+fn live_uid(context: Context<'_>) -> Option<String> {
+    let target = context.execution.spec.target.as_ref()?;
+    let live = context.seen.look.target.as_ref()?;
+    let uid = live["metadata"]["uid"].as_str()?;
+    current(context, target).uid.is_none().then(|| uid.to_owned())
 }
 
 /// How far the object is on its way out that a rung replaces.
@@ -242,32 +255,48 @@ fn operate(context: Context<'_>, index: usize, rung: &RungStatus, operation: Ope
 
 /// A Job that is known to exist.
 pub(super) fn running(context: Context<'_>, index: usize, rung: &RungStatus) -> Next {
-    let Some(seen) = &context.seen.job else { return lost(context, index) };
-    if rung.job.as_ref().and_then(|job| job.uid.as_deref()) != Some(seen.uid.as_str()) {
-        return lost(context, index);
-    }
-    let name = rung.job.as_ref().map(|job| job.name.clone()).unwrap_or_default();
-    let release = Effect::ReleaseJob(name.clone(), seen.uid.clone());
-    let Some(end) = &seen.end else {
-        return wait_for_job(context, index, rung, &name);
+    let ObjectReference { name, uid, .. } = rung.job.clone().unwrap_or_default();
+    let uid = uid.unwrap_or_default();
+    let Some(seen) = context.seen.job.as_ref().filter(|job| job.uid == uid) else {
+        return vanished(context, index, rung);
     };
-    let mut next = ended(context, index, end);
-    next.effects.push(release);
+    if let Some(end) = &seen.end {
+        let mut next = ended(context, index, end);
+        next.effects.push(Effect::ReleaseJob(name, uid));
+        return next;
+    }
+    let mut next = wait_for_job(context, rung).unwrap_or_else(|| {
+        let message = format!("neither ended nor was stopped within {}", timeout(context, rung));
+        let mut next = late(context, index, &message);
+        next.effects.push(Effect::DeleteJob(name.clone(), uid.clone()));
+        next.effects.push(Effect::ReleaseJob(name.clone(), uid.clone()));
+        next
+    });
+    // It is recorded: should it vanish from now on, it is lost. Held longer, it would hold its namespace, if that is
+    // deleted, and the account with it that could let go.
+    if seen.held {
+        next.effects.insert(0, Effect::UnholdJob(name, uid));
+    }
     next
 }
 
-fn wait_for_job(context: Context<'_>, index: usize, rung: &RungStatus, name: &str) -> Next {
-    let timeout = context.definition.actions.get(&rung.run).map(|a| a.timeout).unwrap_or_default();
-    let deadline = rung.started_at.0.saturating_add(timeout.signed() + DEADLINE_GRACE).unwrap_or(context.now);
-    if context.now < deadline {
-        let soon = context.now.saturating_add(LOOK_EVERY).unwrap_or(deadline);
-        return Next::wait(Again::At(soon.min(deadline)));
-    }
-    let mut next = late(context, index, &format!("neither ended nor was stopped within {timeout}"));
-    let uid = rung.job.as_ref().and_then(|job| job.uid.clone()).unwrap_or_default();
-    next.effects.push(Effect::DeleteJob(name.to_owned(), uid.clone()));
-    next.effects.push(Effect::ReleaseJob(name.to_owned(), uid));
-    next
+fn timeout(context: Context<'_>, rung: &RungStatus) -> Duration {
+    context.definition.actions.get(&rung.run).map(|action| action.timeout).unwrap_or_default()
+}
+
+/// Looks again soon; none if the deadline has passed.
+fn wait_for_job(context: Context<'_>, rung: &RungStatus) -> Option<Next> {
+    let limit = timeout(context, rung).signed() + DEADLINE_GRACE;
+    let deadline = rung.started_at.0.saturating_add(limit).unwrap_or(context.now);
+    let soon = context.now.saturating_add(LOOK_EVERY).unwrap_or(deadline);
+    (context.now < deadline).then(|| Next::wait(Again::At(soon.min(deadline))))
+}
+
+/// A Job that was recorded and is not there any more. Its Pods may still be on their way out, and nothing else is begun
+/// beside them.
+fn vanished(context: Context<'_>, index: usize, rung: &RungStatus) -> Next {
+    let wait = wait_for_job(context, rung).filter(|_| context.seen.stray_pods > 0);
+    wait.unwrap_or_else(|| lost(context, index))
 }
 
 fn ended(context: Context<'_>, index: usize, end: &JobEnd) -> Next {
@@ -359,6 +388,7 @@ fn begun(
         job,
         outputs: FreeForm::default(),
         message: String::new(),
+        target_uid: live_uid(context).filter(|_| state == AttemptState::Launching),
         replacement: None,
         replaced_by: None,
         verify: None,

@@ -7,7 +7,7 @@ mod audit;
 mod chart;
 mod control_plane;
 mod examples;
-mod healing;
+pub mod healing;
 mod kubectl;
 mod pods;
 mod proxy;

@@ -1,20 +1,23 @@
 //! An API server with a namespace and a node of the scenario's own.
 
 use std::fmt::Debug;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 
+use fother::cluster::rights;
 use fother::sandbox::apiserver::{ApiServer, User};
 use fother::sandbox::kubelet::{Kubelet, KubeletOptions};
 use fother::sandbox::pki::Pki;
 use fother::sandbox::world::{World, WorldOptions};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, Resource};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
@@ -32,6 +35,8 @@ pub struct Stage {
     pub client: Client,
     pub namespace: String,
     place: Place,
+    /// Who may do everything.
+    admin: Access,
     kubectl: Kubectl,
     root: TempDir,
     token: CancellationToken,
@@ -76,6 +81,32 @@ impl Stage {
         Some(stage)
     }
 
+    /// The real control plane that this is on, for what only those have.
+    pub fn plane(&self) -> &'static ControlPlane {
+        match &self.place {
+            Place::Real(plane) => plane,
+            Place::Memory(_) => panic!("there is no real control plane here"),
+        }
+    }
+
+    /// Who may do everything.
+    pub fn admin(&self) -> &Access {
+        &self.admin
+    }
+
+    /// Installs fother on the in-memory API server, as `fother dev` does; gives the access of its account.
+    pub async fn install(&self, home: &str, account: &str) -> Access {
+        let Place::Memory(api) = &self.place else { panic!("on a real control plane the chart installs it") };
+        let kinds = fother::api::crds().into_iter().map(|crd| json!(crd));
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}});
+        let rights = rights::installation(home, account).unwrap();
+        let all: Vec<_> = kinds.chain([namespace]).chain(rights).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": all});
+        self.kubectl.apply(&list.to_string(), &["--server-side"]).await;
+        api.add_token(account, User::service_account(home, account));
+        self.admin.with_token(account)
+    }
+
     /// Starts the make-believe controllers, once more if they run already.
     pub fn start_world(&self) -> CancellationToken {
         let stop = self.token.child_token();
@@ -94,29 +125,41 @@ impl Stage {
 
     /// On the in-memory API server, with the make-believe controllers.
     pub async fn memory(_: &str) -> Option<Self> {
-        let api = ApiServer::new();
+        Some(Self::of(ApiServer::new()).await)
+    }
+
+    /// The same, where everything is made `age` before it is.
+    pub async fn of_old(age: SignedDuration) -> Self {
+        let seed = RandomState::new().hash_one(age);
+        Self::of(ApiServer::with_seed(Timestamp::now() - age, seed)).await
+    }
+
+    async fn of(api: ApiServer) -> Self {
         api.add_token("admin", User::admin());
         let pki = Pki::generate().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = format!("https://{}", listener.local_addr().unwrap());
-        let kubectl = Kubectl::new(None, &Access::new(&server, &pki.ca_pem, "admin"));
+        let admin = Access::new(&server, &pki.ca_pem, "admin");
+        let kubectl = Kubectl::new(None, &admin);
         let client = api.client(&User::admin());
-        let stage = Self::new(Place::Memory(api.clone()), client, kubectl, "default".to_owned());
+        let stage = Self::new(Place::Memory(api.clone()), admin, client, kubectl, "default".to_owned());
         tokio::spawn(api.serve(listener, pki.tls, stage.token.clone()));
         drop(stage.start_world());
-        Some(stage)
+        stage
     }
 
     async fn start(plane: &'static ControlPlane, namespace: String) -> Self {
-        Self::new(Place::Real(plane), plane.admin().client().await, plane.kubectl(), namespace)
+        let admin = plane.admin().clone();
+        let client = admin.client().await;
+        Self::new(Place::Real(plane), admin, client, plane.kubectl(), namespace)
     }
 
-    fn new(place: Place, client: Client, kubectl: Kubectl, namespace: String) -> Self {
+    fn new(place: Place, admin: Access, client: Client, kubectl: Kubectl, namespace: String) -> Self {
         let root = tempfile::tempdir().unwrap();
         let token = CancellationToken::new();
         let guard = token.clone().drop_guard();
-        let stage =
-            Self { place, client, namespace, kubectl, root, token, _guard: guard, running: Mutex::default() };
+        let running = Mutex::default();
+        let stage = Self { place, admin, client, namespace, kubectl, root, token, _guard: guard, running };
         stage.start_node(|options| options);
         stage
     }

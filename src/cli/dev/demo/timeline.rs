@@ -129,7 +129,7 @@ impl Page {
                 }
             };
             run(client, scope, &Notify::new(), |delivery| match delivery {
-                Delivery::Synced(objects) => objects.iter().for_each(|object| see(object)),
+                Delivery::Synced(listing) => listing.items.iter().for_each(|object| see(object)),
                 Delivery::Changed(object) => see(&object),
                 Delivery::Deleted(_) | Delivery::Alive | Delivery::Broken(_) => {}
             })

@@ -102,3 +102,55 @@ fn a_replacement_is_saved_before_the_old_object_is_deleted() {
     let Operation::Patch { target, .. } = &world.operations[1] else { panic!("a patch") };
     assert_eq!(target.uid.as_deref(), Some("d2"), "later rungs act on the object that took its place");
 }
+
+#[test]
+fn a_job_is_held_only_until_it_is_recorded() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.step_at_most(2);
+    assert_eq!(world.states(), [AttemptState::Running]);
+    assert!(world.jobs.values().all(|job| job.held), "killed between the record and letting go");
+    world.step();
+    assert!(world.jobs.values().all(|job| !job.held), "a namespace that is deleted takes it along");
+    assert_eq!(world.released.len(), 0, "it does not expire before its outcome is recorded");
+    world.jobs.clear();
+    world.step();
+    assert_eq!((world.states(), world.created), (vec![AttemptState::Lost], 1), "and is never created again");
+}
+
+#[test]
+fn nothing_is_begun_beside_the_pods_of_a_job_that_is_gone() {
+    let mut world = World::new(&[(CLEAN, true), (RESTART, true)]);
+    world.step();
+    world.strays = (1, world.jobs.values().next().expect("a Job").uid.clone());
+    world.jobs.clear();
+    assert_eq!(world.step(), Again::At(at(3)));
+    assert_eq!(world.states(), [AttemptState::Running]);
+    let mut canceled =
+        World { execution: world.execution.clone(), strays: world.strays.clone(), ..World::new(&[]) };
+    canceled.definition = world.definition.clone();
+    canceled.execution.spec.cancel = true;
+    canceled.step();
+    assert_eq!((canceled.outcome(), canceled.stopped.len()), ("", 1), "they are stopped, and waited for");
+    for world in [&mut world, &mut canceled] {
+        world.strays.0 = 0;
+        world.step();
+    }
+    assert_eq!(world.states(), [AttemptState::Lost, AttemptState::Succeeded]);
+    assert_eq!(canceled.outcome(), "Canceled");
+}
+
+#[test]
+fn a_run_by_hand_deletes_the_object_that_it_began_with_and_no_other() {
+    let mut world = World::new(&[("delete", false)]);
+    world.execution.spec.target.as_mut().expect("a target").uid = None;
+    world.step_at_most(1);
+    assert_eq!(world.status().rungs[0].target_uid.as_deref(), Some("d"));
+    let mut again = World { execution: world.execution.clone(), ..World::new(&[("delete", false)]) };
+    world.step();
+    let Operation::Delete { target, .. } = &world.operations[0] else { panic!("a deletion") };
+    assert_eq!(target.uid.as_deref(), Some("d"));
+    // Killed after the deletion; a controller has put another object of the name there meanwhile.
+    again.live_uid = json!("another");
+    again.step();
+    assert_eq!((again.states(), again.operations.len()), (vec![AttemptState::Succeeded], 0));
+}

@@ -1,5 +1,6 @@
 //! The ladder against a small world: effects change it, and it is looked at again.
 
+mod blind;
 mod halves;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,9 @@ struct World {
     jobs: BTreeMap<String, JobSeen>,
     created: usize,
     released: Vec<String>,
+    stopped: Vec<String>,
+    /// Live Pods of a Job that is gone, and its UID.
+    strays: (usize, String),
     operations: Vec<Operation>,
     notices: Vec<&'static str>,
     matches: bool,
@@ -79,6 +83,8 @@ impl World {
             jobs: BTreeMap::new(),
             created: 0,
             released: Vec::new(),
+            stopped: Vec::new(),
+            strays: (0, String::new()),
             operations: Vec::new(),
             notices: Vec::new(),
             matches: true,
@@ -96,10 +102,21 @@ impl World {
         let mut seen = Seen { busy: self.others > 0, ..Seen::default() };
         match needs(&self.execution, &self.definition) {
             Need::Begin { job } => seen.job = job.and_then(|name| self.jobs.get(&name).cloned()),
-            Need::Job(name) => seen.job = self.jobs.get(&name).cloned(),
+            Need::Job(name, uid) => {
+                seen.job = self.jobs.get(&name).cloned();
+                seen.stray_pods = if seen.job.is_none() { self.strays(&uid) } else { 0 };
+            }
             Need::Jobs => {
-                let held = self.jobs.iter().filter(|(_, job)| job.held);
-                seen.held_jobs = held.map(|(name, job)| (name.clone(), job.uid.clone())).collect();
+                let left = self
+                    .jobs
+                    .iter()
+                    .filter(|(name, job)| !job.placeholder && (job.held || !self.released.contains(name)));
+                let left = left.map(|(name, job)| LeftJob {
+                    name: name.clone(),
+                    uid: job.uid.clone(),
+                    is_live: job.end.is_none(),
+                });
+                seen.left_jobs = left.collect();
             }
             Need::Nothing | Need::Target | Need::Look => {}
         }
@@ -111,6 +128,14 @@ impl World {
             matches: Some(self.matches),
         };
         seen
+    }
+
+    fn collect_garbage(&mut self) {
+        self.jobs.retain(|_, job| !job.deleting || job.held);
+    }
+
+    fn strays(&self, uid: &str) -> usize {
+        if self.strays.1 == uid { self.strays.0 } else { 0 }
     }
 
     fn act(&mut self, effect: Effect) -> Option<Result<Done, String>> {
@@ -131,15 +156,24 @@ impl World {
                 });
             }
             Effect::DeleteJob(name, _) => {
+                self.stopped.push(name.clone());
                 if let Some(job) = self.jobs.get_mut(&name) {
                     job.deleting = true;
                 }
+                self.collect_garbage();
+            }
+            Effect::UnholdJob(name, _) => {
+                if let Some(job) = self.jobs.get_mut(&name) {
+                    job.held = false;
+                }
+                self.collect_garbage();
             }
             Effect::ReleaseJob(name, _) => {
                 if let Some(job) = self.jobs.get_mut(&name) {
                     job.held = false;
                 }
                 self.released.push(name);
+                self.collect_garbage();
             }
             Effect::Operate(operation) => {
                 self.operations.push(*operation);
@@ -506,36 +540,4 @@ fn an_event_closes_its_episode_with_its_execution() {
     world.step();
     assert_eq!(world.outcome(), "Completed");
     assert!(world.status().episode_closed_at.is_some());
-}
-
-#[test]
-fn what_cannot_be_looked_at_has_an_end_and_can_be_canceled() {
-    let blind = || Seen { blind: Some("pods is forbidden".into()), ..Seen::default() };
-    let step = |world: &World, seconds: i64| next(&world.execution, &world.definition, &blind(), at(seconds));
-    let fresh = World::new(&[(RESTART, true), (CLEAN, true)]);
-    assert_eq!(step(&fresh, 30), Next::wait(Again::At(at(35))), "it waits, and guesses nothing");
-    let Some(Effect::Status(status)) = step(&fresh, 61).effects.into_iter().next() else {
-        panic!("a status")
-    };
-    assert_eq!(status.rungs[0].state, AttemptState::Failed);
-    assert_eq!(status.rungs[0].message, "could not look: pods is forbidden");
-
-    let mut verifying = World::new(&[(RESTART, true), (CLEAN, true)]);
-    verifying.step();
-    assert_eq!(step(&verifying, 59), Next::wait(Again::At(at(61))));
-    let Some(Effect::Status(status)) = step(&verifying, 62).effects.into_iter().next() else {
-        panic!("a status")
-    };
-    assert_eq!(status.rungs[0].verify.as_ref().and_then(|verify| verify.held), Some(false));
-
-    verifying.execution.spec.cancel = true;
-    let Some(Effect::Status(status)) = step(&verifying, 10).effects.into_iter().next() else {
-        panic!("a status")
-    };
-    verifying.execution.status = Some(*status);
-    assert_eq!(verifying.outcome(), "Canceled");
-    assert_eq!(step(&verifying, 20).effects, [], "its Jobs may still be let go when the right comes back");
-    verifying.execution.metadata.deletion_timestamp =
-        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(20)));
-    assert_eq!(step(&verifying, 20).effects, [Effect::RemoveFinalizer]);
 }

@@ -1,9 +1,13 @@
 //! How far somebody gets who has stolen the controller's token: enrolled namespaces, allowed accounts, nothing else.
 
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use super::stage::{CONTROLLER, Stage, admitted, refused};
 use crate::support::kubectl::{Answer, Kubectl};
+
+/// Held by who gives rights in fother's own namespace for a moment, and by who says that there are none.
+static HOME_RIGHTS: Mutex<()> = Mutex::const_new(());
 
 /// A namespace with two accounts that may do the same, of which one is enrolled.
 async fn enrolled(test: &str) -> Option<(Stage, Kubectl)> {
@@ -24,6 +28,7 @@ async fn get(thief: &Kubectl, namespace: &str, what: &str, account: &str) -> Ans
 #[tokio::test]
 async fn a_stolen_token_acts_as_allowed_accounts_of_enrolled_namespaces_only() {
     let Some((stage, thief)) = enrolled("stolen").await else { return };
+    let _alone = HOME_RIGHTS.lock().await;
     let (here, foreign) = (stage.namespace.as_str(), stage.plane.namespace("stolen-foreign").await);
     stage.plane.service_account(&foreign, "healer").await;
     admitted(&get(&thief, here, "configmaps", &format!("{here}:healer")).await);
@@ -51,6 +56,7 @@ async fn a_stolen_token_acts_as_allowed_accounts_of_enrolled_namespaces_only() {
 #[tokio::test]
 async fn a_stolen_token_by_itself_sees_and_does_next_to_nothing() {
     let Some((stage, thief)) = enrolled("stolen-itself").await else { return };
+    let _alone = HOME_RIGHTS.lock().await;
     let (here, foreign) = (stage.namespace.as_str(), stage.plane.namespace("stolen-other").await);
     let foreign = foreign.as_str();
     for (verb, what, namespace, allowed) in [
@@ -168,6 +174,7 @@ async fn the_controller_is_given_no_more_than_single_namespaces() {
 #[tokio::test]
 async fn a_stolen_token_decides_nothing_where_the_cluster_or_fother_runs() {
     let Some((stage, thief)) = enrolled("stolen-group").await else { return };
+    let _alone = HOME_RIGHTS.lock().await;
     for namespace in ["kube-public", "fother"] {
         let group = ["--clusterrole=fother-impersonate", "--group=system:serviceaccounts:fother"];
         stage.admin.run(&[&["-n", namespace, "create", "rolebinding", "group"][..], &group].concat()).await;

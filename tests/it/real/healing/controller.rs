@@ -82,6 +82,19 @@ impl Controller {
         .await;
     }
 
+    /// Waits until it has looked at the only Pack, which takes as long as a fetch.
+    pub async fn looks_at_the_pack(&self) {
+        let port = self.port;
+        eventually("the Pack is looked at", DEADLINE, || async move {
+            let counted = get(port, "/metrics").await.map_err(|error| error.to_string())?;
+            let mut lines =
+                counted.lines().filter(|line| line.starts_with("controller_runtime_reconcile_total"));
+            let looked = lines.any(|line| line.contains("\"pack\"") && line.contains("\"success\""));
+            if looked { Ok(()) } else { Err(counted) }
+        })
+        .await;
+    }
+
     /// Ends it without a word, wherever it is.
     pub fn kill(&mut self) {
         self.process.kill();

@@ -3,12 +3,14 @@
 use fother::api::Execution;
 use http::{Method, StatusCode};
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use rustix::process::Signal;
 use serde_json::json;
 
 use super::controller::{Controller, USER};
-use super::scenario::{PAINT, Scenario};
+use super::main_path;
+use super::scenario::{CAULK, MEND, PAINT, Scenario};
 use crate::support::proxy::{Deed, Moment, Order, Requests};
 use crate::support::wait::{DEADLINE, eventually};
 
@@ -73,16 +75,30 @@ fn painting() -> serde_json::Value {
 #[tokio::test]
 async fn a_second_look_at_everything_writes_nothing() {
     let Some(scenario) = Scenario::alone("second-look").await else { return };
-    scenario.rule("paints", painting()).await;
-    scenario.rule("observes", json!({"mode": "Observe"})).await;
+    let of = |boat: &str, mut changes: serde_json::Value| {
+        changes["when"] = json!(format!("object.metadata.name == '{boat}' && object.data.hull == 'leaking'"));
+        changes
+    };
+    scenario.rule("paints", of("ark", painting())).await;
+    scenario.rule("observes", of("ark", json!({"mode": "Observe"}))).await;
+    let verify = json!({"when": "target.data.hull == 'tight'", "within": "30s", "stableFor": "1s"});
+    let ladder = json!([{"run": CAULK}, {"run": MEND, "verify": verify}]);
+    scenario.rule("mends", of("brig", json!({"ladder": ladder}))).await;
     let mut controller = scenario.controller().await;
-    scenario.boat("ark", "leaking").await;
+    let _git = main_path::commit(&scenario).await;
+    scenario.let_caulk_end();
+    for boat in ["ark", "brig"] {
+        scenario.boat(boat, "leaking").await;
+    }
     scenario.ends("paints", "Quarantined").await;
     scenario.ends("observes", "Observed").await;
+    let healed = scenario.ends("mends", "TargetRecovered").await;
+    assert!(healed.status.unwrap().rungs[0].job.is_some());
     scenario.controller_catches_up().await;
 
     let mark = scenario.audit().mark().await;
     controller.restart().await;
+    controller.looks_at_the_pack().await;
     scenario.controller_catches_up().await;
     let writes = scenario.audit().since(mark).await.into_iter().filter(|request| {
         let canary = request.name.as_ref().is_some_and(|name| name.starts_with("canary"));
@@ -216,6 +232,39 @@ async fn an_execution_whose_definition_is_gone_can_be_canceled() {
         } else {
             Err(format!("{jobs:#?}"))
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_deleted_is_not_held_by_a_job_that_ran() {
+    let Some(scenario) = Scenario::alone("sunk").await else { return };
+    scenario.rule("leak", json!({})).await;
+    let mut controller = scenario.controller().await;
+    scenario.boat("ark", "leaking").await;
+    scenario.until_caulking(1).await;
+    eventually("its Job is recorded and let go", DEADLINE, || async {
+        let jobs = scenario.jobs().await;
+        let held = jobs.iter().any(|job| job.metadata.finalizers.as_ref().is_some_and(|f| !f.is_empty()));
+        if jobs.len() == 1 && !held { Ok(()) } else { Err(format!("{jobs:#?}")) }
+    })
+    .await;
+    // Nobody is there to let go of anything as long as there are rights.
+    controller.kill();
+    let namespaces = Api::<Namespace>::all(scenario.stage.client.clone());
+    let name = scenario.stage.namespace.clone();
+    namespaces.delete(&name, &DeleteParams::default()).await.unwrap();
+    eventually("all but the Execution is gone", DEADLINE, || async {
+        let (jobs, accounts) = (scenario.jobs().await.len(), scenario.stage.api::<ServiceAccount>());
+        let accounts = accounts.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let left = (jobs, accounts.items.len());
+        if left == (0, 0) { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    controller.start_again();
+    eventually("the namespace is gone", 3 * DEADLINE, || async {
+        let found = namespaces.get_opt(&name).await.map_err(|error| error.to_string())?;
+        found.map_or(Ok(()), |found| Err(format!("{:#?}", found.status)))
     })
     .await;
 }

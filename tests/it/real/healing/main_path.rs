@@ -1,8 +1,9 @@
-//! The whole way: a workload breaks, a rule sees it, a script mends it, and what it did is proven.
+//! The whole way: a workload breaks, a rule sees it, a script mends it, and what it did is proven. Each scenario is
+//! written once, and runs on the real control plane and in the sandbox.
 
 use fother::api::Pack;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::{Value, json};
 
 use super::scenario::{Scenario, rule_spec};
@@ -15,6 +16,8 @@ fn reader() -> Value {
         "name": "main", "image": "debian", "command": ["sh", "-c", command],
         "env": [{"name": "INDEX", "value": "/cache/index"}],
         "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],
+        // Otherwise each instance would be Ready for a moment before it ends.
+        "readinessProbe": {"exec": {"command": ["grep", "-q", "good", "/cache/index"]}, "periodSeconds": 1},
     });
     json!({"metadata": {"name": "reader"}, "spec": {
         "selector": {"matchLabels": {"app": "reader"}},
@@ -51,7 +54,7 @@ fn crashloop() -> Value {
 }
 
 /// Pushes rule, Actions and script to a git server and has a Pack follow it; gives the commit.
-async fn commit(scenario: &Scenario) -> (GitServer, String) {
+pub async fn commit(scenario: &Scenario) -> (GitServer, String) {
     let git = GitServer::start().await;
     let origin = git.create("ops").await;
     let file = |kind: &str, name: &str, spec: &Value| {
@@ -83,6 +86,24 @@ async fn commit(scenario: &Scenario) -> (GitServer, String) {
     (git, commit)
 }
 
+/// The evidence has what a person would have looked at, as it was before anything was changed.
+async fn is_saved(scenario: &Scenario, name: &str) {
+    let saved = scenario.stage.api::<ConfigMap>().get(name).await.unwrap().data.unwrap();
+    for (begin, end, said) in [
+        ("deployment-reader", ".yaml", "kind: Deployment"),
+        ("pod-reader-", ".yaml", "restartCount: "),
+        ("reader-", "-main-current.log", ""),
+        ("reader-", "-main-previous.log", "index is corrupted"),
+        ("events", ".txt", "ScalingReplicaSet Deployment/reader"),
+        ("events", ".txt", "Started Pod/reader-"),
+    ] {
+        let is_it = |(file, text): (&String, &String)| {
+            file.starts_with(begin) && file.ends_with(end) && text.contains(said)
+        };
+        assert!(saved.iter().any(is_it), "{begin}…{end} with {said:?}: {saved:#?}");
+    }
+}
+
 async fn break_the_reader(scenario: &Scenario) {
     scenario.claim("cache").await;
     std::fs::write(scenario.stage.claim("cache").join("index"), "corrupted").unwrap();
@@ -94,12 +115,10 @@ printf good >"$FOTHER_PARAM_CACHE/index"
 echo '{"repaired": true, "bytes": 4}' >"$FOTHER_OUTPUT"
 "#;
 
-#[tokio::test]
-async fn a_commit_mends_a_crash_loop_by_its_script_and_proves_it() {
-    let Some(scenario) = Scenario::new("main-path").await else { return };
-    let (_git, commit) = commit(&scenario).await;
+pub async fn a_commit_mends_a_crash_loop_by_its_script_and_proves_it(scenario: &Scenario) {
+    let (_git, commit) = commit(scenario).await;
     scenario.watching("crashloop").await;
-    break_the_reader(&scenario).await;
+    break_the_reader(scenario).await;
 
     let execution = scenario.only("crashloop", "an Execution", |_| true).await;
     let name = execution.metadata.name.unwrap();
@@ -119,9 +138,7 @@ async fn a_commit_mends_a_crash_loop_by_its_script_and_proves_it() {
     assert_eq!(jobs.len(), 1, "{jobs:#?}");
     assert_eq!(jobs[0].metadata.uid, status.rungs[1].job.as_ref().unwrap().uid);
     assert!(jobs[0].metadata.finalizers.is_none(), "the Job is let go");
-    let evidence = status.rungs[0].outputs.to_value()["configMap"].as_str().unwrap().to_owned();
-    let logs = scenario.stage.kubectl(&["get", "configmap", &evidence, "-o", "yaml"]).await;
-    assert!(logs.contains("index is corrupted"), "{logs}");
+    is_saved(scenario, status.rungs[0].outputs.to_value()["configMap"].as_str().unwrap()).await;
     scenario
         .is_told("Deployment", "reader", &["ExecutionJobCreated", "RemediationVerified", "RuleFired"])
         .await;
@@ -131,13 +148,11 @@ async fn a_commit_mends_a_crash_loop_by_its_script_and_proves_it() {
         .await;
 }
 
-#[tokio::test]
-async fn a_script_that_fails_leads_to_quarantine_and_ends_the_wait() {
-    let Some(scenario) = Scenario::new("main-path-fails").await else { return };
+pub async fn a_script_that_fails_leads_to_quarantine_and_ends_the_wait(scenario: &Scenario) {
     scenario.action("repair-index", repair("echo the disk is read-only >&2; exit 3")).await;
     scenario.action("evidence", json!({"collect": {}})).await;
     scenario.rule("crashloop", crashloop()).await;
-    break_the_reader(&scenario).await;
+    break_the_reader(scenario).await;
 
     let execution = scenario.only("crashloop", "an Execution", |_| true).await;
     let name = execution.metadata.name.unwrap();
@@ -159,9 +174,7 @@ async fn a_script_that_fails_leads_to_quarantine_and_ends_the_wait() {
     assert_eq!(scenario.executions("crashloop").await.len(), 1, "left alone while it stays broken");
 }
 
-#[tokio::test]
-async fn a_rung_that_replaces_the_pods_and_does_not_help_leads_to_the_next() {
-    let Some(scenario) = Scenario::new("replaced-pods").await else { return };
+pub async fn a_rung_that_replaces_the_pods_and_does_not_help_leads_to_the_next(scenario: &Scenario) {
     scenario.action("repair-index", repair(REPAIR)).await;
     scenario.action("restart", json!({"kubernetes": {"restart": {}}})).await;
     let verify = |within: &str| json!({"within": within, "stableFor": "1s"});
@@ -170,7 +183,7 @@ async fn a_rung_that_replaces_the_pods_and_does_not_help_leads_to_the_next() {
         {"run": "restart", "verify": verify("4s")}, {"run": "repair-index", "verify": verify("20s")},
     ]);
     scenario.rule("crashloop", changes).await;
-    break_the_reader(&scenario).await;
+    break_the_reader(scenario).await;
     let execution = scenario.ends("crashloop", "TargetRecovered").await;
     let rungs = execution.status.unwrap().rungs;
     let held: Vec<_> = rungs.iter().map(|rung| rung.verify.as_ref().and_then(|verify| verify.held)).collect();

@@ -4,11 +4,34 @@
 //! Most scenarios share one control plane and one controller, each in a namespace of its own. Those that kill, restart
 //! or count the controller take turns on a second one, where theirs is the only controller.
 
+/// Scenarios that are written once, against a [`scenario::Scenario`], wherever that plays.
+macro_rules! scenarios {
+    ($stage:ident: $($module:ident :: $name:ident in $namespace:literal,)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            let scenario = crate::real::healing::scenario::Scenario::$stage($namespace).await;
+            let Some(scenario) = scenario else { return };
+            crate::real::healing::$module::$name(&scenario).await;
+        }
+    )*};
+}
+pub(crate) use scenarios;
+
 mod controller;
 mod crashes;
 mod episodes;
 mod every_request;
-mod main_path;
+pub mod main_path;
+mod operations;
 mod rights;
-mod scenario;
+pub mod scenario;
+pub mod sweep;
 mod triggers;
+
+mod shared {
+    super::scenarios! { new:
+        main_path::a_commit_mends_a_crash_loop_by_its_script_and_proves_it in "main-path",
+        main_path::a_script_that_fails_leads_to_quarantine_and_ends_the_wait in "main-path-fails",
+        main_path::a_rung_that_replaces_the_pods_and_does_not_help_leads_to_the_next in "replaced-pods",
+    }
+}

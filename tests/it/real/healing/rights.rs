@@ -23,7 +23,7 @@ async fn may(access: &Access, attributes: &Value) -> bool {
 async fn the_controller_by_itself_may_next_to_nothing() {
     let Some(scenario) = Scenario::new("own-rights").await else { return };
     let (here, access) = (scenario.stage.namespace.as_str(), scenario.controller_access());
-    let foreign = scenario.plane.namespace("not-enrolled").await;
+    let foreign = scenario.stage.plane().namespace("not-enrolled").await;
     for (verb, group, resource, namespace, allowed) in [
         ("list", "fother.dev", "rules", "", true),
         ("create", "fother.dev", "executions", here, true),
@@ -231,7 +231,8 @@ async fn in_a_namespace_that_is_not_enrolled_nothing_runs() {
     let by_hand =
         json!({"metadata": {"name": "hand"}, "spec": {"serviceAccountName": "healer", "run": CAULK}});
     scenario.stage.create::<Execution>(by_hand).await;
-    let ended = eventually("it ends", DEADLINE, || async {
+    // An enrolment may be applied anew in a moment; a minute later it is taken for meant.
+    let ended = eventually("it ends", 2 * DEADLINE, || async {
         let found = scenario.stage.api::<Execution>().get("hand").await.map_err(|error| error.to_string())?;
         if found.is_finished() && found.metadata.finalizers.is_none() {
             Ok(found)

@@ -2,8 +2,7 @@
 //!
 //! A boat is a ConfigMap whose hull is `tight` or `leaking`: the smallest thing that can break and be mended.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fother::api::{Action, Condition, Execution, Rule};
 use fother::cluster::rights;
@@ -14,7 +13,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, ServiceAccoun
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use super::controller::{Controller, HOME, install};
 use crate::sandbox_world::stage::Stage;
@@ -27,9 +26,9 @@ use crate::support::wait::{DEADLINE, eventually};
 /// A namespace that is enrolled, with the account `healer` that may do all that the Actions here need.
 pub struct Scenario {
     pub stage: Stage,
-    pub plane: &'static ControlPlane,
     access: Access,
-    _turn: Option<OwnedMutexGuard<()>>,
+    _turn: Option<Turn>,
+    _controller: Option<Controller>,
 }
 
 /// A control plane where fother is installed.
@@ -42,21 +41,45 @@ struct Harbor {
 /// A harbor whose scenarios take turns.
 struct Dock {
     plane: OnceCell<Option<ControlPlane>>,
-    harbor: OnceCell<Option<(Harbor, Arc<Mutex<()>>)>>,
+    harbor: OnceCell<Option<Harbor>>,
+    taken: AtomicBool,
 }
 
 impl Dock {
     const fn new() -> Self {
-        Self { plane: OnceCell::const_new(), harbor: OnceCell::const_new() }
+        Self { plane: OnceCell::const_new(), harbor: OnceCell::const_new(), taken: AtomicBool::new(false) }
     }
 
-    async fn open(&'static self) -> Option<&'static (Harbor, Arc<Mutex<()>>)> {
+    async fn open(&'static self) -> Option<&'static Harbor> {
         let open = || async {
             let plane = self.plane.get_or_init(ControlPlane::private).await.as_ref()?;
             let access = install(plane).await?;
-            Some((Harbor { plane, access, _controller: None }, Arc::default()))
+            Some(Harbor { plane, access, _controller: None })
         };
         self.harbor.get_or_init(open).await.as_ref()
+    }
+}
+
+/// A scenario's stay at a dock.
+struct Turn {
+    dock: &'static Dock,
+    _permit: SemaphorePermit<'static>,
+}
+
+impl Turn {
+    /// Waits for a free dock; one that is open already comes first.
+    async fn next() -> Self {
+        static DOCKS: [Dock; Scenario::LANES] = [const { Dock::new() }; Scenario::LANES];
+        static FREE: Semaphore = Semaphore::const_new(Scenario::LANES);
+        let permit = FREE.acquire().await.unwrap();
+        let free = DOCKS.iter().find(|dock| !dock.taken.swap(true, Ordering::SeqCst));
+        Self { dock: free.expect("as many as there are permits"), _permit: permit }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.dock.taken.store(false, Ordering::SeqCst);
     }
 }
 
@@ -83,26 +106,42 @@ impl Scenario {
     }
 
     /// How many scenarios can be alone at a time.
-    pub const LANES: usize = 3;
+    pub const LANES: usize = 4;
 
     /// On a control plane where nothing runs but what the scenario starts. There are a few; on each it is one at a time.
     pub async fn alone(name: &str) -> Option<Self> {
-        static DOCKS: [Dock; Scenario::LANES] = [const { Dock::new() }; Scenario::LANES];
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let dock = &DOCKS[NEXT.fetch_add(1, Ordering::Relaxed) % DOCKS.len()];
-        let (harbor, turns) = dock.open().await?;
-        let turn = Arc::clone(turns).lock_owned().await;
+        let turn = Turn::next().await;
+        let harbor = turn.dock.open().await?;
         Self::at(harbor, name, Some(turn)).await
     }
 
-    async fn at(harbor: &Harbor, name: &str, turn: Option<OwnedMutexGuard<()>>) -> Option<Self> {
-        let stage = Stage::on(harbor.plane, name).await;
-        let scenario = Self { stage, plane: harbor.plane, access: harbor.access.clone(), _turn: turn };
-        scenario.enrol().await;
-        scenario.account("healer", &healer_rights()).await;
-        scenario.claim("hold").await;
-        scenario.actions().await;
+    /// In the sandbox, with a controller of its own.
+    pub async fn memory(name: &str) -> Option<Self> {
+        let scenario = Self::quiet(Stage::memory(name).await?).await;
+        let controller = scenario.controller().await;
+        Some(Self { _controller: Some(controller), ..scenario })
+    }
+
+    /// In a sandbox where nothing runs but what the scenario starts.
+    pub async fn quiet(stage: Stage) -> Self {
+        let access = stage.install(HOME, "fother").await;
+        let scenario = Self { stage, access, _turn: None, _controller: None };
+        scenario.set_up().await;
+        scenario
+    }
+
+    async fn at(harbor: &Harbor, name: &str, turn: Option<Turn>) -> Option<Self> {
+        let (stage, access) = (Stage::on(harbor.plane, name).await, harbor.access.clone());
+        let scenario = Self { stage, access, _turn: turn, _controller: None };
+        scenario.set_up().await;
         Some(scenario)
+    }
+
+    async fn set_up(&self) {
+        self.enrol().await;
+        self.account("healer", &healer_rights()).await;
+        self.claim("hold").await;
+        self.actions().await;
     }
 
     /// What an administrator does once for a namespace.
@@ -169,7 +208,7 @@ impl Scenario {
     }
 
     pub async fn proxy(&self) -> Proxy {
-        Proxy::start(self.plane.admin()).await
+        Proxy::start(self.stage.admin()).await
     }
 
     /// A rule that has leaking boats caulked; `changes` are merged into its spec.
@@ -293,9 +332,9 @@ impl Scenario {
         leases.delete("fother", &DeleteParams::default()).await.unwrap();
     }
 
-    /// The audit log; there is one wherever a scenario plays.
+    /// The audit log; there is one wherever a scenario plays on a real control plane.
     pub fn audit(&self) -> AuditLog {
-        self.plane.audit().expect("a control plane of the tests' own")
+        self.stage.audit().expect("a control plane of the tests' own")
     }
 
     /// Somebody else takes the name of the Execution that a rule's next decision about a boat leads to; returns it.

@@ -10,7 +10,7 @@ use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams}
 use kube::core::GroupVersionKind;
 use serde_json::json;
 
-use super::scenario::{MEND, PAINT, Scenario, healer_rights};
+use super::scenario::{CAULK, MEND, PAINT, Scenario, healer_rights};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// An Event about a boat.
@@ -205,6 +205,8 @@ async fn a_kind_that_is_not_served_is_named() {
     let Some(scenario) = Scenario::new("unserved").await else { return };
     let trigger = json!({"resource": {"apiVersion": "example.com/v1", "kind": "Kraken"}});
     scenario.rule("hunts", json!({"trigger": trigger})).await;
+    // For a moment it may also lack an Action that the controller has not seen yet.
+    scenario.condition("hunts", "ResolvedRefs", "True").await;
     let ready = scenario.condition("hunts", "Ready", "False").await;
     assert_eq!(ready.reason, "SourceUnavailable");
     assert_eq!(ready.message, "kind Kraken of example.com/v1 is not served here");
@@ -231,4 +233,27 @@ async fn an_event_that_cannot_be_answered_stops_no_other() {
     scenario.ends("mends", "Completed").await;
     assert_eq!(scenario.targets("mends").await, ["brig"]);
     scenario.is_told("ConfigMap", "ark", &["RuleFireSuppressed"]).await;
+}
+
+#[tokio::test]
+async fn an_event_that_comes_while_its_target_is_remedied_is_suppressed_and_says_so() {
+    let Some(scenario) = Scenario::new("suppressed").await else { return };
+    let trigger = json!({"resource": null, "event": {"reasons": ["Leak"]}});
+    scenario.rule("caulks", json!({"trigger": trigger, "when": null, "ladder": [{"run": CAULK}]})).await;
+    scenario.watching("caulks").await;
+    scenario.boat("ark", "leaking").await;
+    let leak = |name: &str| {
+        let mut leak = event(&scenario, name, "ark", "Leak");
+        leak["eventTime"] = json!(format!("{:.6}", Timestamp::now() + SignedDuration::from_secs(2)));
+        leak
+    };
+    scenario.stage.create::<Event>(leak("first")).await;
+    scenario.until_caulking(1).await;
+    scenario.stage.create::<Event>(leak("second")).await;
+    scenario.is_told("ConfigMap", "ark", &["ExecutionJobCreated", "RuleFireSuppressed", "RuleFired"]).await;
+    scenario.let_caulk_end();
+    let execution = scenario.ends("caulks", "Completed").await;
+    assert_eq!(execution.spec.decision.unwrap().matched.object.name, "first");
+    scenario.controller_catches_up().await;
+    assert_eq!((scenario.executions("caulks").await.len(), scenario.caulked()), (1, 1), "it is not queued");
 }

@@ -1,0 +1,6 @@
+//! Decisions in the whole controller: it runs in this process on the in-memory API, and single requests are refused,
+//! held or counted on their way there.
+
+mod bay;
+mod executions;
+mod rules;

@@ -1,0 +1,133 @@
+//! What fires, what is held, and what proves that an episode is over.
+
+use fother::api::Execution;
+use serde_json::json;
+
+use super::bay::{Bay, MEND, NAMESPACE, PAINT};
+use crate::support::wait::{DEADLINE, eventually};
+
+fn is_closed(execution: &Execution) -> bool {
+    execution.status.as_ref().is_some_and(|status| status.episode_closed_at.is_some())
+}
+
+#[tokio::test]
+async fn only_a_list_from_after_its_end_closes_an_episode() {
+    const LIST: &str = "GET /api/v1/namespaces/bay/configmaps?&limit=500";
+    let bay = Bay::new().await;
+    bay.rule("ark", json!({})).await;
+    bay.boat("ark", "leaking").await;
+    bay.only("it has ended without success", |e| e.reason() == Some("Quarantined")).await;
+    bay.refuse(LIST, 500);
+    bay.boat("ark", "tight").await;
+    bay.until_struck(LIST, 1).await;
+    // The watch has said that the boat is well; that may be news from before the end.
+    assert!(!is_closed(&bay.only("one Execution", |_| true).await));
+    bay.lift(LIST);
+    bay.only("its episode is over", is_closed).await;
+}
+
+#[tokio::test]
+async fn rules_that_fire_at_the_same_moment_share_the_caps() {
+    const CREATE: &str = "POST /apis/fother.dev/v1alpha1/namespaces/bay/executions";
+    let bay = Bay::new().await;
+    bay.hold(CREATE);
+    for number in 0..9 {
+        bay.rule(&format!("boat-{number}"), json!({})).await;
+        bay.boat(&format!("boat-{number}"), "leaking").await;
+    }
+    bay.until("four of nine are held", || {
+        let of = |number: usize| {
+            bay.metric(&format!(
+                "fother_rule_suppressed_total{{namespace=\"bay\",rule=\"boat-{number}\",guard=\"concurrency\"}}"
+            ))
+        };
+        let held = (0..9).filter(|number| of(*number) > 0).count();
+        if held == 4 { Ok(()) } else { Err(format!("{held} are held, {} fire", bay.struck(CREATE))) }
+    })
+    .await;
+    assert_eq!(bay.struck(CREATE), 5, "five may run in a namespace");
+    bay.lift(CREATE);
+    eventually("all are answered", DEADLINE, async || {
+        let count = bay.executions().await.len();
+        if count == 9 { Ok(()) } else { Err(count) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_that_was_suppressed_stays_so_after_a_restart() {
+    const SUPPRESSED: &str =
+        "fother_rule_suppressed_total{namespace=\"bay\",rule=\"springs\",guard=\"concurrency\"}";
+    let mut bay = Bay::new().await;
+    let regarding =
+        |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": NAMESPACE, "name": name});
+    for boat in ["ark", "brig"] {
+        bay.boat(boat, "tight-ish").await;
+    }
+    bay.event_rule(
+        "springs",
+        json!({"ladder": [{"run": PAINT, "verify": {"when": "false", "within": "4s"}}]}),
+    )
+    .await;
+    bay.answers("springs").await;
+    bay.event("first", regarding("ark")).await;
+    bay.only("it is answered", |e| e.reason() == Some("Running")).await;
+    bay.event("second", regarding("brig")).await;
+    bay.until("the second is suppressed", || {
+        if bay.metric(SUPPRESSED) > 0 { Ok(()) } else { Err(String::new()) }
+    })
+    .await;
+    bay.only("the first has ended", Execution::is_finished).await;
+    bay.restart().await;
+    bay.until("it is decided in the same way", || {
+        if bay.metric(SUPPRESSED) > 0 { Ok(()) } else { Err(String::new()) }
+    })
+    .await;
+    bay.only("one Execution", |_| true).await;
+}
+
+#[tokio::test]
+async fn an_event_about_a_node_leads_to_the_node() {
+    let bay = Bay::new().await;
+    bay.apply(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})).await;
+    bay.event_rule("springs", json!({"ladder": [{"run": PAINT}]})).await;
+    bay.answers("springs").await;
+    // As the kubelet writes it.
+    bay.event("full", json!({"kind": "Node", "apiVersion": "v1", "name": "n1", "uid": "n1"})).await;
+    let ended = bay.only("it is answered", Execution::is_finished).await;
+    assert_eq!(ended.reason(), Some("Completed"), "{ended:#?}");
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_judged_is_counted_as_such() {
+    let bay = Bay::new().await;
+    bay.event_rule("springs", json!({"when": "event.data.note > 3"})).await;
+    bay.answers("springs").await;
+    bay.event(
+        "first",
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": NAMESPACE, "name": "ark"}),
+    )
+    .await;
+    let series = "fother_rule_evaluations_total{namespace=\"bay\",rule=\"springs\",decision=\"error\"}";
+    bay.until("it is an error", || if bay.metric(series) > 0 { Ok(()) } else { Err(String::new()) }).await;
+}
+
+#[tokio::test]
+async fn an_owner_that_cannot_be_read_hides_no_other_match() {
+    const OWNER: &str = "GET /apis/apps/v1/namespaces/bay/deployments/yard";
+    let bay = Bay::new().await;
+    bay.refuse(OWNER, 403);
+    let pod = json!({"metadata": {"labels": {"app": "yard"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let yard = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "yard", "namespace": NAMESPACE},
+        "spec": {"selector": {"matchLabels": {"app": "yard"}}, "template": pod}});
+    let uid = bay.apply(yard).await["metadata"]["uid"].clone();
+    let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "yard", "uid": uid, "controller": true});
+    bay.apply(json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "ark-1", "namespace": NAMESPACE, "ownerReferences": [owner]}, "data": {"hull": "leaking"}}))
+        .await;
+    bay.boat("ark-2", "leaking").await;
+    bay.rule("ark", json!({"target": "workload", "ladder": [{"run": MEND}]})).await;
+    let ended = bay.only("it is answered", Execution::is_finished).await;
+    assert_eq!(ended.reason(), Some("Completed"), "{ended:#?}");
+    assert!(bay.struck(OWNER) > 0);
+}

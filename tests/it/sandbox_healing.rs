@@ -1,0 +1,20 @@
+//! The main path in the sandbox: the very scenarios that run on the real control plane, on the in-memory API server, with
+//! the make-believe controllers and node of `fother dev`, and the controller as a process of its own.
+
+use k8s_openapi::jiff::SignedDuration;
+
+use crate::real::healing::scenario::Scenario;
+use crate::real::healing::sweep;
+use crate::sandbox_world::stage::Stage;
+
+crate::real::healing::scenarios! { memory:
+    main_path::a_commit_mends_a_crash_loop_by_its_script_and_proves_it in "main-path",
+    main_path::a_script_that_fails_leads_to_quarantine_and_ends_the_wait in "main-path-fails",
+    main_path::a_rung_that_replaces_the_pods_and_does_not_help_leads_to_the_next in "replaced-pods",
+}
+
+#[tokio::test]
+async fn a_definition_that_nothing_names_goes_when_it_is_old() {
+    let scenario = Scenario::quiet(Stage::of_old(SignedDuration::from_hours(1)).await).await;
+    sweep::a_definition_that_nothing_names_goes_when_it_is_old(&scenario).await;
+}
