@@ -2,7 +2,7 @@
 CARGO = $(shell scripts/cargo.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check cluster cluster-down fmt crds docs audit
+.PHONY: help demo test check cluster cluster-down fmt crds schemas docs audit
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ fmt: ## Format the code
 crds: ## Write crds/, and the chart's copy, from the Rust types
 	$(CARGO) run --locked --quiet -- crds --output-dir crds
 	cp crds/*.yaml charts/fother/files/crds/
+
+schemas: ## Write the snapshot of Kubernetes' schemas that expressions are checked against
+	UPDATE_EXPECT=1 $(CARGO) test --locked --quiet --test it -- schemas::the_snapshot
 
 docs: ## Build the documentation of the code
 	$(CARGO) doc --locked --no-deps --document-private-items

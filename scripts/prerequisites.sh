@@ -49,6 +49,7 @@ look() {
   [ "$purpose" = test ] && [ "$(id -u)" != 0 ] || node
   [ "$purpose" = test ] || return 0
   have ssh-keygen || lacking ssh-keygen openssh-client
+  have prometheus-alertmanager || lacking alertmanager prometheus-alertmanager
   [ -x /usr/sbin/sshd ] || have sshd || lacking sshd openssh-server
   local component
   for component in fmt clippy; do

@@ -19,7 +19,7 @@ asides=() # names of the steps that go on beside the others
 groups=() # and their process groups
 
 # Most tests wait, for a controller, a container or a clock: two a processor would leave it idle.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(nproc)))}
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 # Every clone has a path of its own, and so has what it compiles in steps: nobody would find it again.
 [ "${CI:-}" != true ] || export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 
@@ -132,8 +132,8 @@ join
 if [ -z "$fast" ]; then
   step dependencies scripts/deny.sh --log-level error check bans licenses sources
   step "the parts of a real control plane" tests/cluster/build.sh etcd kube-apiserver kube-controller-manager kubectl helm
-  aside "integration tests on a real node" real_node
   step "integration tests on a real control plane" run_cargo test --locked --test it -- real::
-  join
+  # After it and not beside it: together they want more than two cores have.
+  step "integration tests on a real node" real_node
 fi
 complete=yes

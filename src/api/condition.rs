@@ -9,13 +9,13 @@ pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 /// The types of condition that fother sets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ConditionType {
-    /// The object does what it is there for (Pack, Rule, Action).
+    /// The object does what it is there for (Pack, Rule, Action, Webhook).
     Ready,
-    /// The object's own text is valid (Rule, Action).
+    /// The object's own text is valid (Rule, Action, Webhook).
     Accepted,
-    /// Everything the object names exists (Rule).
+    /// Everything the object names exists (Rule, Webhook).
     ResolvedRefs,
-    /// The `ServiceAccount` has the rights that the object needs (Pack, Rule).
+    /// The `ServiceAccount` has the rights that the object needs (Pack, Rule, Webhook).
     Authorized,
     /// Work on the newest generation goes on; present only while true.
     Reconciling,
@@ -79,6 +79,8 @@ reasons! {
     ResolvedRefs,
     /// The Rule names an Action that does not exist.
     ActionNotFound,
+    /// The Rule names a Webhook that does not exist.
+    WebhookNotFound,
     /// A named object does not exist.
     ReferenceNotFound,
     /// The `ServiceAccount` has the rights that are needed.

@@ -7,13 +7,17 @@ mod action;
 mod common;
 mod condition;
 mod duration;
+mod event_batch;
 mod execution;
+mod guard;
 mod name;
 mod pack;
 mod parameter;
 mod pod;
 mod rule;
 mod target;
+mod trigger_event;
+mod webhook;
 
 pub use action::{
     Action, ActionSpec, ActionStatus, CollectRunner, ConfigMapKey, ContainerRunner, Delete, Evidence,
@@ -25,10 +29,14 @@ pub use condition::{
     Condition, ConditionStatus, ConditionType, Progress, Reason, condition, set_condition, set_progress,
 };
 pub use duration::{DURATION_PATTERN, Duration, DurationError};
+pub use event_batch::{
+    AcceptedEvent, AlertState, EventBatch, EventBatchSpec, EventBatchStatus, EventOutcome, OutcomeKind,
+};
 pub use execution::{
     AttemptState, Decision, Execution, ExecutionSpec, ExecutionStatus, MatchedObject, RuleReference,
     RungStatus, VerifyStatus,
 };
+pub use guard::{Guard, HeldTarget};
 pub use name::{MAX_NAME, is_valid_name};
 pub use pack::{
     GitReference, InventoryEntry, Origin, Pack, PackSpec, PackStatus, SecretReference, Signer, Verification,
@@ -39,14 +47,20 @@ pub use pod::{
     TolerationOperator, VolumeMount,
 };
 pub use rule::{
-    EventTrigger, Limits, Mode, ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung, Trigger, Verify,
+    AlertTrigger, EventTrigger, Limits, Mode, ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung, Trigger,
+    Verify, WebhookTrigger,
 };
-pub use target::{ObjectReference, OwnerKind, Target};
+pub use target::{KEY_KIND, ObjectReference, ObjectTemplate, OwnerKind, Target};
+pub use trigger_event::TriggerEvent;
+pub use webhook::{
+    Authentication, Bearer, Defaults, Encoding, Format, GenericMapping, HashAlgorithm, Hmac, MAX_BODY,
+    RejectedCount, SecretKey, Signs, Truncated, Webhook, WebhookLimits, WebhookSpec, WebhookStatus,
+};
 
 use kube::CustomResourceExt;
 
 /// All of fother's custom resource definitions, in the order in which they are installed.
 pub fn crds()
 -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
-    vec![Pack::crd(), Rule::crd(), Action::crd(), Execution::crd()]
+    vec![Pack::crd(), Webhook::crd(), Rule::crd(), Action::crd(), Execution::crd(), EventBatch::crd()]
 }

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, FreeForm, Target};
+use super::{Duration, FreeForm, HeldTarget, Target};
 
 /// When to act, on what, as whom, and with which ladder of remedies.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -24,6 +24,8 @@ use super::{Duration, FreeForm, Target};
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Last-Fired", type_ = "date", json_path = ".status.lastFiredAt"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Trigger", type_ = "string", json_path = ".status.trigger", priority = 1),
+    printcolumn(name = "Held", type_ = "string", json_path = ".status.heldCount", priority = 1),
     printcolumn(
         name = "Revision",
         type_ = "string",
@@ -38,10 +40,12 @@ use super::{Duration, FreeForm, Target};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.when) || has(self.trigger.event)")
+#[x_kube(validation = Rule::new("has(self.when) || !has(self.trigger.resource)")
     .message("when is required for a resource trigger: without it every object would match"))]
-#[x_kube(validation = Rule::new("!(has(self.since) || has(self.for)) || has(self.trigger.resource)")
-    .message("for and since need a resource trigger: an event is over at once"))]
+#[x_kube(validation = Rule::new("!has(self.since) || has(self.trigger.resource)")
+    .message("since needs a resource trigger: an alert says itself since when it fires, an event is over at once"))]
+#[x_kube(validation = Rule::new("!has(self.for) || has(self.trigger.resource) || has(self.trigger.alert)")
+    .message("for needs a resource or alert trigger: an event is over at once"))]
 pub struct RuleSpec {
     /// What the Rule is for, in a sentence that helps the person who is woken by it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -57,13 +61,13 @@ pub struct RuleSpec {
     pub service_account_name: String,
     /// What the Rule watches: exactly one of the fields.
     pub trigger: Trigger,
-    /// CEL expression over `object` (resource) or `event` that is true while something is wrong. Example:
-    /// `crashLooping(object, 3, duration('10m'))`.
+    /// CEL expression over `object` (resource), `alert` (alert) or `event` that is true while something is wrong.
+    /// Example: `crashLooping(object, 3, duration('10m'))`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub when: Option<String>,
-    /// What deduplication and cooldown count by: `object`, `workload` or `owner: {apiVersion, kind}`. Default:
-    /// `workload` for Pods, otherwise `object`.
+    /// What deduplication and cooldown count by: `object`, `workload` or `owner: {apiVersion, kind}`; for alerts and
+    /// webhooks `ref: {apiVersion, kind, namespace, name}` or `key`. Default: `workload` for Pods, otherwise `object`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
     /// How long the target must have had a matching object without a break. Default: not at all. Example: `2m`.
@@ -99,13 +103,17 @@ pub enum Mode {
     Observe,
     /// Do it.
     Enforce,
+    /// What a later version of fother knows and this one does not. Nothing is done for it.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// What a Rule watches: exactly one of the fields.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.resource), has(self.event)].filter(set, set).size() == 1")
-    .message("exactly one of resource and event must be set"))]
+#[x_kube(validation = Rule::new("[has(self.resource), has(self.event), has(self.alert), has(self.webhook)].filter(set, set).size() == 1")
+    .message("exactly one of resource, event, alert and webhook must be set"))]
 pub struct Trigger {
     /// The state of objects of one kind, built-in or custom.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,6 +121,51 @@ pub struct Trigger {
     /// Kubernetes Events (`events.k8s.io`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<EventTrigger>,
+    /// Alerts that a Webhook receives, firing and resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<AlertTrigger>,
+    /// Events that a Webhook receives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookTrigger>,
+}
+
+impl Trigger {
+    /// Whether it is a state, which can be looked at again, rather than an event, which is over.
+    pub fn is_state(&self) -> bool {
+        self.resource.is_some() || self.alert.is_some()
+    }
+
+    /// The Webhook that it listens to, if it does.
+    pub fn webhook_name(&self) -> Option<&str> {
+        let alert = self.alert.as_ref().map(|alert| alert.webhook.as_str());
+        alert.or_else(|| self.webhook.as_ref().map(|webhook| webhook.name.as_str()))
+    }
+}
+
+/// Alerts: each is a state, from its start until it is resolved.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertTrigger {
+    /// Name of a Webhook of type `alertmanager`, in the Rule's namespace.
+    #[schemars(length(min = 1, max = 52))]
+    pub webhook: String,
+    /// Names of the alerts (label `alertname`). Default: any. Example: `[KubePersistentVolumeFillingUp]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub names: Vec<String>,
+}
+
+/// Events that a Webhook receives.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookTrigger {
+    /// Name of the Webhook, in the Rule's namespace.
+    #[schemars(length(min = 1, max = 52))]
+    pub name: String,
+    /// Types of the events. Default: any. Example: `[com.example.deploy.finished]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub types: Vec<String>,
 }
 
 /// The state of objects of one kind, in the Rule's namespace or, for kinds that have none, in the cluster.
@@ -167,8 +220,8 @@ pub struct Rung {
     /// Name of the Action, in the Rule's namespace. Example: `restart-workload`.
     #[schemars(length(min = 1, max = 52))]
     pub run: String,
-    /// Values of the Action's parameters; strings may hold `${{ … }}` templates over `object`, `event`, `target` and
-    /// `ladder` (the outputs of earlier rungs). Example: `{olderThanDays: 3}`.
+    /// Values of the Action's parameters; strings may hold `${{ … }}` templates over `object`, `event`, `alert`, `target`
+    /// and `ladder` (the outputs of earlier rungs). Example: `{olderThanDays: 3}`.
     #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
     pub with: FreeForm,
     /// What proves that the remedy worked. Left out: do it and go on to the next rung; a failure does not block.
@@ -214,6 +267,19 @@ pub struct RuleStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// What the Rule watches, in short. Example: `Pod`, `Event FailedMount`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub trigger: Option<String>,
+    /// Targets that match and have to wait, those that wait longest first, at most 20. Each is decided again when its
+    /// wait ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub held: Vec<HeldTarget>,
+    /// How many targets are held; `20+` if there are more than `held` lists. Left out if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub held_count: Option<String>,
     /// When the Rule last decided to act (or, observing, would have).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_fired_at: Option<Time>,

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::{GROUP, VERSION};
+
 /// How the object that matched leads to the target of the remediation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Target {
@@ -14,7 +16,29 @@ pub enum Target {
     Workload,
     /// The nearest owner of a given kind.
     Owner(OwnerKind),
+    /// An object that an alert or event names.
+    Ref(ObjectTemplate),
+    /// A name that an alert or event gives to what is wrong: a CEL expression that is a string. There is no object.
+    Key(String),
 }
+
+/// An object that an alert or event names. Name and namespace may hold `${{ … }}` templates over `alert` and `event`.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObjectTemplate {
+    /// Group and version. Example: `apps/v1`.
+    pub api_version: String,
+    /// Kind. Example: `Deployment`.
+    pub kind: String,
+    /// Namespace. It has to be the Rule's own: an alert about another one does not match. Default: the Rule's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Name. Example: `${{ alert.labels.deployment }}`.
+    pub name: String,
+}
+
+/// The kind that stands in a reference to a target that is only a name.
+pub const KEY_KIND: &str = "Key";
 
 /// A kind of owner.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -26,10 +50,26 @@ pub struct OwnerKind {
     pub kind: String,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Selected {
-    owner: OwnerKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<OwnerKind>,
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    object: Option<ObjectTemplate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+impl Selected {
+    fn target(self) -> Option<Target> {
+        match (self.owner, self.object, self.key) {
+            (Some(owner), None, None) => Some(Target::Owner(owner)),
+            (None, Some(object), None) => Some(Target::Ref(object)),
+            (None, None, Some(key)) => Some(Target::Key(key)),
+            _ => None,
+        }
+    }
 }
 
 impl Serialize for Target {
@@ -37,7 +77,15 @@ impl Serialize for Target {
         match self {
             Self::Object => serializer.serialize_str("object"),
             Self::Workload => serializer.serialize_str("workload"),
-            Self::Owner(owner) => Selected { owner: owner.clone() }.serialize(serializer),
+            Self::Owner(owner) => {
+                Selected { owner: Some(owner.clone()), ..Selected::default() }.serialize(serializer)
+            }
+            Self::Ref(object) => {
+                Selected { object: Some(object.clone()), ..Selected::default() }.serialize(serializer)
+            }
+            Self::Key(key) => {
+                Selected { key: Some(key.clone()), ..Selected::default() }.serialize(serializer)
+            }
         }
     }
 }
@@ -52,8 +100,9 @@ impl<'de> Deserialize<'de> for Target {
                 "\"{other}\" is not a target: use object, workload or owner: {{apiVersion, kind}}"
             ))),
             None => serde_json::from_value::<Selected>(value)
-                .map(|s| Self::Owner(s.owner))
-                .map_err(de::Error::custom),
+                .map_err(de::Error::custom)?
+                .target()
+                .ok_or_else(|| de::Error::custom("exactly one of owner, ref and key must be set")),
         }
     }
 }
@@ -75,6 +124,8 @@ impl JsonSchema for Target {
             "anyOf": [
                 {"enum": ["object", "workload"]},
                 {"maxLength": 0, "required": ["owner"], "maxProperties": 1},
+                {"maxLength": 0, "required": ["ref"], "maxProperties": 1},
+                {"maxLength": 0, "required": ["key"], "maxProperties": 1},
             ],
         })
     }
@@ -104,6 +155,22 @@ pub struct ObjectReference {
 }
 
 impl ObjectReference {
+    /// What stands for a target that is only a name: no object of it exists.
+    pub fn key(namespace: &str, name: String) -> Self {
+        Self {
+            api_version: format!("{GROUP}/{VERSION}"),
+            kind: KEY_KIND.to_owned(),
+            namespace: Some(namespace.to_owned()),
+            name,
+            uid: None,
+        }
+    }
+
+    /// Whether it is only a name.
+    pub fn is_key(&self) -> bool {
+        self.kind == KEY_KIND && self.group() == GROUP
+    }
+
     /// The API group, empty for the core group.
     pub fn group(&self) -> &str {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
@@ -130,6 +197,16 @@ mod tests {
                 json!({"owner": {"apiVersion": "apps/v1", "kind": "StatefulSet"}}),
                 Target::Owner(OwnerKind { api_version: "apps/v1".into(), kind: "StatefulSet".into() }),
             ),
+            (
+                json!({"ref": {"apiVersion": "v1", "kind": "Pod", "name": "x"}}),
+                Target::Ref(ObjectTemplate {
+                    api_version: "v1".into(),
+                    kind: "Pod".into(),
+                    namespace: None,
+                    name: "x".into(),
+                }),
+            ),
+            (json!({"key": "alert.labels.job"}), Target::Key("alert.labels.job".into())),
         ] {
             assert_eq!(serde_json::from_value::<Target>(json.clone()).expect("parses"), target);
             assert_eq!(serde_json::to_value(&target).expect("writes"), json);
@@ -141,5 +218,6 @@ mod tests {
         let error = serde_json::from_value::<Target>(json!("workloads")).expect_err("refused").to_string();
         assert_eq!(error, "\"workloads\" is not a target: use object, workload or owner: {apiVersion, kind}");
         assert!(serde_json::from_value::<Target>(json!({"own": {}})).is_err());
+        assert!(serde_json::from_value::<Target>(json!({})).is_err());
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Exit;
 use super::connection::Connection;
 use crate::cluster::client;
+use crate::controller::receiver::Receiver;
 use crate::controller::{self, Settings, Standing};
 use crate::decide::episode::Caps;
 use crate::decide::pod::PodPolicy;
@@ -40,6 +41,9 @@ pub struct Controller {
     /// Where health, readiness and metrics are served.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Where Webhooks are served, by every replica. Left out: nowhere. Example: 0.0.0.0:9292.
+    #[arg(long, value_name = "ADDRESS")]
+    webhook_address: Option<SocketAddr>,
     /// How logs are written. `FOTHER_LOG` says what is logged, in the syntax of `RUST_LOG`.
     #[arg(long, value_enum, default_value_t)]
     log_format: telemetry::Format,
@@ -54,6 +58,10 @@ pub struct Controller {
     /// the Pod Security admission of their namespace lets pass. Whoever may write an Action then decides.
     #[arg(long)]
     allow_pod_overlays: bool,
+    /// Whether every image that an Action runs has to be pinned by a sha256 digest. An Action without one is refused,
+    /// in Packs too; without this flag it is warned of.
+    #[arg(long)]
+    require_image_digests: bool,
     /// The most Executions of one rule that may run at a time, whatever the rules say.
     #[arg(long, value_name = "N", default_value_t = Caps::default().rule)]
     max_per_rule: usize,
@@ -81,28 +89,39 @@ impl Controller {
             namespace: self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone()),
             identity: self.identity.clone().unwrap_or_else(identity),
             git: self.git(scratch.path())?,
-            pods: PodPolicy::of_flag(self.allow_pod_overlays),
+            pods: PodPolicy { overlays: self.allow_pod_overlays, digests: self.require_image_digests },
             caps: Caps { rule: self.max_per_rule, namespace: self.max_per_namespace, total: self.max_total },
         };
         let connected: Client = client::connect(config).context("failed to use the configuration")?;
         let (health, metrics, stop) =
             (Health::default(), Arc::new(Metrics::default()), CancellationToken::new());
         let serving = server::serve(self.listen, health.clone(), metrics.clone()).await?;
+        let receiver = Receiver::new(connected.clone(), metrics.clone());
+        let hooks = match self.webhook_address {
+            Some(address) => Some(server::hooks::serve(address, receiver.clone()).await?),
+            None => None,
+        };
+        if let Some((address, _)) = &hooks {
+            tracing::info!(%address, "receiving Webhooks");
+        }
         // A replica that stands by is ready too, or no rollout and no budget of disruptions could count on it.
-        let tell = move |standing: Standing| {
-            health.works_as(match standing {
-                Standing::Starting => None,
-                Standing::StandingBy => Some("standing by"),
-                Standing::Leading => Some("leading"),
-            });
+        let tell = move |standing: Standing| match standing {
+            Standing::Starting => health.starts(),
+            Standing::Lacking(what) => health.lacks(what),
+            Standing::StandingBy => health.works_as("standing by"),
+            Standing::Leading => health.works_as("leading"),
         };
         let told = stop.clone();
         tokio::spawn(async move {
             stop_signal().await;
             told.cancel();
         });
-        let ended = Box::pin(controller::run(connected, settings, metrics, tell, stop)).await;
+        let ended =
+            Box::pin(controller::run_with(&receiver, connected, (settings, metrics), tell, stop)).await;
         serving.abort();
+        if let Some((_, hooks)) = hooks {
+            hooks.abort();
+        }
         ended
     }
 

@@ -149,6 +149,12 @@ pub async fn pods_of(client: &Client, target: &ObjectReference, live: Option<&Va
     Ok(pods.items.into_iter().filter(is_current).collect())
 }
 
+/// Whether an object is a Pod or selects Pods.
+pub fn has_pods(target: &ObjectReference, live: Option<&Value>) -> bool {
+    let is_pod = target.kind == "Pod" && target.group().is_empty();
+    is_pod || live.and_then(selector_of).is_some()
+}
+
 fn is_current(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none()
 }

@@ -22,6 +22,9 @@ pub async fn resolve(
         Target::Object => Ok(reference(object)),
         Target::Workload => topmost(client, kinds, object).await,
         Target::Owner(kind) => nearest(client, kinds, object, kind).await,
+        Target::Ref(_) | Target::Key(_) => {
+            Err(Error::Unexpected("ref and key lead from no object".to_owned()))
+        }
     }
 }
 

@@ -63,13 +63,25 @@ pub fn controller() -> ClusterRole {
     role(
         CONTROLLER_ROLE,
         vec![
-            rule("fother.dev", &["packs", "rules", "actions", "executions"], &["get", "list", "watch"]),
             rule(
                 "fother.dev",
-                &["packs/status", "rules/status", "actions/status", "executions/status"],
+                &["packs", "rules", "actions", "executions", "webhooks", "eventbatches"],
+                &["get", "list", "watch"],
+            ),
+            rule(
+                "fother.dev",
+                &[
+                    "packs/status",
+                    "rules/status",
+                    "actions/status",
+                    "executions/status",
+                    "webhooks/status",
+                    "eventbatches/status",
+                ],
                 &["get", "patch", "update"],
             ),
             rule("fother.dev", &["executions"], &["patch", "update", "delete"]),
+            rule("fother.dev", &["eventbatches"], &["delete"]),
             rule("events.k8s.io", &["events"], &["create", "patch"]),
             rule("", &["serviceaccounts"], &["get"]),
         ],
@@ -83,10 +95,10 @@ pub fn lease(namespace: &str) -> Role {
     namespaced(namespace, LEASE_ROLE, vec![renew, leases(&["create"])])
 }
 
-/// What the controller keeps by itself in an enrolled namespace: Executions, and what they run.
+/// What the controller keeps by itself in an enrolled namespace: Executions, what they run, and what Webhooks received.
 fn kept() -> [PolicyRule; 2] {
     [
-        rule("fother.dev", &["executions"], &["create"]),
+        rule("fother.dev", &["executions", "eventbatches"], &["create"]),
         rule("apps", &["controllerrevisions"], &["get", "list", "create", "delete"]),
     ]
 }

@@ -11,7 +11,7 @@ use super::execution::Troubles;
 use super::queue::Queue;
 use super::rule::{Evaluators, Places};
 use super::store::Store;
-use crate::api::{Action, Execution, Pack, Rule};
+use crate::api::{Action, EventBatch, Execution, Pack, Rule, Webhook};
 use crate::cluster::discovery::Kinds;
 use crate::cluster::reviews::Reviews;
 use crate::decide::episode::Caps;
@@ -41,6 +41,10 @@ pub struct Context {
     pub actions: Store<Action>,
     /// Executions, as last seen.
     pub executions: Store<Execution>,
+    /// Webhooks, as last seen.
+    pub webhooks: Store<Webhook>,
+    /// What they received and is kept, as last seen.
+    pub batches: Store<EventBatch>,
     /// What is to be reconciled.
     pub queue: Queue,
     /// The most that may go on at once.

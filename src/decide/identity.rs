@@ -5,7 +5,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::api::ObjectReference;
+use crate::api::{ObjectReference, TriggerEvent};
 
 /// What a target is known by: never its version or UID, so that a replaced object is the same target.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -64,6 +64,11 @@ pub fn decision_id(rule_namespace: &str, rule_name: &str, target: &TargetKey, oc
     let TargetKey { group, kind, namespace, name } = target;
     digest(&["decision", rule_namespace, rule_name, group, kind, namespace, name, occurrence])[..32]
         .to_owned()
+}
+
+/// What tells an event that a Webhook received from all others. Its source has no spaces in it.
+pub fn occurrence(event: &TriggerEvent) -> String {
+    format!("{} {}", event.source, event.id)
 }
 
 /// The name of the Execution of a decision. It carries half of the identity; whoever meets an existing object of
@@ -128,6 +133,16 @@ mod tests {
         let other =
             ObjectReference { api_version: "apps/v1beta1".into(), uid: Some("u".into()), ..one.clone() };
         assert_eq!(TargetKey::from(&one), TargetKey::from(&other));
+    }
+
+    /// Another version of fother has to come to the same names, or what one began the other would begin again.
+    #[test]
+    fn names_are_those_of_every_version() {
+        let id = decision_id("a", "crashloop", &target("web"), "");
+        assert_eq!(id, "54cb4caff47c072e54df9740440295c3");
+        assert_eq!(execution_name("crashloop", &id), format!("crashloop-{}", &id[..16]));
+        assert_eq!(target("web").hash(), "8a05e43e945537e3");
+        assert_eq!(job_name("clean", "9c6e2f5e-0000-4000-8000-000000000000", 1), "clean-d416c93cfa231be7");
     }
 
     #[test]

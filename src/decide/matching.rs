@@ -8,15 +8,18 @@ use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 use serde_json::{Value, json};
 
+use super::aim::Aim;
 use super::episode::{KEPT, RuleFacts};
 use super::problem::Problem;
-use crate::api::{EventTrigger, GROUP, LABEL, Rule, RuleSpec, Target};
-use crate::expr::{Bindings, EvalError, Expression, Scope};
+use crate::api::{EventTrigger, GROUP, LABEL, Rule, RuleSpec, Target, Trigger, TriggerEvent};
+use crate::expr::{Bindings, EvalError, Expression, Scope, Type};
 
 /// The variables of `when` and `since` of a resource trigger.
 pub const RESOURCE_VARIABLES: [&str; 2] = ["object", "now"];
 /// The variables of `when` of an event trigger.
 pub const EVENT_VARIABLES: [&str; 2] = ["event", "now"];
+/// The variables of `when` of an alert trigger.
+pub const ALERT_VARIABLES: [&str; 3] = ["alert", "event", "now"];
 
 /// A Rule that compiles.
 #[derive(Clone)]
@@ -30,6 +33,8 @@ pub struct CompiledRule {
     selector: Option<Selector>,
     when: Option<Expression>,
     since: Option<Expression>,
+    /// Where an alert or an event of a Webhook leads.
+    pub aim: Option<Aim>,
 }
 
 /// That an object matches.
@@ -55,11 +60,13 @@ impl CompiledRule {
         created_at: Timestamp,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
-        let variables = if spec.trigger.event.is_some() { EVENT_VARIABLES } else { RESOURCE_VARIABLES };
-        let when = compile(spec.when.as_deref(), "spec.when", variables, &mut problems);
-        let since = compile(spec.since.as_deref(), "spec.since", variables, &mut problems);
+        let variables = variables(&spec.trigger);
+        let moment = Type::OneOf(vec![Type::Timestamp, Type::String]);
+        let when = compile(spec.when.as_deref(), "spec.when", (variables, &Type::Bool), &mut problems);
+        let since = compile(spec.since.as_deref(), "spec.since", (variables, &moment), &mut problems);
         let selector = spec.trigger.resource.as_ref().and_then(|r| r.label_selector.clone());
         let selector = selector.and_then(|s| selector_of(s, &mut problems));
+        let aim = Aim::compile(spec, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -70,7 +77,7 @@ impl CompiledRule {
             hold_for: spec.hold_for.unwrap_or_default(),
             cooldown: spec.cooldown(),
         };
-        Ok(Self { facts, spec: spec.clone(), created_at, selector, when, since })
+        Ok(Self { facts, spec: spec.clone(), created_at, selector, when, since, aim })
     }
 
     /// Whether an object of the trigger's kind matches.
@@ -98,6 +105,16 @@ impl CompiledRule {
         when.matches(&Bindings::at(now).with("event", envelope(event)))
     }
 
+    /// Whether an event of a Webhook matches, for which its source, its type and an alert's name are right.
+    pub fn matches_received(&self, event: &TriggerEvent, now: Timestamp) -> Result<bool, EvalError> {
+        self.when.as_ref().map_or(Ok(true), |when| when.matches(&received(event, &self.spec.trigger, now)))
+    }
+
+    /// The expressions that are evaluated over what a Webhook receives, before any rung.
+    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.when.iter().chain(self.aim.iter().flat_map(Aim::expressions))
+    }
+
     /// Whether time alone can change the answer.
     pub fn reads_now(&self) -> bool {
         self.when.as_ref().is_some_and(Expression::reads_now)
@@ -115,13 +132,36 @@ impl CompiledRule {
     }
 }
 
+/// The variables of the conditions of a trigger.
+pub fn variables(trigger: &Trigger) -> &'static [&'static str] {
+    if trigger.alert.is_some() {
+        &ALERT_VARIABLES
+    } else if trigger.resource.is_some() {
+        &RESOURCE_VARIABLES
+    } else {
+        &EVENT_VARIABLES
+    }
+}
+
+/// What expressions see of an event that a Webhook received.
+pub fn received(event: &TriggerEvent, trigger: &Trigger, now: Timestamp) -> Bindings {
+    with_received(Bindings::at(now), event, trigger.alert.is_some())
+}
+
+/// Adds `event`, and `alert` if it is one.
+pub fn with_received(bindings: Bindings, event: &TriggerEvent, is_alert: bool) -> Bindings {
+    let bindings = bindings.with("event", json!(event));
+    if is_alert { bindings.with("alert", event.data.0.clone()) } else { bindings }
+}
+
 fn compile(
     source: Option<&str>,
     path: &str,
-    variables: [&str; 2],
+    (variables, wanted): (&[&str], &Type),
     problems: &mut Vec<Problem>,
 ) -> Option<Expression> {
-    match Expression::compile(source?, &Scope::of(variables)) {
+    let compiled = Expression::compile(source?, &Scope::of(variables.iter().copied()));
+    match compiled.and_then(|expression| expression.expect(wanted)) {
         Ok(expression) => Some(expression),
         Err(errors) => {
             problems.extend(errors.iter().map(|error| expression_problem(path, error)));

@@ -4,7 +4,9 @@
 //! - [`identity`]: names that are the same whoever computes them, so that nothing happens twice.
 //! - [`matching`]: a rule, compiled: what matches it.
 //! - [`view`]: which objects of a watch match a rule, and since when.
+//! - [`aim`], [`interest`], [`inbox`]: what a Webhook received: where it leads, who wants it, how it stands.
 //! - [`episode`]: whether a target that matches gets an Execution now, later, or not again.
+//! - [`guards`]: by name, what a decision has to pass and what holds a target.
 //! - [`definition`]: what an Execution runs, frozen at the decision.
 //! - [`execution`]: the ladder, as a state machine over what was observed.
 //! - [`parameters`], [`job`], [`pod`], [`outcome`], [`operation`], [`verify`]: the parts of a rung.
@@ -13,13 +15,18 @@
 //! - [`sync`]: from the objects of a revision to what changes in the cluster.
 //! - [`lineage`]: whether a revision may follow the one that is in force.
 //! - [`rights`]: what a Rule's account will need, known in advance.
+//! - [`unknown`]: what a later version wrote and this one does not know.
 //! - [`retention`]: which finished Executions may go.
 
+pub mod aim;
 pub mod check;
 pub mod definition;
 pub mod episode;
 pub mod execution;
+pub mod guards;
 pub mod identity;
+pub mod inbox;
+pub mod interest;
 pub mod job;
 pub mod lineage;
 pub mod matching;
@@ -33,5 +40,6 @@ pub mod problem;
 pub mod retention;
 pub mod rights;
 pub mod sync;
+pub mod unknown;
 pub mod verify;
 pub mod view;

@@ -48,11 +48,10 @@ const OWNERS: [(&str, &str); 4] =
 /// All that a Rule needs with these Actions.
 pub fn needed<'a>(rule: &RuleSpec, actions: impl IntoIterator<Item = &'a ActionSpec>) -> BTreeSet<Right> {
     let mut needed = Needed::default();
-    match &rule.trigger.resource {
-        Some(ResourceTrigger { api_version, kind, .. }) => {
-            needed.all(&["list", "watch"], (api_version, kind));
-        }
-        None => needed.all(&["list", "watch"], ("events.k8s.io/v1", "Event")),
+    if let Some(ResourceTrigger { api_version, kind, .. }) = &rule.trigger.resource {
+        needed.all(&["list", "watch"], (api_version, kind));
+    } else if rule.trigger.event.is_some() {
+        needed.all(&["list", "watch"], ("events.k8s.io/v1", "Event"));
     }
     // An Execution that ends looks for Jobs of its own, whatever it ran.
     needed.all(&["list"], JOB);
@@ -63,7 +62,9 @@ pub fn needed<'a>(rule: &RuleSpec, actions: impl IntoIterator<Item = &'a ActionS
     if target(rule) == Some(Target::Workload) {
         needed.any("get", &kinds(&OWNERS));
     }
-    if rule.ladder.iter().filter_map(|rung| rung.verify.as_ref()).any(|verify| verify.when.is_none()) {
+    if rule.ladder.iter().filter_map(|rung| rung.verify.as_ref()).any(|verify| verify.when.is_none())
+        && !matches!(rule.target, Some(Target::Key(_)))
+    {
         needed.all(&["list"], (CORE, "Pod"));
     }
     for action in actions {
@@ -85,6 +86,7 @@ fn target(rule: &RuleSpec) -> Option<Target> {
 fn targets(rule: &RuleSpec) -> Vec<Kind> {
     match (target(rule), &rule.trigger.resource) {
         (Some(Target::Owner(owner)), _) => vec![Kind::of(&owner.api_version, &owner.kind)],
+        (Some(Target::Ref(object)), _) => vec![Kind::of(&object.api_version, &object.kind)],
         (Some(Target::Object), Some(resource)) => vec![Kind::of(&resource.api_version, &resource.kind)],
         (Some(Target::Workload), Some(resource)) if resource.kind == "Pod" => {
             let mut found = kinds(&WORKLOADS);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::pack::{Object, Source, Written, resolve_scripts};
-use crate::api::{ANNOTATION, Action, GROUP, InventoryEntry, LABEL, Pack, Rule, VERSION};
+use crate::api::{ANNOTATION, Action, GROUP, InventoryEntry, LABEL, Pack, Rule, VERSION, Webhook};
 
 /// An object that a revision wants.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +72,7 @@ pub fn desired(
     for Written { object, file, line } in &objects {
         let (kind, metadata, spec) = match object {
             Object::Action(action) => ("Action", &action.metadata, json!(action.spec)),
+            Object::Webhook(webhook) => ("Webhook", &webhook.metadata, json!(webhook.spec)),
             Object::Rule(rule) => ("Rule", &rule.metadata, json!(rule.spec)),
         };
         let name = metadata.name.clone().unwrap_or_default();
@@ -96,7 +97,7 @@ fn with(mut members: Value, more: &Value) -> Value {
 fn order(entry: &InventoryEntry) -> (u8, String) {
     let rank = match entry.kind.as_str() {
         "ConfigMap" => 0,
-        "Action" => 1,
+        "Action" | "Webhook" => 1,
         _ => 2,
     };
     (rank, entry.name.clone())
@@ -122,6 +123,9 @@ fn content(kind: &str, object: &Value) -> Value {
     let read = match kind {
         "Rule" => serde_json::from_value::<Rule>(object.clone()).ok().map(|rule| json!(rule.spec)),
         "Action" => serde_json::from_value::<Action>(object.clone()).ok().map(|action| json!(action.spec)),
+        "Webhook" => {
+            serde_json::from_value::<Webhook>(object.clone()).ok().map(|webhook| json!(webhook.spec))
+        }
         _ => Some(json!({"data": object["data"], "immutable": object["immutable"]})),
     };
     read.unwrap_or_else(|| object["spec"].clone())
@@ -211,7 +215,7 @@ mod tests {
     use super::*;
     use crate::decide::pack::{Surroundings, read};
 
-    const ACTION: &str = "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {name: clean}\nspec: {script: {image: 'a@sha256:1', file: clean.sh}}\n";
+    const ACTION: &str = "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {name: clean}\nspec: {script: {image: 'a@sha256:1111111111111111111111111111111111111111111111111111111111111111', file: clean.sh}}\n";
     const RULE: &str = "apiVersion: fother.dev/v1alpha1\nkind: Rule\nmetadata: {name: crash}\nspec:\n  serviceAccountName: h\n  trigger: {resource: {apiVersion: v1, kind: Pod}}\n  when: 'true'\n  ladder: [{run: clean}]\n";
 
     fn wanted(files: &[(&str, &str)]) -> Vec<Desired> {

@@ -21,6 +21,8 @@ pub struct Look {
     pub pods: Vec<Pod>,
     /// Whether any object that leads to the target still matches the rule; none for a run by hand.
     pub matches: Option<bool>,
+    /// Whether the target is nothing that has Pods, so that its alerts say all there is to know.
+    pub podless: bool,
 }
 
 /// The verdict of one look.
@@ -71,6 +73,9 @@ fn by_default(look: &Look) -> Check {
     if look.matches == Some(true) {
         return Check::new(false, "the target still matches the rule");
     }
+    if look.podless && look.matches == Some(false) {
+        return Check::new(true, "its alerts are resolved");
+    }
     let ready = look.pods.iter().filter(|pod| is_ready(pod)).count();
     match look.pods.len() {
         0 => Check::new(false, "the target has no Pods"),
@@ -103,8 +108,16 @@ mod tests {
             (Some(false), vec![pod("True")], true, "nothing matches and 1 of 1 Pods are Ready"),
             (None, vec![pod("True")], true, "nothing matches and 1 of 1 Pods are Ready"),
         ] {
-            let look = Look { target: None, pods, matches };
+            let look = Look { pods, matches, ..Look::default() };
             assert_eq!(check(&Verify::default(), &look, Timestamp::UNIX_EPOCH), Check::new(holds, message));
+        }
+    }
+
+    #[test]
+    fn where_there_are_no_pods_the_alerts_are_the_proof() {
+        for (matches, holds) in [(Some(false), true), (Some(true), false), (None, false)] {
+            let look = Look { matches, podless: true, ..Look::default() };
+            assert_eq!(check(&Verify::default(), &look, Timestamp::UNIX_EPOCH).holds, holds, "{matches:?}");
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::limits;
 use cel::IdedExpr;
-use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, SourceInfo, operators};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, MapExpr, SourceInfo, StructExpr, operators};
 use std::ops::Range;
 
 /// The longest piece of source that a message quotes.
@@ -33,6 +33,32 @@ fn entry_children(entry: &EntryExpr) -> Vec<&IdedExpr> {
     }
 }
 
+/// The same, to be changed.
+pub(super) fn children_mut(node: &mut IdedExpr) -> Vec<&mut IdedExpr> {
+    fn entry(entry: &mut EntryExpr) -> Vec<&mut IdedExpr> {
+        match entry {
+            EntryExpr::StructField(field) => vec![&mut field.value],
+            EntryExpr::MapEntry(entry) => vec![&mut entry.key, &mut entry.value],
+        }
+    }
+    match &mut node.expr {
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Vec::new(),
+        Expr::Select(select) => vec![&mut select.operand],
+        Expr::Call(call) => call.target.as_deref_mut().into_iter().chain(&mut call.args).collect(),
+        Expr::List(list) => list.elements.iter_mut().collect(),
+        Expr::Map(MapExpr { entries }) | Expr::Struct(StructExpr { entries, .. }) => {
+            entries.iter_mut().flat_map(|found| entry(&mut found.expr)).collect()
+        }
+        Expr::Comprehension(loops) => vec![
+            &mut loops.accu_init,
+            &mut loops.iter_range,
+            &mut loops.loop_cond,
+            &mut loops.loop_step,
+            &mut loops.result,
+        ],
+    }
+}
+
 /// The node behind the calls that `instrument` has put around it.
 pub(super) fn bare(node: &IdedExpr) -> &IdedExpr {
     match &node.expr {
@@ -49,7 +75,16 @@ fn is_tick(call: &CallExpr) -> bool {
 }
 
 fn is_wrapper(name: &str) -> bool {
-    matches!(name, limits::CHARGE | limits::ELEMENT | limits::WORK | limits::TIMES | limits::RANGE)
+    matches!(
+        name,
+        limits::CHARGE
+            | limits::ELEMENT
+            | limits::WORK
+            | limits::TIMES
+            | limits::RANGE
+            | limits::PAIRS
+            | limits::PATTERN
+    )
 }
 
 /// How deep the tree is below a node, itself included.
@@ -77,6 +112,13 @@ pub(super) fn path(node: &IdedExpr) -> Option<Vec<String>> {
     let mut path = path(operand)?;
     path.push(last);
     Some(path)
+}
+
+/// The two type names with dots: `type(now) == google.protobuf.Timestamp`.
+pub(super) fn is_type_name(node: &IdedExpr) -> bool {
+    path(node).is_some_and(|path| {
+        matches!(path.join(".").as_str(), "google.protobuf.Timestamp" | "google.protobuf.Duration")
+    })
 }
 
 /// The text of a string literal.
@@ -115,6 +157,14 @@ pub(super) fn name_span(info: &SourceInfo, node: &IdedExpr, name: &str) -> Range
     let Some(bracket) = token(info, node) else { return span(info, node) };
     let end = info.source[..bracket.start].trim_end().len();
     if info.source[..end].ends_with(name) { end - name.len()..end } else { bracket }
+}
+
+/// The span of the field's name in a selection; the whole node if it is not written with a dot.
+pub(super) fn field_span(info: &SourceInfo, node: &IdedExpr, field: &str) -> Range<usize> {
+    let whole = span(info, node);
+    let name = info.source[whole.clone()].trim_end_matches(|c: char| c == ')' || c.is_whitespace());
+    let end = whole.start + name.len();
+    if name.ends_with(field) { end - field.len()..end } else { whole }
 }
 
 /// The token that a node was made for: an operator, a bracket, a dot, or the node itself.

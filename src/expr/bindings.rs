@@ -1,12 +1,12 @@
 //! The values that an expression's variables have for one event. Made once for an event and shared
-//! by every expression that is evaluated over it; what no expression reads is never converted.
+//! by every expression that is evaluated over it; each converts only the fields that it names.
 
 use super::convert;
 use cel::common::value::Val;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// The clock as functions see it, which no loop variable can hide.
 pub(super) const NOW: &str = "@now";
@@ -19,16 +19,9 @@ pub(super) const NOW: &str = "@now";
 /// ```
 #[derive(Clone, Debug)]
 pub struct Bindings {
-    now: Timestamp,
+    pub(super) now: Timestamp,
     clock: Box<dyn Val>,
-    values: BTreeMap<String, Arc<Bound>>,
-}
-
-/// One value, and its CEL form once an expression has asked for it.
-#[derive(Debug)]
-struct Bound {
-    json: Arc<Value>,
-    cel: OnceLock<Box<dyn Val>>,
+    values: BTreeMap<String, Arc<Value>>,
 }
 
 impl Bindings {
@@ -40,9 +33,13 @@ impl Bindings {
     /// The same bindings and one more variable, or another value for it.
     #[must_use]
     pub fn with(mut self, variable: &str, value: impl Into<Arc<Value>>) -> Self {
-        let bound = Bound { json: value.into(), cel: OnceLock::new() };
-        self.values.insert(variable.to_owned(), Arc::new(bound));
+        self.values.insert(variable.to_owned(), value.into());
         self
+    }
+
+    /// The same values at another time.
+    pub(super) fn moved_to(&self, now: Timestamp) -> Self {
+        Self { values: self.values.clone(), ..Self::at(now) }
     }
 
     /// The time that `now` is.
@@ -52,15 +49,11 @@ impl Bindings {
 
     /// The value of a variable.
     pub fn get(&self, variable: &str) -> Option<&Value> {
-        self.values.get(variable).map(|bound| &*bound.json)
+        self.values.get(variable).map(AsRef::as_ref)
     }
 
-    /// The CEL value of a variable.
-    pub(super) fn resolve(&self, variable: &str) -> Option<&dyn Val> {
-        if variable == "now" || variable == NOW {
-            return Some(self.clock.as_ref());
-        }
-        let bound = self.values.get(variable)?;
-        Some(bound.cel.get_or_init(|| convert::to_cel(&bound.json)).as_ref())
+    /// The clock as a CEL value.
+    pub(super) fn clock(&self) -> &dyn Val {
+        self.clock.as_ref()
     }
 }

@@ -47,7 +47,7 @@ impl<'a> Checker<'a> {
         match &node.expr {
             Expr::Ident(name) => self.variable(node, name),
             Expr::Call(call) => self.call(node, call),
-            Expr::Select(_) if is_type_name(node) => {}
+            Expr::Select(_) if ast::is_type_name(node) => {}
             Expr::Struct(literal) => {
                 let message = format!("unknown type {:?}", literal.type_name);
                 self.error(ExprError::new(message, ast::span(self.info, node)));
@@ -98,7 +98,8 @@ impl<'a> Checker<'a> {
         if is_operator(&call.func_name) || call.func_name.contains('@') {
             return self.below(node);
         }
-        let namespaced = functions::namespace(call);
+        let is_variable = |name: &str| self.locals.contains(&name) || self.scope.has(name);
+        let namespaced = functions::namespace(call, is_variable);
         let name = match namespaced {
             Some(space) => format!("{space}.{}", call.func_name),
             None => call.func_name.clone(),
@@ -142,7 +143,7 @@ impl<'a> Checker<'a> {
             let message = format!("{name} takes {}, not {}", arguments(least, most), call.args.len());
             return self.error(ExprError::new(message, span));
         }
-        self.found.reads_now |= signature.kind == Kind::Clock;
+        self.found.reads_now |= matches!(signature.kind, Kind::Clock(_));
         self.literals(call, signature);
     }
 
@@ -187,11 +188,4 @@ fn arguments(least: usize, most: usize) -> String {
         (least, usize::MAX) => format!("at least {least} {}", plural(least)),
         (least, most) => format!("{least} to {most} arguments"),
     }
-}
-
-/// The two type names with dots: `type(now) == google.protobuf.Timestamp`.
-fn is_type_name(node: &IdedExpr) -> bool {
-    ast::path(node).is_some_and(|path| {
-        matches!(path.join(".").as_str(), "google.protobuf.Timestamp" | "google.protobuf.Duration")
-    })
 }

@@ -1,7 +1,7 @@
 //! From source to [`Expression`]: parse, check against the scope, rewrite for the limits. Done once
 //! per definition; evaluation never looks at the source again, except to say what failed.
 
-use super::analysis;
+use super::analysis::{self, Conjunct, LowerBound, Reads};
 use super::ast;
 use super::check::{self, Found};
 use super::errors::ExprError;
@@ -10,10 +10,10 @@ use super::instrument::instrument;
 use super::limits::{MAX_CHAIN, MAX_DEPTH, MAX_SOURCE};
 use super::scope::Scope;
 use super::syntax;
+use super::types::{Type, infer};
 use cel::IdedExpr;
 use cel::common::ast::SourceInfo;
-use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A compiled CEL expression. Cloning is cheap and shares everything.
@@ -37,9 +37,15 @@ pub(super) struct Program {
     pub(super) patterns: Patterns,
     variables: BTreeSet<String>,
     paths: BTreeSet<Vec<String>>,
-    equalities: Vec<(Vec<String>, Value)>,
+    /// The same by variable, for conversion.
+    pub(super) reads: BTreeMap<String, Reads>,
+    conjuncts: Vec<Conjunct>,
+    bounds: Vec<LowerBound>,
+    durations: Vec<(String, String)>,
     reads_now: bool,
     comes_true_with_time: bool,
+    /// What kind of value it has.
+    result: Type,
 }
 
 impl Expression {
@@ -50,17 +56,48 @@ impl Expression {
     pub fn compile(source: &str, scope: &Scope) -> Result<Self, Vec<ExprError>> {
         let (mut root, info) = parse(source).map_err(|error| vec![error])?;
         let Found { mut errors, patterns, variables, reads_now } = check::check(&info, &root, scope);
+        // Types are of no interest where names are wrong.
+        let (result, mistakes) =
+            if errors.is_empty() { infer(&info, &root, scope) } else { (Type::Any, Vec::new()) };
+        errors.extend(mistakes);
         if !errors.is_empty() {
             errors.sort_by_key(|error| error.span.start);
             return Err(errors);
         }
-        let (paths, equalities) = (analysis::paths(&root), analysis::equalities(&root));
+        let (paths, conjuncts) = (analysis::paths(&root), analysis::conjuncts(&root));
+        let (reads, bounds) = (analysis::reads(&paths), analysis::lower_bounds(&info, &root));
+        let durations = analysis::durations(&root);
         let comes_true_with_time = analysis::comes_true_with_time(&root);
         instrument(&mut root);
         let patterns = Patterns(Arc::new(patterns));
-        let program =
-            Program { root, info, patterns, variables, paths, equalities, reads_now, comes_true_with_time };
+        let program = Program {
+            root,
+            info,
+            patterns,
+            variables,
+            paths,
+            reads,
+            conjuncts,
+            bounds,
+            durations,
+            reads_now,
+            comes_true_with_time,
+            result,
+        };
         Ok(Self { program: Arc::new(program) })
+    }
+
+    /// The same, where its value can be of this type.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub fn expect(self, wanted: &Type) -> Result<Self, Vec<ExprError>> {
+        let Program { result, root, info, .. } = &*self.program;
+        if result.fits(wanted) {
+            return Ok(self);
+        }
+        let message = format!("{} is {result}, not {wanted}", ast::quote(info, root));
+        Err(vec![ExprError::new(message, ast::span(info, root))])
     }
 
     /// What it was compiled from.
@@ -90,10 +127,19 @@ impl Expression {
         self.program.paths.iter().map(Vec::as_slice)
     }
 
-    /// Conditions without which it cannot be true: the field at a path equals a string or a
-    /// boolean. They are found in the `&&` terms at its top.
-    pub fn equalities(&self) -> &[(Vec<String>, Value)] {
-        &self.program.equalities
+    /// The durations that the calls of a function are given as their last argument, where they are written out.
+    pub fn durations_given(&self, function: &str) -> impl Iterator<Item = &str> {
+        self.program.durations.iter().filter(move |(name, _)| name == function).map(|(_, text)| text.as_str())
+    }
+
+    /// Conditions without which it cannot be true, for an index.
+    pub fn conjuncts(&self) -> &[Conjunct] {
+        &self.program.conjuncts
+    }
+
+    /// The fields of which it asks that they be greater than a number.
+    pub fn lower_bounds(&self) -> &[LowerBound] {
+        &self.program.bounds
     }
 }
 

@@ -1,7 +1,8 @@
 //! Between JSON and CEL: objects become CEL values once, results become JSON again. The library's
 //! own conversion makes unsigned integers of positive ones, with which nothing can be added.
 
-use super::functions::Quantity;
+use super::analysis::Reads;
+use super::functions::{self, Quantity};
 use base64::Engine;
 use cel::common::types::{
     CelBool, CelBytes, CelDouble, CelDuration, CelInt, CelList, CelMap, CelMapKey, CelNull, CelOptional,
@@ -12,8 +13,18 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// A JSON value as a CEL value: integers are `int`, all others `double`.
-pub(super) fn to_cel(value: &Value) -> Box<dyn Val> {
+/// The parts of a JSON value that are read, as a CEL value. What is not read is left out.
+pub(super) fn read<'v>(value: &'v Value, reads: &Reads) -> Box<dyn Val + 'v> {
+    let (Value::Object(fields), Reads::Fields(wanted)) = (value, reads) else { return to_cel(value) };
+    let entries = wanted.iter().filter_map(|(name, reads)| {
+        let (key, field) = fields.get_key_value(name)?;
+        Some((CelMapKey::from(key.as_str()), read(field, reads)))
+    });
+    Box::new(CelMap::from(entries.collect::<HashMap<_, _>>()))
+}
+
+/// A JSON value as a CEL value, which borrows its texts: integers are `int`, all others `double`.
+pub(super) fn to_cel<'v>(value: &'v Value) -> Box<dyn Val + 'v> {
     match value {
         Value::Null => Box::new(CelNull),
         Value::Bool(value) => Box::new(CelBool::from(*value)),
@@ -22,17 +33,13 @@ pub(super) fn to_cel(value: &Value) -> Box<dyn Val> {
             (None, Some(large)) => Box::new(CelUInt::from(large)),
             (None, None) => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
         },
-        Value::String(text) => Box::new(CelString::from(text.clone())),
+        Value::String(text) => Box::new(CelString::from(text.as_str())),
         Value::Array(items) => Box::new(CelList::from(items.iter().map(to_cel).collect::<Vec<_>>())),
         Value::Object(fields) => {
-            let entries = fields.iter().map(|(key, value)| (string_key(key), to_cel(value)));
+            let entries = fields.iter().map(|(key, value)| (CelMapKey::from(key.as_str()), to_cel(value)));
             Box::new(CelMap::from(entries.collect::<HashMap<_, _>>()))
         }
     }
-}
-
-fn string_key(key: &str) -> CelMapKey<'static> {
-    CelMapKey::String(CelString::from(key.to_owned()))
 }
 
 /// A CEL value as JSON: times as Kubernetes writes them, durations as `90s`, quantities in their
@@ -80,6 +87,9 @@ fn rarer_to_json(value: &dyn Val) -> Option<Value> {
     }
     if let Some(quantity) = value.downcast_ref::<Quantity>() {
         return Some(quantity.to_string().into());
+    }
+    if let Some(text) = functions::library_text(value) {
+        return Some(text.into());
     }
     if let Some(bytes) = value.downcast_ref::<CelBytes>() {
         return Some(base64::engine::general_purpose::STANDARD.encode(bytes.inner()).into());

@@ -30,6 +30,10 @@ fn search(program: &Program, node: &IdedExpr, context: &Context<'_, '_>) -> Opti
     let below = match &node.expr {
         Expr::Comprehension(loops) => search_loop(program, loops, context),
         Expr::Call(call) if call.func_name == operators::CONDITIONAL => search_choice(program, call, context),
+        // Its target is no value.
+        Expr::Call(call) if functions::called(call).is_some_and(|(_, namespaced)| namespaced) => {
+            call.args.iter().find_map(|argument| search(program, argument, context))
+        }
         _ => ast::children(node).into_iter().find_map(|child| search(program, child, context)),
     };
     Some(below.unwrap_or_else(|| describe(program, node, &error, context)))

@@ -1,6 +1,7 @@
 //! Evaluating a compiled expression over the values of one event, within its limits.
 
-use super::bindings::Bindings;
+use super::analysis::Reads;
+use super::bindings::{Bindings, NOW};
 use super::compile::{Expression, Program};
 use super::convert::{self, type_name};
 use super::diagnose;
@@ -13,7 +14,7 @@ use cel::context::VariableResolver;
 use cel::{Context, Value as CelValue};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 impl Expression {
     /// The value as JSON: times as Kubernetes writes them, durations as `90s`, quantities in their
@@ -89,11 +90,17 @@ pub(super) struct Frame<'a> {
     bindings: &'a Bindings,
     patterns: &'a Patterns,
     meter: Meter,
+    /// The values of the variables that it reads, once they are asked for.
+    values: Vec<Read<'a>>,
 }
+
+/// A variable, what is read of it, and its converted value.
+type Read<'a> = (&'a str, &'a Reads, OnceLock<Box<dyn Val + 'a>>);
 
 impl<'a> Frame<'a> {
     pub(super) fn new(program: &'a Program, bindings: &'a Bindings) -> Self {
-        Self { bindings, patterns: &program.patterns, meter: Meter::default() }
+        let values = program.reads.iter().map(|(name, reads)| (name.as_str(), reads, OnceLock::new()));
+        Self { bindings, patterns: &program.patterns, meter: Meter::default(), values: values.collect() }
     }
 
     pub(super) fn context(&self) -> Context<'_, '_> {
@@ -108,8 +115,28 @@ impl VariableResolver for Frame<'_> {
         let value: &'b dyn Val = match variable {
             METER => &self.meter,
             PATTERNS => self.patterns,
-            _ => self.bindings.resolve(variable)?,
+            NOW | "now" => self.bindings.clock(),
+            _ if variable.contains('.') => return self.scalar(variable),
+            _ => {
+                let (name, reads, value) = self.values.iter().find(|(name, ..)| *name == variable)?;
+                let json = self.bindings.get(name)?;
+                value.get_or_init(|| convert::read(json, reads)).as_ref()
+            }
         };
         Some(CowVal::Borrowed(value))
+    }
+}
+
+impl Frame<'_> {
+    /// The value of a field by its whole name, `object.status.phase`, for which the library asks first:
+    /// if it is no list and no map, nothing around it needs to be converted.
+    fn scalar<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+        let mut fields = name.split('.');
+        let mut value = self.bindings.get(fields.next()?)?;
+        for field in fields {
+            value = value.as_object()?.get(field)?;
+        }
+        let is_scalar = !value.is_object() && !value.is_array();
+        is_scalar.then(|| CowVal::Owned(convert::to_cel(value)))
     }
 }

@@ -5,9 +5,11 @@
 //! library runs `map` and `filter` in linear time only as long as their loop has the very shape
 //! that it made, so there the counting goes inside the element.
 
+use super::ast;
 use super::bindings::NOW;
 use super::functions::{self, Kind, PATTERNS};
-use super::limits::{CHARGE, ELEMENT, METER, RANGE, TICK, TIMES, WORK};
+use super::limits::{CHARGE, ELEMENT, METER, PAIRS, PATTERN, RANGE, TICK, TIMES, WORK};
+use super::macros::{FROM_PAIRS, MERGED};
 use cel::IdedExpr;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators};
 
@@ -51,8 +53,7 @@ fn wrap(function: &str, node: &mut IdedExpr) {
     }
     let inner = std::mem::take(node);
     let id = inner.id;
-    let args = if function == RANGE { vec![inner] } else { vec![ident(id, METER), inner] };
-    *node = call(id, function, args);
+    *node = call(id, function, vec![ident(id, METER), inner]);
 }
 
 fn ident(id: u64, name: &str) -> IdedExpr {
@@ -71,12 +72,16 @@ fn rewrite_call(call: &mut CallExpr) -> bool {
             call.args.iter_mut().skip(1).for_each(|list| wrap(WORK, list));
             return false;
         }
+        FROM_PAIRS | MERGED => {
+            call.args.insert(0, ident(0, METER));
+            return false;
+        }
         _ => {}
     }
     let Some((signature, namespaced)) = functions::called(call) else { return false };
     match signature.kind {
-        Kind::Object | Kind::Macro => return false,
-        Kind::Clock => {
+        Kind::Object(_) | Kind::Macro => return false,
+        Kind::Clock(_) => {
             call.args.push(ident(0, NOW));
             return false;
         }
@@ -90,6 +95,11 @@ fn rewrite_call(call: &mut CallExpr) -> bool {
         wrap(WORK, target);
     }
     call.args.iter_mut().for_each(|arg| wrap(WORK, arg));
+    if let Kind::Pattern(_) = signature.kind {
+        // What stands in the source was compiled with it.
+        let position = usize::from(call.target.is_none());
+        call.args.get_mut(position).into_iter().for_each(|pattern| wrap(PATTERN, pattern));
+    }
     match signature.kind {
         Kind::Metered(name) => rename(call, name, METER, namespaced),
         Kind::Pattern(name) => rename(call, name, PATTERNS, namespaced),
@@ -107,9 +117,10 @@ fn rename(call: &mut CallExpr, name: &str, needs: &str, namespaced: bool) {
 }
 
 fn comprehension(loops: &mut ComprehensionExpr) {
-    instrument(&mut loops.accu_init);
+    let pairs = loops.iter_var2.take().map(|second| over_pairs(loops, &second));
+    built(&mut loops.accu_init);
     instrument(&mut loops.iter_range);
-    wrap(RANGE, &mut loops.iter_range);
+    wrap(if pairs.is_some() { PAIRS } else { RANGE }, &mut loops.iter_range);
     let plain = matches!(loops.loop_cond.expr, Expr::Literal(_));
     if plain && is_ident(&loops.result, &loops.accu_var) && appending(&mut loops.loop_step, &loops.accu_var) {
         return;
@@ -118,6 +129,44 @@ fn comprehension(loops: &mut ComprehensionExpr) {
     instrument(&mut loops.loop_step);
     instrument(&mut loops.result);
     ticking(&mut loops.loop_cond);
+}
+
+/// Makes a loop over pairs of one with two variables, which the library does not evaluate. Only the
+/// step of such a loop names them.
+fn over_pairs(loops: &mut ComprehensionExpr, second: &str) {
+    // No other loop's pair may have the same name: an inner step can name the variables of an outer one.
+    let pair = format!("@pair{}", loops.iter_range.id);
+    let first = std::mem::replace(&mut loops.iter_var, pair.clone());
+    substitute(&mut loops.loop_step, &first, &|id| part(id, &pair, 0));
+    substitute(&mut loops.loop_step, second, &|id| part(id, &pair, 1));
+}
+
+fn part(id: u64, pair: &str, position: i64) -> Expr {
+    let position = IdedExpr { id, expr: Expr::Literal(LiteralValue::Int(position.into())) };
+    call(id, operators::INDEX, vec![ident(id, pair), position]).expr
+}
+
+/// Puts something else where a variable is named, except where an inner loop has one of that name.
+fn substitute(node: &mut IdedExpr, name: &str, made: &dyn Fn(u64) -> Expr) {
+    if matches!(&node.expr, Expr::Ident(found) if found == name) {
+        node.expr = made(node.id);
+        return;
+    }
+    if let Expr::Comprehension(inner) = &mut node.expr {
+        substitute(&mut inner.accu_init, name, made);
+        substitute(&mut inner.iter_range, name, made);
+        let hidden = [Some(&inner.iter_var), inner.iter_var2.as_ref(), Some(&inner.accu_var)];
+        if hidden.into_iter().flatten().any(|hidden| hidden == name) {
+            return;
+        }
+        for part in [&mut inner.loop_cond, &mut inner.loop_step, &mut inner.result] {
+            substitute(part, name, made);
+        }
+        return;
+    }
+    for child in ast::children_mut(node) {
+        substitute(child, name, made);
+    }
 }
 
 /// Counts a turn before a condition is asked. An `&&` would not do, because it absorbs errors.

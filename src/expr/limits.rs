@@ -39,13 +39,24 @@ pub(super) const ELEMENT: &str = "@element";
 pub(super) const WORK: &str = "@work";
 /// `@times(@meter, n)`: the number n, after counting n steps.
 pub(super) const TIMES: &str = "@times";
-/// `@range(x)`: x to loop over, the keys of a map in order so that every run is the same.
+/// `@pattern(@meter, p)`: the pattern p, after counting the steps of compiling it during an evaluation.
+pub(super) const PATTERN: &str = "@pattern";
+/// `@range(@meter, x)`: x to loop over, the keys of a map in order so that every run is the same.
 pub(super) const RANGE: &str = "@range";
+/// `@pairs(@meter, x)`: the positions or keys of x, each with its value, in order.
+pub(super) const PAIRS: &str = "@pairs";
 
 const STEPS_MESSAGE: &str = "evaluation exceeded 10,000 steps";
 const PRODUCED_MESSAGE: &str = "evaluation built more than 1 MiB of values";
 /// The function name of errors that are limits, by which they are told from other failures.
 pub(super) const LIMIT: &str = "@limit";
+
+/// The steps of compiling a pattern that is not known before: the largest that is allowed takes about
+/// a millisecond.
+const PATTERN_STEPS: u64 = 100;
+
+/// A loop copies every element that it takes up: this many bytes count as a step.
+const COPIED_PER_STEP: u64 = 1024;
 
 /// Overhead of one value, so that a million empty strings are not free.
 const VALUE_BYTES: u64 = 16;
@@ -147,13 +158,41 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
         meter.step(u64::try_from(count).unwrap_or(0))?;
         last(args)
     })?;
-    env.add_overload(RANGE, RANGE, vec![DYN_TYPE], |args| {
+    env.add_overload(PATTERN, PATTERN, vec![DYN_TYPE, DYN_TYPE], |args| {
+        metered(&args)?.0.step(PATTERN_STEPS)?;
+        last(args)
+    })?;
+    env.add_overload(RANGE, RANGE, vec![DYN_TYPE, DYN_TYPE], |args| {
+        let (meter, rest) = metered(&args)?;
+        let list = rest.first().filter(|value| value.downcast_ref::<CelList>().is_some());
+        meter.step(list.map_or(0, |list| weight(list.as_ref()) / COPIED_PER_STEP))?;
         let value = last(args)?;
         Ok(match value.downcast_ref::<CelMap>() {
             Some(map) => CowVal::owned(CelList::from(sorted_keys(map))),
             None => value,
         })
+    })?;
+    env.add_overload(PAIRS, PAIRS, vec![DYN_TYPE, DYN_TYPE], |args| {
+        let (meter, rest) = metered(&args)?;
+        meter.produce(weights(rest))?;
+        let value = last(args)?;
+        Ok(pairs(value.as_ref()).map_or(value, |pairs| CowVal::owned(CelList::from(pairs))))
     })
+}
+
+/// The pairs of a list or map; none of anything else, over which a loop is an error.
+fn pairs<'v>(value: &(dyn Val + 'v)) -> Option<Vec<Box<dyn Val + 'v>>> {
+    let pair = |key: Box<dyn Val + 'v>, value: &(dyn Val + 'v)| -> Box<dyn Val + 'v> {
+        Box::new(CelList::from(vec![key, value.clone_as_boxed()]))
+    };
+    if let Some(list) = value.downcast_ref::<CelList>() {
+        let items = (0_i64..).zip(list.inner());
+        return Some(items.map(|(at, item)| pair(Box::new(CelInt::from(at)), item.as_ref())).collect());
+    }
+    let map = value.downcast_ref::<CelMap>()?;
+    let mut entries: Vec<_> = map.inner().iter().collect();
+    entries.sort_by(|a, b| a.0.cmp(b.0));
+    Some(entries.into_iter().map(|(key, value)| pair(key_value(key), value.as_ref())).collect())
 }
 
 fn last<'b, 'v>(mut args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
@@ -163,14 +202,16 @@ fn last<'b, 'v>(mut args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Executi
 fn sorted_keys<'v>(map: &CelMap<'v>) -> Vec<Box<dyn Val + 'v>> {
     let mut keys: Vec<&CelMapKey<'v>> = map.keys().collect();
     keys.sort();
-    keys.into_iter()
-        .map(|key| match key {
-            CelMapKey::Bool(key) => key.clone_as_boxed(),
-            CelMapKey::Int(key) => key.clone_as_boxed(),
-            CelMapKey::UInt(key) => key.clone_as_boxed(),
-            CelMapKey::String(key) => key.clone_as_boxed(),
-        })
-        .collect()
+    keys.into_iter().map(key_value).collect()
+}
+
+fn key_value<'v>(key: &CelMapKey<'v>) -> Box<dyn Val + 'v> {
+    match key {
+        CelMapKey::Bool(key) => key.clone_as_boxed(),
+        CelMapKey::Int(key) => key.clone_as_boxed(),
+        CelMapKey::UInt(key) => key.clone_as_boxed(),
+        CelMapKey::String(key) => key.clone_as_boxed(),
+    }
 }
 
 fn weights(values: &[CowVal<'_, '_>]) -> u64 {

@@ -9,7 +9,7 @@
 //! bindings, and equal bindings give equal values and equal error texts.
 //!
 //! ```text
-//! source ─▶ parse ─▶ check (names, arities, literals) ─▶ instrument (limits, clock) ─▶ Expression
+//! source ─▶ parse ─▶ check (names, arities, literals) ─▶ infer (types) ─▶ instrument (limits, clock) ─▶ Expression
 //! JSON ─▶ Bindings ─▶ evaluate ─▶ JSON | bool | timestamp, or diagnose ─▶ EvalError with a span
 //! ```
 
@@ -17,6 +17,7 @@ mod analysis;
 mod ast;
 mod bindings;
 mod check;
+mod clock;
 mod compile;
 mod convert;
 mod diagnose;
@@ -25,16 +26,23 @@ mod evaluate;
 mod functions;
 mod instrument;
 mod limits;
+mod macros;
+mod schema;
 mod scope;
 mod syntax;
 mod template;
+mod types;
 
+pub use analysis::{Conjunct, LowerBound};
 pub use bindings::Bindings;
+pub use clock::NextChange;
 pub use compile::Expression;
 pub use errors::{EvalError, EvalErrorKind, ExprError, closest, position};
 pub use limits::{MAX_CHAIN, MAX_DEPTH, MAX_PRODUCED, MAX_SOURCE, MAX_STEPS};
+pub use schema::{ObjectType, Schemas, snapshot};
 pub use scope::Scope;
 pub use template::{Template, TemplateTree, TreeError, TreeEvalError};
+pub use types::Type;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! Which variables an expression may name. The caller decides, because a trigger, a verification
 //! and a workflow step see different things.
 
-use std::collections::BTreeSet;
+use super::types::Type;
+use std::collections::BTreeMap;
 
 /// The variables that are visible to an expression.
 ///
@@ -10,29 +11,45 @@ use std::collections::BTreeSet;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    variables: BTreeSet<String>,
+    variables: BTreeMap<String, Type>,
 }
 
 impl Scope {
-    /// A scope of exactly these variables.
+    /// A scope of exactly these variables, of which no more is known.
     pub fn of<'a>(variables: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { variables: variables.into_iter().map(str::to_owned).collect() }
+        Self {
+            variables: variables
+                .into_iter()
+                .map(|name| (name.to_owned(), if name == "now" { Type::Timestamp } else { Type::Any }))
+                .collect(),
+        }
     }
 
     /// The same scope with one more variable.
     #[must_use]
-    pub fn with(mut self, variable: &str) -> Self {
-        self.variables.insert(variable.to_owned());
+    pub fn with(self, variable: &str) -> Self {
+        self.with_type(variable, Type::Any)
+    }
+
+    /// The same scope, where a variable is of this type.
+    #[must_use]
+    pub fn with_type(mut self, variable: &str, of: Type) -> Self {
+        self.variables.insert(variable.to_owned(), of);
         self
+    }
+
+    /// What is known of a variable.
+    pub(super) fn type_of(&self, variable: &str) -> Option<&Type> {
+        self.variables.get(variable)
     }
 
     /// Whether the variable is visible.
     pub fn has(&self, variable: &str) -> bool {
-        self.variables.contains(variable)
+        self.variables.contains_key(variable)
     }
 
     /// The visible variables, in order.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
-        self.variables.iter().map(String::as_str)
+        self.variables.keys().map(String::as_str)
     }
 }

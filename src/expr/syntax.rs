@@ -3,6 +3,7 @@
 
 use super::errors::ExprError;
 use super::limits::MAX_DEPTH;
+use super::macros::SAME_NAME;
 use cel::{ParseError, ParseErrors};
 use std::ops::Range;
 
@@ -39,6 +40,7 @@ fn rewrite(source: &str, error: &ParseError) -> ExprError {
             let call = call_at(source, offset);
             return ExprError::new("the first argument must be a plain name, such as x", call);
         }
+        SAME_NAME => return ExprError::new(SAME_NAME, call_at(source, offset)),
         "invalid argument to has() macro" => {
             return ExprError::new(
                 "has() takes a field, such as has(object.status)",

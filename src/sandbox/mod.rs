@@ -4,7 +4,7 @@ pub mod apiserver;
 pub mod clock;
 pub mod kubelet;
 pub mod logs;
-mod openapi;
+pub mod openapi;
 pub mod pki;
 mod recorder;
 pub mod world;

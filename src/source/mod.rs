@@ -1,7 +1,9 @@
-//! Shell that watches the cluster and delivers what it sees.
+//! Shell that watches the cluster and reads what webhooks receive, and delivers what it sees.
 //!
 //! - [`watch`]: one list-and-watch of one kind, for ever.
 //! - [`shared`]: many subscribers of one such watch.
+//! - [`webhook`]: from a request to events.
 
 pub mod shared;
 pub mod watch;
+pub mod webhook;

@@ -14,8 +14,11 @@
     reason = "tables of literals, and several of one thing, read best so"
 )]
 
+mod cli;
+mod controller;
 mod decisions;
 mod dev;
+mod dev_cluster;
 mod docs;
 mod git;
 mod git_history;
@@ -28,6 +31,8 @@ mod real_node;
 mod sandbox;
 mod sandbox_healing;
 mod sandbox_world;
+mod schemas;
 mod support;
 mod tidy;
 mod validate;
+mod webhooks;

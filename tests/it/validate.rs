@@ -89,6 +89,61 @@ error: unknown field
     assert_eq!((code, out.as_str(), err.as_str()), (1, expected, ""));
 }
 
+const CRD: &str = "\
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  names: {kind: Widget, plural: widgets}
+  scope: Namespaced
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema:
+        openAPIV3Schema:
+          type: object
+          properties: {status: {type: object, properties: {stuckSince: {type: string}, tries: {type: integer}}}}
+";
+
+#[test]
+fn fields_and_types_are_checked_against_schemas() {
+    let rule = |kind: &str, when: &str| {
+        let rule = RULE.replace("apiVersion: v1, kind: Pod", kind);
+        rule.replace("crashLooping(object, 3, duration('10m'))", when)
+    };
+    let widget = rule("apiVersion: example.com/v1, kind: Widget", "object.status.trys > 'a'");
+    let folder = folder(&[
+        ("pods/a.yaml", &rule("apiVersion: v1, kind: Pod", "object.status.phse == 'Failed'")),
+        ("pods/b.yaml", ACTION),
+        ("widgets/a.yaml", &widget),
+        ("widgets/b.yaml", ACTION),
+        ("crds/widgets.yaml", CRD),
+    ]);
+    let (code, out, err) = validate(folder.path(), &["pods"], "");
+    let expected = "\
+error: PodStatus has no field \"phse\"
+ --> pods/a.yaml:7:23
+  |
+7 |   when: object.status.phse == 'Failed'
+  |                       ^^^^ did you mean \"phase\"?
+  |
+  = spec.when of Rule crashloop
+
+✗ 1 error · 2 files";
+    assert_eq!((code, out.as_str(), err.as_str()), (1, expected, ""));
+    // Nothing is known of a kind whose definition is not there.
+    assert_eq!(validate(folder.path(), &["widgets"], "").0, 0);
+    for definitions in ["crds", "crds/widgets.yaml"] {
+        let (code, out, _) = validate(folder.path(), &["widgets", definitions], "");
+        let first = out.lines().next().unwrap_or_default();
+        assert_eq!((code, first), (1, "error: Widget.status has no field \"trys\""), "{out}");
+    }
+    // In a pack it would be refused.
+    assert_eq!(validate(folder.path(), &["."], "").0, 1);
+}
+
 #[test]
 fn loose_files_and_stdin_are_parts_of_something() {
     let folder = folder(&[("a.yaml", RULE)]);
@@ -114,7 +169,7 @@ fn options_say_what_is_around() {
 
 #[test]
 fn an_overlay_of_a_pod_needs_the_flag_that_the_controller_has() {
-    let runner = "container: {image: 'x@sha256:1', pod: {overlay: {hostNetwork: true}}}";
+    let runner = "container: {image: 'x@sha256:1111111111111111111111111111111111111111111111111111111111111111', pod: {overlay: {hostNetwork: true}}}";
     let folder = folder(&[("pack/a.yaml", &ACTION.replace("kubernetes: {restart: {}}", runner))]);
     let (code, out, _) = validate(folder.path(), &["pack"], "");
     assert!(
@@ -122,6 +177,17 @@ fn an_overlay_of_a_pod_needs_the_flag_that_the_controller_has() {
         "{out}"
     );
     assert_eq!(validate(folder.path(), &["pack", "--allow-pod-overlays"], "").0, 0);
+}
+
+#[test]
+fn a_tag_is_warned_of_or_refused_as_the_controller_does() {
+    let runner = "container: {image: 'debian:12'}";
+    let folder = folder(&[("pack/a.yaml", &ACTION.replace("kubernetes: {restart: {}}", runner))]);
+    let (code, out, _) = validate(folder.path(), &["pack"], "");
+    assert!(code == 0 && out.contains("warning: image is not pinned by sha256 digest"), "{out}");
+    let (code, out, _) = validate(folder.path(), &["pack", "--require-image-digests"], "");
+    assert!(code == 1 && out.contains("error: image is not pinned by sha256 digest"), "{out}");
+    assert!(out.contains("a.yaml:4:27") && out.contains("the controller requires name@sha256:…"), "{out}");
 }
 
 #[test]

@@ -36,6 +36,9 @@ pub struct Dev {
     /// Port of the Kubernetes API; 0 takes any that is free.
     #[arg(long, value_name = "N", default_value_t = 0)]
     port: u16,
+    /// Port at which Webhooks are received; 0 takes any that is free.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    webhook_port: u16,
     /// A pack to sync: a git repository on this machine, or an https URL. Can be given more than once.
     #[arg(long = "pack", value_name = "PATH|URL")]
     packs: Vec<String>,
@@ -48,6 +51,9 @@ pub struct Dev {
     /// What becomes of containers. Default: process, or print if a pack comes from a remote URL.
     #[arg(long, value_enum)]
     runner: Option<RunnerName>,
+    /// Whether the controller requires a digest of every image (its flag of the same name).
+    #[arg(long, conflicts_with = "demo")]
+    require_image_digests: bool,
     /// How long the demo may take. Example: 5m.
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     timeout: crate::api::Duration,
@@ -81,7 +87,7 @@ impl Dev {
         let data = data.canonicalize().with_context(|| format!("failed to find {}", data.display()))?;
         let stop = CancellationToken::new();
         let cluster = Cluster::start(&data, self.port, self.runner(), &stop).await?;
-        let mut controller = Child::start(&cluster)?;
+        let mut controller = Child::start(&cluster, self.webhook_port, self.require_image_digests)?;
         let ended = tokio::select! {
             ended = self.work(&cluster, &mut controller) => ended,
             () = stop_signal() => Ok(Exit::Yes),
@@ -95,7 +101,7 @@ impl Dev {
     async fn work(&self, cluster: &Cluster, controller: &mut Child) -> anyhow::Result<Exit> {
         packs::add(cluster, &self.packs).await?;
         if !self.demo {
-            banner(cluster);
+            banner(cluster, controller);
             if self.once {
                 return packs::wait(cluster, &self.packs, self.timeout.std()).await;
             }
@@ -129,9 +135,10 @@ impl Dev {
     }
 }
 
-fn banner(cluster: &Cluster) {
+fn banner(cluster: &Cluster, controller: &Child) {
     anstream::println!("a make-believe cluster, for development only: {}", cluster.server());
     anstream::println!("  kubectl --kubeconfig {} get rules,executions", cluster.kubeconfig().display());
+    anstream::println!("  Webhooks are received at http://{}/hooks/NAMESPACE/NAME", controller.webhooks());
     anstream::println!("Ctrl-C ends it, and with it all its objects.");
 }
 

@@ -15,17 +15,20 @@ use super::Exit;
 use crate::decide::pack::{self, Reading, Source, Surroundings};
 use crate::decide::pod::PodPolicy;
 use crate::decide::problem::Severity;
+use crate::expr::Schemas;
 
 /// Check packs and manifests, offline: syntax, fields, expressions, references.
 #[derive(Args, Debug)]
 #[command(
     after_help = "A folder is checked as a pack: all it refers to must be in it. Files and standard input are
-checked together as parts of something larger: an Action that is not among them is a warning.
+checked together as parts of something larger: an Action that is not among them is a warning. Expressions over custom
+kinds are checked against the CustomResourceDefinitions among what is given.
 
 Exit codes: 0 nothing wrong (warnings are allowed), 1 errors found, 2 could not check.
 
 Examples:
   fother validate packs/payments
+  fother validate packs/payments crds
   fother validate rules/*.yaml
   git show HEAD:rules/a.yaml | fother validate -"
 )]
@@ -39,9 +42,15 @@ pub struct Validate {
     /// An Action that is in the namespace already (repeatable).
     #[arg(long = "external-action", value_name = "NAME")]
     external_actions: Vec<String>,
+    /// A Webhook that Rules may name although it is not among the files. Can be given more than once.
+    #[arg(long = "external-webhook", value_name = "NAME")]
+    external_webhooks: Vec<String>,
     /// Whether the controller lets Actions say anything about their Pods (its flag of the same name).
     #[arg(long)]
     allow_pod_overlays: bool,
+    /// Whether the controller requires a digest of every image (its flag of the same name).
+    #[arg(long)]
+    require_image_digests: bool,
     /// How to write the findings.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -65,8 +74,9 @@ impl Validate {
     /// Checks them all.
     pub fn run(self) -> anyhow::Result<Exit> {
         let started = Instant::now();
-        let checked: Vec<Checked> =
-            input::sets(&self.paths)?.into_iter().map(|set| self.check(set)).collect();
+        let sets = input::sets(&self.paths)?;
+        let schemas = schemas(&sets);
+        let checked: Vec<Checked> = sets.into_iter().map(|set| self.check(set, &schemas)).collect();
         let count = |severity| checked.iter().map(|checked| checked.reading.count(severity)).sum::<usize>();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
         let files = checked.iter().map(|checked| checked.reading.files).sum::<usize>();
@@ -102,16 +112,28 @@ impl Validate {
         Ok(if errors > 0 { Exit::No } else { Exit::Yes })
     }
 
-    fn check(&self, set: Set) -> Checked {
-        let sources: Vec<Source<'_>> =
-            set.files.iter().map(|file| Source { path: &file.path, content: &file.content }).collect();
+    fn check(&self, set: Set, schemas: &Schemas) -> Checked {
+        let sources = sources(&set);
         let surroundings = Surroundings {
             namespace: self.namespace.as_deref(),
             external_actions: self.external_actions.iter().map(String::as_str).collect(),
-            partial: set.folder.is_none(),
-            pods: PodPolicy::of_flag(self.allow_pod_overlays),
+            external_webhooks: self.external_webhooks.iter().map(String::as_str).collect(),
+            // A folder of definitions alone is no pack.
+            partial: set.folder.is_none() || pack::custom_kinds(&sources).1,
+            pods: PodPolicy { overlays: self.allow_pod_overlays, digests: self.require_image_digests },
+            schemas: schemas.clone(),
         };
         let reading = pack::read(&sources, &surroundings);
         Checked { set, reading }
     }
+}
+
+fn sources(set: &Set) -> Vec<Source<'_>> {
+    set.files.iter().map(|file| Source { path: &file.path, content: &file.content }).collect()
+}
+
+/// The schemas of all kinds that are known offline: those in the binary, and the custom ones among what is checked.
+fn schemas(sets: &[Set]) -> Schemas {
+    let custom = sets.iter().flat_map(|set| pack::custom_kinds(&sources(set)).0);
+    custom.fold(Schemas::built_in(), |schemas, crd| schemas.with_crd(&crd))
 }

@@ -11,6 +11,7 @@ use crate::cluster::jobs::Jobs;
 use crate::cluster::objects::Objects;
 use crate::cluster::{Result, evidence};
 use crate::controller::context::Context;
+use crate::controller::heard::{self, From};
 use crate::controller::recheck;
 use crate::decide::definition::Definition;
 use crate::decide::execution::{Need, Seen};
@@ -40,8 +41,8 @@ pub async fn observe(
             if seen.job.as_ref().is_none_or(|job| job.placeholder) {
                 seen.busy = is_busy(context, execution);
                 seen.look.target = live_target(context, execution, account).await?;
-                seen.object = matching(context, execution, definition, account).await?;
-                seen.look.matches = has_state(definition).then_some(seen.object.is_some());
+                (seen.object, seen.look.matches) =
+                    matching(context, execution, definition, account, From::ApiServer).await?;
             }
         }
         Need::Job(name, uid) => {
@@ -52,7 +53,7 @@ pub async fn observe(
         }
         Need::Target => {
             seen.look.target = live_target(context, execution, account).await?;
-            seen.object = matching(context, execution, definition, account).await?;
+            seen.object = matching(context, execution, definition, account, From::Store).await?.0;
         }
         Need::Look => seen.look = look(context, execution, definition, account).await?,
         Need::Jobs => {
@@ -97,26 +98,33 @@ fn turn(execution: &Execution) -> impl Ord + use<> {
     (waits, execution.creation_timestamp(), execution.metadata.uid.clone())
 }
 
-fn has_state(definition: &Definition) -> bool {
-    definition.rule.as_ref().is_some_and(|rule| rule.trigger.resource.is_some())
-}
-
+/// The object that matches, if one does, or the Event; and whether anything matches, if that can be looked at again.
 async fn matching(
     context: &Context,
     execution: &Execution,
     definition: &Definition,
     account: &Account,
-) -> Result<Option<Arc<Value>>> {
-    let (Some(rule), Some(target)) = (&definition.rule, &execution.spec.target) else { return Ok(None) };
+    from: From,
+) -> Result<(Option<Arc<Value>>, Option<bool>)> {
+    let (Some(rule), Some(target)) = (&definition.rule, &execution.spec.target) else {
+        return Ok((None, None));
+    };
     let name = execution.spec.decision.as_ref().map(|d| d.rule.name.as_str()).unwrap_or_default();
     let namespace = execution.namespace().unwrap_or_default();
+    let is_state = rule.trigger.is_state();
     let compiled = CompiledRule::of(rule, &namespace, name, Timestamp::UNIX_EPOCH);
     // A definition compiled when it was written; if it does not any more, nothing matches it.
-    let Ok(compiled) = compiled else { return Ok(None) };
-    if !has_state(definition) {
-        return the_event(context, execution, account).await;
+    let Ok(compiled) = compiled else { return Ok((None, is_state.then_some(false))) };
+    if rule.trigger.alert.is_some() {
+        let fires = heard::firing(context, &compiled, target, from).await?.is_some();
+        return Ok((None, Some(fires)));
     }
-    recheck::matching(context, account, &compiled, target).await
+    let object = match is_state {
+        true => recheck::matching(context, account, &compiled, target).await?,
+        false => the_event(context, execution, account).await?,
+    };
+    let matches = is_state.then_some(object.is_some());
+    Ok((object, matches))
 }
 
 /// The Event that was decided about, for templates, if it still exists.
@@ -126,6 +134,8 @@ async fn the_event(
     account: &Account,
 ) -> Result<Option<Arc<Value>>> {
     match &execution.spec.decision {
+        // What a Webhook received is in the decision itself.
+        Some(decision) if decision.event.is_some() => Ok(None),
         Some(decision) => read(context, &decision.matched.object, account).await,
         None => Ok(None),
     }
@@ -136,7 +146,9 @@ async fn live_target(
     execution: &Execution,
     account: &Account,
 ) -> Result<Option<Arc<Value>>> {
-    let Some(target) = &execution.spec.target else { return Ok(None) };
+    let Some(target) = execution.spec.target.as_ref().filter(|target| !target.is_key()) else {
+        return Ok(None);
+    };
     read(context, target, account).await
 }
 
@@ -156,11 +168,11 @@ pub async fn look(
         Some(reference) => evidence::pods_of(&account.client(), reference, target.as_deref()).await?,
         None => Vec::new(),
     };
-    let matches = match has_state(definition) {
-        true => Some(matching(context, execution, definition, account).await?.is_some()),
-        false => None,
-    };
-    Ok(Look { target, pods, matches })
+    let (_, matches) = matching(context, execution, definition, account, From::Store).await?;
+    let of_alerts = definition.rule.as_ref().is_some_and(|rule| rule.trigger.alert.is_some());
+    let reference = execution.spec.target.as_ref();
+    let has_pods = reference.is_some_and(|reference| evidence::has_pods(reference, target.as_deref()));
+    Ok(Look { target, pods, matches, podless: of_alerts && !has_pods })
 }
 
 #[cfg(test)]

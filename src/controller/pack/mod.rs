@@ -6,6 +6,7 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use serde_json::Value;
 
@@ -18,6 +19,7 @@ use crate::cluster::discovery::Served;
 use crate::cluster::objects::Objects;
 use crate::cluster::{Result, secrets, status};
 use crate::controller::rights::lacking;
+use crate::controller::strange::not_known;
 use crate::decide::lineage::{self, Descent};
 use crate::decide::pack::{self as manifests, Reading, Surroundings};
 use crate::decide::problem::Severity;
@@ -28,8 +30,12 @@ use crate::source::watch::now;
 use report::Report;
 
 /// The kinds that a Pack applies.
-const KINDS: [(&str, &str); 3] =
-    [("v1", "ConfigMap"), ("fother.dev/v1alpha1", "Action"), ("fother.dev/v1alpha1", "Rule")];
+const KINDS: [(&str, &str); 4] = [
+    ("v1", "ConfigMap"),
+    ("fother.dev/v1alpha1", "Action"),
+    ("fother.dev/v1alpha1", "Webhook"),
+    ("fother.dev/v1alpha1", "Rule"),
+];
 
 /// Reconciles one Pack.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
@@ -37,9 +43,10 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     if pack.metadata.deletion_timestamp.is_some() {
         return Ok(Requeue::OnChange);
     }
-    let report = match pack.spec.suspend {
-        true => Report::suspended(&pack),
-        false => sync(context, &pack).await?,
+    let report = match context.packs.unknown_field(namespace, name) {
+        _ if pack.spec.suspend => Report::suspended(&pack),
+        Some(field) => Report::failed(&pack, Reason::UnsupportedValue, &not_known(&field)),
+        None => sync(context, &pack).await?,
     };
     let mut fresh = newest(context, &pack).status.clone().unwrap_or_default();
     report.write(&mut fresh, &pack, now());
@@ -135,16 +142,22 @@ fn files(snapshot: &Snapshot) -> Vec<manifests::Source<'_>> {
 
 fn read(context: &Context, pack: &Pack, snapshot: &Snapshot) -> Reading {
     let namespace = pack.namespace().unwrap_or_default();
-    let others = context.actions.filter(|action| {
-        let owner = action.labels().get(LABEL.pack);
-        action.namespace().as_deref() == Some(&namespace) && owner != Some(&pack.name_any())
-    });
+    let name = pack.name_any();
+    let is_of_others = |metadata: &ObjectMeta| {
+        let owner = metadata.labels.as_ref().and_then(|labels| labels.get(LABEL.pack));
+        metadata.namespace.as_deref() == Some(&namespace) && owner != Some(&name)
+    };
+    let others = context.actions.filter(|action| is_of_others(&action.metadata));
     let names: Vec<String> = others.iter().map(|action| action.name_any()).collect();
+    let others = context.webhooks.filter(|webhook| is_of_others(&webhook.metadata));
+    let webhooks: Vec<String> = others.iter().map(|webhook| webhook.name_any()).collect();
     let surroundings = Surroundings {
         namespace: Some(&namespace),
         external_actions: names.iter().map(String::as_str).collect(),
+        external_webhooks: webhooks.iter().map(String::as_str).collect(),
         partial: false,
         pods: context.pods,
+        ..Surroundings::default()
     };
     manifests::read(&files(snapshot), &surroundings)
 }
@@ -158,10 +171,12 @@ async fn apply_revision(
     let (namespace, name) = (pack.namespace().unwrap_or_default(), pack.name_any());
     let revision = snapshot.revision.to_string();
     let desired = sync::desired(&name, &namespace, &revision, &reading.objects, &files(snapshot));
-    if let Some(refused) = refused(context, account, KINDS.map(|kind| Right::to("list", kind))).await? {
+    let kinds = kinds(pack, &desired);
+    let needed: Vec<Right> = kinds.iter().map(|kind| Right::to("list", *kind)).collect();
+    if let Some(refused) = refused(context, account, needed).await? {
         return Ok(refused);
     }
-    let live = live(context, account, &namespace).await?;
+    let live = live(context, account, &namespace, &kinds).await?;
     let plan = match sync::plan(pack, (&revision, &snapshot.revision.commit), desired, &live) {
         Ok(plan) => plan,
         Err(Refusal::Held(message)) => return Ok(Report::held(pack, &revision, &message)),
@@ -196,6 +211,15 @@ async fn refused(
     Ok(lacks.map(|text| Report::forbidden(&text)))
 }
 
+/// The kinds that a sync looks at: Webhooks only where the Pack has some, so that its account needs no right to them
+/// otherwise.
+fn kinds(pack: &Pack, desired: &[Desired]) -> Vec<(&'static str, &'static str)> {
+    let inventory = pack.status.iter().flat_map(|status| &status.inventory);
+    let mut named = inventory.chain(desired.iter().map(|desired| &desired.entry));
+    let has_webhooks = named.any(|entry| entry.kind == "Webhook");
+    KINDS.into_iter().filter(|(_, kind)| *kind != "Webhook" || has_webhooks).collect()
+}
+
 /// What a plan needs.
 fn rights(plan: &Plan) -> BTreeSet<Right> {
     let kind = |name: &str| KINDS.into_iter().find(|(_, kind)| *kind == name);
@@ -210,9 +234,10 @@ async fn live(
     context: &Context,
     account: &Account,
     namespace: &str,
+    kinds: &[(&str, &str)],
 ) -> Result<BTreeMap<InventoryEntry, Live>> {
     let mut found = BTreeMap::new();
-    for (api_version, kind) in KINDS {
+    for &(api_version, kind) in kinds {
         let served = context.kinds.find(&context.home, api_version, kind).await?;
         // ConfigMaps of others are none of the Pack's business; script names say what is in them.
         let selector = (kind == "ConfigMap").then_some(LABEL.pack);

@@ -8,13 +8,14 @@ use kube::ResourceExt;
 
 use super::evaluator::Seen;
 use crate::api::{
-    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Progress, Reason, Rule, condition,
-    set_condition, set_progress,
+    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Progress, Reason, Rule, RuleSpec,
+    Trigger, condition, set_condition, set_progress,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result};
 use crate::controller::context::Context;
 use crate::controller::rights::lacking;
+use crate::controller::strange::not_known;
 use crate::decide::check::{self, Known};
 use crate::decide::matching::CompiledRule;
 use crate::decide::problem::Severity;
@@ -25,10 +26,12 @@ use crate::decide::rights::needed;
 pub struct Checked {
     /// The rule, if its text and all that it names is good.
     pub compiled: Option<Arc<CompiledRule>>,
+    /// What of it only a later version of fother knows.
+    pub unknown: Option<String>,
     /// What is wrong with its text.
     pub mistake: Option<String>,
     /// What it names that is not there.
-    pub missing: Option<String>,
+    pub missing: Option<(Reason, String)>,
     /// Which right or permission is missing.
     pub forbidden: Option<String>,
     /// Which kind is not served.
@@ -37,6 +40,9 @@ pub struct Checked {
 
 /// Checks the text and what it names.
 pub fn check(context: &Context, rule: &Rule) -> Checked {
+    if let Some(unknown) = unknown(context, rule) {
+        return Checked { unknown: Some(unknown), ..Checked::default() };
+    }
     if let Some(mistake) = mistakes(context, rule) {
         return Checked { mistake: Some(mistake), ..Checked::default() };
     }
@@ -47,10 +53,34 @@ pub fn check(context: &Context, rule: &Rule) -> Checked {
             return Checked { mistake: Some(texts.join("; ")), ..Checked::default() };
         }
     };
+    if let Some(missing) = unheard(context, rule) {
+        return Checked { missing: Some((Reason::WebhookNotFound, missing)), ..Checked::default() };
+    }
     match actions(context, rule) {
         Ok(_) => Checked { compiled: Some(Arc::new(compiled)), ..Checked::default() },
-        Err(missing) => Checked { missing: Some(missing), ..Checked::default() },
+        Err(missing) => Checked { missing: Some((Reason::ActionNotFound, missing)), ..Checked::default() },
     }
+}
+
+/// What of the rule or its Actions this version does not know. It may be what was to hold the rule back, so the rule is
+/// not used as if it were not there.
+fn unknown(context: &Context, rule: &Rule) -> Option<String> {
+    let namespace = rule.namespace().unwrap_or_default();
+    let own = context.rules.unknown_field(&namespace, &rule.name_any());
+    if let Some(field) = own.or_else(|| (rule.spec.mode == Mode::Unknown).then(|| "spec.mode".to_owned())) {
+        return Some(not_known(&field));
+    }
+    rule.spec.ladder.iter().find_map(|rung| {
+        let field = context.actions.unknown_field(&namespace, &rung.run)?;
+        Some(format!("Action {:?}: {}", rung.run, not_known(&field)))
+    })
+}
+
+/// The Webhook that a rule names and that is not there.
+fn unheard(context: &Context, rule: &Rule) -> Option<String> {
+    let (name, namespace) = (rule.spec.trigger.webhook_name()?, rule.namespace().unwrap_or_default());
+    let there = context.webhooks.get(&namespace, name).is_some();
+    (!there).then(|| format!("Webhook {name:?} not found in namespace {namespace:?}"))
 }
 
 /// What `fother validate` would say of the rule among the Actions that there are. An Action that is missing is not a
@@ -61,7 +91,17 @@ fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
     let named: Vec<Arc<Action>> = named.collect();
     let actions =
         named.iter().map(|action| (action.metadata.name.as_deref().unwrap_or_default(), Some(&action.spec)));
-    let known = Known { namespace: Some(&namespace), actions: actions.collect(), partial: true };
+    let webhook = rule.spec.trigger.webhook_name().and_then(|name| context.webhooks.get(&namespace, name));
+    let webhooks = webhook
+        .iter()
+        .map(|webhook| (webhook.metadata.name.as_deref().unwrap_or_default(), Some(&webhook.spec)));
+    let known = Known {
+        namespace: Some(&namespace),
+        actions: actions.collect(),
+        webhooks: webhooks.collect(),
+        partial: true,
+        ..Known::default()
+    };
     let problems = check::rule(&rule.spec, &known).into_iter().filter(|p| p.severity == Severity::Error);
     let texts: Vec<_> = problems.map(|problem| problem.to_string()).collect();
     (!texts.is_empty()).then(|| texts.join("; "))
@@ -128,9 +168,14 @@ pub fn conditions(
         Some(problem) => (S::False, bad, problem.clone()),
         None => (S::True, good, text.to_owned()),
     };
-    let accepted = verdict(&checked.mistake, R::Accepted, R::InvalidExpression, "the text is valid");
+    let (wrong, why) = match &checked.unknown {
+        Some(_) => (&checked.unknown, R::UnsupportedValue),
+        None => (&checked.mistake, R::InvalidExpression),
+    };
+    let accepted = verdict(wrong, R::Accepted, why, "the text is valid");
+    let (missing, text) = checked.missing.clone().unzip();
     let resolved =
-        verdict(&checked.missing, R::ResolvedRefs, R::ActionNotFound, "everything it names exists");
+        verdict(&text, R::ResolvedRefs, missing.unwrap_or(R::ActionNotFound), "everything it names exists");
     let authorized =
         verdict(&denied, R::Authorized, R::MissingPermissions, "the account may do what the rule needs");
     let synced = seen.is_some_and(|seen| seen.sight.heard_at.is_some());
@@ -165,11 +210,23 @@ fn watching(checked: &Checked, seen: Option<&Seen>) -> String {
         text.push_str(", but not ");
         text.push_str(mistake);
     }
-    if checked.compiled.as_ref().is_some_and(|rule| rule.spec.hold_for.is_some() && rule.spec.since.is_none())
-    {
+    let restarts =
+        |spec: &RuleSpec| spec.hold_for.is_some() && spec.since.is_none() && spec.trigger.alert.is_none();
+    if checked.compiled.as_ref().is_some_and(|rule| restarts(&rule.spec)) {
         text.push_str("; without `since`, `for` starts again when the controller does");
     }
     text
+}
+
+/// What a rule watches, in the words of a column.
+pub fn trigger(trigger: &Trigger) -> String {
+    let text = match (&trigger.resource, &trigger.event) {
+        (Some(resource), _) => resource.kind.clone(),
+        (None, Some(event)) if event.reasons.is_empty() => "Event".to_owned(),
+        (None, Some(event)) => format!("Event {}", event.reasons.join(",")),
+        (None, None) => String::new(),
+    };
+    text.chars().take(256).collect()
 }
 
 /// How work on a rule goes that is Ready or not for a reason. What is not there or not allowed needs a person; a watch

@@ -9,10 +9,10 @@ use kube::{Api, ResourceExt};
 
 use super::evaluator::Edge;
 use super::load::{Counted, Taken};
-use super::{Case, checks, past_of};
+use super::{Case, checks, past_of, told};
 use crate::api::{
-    ANNOTATION, Decision, Execution, ExecutionSpec, LABEL, MatchedObject, ObjectReference, Rule,
-    RuleReference,
+    ANNOTATION, Decision, Execution, ExecutionSpec, Guard, LABEL, MatchedObject, ObjectReference, Rule,
+    RuleReference, TriggerEvent,
 };
 use crate::cluster::events::{Telling, tell};
 use crate::cluster::objects::MANAGER;
@@ -22,19 +22,37 @@ use crate::controller::{definitions, recheck};
 use crate::decide::definition::Definition;
 use crate::decide::episode::{self, EdgeQuestion, Past, Question, Suppressed, Verdict};
 use crate::decide::execution::EXECUTION_FINALIZER;
-use crate::decide::identity::{TargetKey, execution_name, readable};
+use crate::decide::guards::asked;
+use crate::decide::identity::{TargetKey, execution_name};
 use crate::decide::matching::CompiledRule;
 use crate::decide::view::TargetView;
 use crate::source::watch::now;
 
 /// What a decision is made of.
-struct Making<'a> {
-    rule: &'a Rule,
-    id: String,
-    occurrence: String,
-    target: &'a ObjectReference,
-    matched: &'a MatchedObject,
-    since: Option<Timestamp>,
+pub struct Making<'a> {
+    /// The rule.
+    pub rule: &'a Rule,
+    /// Identity of the decision.
+    pub id: String,
+    /// What tells it from the one before.
+    pub occurrence: String,
+    /// What is to be remedied.
+    pub target: &'a ObjectReference,
+    /// What matched.
+    pub matched: &'a MatchedObject,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// The guards that let it pass.
+    pub passed: Vec<Guard>,
+    /// The event, if a Webhook received it.
+    pub event: Option<&'a TriggerEvent>,
+}
+
+impl Making<'_> {
+    /// The name of its Execution.
+    pub fn name(&self) -> String {
+        execution_name(&self.rule.name_any(), &self.id)
+    }
 }
 
 /// What came of firing for a target that matches.
@@ -69,8 +87,9 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
     if !recheck::still(context, account, compiled, &view.object).await? {
         return Ok(Fired::Changed);
     }
-    let making =
-        Making { rule, id, occurrence, target: &view.target, matched: &view.object, since: Some(view.since) };
+    let (target, matched) = (&view.target, &view.object);
+    let (since, passed) = (Some(view.since), asked(&compiled.facts));
+    let making = Making { rule, id, occurrence, target, matched, since, passed, event: None };
     create(context, making, place).await.map(Fired::Done)
 }
 
@@ -101,40 +120,22 @@ pub async fn edge(
         Ok((id, (), place)) => {
             let occurrence = edge.occurrence.clone();
             let (target, matched) = (&edge.target, &edge.event);
-            let making = Making { rule, id, occurrence, target, matched, since: Some(edge.time) };
+            let (since, passed) = (Some(edge.time), asked(&compiled.facts));
+            let making = Making { rule, id, occurrence, target, matched, since, passed, event: None };
             create(context, making, place).await
         }
         Err(suppressed) => {
             context.metrics.suppressed(suppressed, &rule.namespace().unwrap_or_default(), &rule.name_any());
             if suppressed != Suppressed::BeforeRule {
-                tell_suppressed(context, rule, edge, &format!("{suppressed:?}")).await;
+                told::suppressed(context, rule, edge, &format!("{suppressed:?}")).await;
             }
             Ok(None)
         }
     }
 }
 
-/// Records on its target that an event leads to nothing, and why.
-pub async fn tell_suppressed(context: &Context, rule: &Rule, edge: &Edge, why: &str) {
-    let name = rule.name_any();
-    let telling = Telling {
-        name: readable(
-            &name,
-            &crate::decide::identity::digest(&["suppressed", &name, &edge.occurrence])[..16],
-        ),
-        reason: "RuleFireSuppressed",
-        warning: false,
-        note: format!("Rule {name} did not fire: {why}"),
-        regarding: &edge.target,
-        related: None,
-    };
-    if let Err(error) = tell(&context.home, &telling, now()).await {
-        tracing::warn!(%error, "event not written");
-    }
-}
-
 /// The Executions of a rule and target, by a quorum read: what a cache shows may be old.
-async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) -> Result<Vec<Past>> {
+pub async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) -> Result<Vec<Past>> {
     let api: Api<Execution> = Api::namespaced(context.home.clone(), &compiled.facts.namespace);
     let selector = format!("{}={},{}={}", LABEL.rule, compiled.facts.name, LABEL.target_hash, target.hash());
     let found = api
@@ -144,7 +145,8 @@ async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) 
     Ok(found.items.iter().filter_map(Past::of).collect())
 }
 
-async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Result<Option<Timestamp>> {
+/// Makes the Execution of a decision, for which a place is taken, unless it is there; tells when it was made.
+pub async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Result<Option<Timestamp>> {
     let actions = checks::actions(context, making.rule).map_err(Error::Unexpected)?;
     let definition = Definition::of_rule(&making.rule.spec, actions);
     let (namespace, rule_name) = (making.rule.namespace().unwrap_or_default(), making.rule.name_any());
@@ -201,7 +203,9 @@ fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
         mode: rule.spec.mode,
         occurrence: making.occurrence.clone(),
         matched: making.matched.clone(),
+        event: making.event.cloned(),
         since: making.since.map(Time),
+        passed: making.passed.clone(),
         definition: definition.to_owned(),
     };
     let spec = ExecutionSpec {
@@ -210,7 +214,7 @@ fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
         decision: Some(decision),
         ..ExecutionSpec::default()
     };
-    let mut execution = Execution::new(&execution_name(&rule.name_any(), &making.id), spec);
+    let mut execution = Execution::new(&making.name(), spec);
     execution.metadata.namespace = rule.namespace();
     execution.metadata.finalizers = Some(vec![EXECUTION_FINALIZER.to_owned()]);
     let labels = [

@@ -2,9 +2,8 @@
 
 use serde_json::Value;
 
-use super::{has_template, templates};
+use super::{has_template, templates, types};
 use crate::api::{ActionSpec, Parameter, Runner, ValueType};
-use crate::decide::operation;
 use crate::decide::parameters::{environment_name, resolve};
 use crate::decide::path::Path;
 use crate::decide::pod::{self, PodPolicy};
@@ -23,7 +22,7 @@ pub fn check(spec: &ActionSpec, pods: PodPolicy) -> Vec<Problem> {
     match spec.runner() {
         Some(Runner::Script(script)) => {
             let path = root.member("script");
-            check_image(&script.image, &path, &mut problems);
+            problems.extend(image(&script.image, &path, pods));
             no_templates("interpreter", &script.interpreter, &path, spec, &mut problems);
             if script.inline.as_deref().is_some_and(has_template) {
                 problems.push(no_template("inline", &path.member("inline"), spec));
@@ -31,7 +30,7 @@ pub fn check(spec: &ActionSpec, pods: PodPolicy) -> Vec<Problem> {
         }
         Some(Runner::Container(container)) => {
             let path = root.member("container");
-            check_image(&container.image, &path, &mut problems);
+            problems.extend(image(&container.image, &path, pods));
             no_templates("command", &container.command, &path, spec, &mut problems);
             no_templates("args", &container.args, &path, spec, &mut problems);
         }
@@ -78,14 +77,12 @@ fn check_parameter(parameter: &Parameter, path: &Path, problems: &mut Vec<Proble
     }
 }
 
-fn check_image(image: &str, runner: &Path, problems: &mut Vec<Problem>) {
-    let path = runner.member("image");
+fn image(image: &str, runner: &Path, pods: PodPolicy) -> Option<Problem> {
+    let path = runner.member("image").to_string();
     if has_template(image) {
-        problems.push(Problem::error(path.to_string(), "templating not allowed in image"));
-    } else if !image.contains("@sha256:") {
-        let problem = Problem::warning(path.to_string(), "image is not pinned by sha256 digest");
-        problems.push(problem.help("a tag can come to mean another image"));
+        return Some(Problem::error(path, "templating not allowed in image"));
     }
+    pods.image(path, image)
 }
 
 fn no_templates(
@@ -109,22 +106,9 @@ fn no_template(field: &str, path: &Path, spec: &ActionSpec) -> Problem {
         .help(format!("use env: ${variable}"))
 }
 
-/// Templates over `inputs` name declared parameters.
+/// Templates over `inputs` name declared parameters, and fit their types.
 fn check_operation(value: &Value, path: &Path, spec: &ActionSpec, problems: &mut Vec<Problem>) {
-    let Some(tree) = templates(value, path, &operation::VARIABLES, problems) else { return };
-    let declared: Vec<&str> = spec.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
-    for expression in tree.expressions() {
-        for read in expression.paths() {
-            let [variable, name, ..] = read else { continue };
-            if variable == "inputs" && !declared.contains(&name.as_str()) {
-                let names = if declared.is_empty() { "none".to_owned() } else { declared.join(", ") };
-                problems.push(Problem::error(
-                    path.to_string(),
-                    format!("param {name:?} undeclared; declared: {names}"),
-                ));
-            }
-        }
-    }
+    templates(value, path, &types::operation(&spec.parameters), problems);
 }
 
 #[cfg(test)]
@@ -134,8 +118,7 @@ mod tests {
 
     fn check_all(spec: Value, expected: &[&str]) {
         let spec: ActionSpec = serde_json::from_value(spec).unwrap();
-        let found: Vec<String> =
-            check(&spec, PodPolicy::Restricted).iter().map(ToString::to_string).collect();
+        let found: Vec<String> = check(&spec, PodPolicy::default()).iter().map(ToString::to_string).collect();
         assert_eq!(found, expected);
     }
 
@@ -188,12 +171,12 @@ mod tests {
             &[
                 "spec.timeout: must be longer than 0s",
                 "spec.outputs: only script and container have declared outputs",
-                "spec.kubernetes: param \"replica\" undeclared; declared: replicas",
+                "spec.kubernetes.scale.replicas: inputs has no field \"replica\"; did you mean \"replicas\"?",
             ],
         );
         let wrong = json!({"kubernetes": {"annotate": {"values": {"a.b/c": "${{ object.x }}"}}}});
         let spec: ActionSpec = serde_json::from_value(wrong).unwrap();
-        let found = check(&spec, PodPolicy::Restricted);
+        let found = check(&spec, PodPolicy::default());
         assert_eq!(found[0].path, "spec.kubernetes.annotate.values[\"a.b/c\"]");
         assert_eq!(found[0].span, Some(4..10));
     }

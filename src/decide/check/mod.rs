@@ -4,7 +4,10 @@
 //! differ only in what is known of the Actions around it.
 
 mod action;
+mod growing;
 mod rule;
+mod types;
+mod webhook;
 
 use std::collections::BTreeMap;
 
@@ -13,11 +16,12 @@ use serde_json::Value;
 use super::matching::expression_problem;
 use super::path::Path;
 use super::problem::{Problem, Severity};
-use crate::api::ActionSpec;
-use crate::expr::{Expression, Scope, TemplateTree, TreeError, closest};
+use crate::api::{ActionSpec, WebhookSpec};
+use crate::expr::{Expression, Schemas, Scope, TemplateTree, TreeError, Type, closest};
 
 pub use action::check as action;
 pub use rule::check as rule;
+pub use webhook::check as webhook;
 
 /// What is known of the Actions that a Rule may name.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +30,12 @@ pub struct Known<'a> {
     pub namespace: Option<&'a str>,
     /// By name; none for one that exists but cannot be read here.
     pub actions: BTreeMap<&'a str, Option<&'a ActionSpec>>,
+    /// Webhooks by name; none for one that exists but cannot be read here.
+    pub webhooks: BTreeMap<&'a str, Option<&'a WebhookSpec>>,
     /// Whether there may be others: a missing one then is only a warning.
     pub partial: bool,
+    /// The fields of objects. None at all means that nothing is said about them.
+    pub schemas: Schemas,
 }
 
 impl Known<'_> {
@@ -53,23 +61,19 @@ impl Known<'_> {
     }
 }
 
-/// What is wrong with one expression; each mistake has its place in it.
-fn expression(source: &str, path: &Path, variables: &[&str]) -> Vec<Problem> {
-    let errors = Expression::compile(source, &Scope::of(variables.iter().copied())).err().unwrap_or_default();
+/// What is wrong with one expression that should be of a type; each mistake has its place in it.
+fn expression(source: &str, path: &Path, scope: &Scope, wanted: &Type) -> Vec<Problem> {
+    let compiled = Expression::compile(source, scope).and_then(|expression| expression.expect(wanted));
+    let errors = compiled.err().unwrap_or_default();
     errors.iter().map(|error| expression_problem(&path.to_string(), error)).collect()
 }
 
 /// Compiles all templates of a value.
-fn templates(
-    value: &Value,
-    path: &Path,
-    variables: &[&str],
-    problems: &mut Vec<Problem>,
-) -> Option<TemplateTree> {
+fn templates(value: &Value, path: &Path, scope: &Scope, problems: &mut Vec<Problem>) -> Option<TemplateTree> {
     let at = |error: &TreeError| {
         expression_problem(&path.join_pointer(value, &error.path).to_string(), &error.error)
     };
-    match TemplateTree::compile(value, &Scope::of(variables.iter().copied())) {
+    match TemplateTree::compile(value, scope) {
         Ok(tree) => Some(tree),
         Err(errors) => {
             problems.extend(errors.iter().map(at));

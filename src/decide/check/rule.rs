@@ -5,14 +5,13 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::{Known, expression, has_template, templates};
-use crate::api::{ActionSpec, GROUP, Rule, RuleSpec, Rung};
-use crate::decide::execution::rung;
-use crate::decide::matching::CompiledRule;
+use super::{Known, expression, growing, has_template, templates, types, webhook};
+use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung, Target};
+use crate::decide::matching::{CompiledRule, RESOURCE_VARIABLES};
 use crate::decide::parameters::{resolve, undeclared};
 use crate::decide::path::Path;
 use crate::decide::problem::Problem;
-use crate::decide::verify;
+use crate::expr::{Expression, Scope, Type};
 
 /// An earlier rung, and the output that is read of it if the path goes so far.
 static LADDER: LazyLock<Regex> = LazyLock::new(|| {
@@ -25,13 +24,45 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let root = Path::default().member("spec");
     check_trigger(spec, &root.member("trigger"), &mut problems);
-    // The very compilation that the controller will use.
-    problems.extend(CompiledRule::compile(&Rule::new("", spec.clone())).err().unwrap_or_default());
-    problems.extend(spec.when.as_deref().and_then(|when| never_falls(when, &root.member("when"))));
+    problems.extend(webhook::named_by(spec, known));
+    // The very compilation that the controller will use; and then once more with all that is known.
+    match CompiledRule::compile(&Rule::new("", spec.clone())) {
+        Ok(_) => problems.extend(check_conditions(spec, known, &root)),
+        Err(mistakes) => problems.extend(mistakes),
+    }
     for (index, rung) in spec.ladder.iter().enumerate() {
         check_rung(spec, index, rung, known, &mut problems);
     }
     problems.extend(late_evidence(spec, known));
+    problems.extend(proven_too_late(spec, known));
+    problems
+}
+
+/// What a script mends in place goes on matching until its last crash is as long ago as `crashLooping` says.
+fn proven_too_late(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
+    let when = spec.when.as_deref().map(|when| Expression::compile(when, &Scope::of(RESOURCE_VARIABLES)));
+    let Some(Ok(when)) = when else { return Vec::new() };
+    let given = when.durations_given("crashLooping");
+    let Some(longest) = given.filter_map(|text| text.parse::<Duration>().ok()).max() else {
+        return Vec::new();
+    };
+    let in_place = |rung: &Rung| {
+        let action = known.actions.get(rung.run.as_str()).copied().flatten();
+        action.is_some_and(|action| action.script.is_some() || action.container.is_some())
+    };
+    let ladder = Path::default().member("spec").member("ladder");
+    let mut problems = Vec::new();
+    for (index, rung) in spec.ladder.iter().enumerate().filter(|(_, rung)| in_place(rung)) {
+        if let Some(verify) = rung.verify.as_ref().filter(|v| v.when.is_none() && v.within < longest) {
+            let message = format!(
+                "within {} is shorter than the {longest} for which crashLooping stays true of what recovers in place",
+                verify.within
+            );
+            let path = ladder.item(index).member("verify").member("within");
+            let help = "make it longer, or verify.when: rolloutComplete(target)";
+            problems.push(Problem::warning(path.to_string(), message).help(help));
+        }
+    }
     problems
 }
 
@@ -61,31 +92,61 @@ fn check_trigger(spec: &RuleSpec, path: &Path, problems: &mut Vec<Problem>) {
     }
 }
 
-/// `restartCount` only grows: a condition on it stays true after the remedy worked.
-fn never_falls(when: &str, path: &Path) -> Option<Problem> {
-    let at = when.find("restartCount")?;
-    let problem = Problem::warning(
-        path.to_string(),
-        "restartCount never falls, so that this stays true of a healthy Pod",
-    );
-    let help = "crashLooping(object, 3, duration('10m')) also looks at when it last crashed";
-    Some(problem.at(at..at + "restartCount".len()).help(help))
+/// The types of `when` and `since`, and what cannot become false.
+fn check_conditions(spec: &RuleSpec, known: &Known<'_>, root: &Path) -> Vec<Problem> {
+    let scope = types::condition(spec, &known.schemas);
+    let mut problems = Vec::new();
+    if let Some(when) = &spec.when {
+        problems.extend(expression(when, &root.member("when"), &scope, &Type::Bool));
+        let kind = spec.trigger.resource.as_ref().map_or("Event", |resource| resource.kind.as_str());
+        problems.extend(growing::problems(when, kind, &root.member("when"), &scope));
+    }
+    if let Some(since) = &spec.since {
+        let time = Type::OneOf(vec![Type::Timestamp, Type::String]);
+        problems.extend(expression(since, &root.member("since"), &scope, &time));
+    }
+    problems
 }
 
 fn check_rung(spec: &RuleSpec, index: usize, rung: &Rung, known: &Known<'_>, problems: &mut Vec<Problem>) {
     let path = Path::default().member("spec").member("ladder").item(index);
     problems.extend(known.missing(&path.member("run"), &rung.run));
-    if let Some(tree) = templates(&rung.with.to_value(), &path.member("with"), &rung::VARIABLES, problems) {
+    if let Some(tree) =
+        templates(&rung.with.to_value(), &path.member("with"), &types::with(spec, &known.schemas), problems)
+    {
         for part in tree.expressions() {
             check_ladder(spec, index, part.source(), known, problems);
         }
     }
     if let Some(action) = known.actions.get(rung.run.as_str()).copied().flatten() {
         check_values(action, rung, &path, problems);
+        if action.kubernetes.is_some() && is_key(spec) {
+            let message = format!("target.key names no object that Action {:?} could change", rung.run);
+            problems.push(Problem::error(path.member("run").to_string(), message).help("use target.ref"));
+        }
     }
+    problems.extend(unprovable(spec, rung, &path));
     if let Some(when) = rung.verify.as_ref().and_then(|verify| verify.when.as_deref()) {
-        problems.extend(expression(when, &path.member("verify").member("when"), &verify::VARIABLES));
+        let scope = types::proof(spec, &known.schemas);
+        problems.extend(expression(when, &path.member("verify").member("when"), &scope, &Type::Bool));
     }
+}
+
+fn is_key(spec: &RuleSpec) -> bool {
+    matches!(spec.target, Some(Target::Key(_)))
+}
+
+/// A verification that has nothing to look at.
+fn unprovable(spec: &RuleSpec, rung: &Rung, path: &Path) -> Option<Problem> {
+    let verify = rung.verify.as_ref().filter(|_| is_key(spec))?;
+    let path = path.member("verify");
+    if verify.when.is_some() {
+        let message = "target.key names no object: an expression over it proves nothing";
+        let problem = Problem::error(path.member("when").to_string(), message);
+        return Some(problem.help("leave it out to wait until the alert is resolved, or use target.ref"));
+    }
+    let message = "an event is over at once and target.key names no object: nothing proves that it worked";
+    spec.trigger.webhook.as_ref().map(|_| Problem::error(path.to_string(), message))
 }
 
 /// A template reads outputs of rungs that came before, which their Actions declare.
@@ -153,6 +214,7 @@ fn owned((key, value): (&String, &Value)) -> (String, Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expr::Schemas;
     use serde_json::json;
 
     fn action(spec: Value) -> ActionSpec {
@@ -175,7 +237,13 @@ mod tests {
         }));
         let evidence = action(json!({"collect": {}}));
         let actions = [("clean-disk", Some(&clean)), ("evidence", Some(&evidence)), ("elsewhere", None)];
-        let known = Known { namespace: Some("a"), actions: actions.into(), partial };
+        let known = Known {
+            namespace: Some("a"),
+            actions: actions.into(),
+            partial,
+            schemas: Schemas::built_in(),
+            ..Known::default()
+        };
         let found: Vec<String> = check(&spec, &known).iter().map(ToString::to_string).collect();
         assert_eq!(found, expected);
     }
@@ -266,6 +334,31 @@ mod tests {
     }
 
     #[test]
+    fn a_recovery_in_place_has_time_to_be_seen() {
+        let rule = |verify: Value, run: &str| {
+            json!({"when": "object.spec.nodeName == 'n1' && crashLooping(object, 3, duration('10m'))",
+                "ladder": [{"run": run, "with": if run == "evidence" { json!({}) } else { json!({"host": "h"}) },
+                    "verify": verify}]})
+        };
+        check_with(
+            &rule(json!({"within": "5m"}), "clean-disk"),
+            false,
+            &[
+                "spec.ladder[0].verify.within: within 5m is shorter than the 10m for which crashLooping stays true of what \
+               recovers in place; make it longer, or verify.when: rolloutComplete(target)",
+            ],
+        );
+        check_with(&rule(json!({"within": "10m"}), "clean-disk"), false, &[]);
+        check_with(&rule(json!({}), "clean-disk"), false, &[]);
+        check_with(
+            &rule(json!({"within": "5m", "when": "rolloutComplete(target)"}), "clean-disk"),
+            false,
+            &[],
+        );
+        check_with(&rule(json!({"within": "5m"}), "evidence"), false, &[]);
+    }
+
+    #[test]
     fn selectors_make_sense() {
         let selector = json!({"matchExpressions": [{"key": "a", "operator": "Near", "values": ["b"]}]});
         let spec =
@@ -284,13 +377,54 @@ mod tests {
         check_with(
             &json!({
                 "trigger": {"resource": {"apiVersion": "fother.dev/v1alpha1", "kind": "Execution"}},
+                "when": "has(object.status.finishedAt)",
+                "ladder": [{"run": "evidence"}],
+            }),
+            false,
+            &["spec.trigger.resource.kind: rule reacts to its own Executions"],
+        );
+        check_with(
+            &json!({
                 "when": "object.status.containerStatuses.exists(c, c.restartCount > 5)",
                 "ladder": [{"run": "evidence"}],
             }),
             false,
+            &["spec.when: restartCount never falls, so that this stays true after any remedy; \
+               crashLooping(object, 3, duration('10m')) also looks at when it last crashed"],
+        );
+    }
+
+    #[test]
+    fn fields_and_types_are_those_of_the_kinds() {
+        check_with(
+            &json!({
+                "when": "object.status.phse == 'Failed'",
+                "since": "object.metadata.generation",
+                "target": {"owner": {"apiVersion": "apps/v1", "kind": "Deployment"}},
+                "ladder": [
+                    {"run": "elsewhere", "with": {"x": "${{ target.spec.replics }} ${{ ladder[0].stat }}"},
+                     "verify": {"when": "target.status.readyReplicas > '3'"}},
+                ],
+            }),
+            false,
             &[
-                "spec.trigger.resource.kind: rule reacts to its own Executions",
-                "spec.when: restartCount never falls, so that this stays true of a healthy Pod; crashLooping(object, 3, duration('10m')) also looks at when it last crashed",
+                "spec.when: PodStatus has no field \"phse\"; did you mean \"phase\"?",
+                "spec.since: object.metadata.generation is int, not timestamp or string",
+                "spec.ladder[0].with.x: DeploymentSpec has no field \"replics\"; did you mean \"replicas\"?",
+                "spec.ladder[0].with.x: ladder[] has no field \"stat\"; did you mean \"state\"?",
+                "spec.ladder[0].verify.when: target.status.readyReplicas is int, compared with string",
+            ],
+        );
+        check_with(
+            &json!({
+                "trigger": {"resource": null, "event": {}},
+                "when": "event.data.regarding.kind == 'Pod' && event.data.nte.contains('x') && event.tpye == 'y'",
+                "ladder": [{"run": "evidence"}],
+            }),
+            false,
+            &[
+                "spec.when: Event has no field \"nte\"; did you mean \"note\"?",
+                "spec.when: event has no field \"tpye\"; did you mean \"type\"?",
             ],
         );
     }

@@ -8,7 +8,7 @@ use crate::api::{
     ActionSpec, AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus, FreeForm,
     ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
 };
-use crate::decide::matching::envelope;
+use crate::decide::matching::{envelope, with_received};
 use crate::decide::operation::{self, Operation};
 use crate::decide::outcome::{JobEnd, read_outputs};
 use crate::decide::parameters::{Inputs, resolve};
@@ -16,7 +16,7 @@ use crate::decide::{job, verify};
 use crate::expr::{Bindings, Scope, TemplateTree};
 
 /// The variables of a rung's `with`.
-pub const VARIABLES: [&str; 5] = ["object", "event", "target", "ladder", "now"];
+pub const VARIABLES: [&str; 6] = ["object", "event", "alert", "target", "ladder", "now"];
 
 /// Begins a rung, if there still is something to do.
 pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
@@ -107,7 +107,11 @@ fn bindings(context: Context<'_>) -> Bindings {
         earlier.iter().map(|r| json!({"run": r.run, "state": r.state, "outputs": r.outputs})).collect();
     let mut bindings = Bindings::at(context.now).with("ladder", Value::Array(ladder));
     // What there is not stays unset, so that a template that reads it says so.
-    if let Some(matched) = &context.seen.object {
+    let received = context.execution.spec.decision.as_ref().and_then(|decision| decision.event.as_ref());
+    if let Some(event) = received {
+        let rule = context.definition.rule.as_ref();
+        bindings = with_received(bindings, event, rule.is_some_and(|rule| rule.trigger.alert.is_some()));
+    } else if let Some(matched) = &context.seen.object {
         bindings = match context.has_state() {
             true => bindings.with("object", matched.clone()),
             false => bindings.with("event", envelope(matched)),

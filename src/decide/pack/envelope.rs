@@ -11,7 +11,7 @@ use crate::decide::problem::Problem;
 use crate::expr::closest;
 
 /// What a Pack may apply.
-const PACK_KINDS: [&str; 2] = ["Rule", "Action"];
+const PACK_KINDS: [&str; 3] = ["Rule", "Action", "Webhook"];
 /// What else people write.
 const OTHER_KINDS: [&str; 2] = ["Pack", "Execution"];
 /// What a manifest may have at its top.
@@ -30,6 +30,9 @@ const NOT_SETTABLE: [&str; 9] = [
     "resourceVersion",
     "uid",
 ];
+
+/// What describes a custom kind: no part of a pack, and welcome beside one for what it tells.
+pub(super) const CUSTOM_KIND: &str = "CustomResourceDefinition";
 
 /// A document, opened.
 pub(super) struct Envelope<'n> {
@@ -90,6 +93,9 @@ impl<'n> Envelope<'n> {
         let path = Path::default().member("apiVersion");
         let wanted = format!("{GROUP}/{VERSION}");
         let anchor = node.get("apiVersion").unwrap_or(node);
+        if kind == CUSTOM_KIND && surroundings.partial {
+            return false;
+        }
         if version.split('/').next() != Some(GROUP) {
             let message = format!(
                 "kind {kind} of {version} is not allowed here; allowed: {}",

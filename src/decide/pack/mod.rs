@@ -26,7 +26,8 @@ use super::check::{self, Known};
 use super::path::Path;
 use super::pod::PodPolicy;
 use super::problem::{Problem, Severity};
-use crate::api::{Action, ActionSpec, Rule};
+use crate::api::{Action, ActionSpec, Rule, Webhook, WebhookSpec};
+use crate::expr;
 
 pub use self::script::{Scripts, resolve_scripts};
 
@@ -46,11 +47,15 @@ pub struct Surroundings<'a> {
     pub namespace: Option<&'a str>,
     /// Actions that exist there without being among the files.
     pub external_actions: Vec<&'a str>,
+    /// Webhooks that exist there without being among the files.
+    pub external_webhooks: Vec<&'a str>,
     /// Whether the files are only some of a set: then other kinds than a pack's are welcome, and a reference to an
     /// Action that is not among them is only a warning.
     pub partial: bool,
     /// What Actions may say about their Pods.
     pub pods: PodPolicy,
+    /// The fields of the objects that expressions read.
+    pub schemas: expr::Schemas,
 }
 
 /// An object of a pack.
@@ -60,6 +65,8 @@ pub enum Object {
     Rule(Box<Rule>),
     /// An Action.
     Action(Box<Action>),
+    /// A Webhook.
+    Webhook(Box<Webhook>),
 }
 
 /// An object and where it is written.
@@ -95,6 +102,23 @@ impl Reading {
 pub fn is_manifest(path: &str) -> bool {
     let yaml = std::path::Path::new(path).extension().is_some_and(|end| end == "yaml" || end == "yml");
     yaml && !path.split('/').any(|part| part.starts_with('.'))
+}
+
+/// The CustomResourceDefinitions among the files, by which expressions over custom kinds are checked; and whether
+/// there is nothing else, so that the files are no pack.
+pub fn custom_kinds(sources: &[Source<'_>]) -> (Vec<Value>, bool) {
+    let manifests = sources.iter().filter(|source| is_manifest(source.path));
+    let texts: Vec<&str> = manifests.filter_map(|source| std::str::from_utf8(source.content).ok()).collect();
+    // Most files have none, and reading YAML takes longer than looking for a word.
+    let named: Vec<&str> =
+        texts.iter().copied().filter(|text| text.contains(envelope::CUSTOM_KIND)).collect();
+    let documents =
+        named.iter().filter_map(|text| yaml::read(text).ok()).flat_map(|(documents, _)| documents);
+    let (custom, others): (Vec<Value>, Vec<Value>) = documents
+        .map(|document| document.to_json())
+        .partition(|manifest| manifest["kind"] == envelope::CUSTOM_KIND);
+    let alone = named.len() == texts.len() && others.is_empty() && !custom.is_empty();
+    (custom, alone)
 }
 
 /// Reads and checks all manifests among the files.
@@ -225,8 +249,13 @@ impl<'a> Reader<'a> {
             };
             actions.insert(&document.name, spec);
         }
-        let known =
-            Known { namespace: self.surroundings.namespace, actions, partial: self.surroundings.partial };
+        let known = Known {
+            namespace: self.surroundings.namespace,
+            actions,
+            webhooks: self.webhooks(),
+            partial: self.surroundings.partial,
+            schemas: self.surroundings.schemas.clone(),
+        };
         let mut findings = Vec::new();
         for document in &self.documents {
             let problems = match &document.object {
@@ -236,11 +265,27 @@ impl<'a> Reader<'a> {
                     problems.extend(script::missing(&action.spec, sources, self.surroundings.partial));
                     problems
                 }
+                Some(Object::Webhook(webhook)) => check::webhook(&webhook.spec),
                 None => Vec::new(),
             };
             findings.extend(problems.into_iter().map(|problem| document.finding(problem)));
         }
         findings
+    }
+}
+
+impl Reader<'_> {
+    /// The Webhooks that Rules may name.
+    fn webhooks(&self) -> BTreeMap<&str, Option<&WebhookSpec>> {
+        let external = self.surroundings.external_webhooks.iter().map(|name| (*name, None));
+        let here = self.documents.iter().filter(|document| document.kind == "Webhook").map(|document| {
+            let spec = match &document.object {
+                Some(Object::Webhook(webhook)) => Some(&webhook.spec),
+                _ => None,
+            };
+            (document.name.as_str(), spec)
+        });
+        external.chain(here).collect()
     }
 }
 
@@ -257,6 +302,7 @@ fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object
     let decoded = match kind {
         "Rule" => serde_json::from_value(value).map(|rule| Some(Object::Rule(Box::new(rule)))),
         "Action" => serde_json::from_value(value).map(|action| Some(Object::Action(Box::new(action)))),
+        "Webhook" => serde_json::from_value(value).map(|webhook| Some(Object::Webhook(Box::new(webhook)))),
         _ => Ok(None),
     };
     decoded.map_err(|error| error.to_string())

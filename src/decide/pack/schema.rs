@@ -321,8 +321,8 @@ impl Walk<'_> {
         let words = branches.iter().flat_map(|branch| branch["enum"].as_array().into_iter().flatten());
         let words: Vec<String> = words.map(ToString::to_string).collect();
         let members = branches.iter().flat_map(|branch| branch["required"].as_array().into_iter().flatten());
-        let maps: Vec<String> =
-            members.filter_map(Value::as_str).map(|name| format!("a map with {name}")).collect();
+        let maps: Vec<&str> = members.filter_map(Value::as_str).collect();
+        let maps = if maps.is_empty() { vec![] } else { vec![format!("a map with {}", maps.join(", "))] };
         let help = at.node.as_str().and_then(|text| {
             let words = branches.iter().flat_map(|branch| branch["enum"].as_array().into_iter().flatten());
             closest(text, words.filter_map(Value::as_str)).map(did_you_mean)
@@ -442,7 +442,8 @@ mod tests {
             [""; 0]
         );
         let other = rule.replace("{owner: {apiVersion: apps/v1, kind: StatefulSet}}", "{owned: {}}");
-        let refused = ["\"target\" spec.target: want \"object\" or \"workload\" or a map with owner"];
+        let refused =
+            ["\"target\" spec.target: want \"object\" or \"workload\" or a map with owner, ref, key"];
         assert_eq!(check("Rule", &other), refused);
         assert_eq!(check("Action", "  kubernetes: {scale: {replicas: 3}}"), [""; 0]);
         assert_eq!(check("Action", "  kubernetes: {scale: {replicas: '${{ inputs.n }}'}}"), [""; 0]);
@@ -469,7 +470,7 @@ mod tests {
                 "\"enforce\" spec.mode: \"enforce\" is not one of Observe, Enforce; did you mean \"Enforce\"?",
                 "\"labelSelector\" spec.trigger.resource.labelSelector: selector is empty; leave it out to mean every object of the kind in this namespace",
                 "\"true\" spec.when: want text, got true; write \"true\"",
-                "\"workloads\" spec.target: want \"object\" or \"workload\" or a map with owner; did you mean \"workload\"?",
+                "\"workloads\" spec.target: want \"object\" or \"workload\" or a map with owner, ref, key; did you mean \"workload\"?",
                 "\"5 minutes\" spec.for: \"5 minutes\" is not a duration: use \"5m\"",
                 "\"10\" spec.ladder[0].verify.within: want text, got 10; write \"10\"",
                 "\"with\" spec.ladder[1].with: want a map, got a list",

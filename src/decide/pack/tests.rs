@@ -28,7 +28,7 @@ apiVersion: fother.dev/v1alpha1
 kind: Action
 metadata: {name: clean}
 spec:
-  script: {image: 'debian@sha256:0', file: scripts/clean.sh}
+  script: {image: 'debian@sha256:0000000000000000000000000000000000000000000000000000000000000000', file: scripts/clean.sh}
 ";
 
 fn read_files(files: &[(&str, &str)], surroundings: &Surroundings<'_>) -> Reading {
@@ -158,8 +158,8 @@ fn only_kinds_of_a_pack() {
             (".github/x.yaml", "}"),
         ],
         &[
-            "a.yaml:1:13: apiVersion: kind Deployment of apps/v1 is not allowed here; allowed: Rule, Action",
-            "b.yaml:2:7: kind: kind Pack is not allowed here; allowed: Rule, Action",
+            "a.yaml:1:13: apiVersion: kind Deployment of apps/v1 is not allowed here; allowed: Rule, Action, Webhook",
+            "b.yaml:2:7: kind: kind Pack is not allowed here; allowed: Rule, Action, Webhook",
             "c.yaml:1:1: want a map with apiVersion, kind, metadata and spec",
             "d.yaml:1:1: apiVersion is required",
             "d.yaml:1:1: kind is required",
@@ -180,6 +180,26 @@ fn what_cannot_be_decided_here_is_a_warning() {
 }
 
 #[test]
+fn rules_listen_to_webhooks_of_the_pack() {
+    let webhook = "apiVersion: fother.dev/v1alpha1\nkind: Webhook\nmetadata: {name: alerts}\nspec:\n  serviceAccountName: r\n  alertmanager: {}\n  authentication: {bearer: {secretRef: {name: s, key: k}}}\n";
+    let rule = "apiVersion: fother.dev/v1alpha1\nkind: Rule\nmetadata: {name: full}\nspec:\n  serviceAccountName: h\n  trigger: {alert: {webhook: alerts}}\n  target: {key: alert.labels.disk}\n  ladder: [{run: clean}]\n";
+    let files = [("a.yaml", rule), ("b.yaml", webhook), ("c.yaml", SCRIPT), ("scripts/clean.sh", "x")];
+    check(&files, &[]);
+    check(
+        &[files[0], files[2], files[3]],
+        &["a.yaml:6:30: spec.trigger.alert.webhook: Webhook \"alerts\" not found in namespace \"a\""],
+    );
+    let open = webhook.replace("{bearer: {secretRef: {name: s, key: k}}}", "{}");
+    check(
+        &[files[0], ("b.yaml", &open), files[2], files[3]],
+        &[
+            "b.yaml:7:3: spec.authentication: exactly one of bearer and hmac must be set: an endpoint without \
+           authentication is none",
+        ],
+    );
+}
+
+#[test]
 fn an_action_that_cannot_be_read_is_not_missing_too() {
     let broken = ACTION.replace("{restart: {}}", "{restrat: {}}");
     check(
@@ -193,12 +213,12 @@ fn scripts_are_there() {
     check(
         &[("a.yaml", SCRIPT), ("scripts/clear.sh", "x")],
         &[
-            "a.yaml:5:44: spec.script.file: no file \"scripts/clean.sh\" in the pack; did you mean \"scripts/clear.sh\"?",
+            "a.yaml:5:107: spec.script.file: no file \"scripts/clean.sh\" in the pack; did you mean \"scripts/clear.sh\"?",
         ],
     );
     check(
         &[("a.yaml", SCRIPT), ("scripts/clean.sh", "")],
-        &["a.yaml:5:44: spec.script.file: \"scripts/clean.sh\" is empty"],
+        &["a.yaml:5:107: spec.script.file: \"scripts/clean.sh\" is empty"],
     );
 }
 

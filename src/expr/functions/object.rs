@@ -2,7 +2,7 @@
 //! are `None`, and the arguments and refusals that the predicates share.
 
 use cel::ExecutionError;
-use cel::common::types::{CelDuration, CelInt, CelList, CelMap, CelMapKey, CelString, CelTimestamp};
+use cel::common::types::{CelDuration, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelTimestamp};
 use cel::common::value::{CowVal, Val};
 use jiff::{SignedDuration, Timestamp};
 
@@ -54,6 +54,12 @@ impl<'a> View<'a> {
     pub(super) fn is_being_deleted(self) -> bool {
         self.at(&["metadata", "deletionTimestamp"]).is_some()
     }
+}
+
+/// When a predicate's answer changes, as the function of it that tells this gives it.
+pub(super) fn next<'b, 'v>(turns: Option<Timestamp>) -> CowVal<'b, 'v> {
+    turns
+        .map_or_else(|| CowVal::owned(CelNull), |at| CowVal::Owned(super::super::convert::from_timestamp(at)))
 }
 
 /// The arguments of a predicate, by position, with refusals that name the function.

@@ -1,7 +1,7 @@
 //! Predicates over workloads: `rolloutComplete` and `rolledOutWithin`.
 
 use super::condition::find;
-use super::object::{Arguments, View};
+use super::object::{Arguments, View, next};
 use cel::common::types::{CelBool, DYN_TYPE};
 use cel::common::value::CowVal;
 use cel::{DeclarationError, Env, ExecutionError};
@@ -20,7 +20,17 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
         let (object, within, now) = (args.object(0)?, args.duration(1)?, args.now(2)?);
         let recent = newest_rollout(object).is_some_and(|at| now.duration_since(at) <= within);
         Ok(CowVal::owned(CelBool::from(recent)))
-    })
+    })?;
+    env.add_overload(
+        "@next_rolledOutWithin",
+        "@next_rolledOutWithin",
+        vec![DYN_TYPE, DYN_TYPE, DYN_TYPE],
+        |args| {
+            let args = Arguments::of("rolledOutWithin", &args);
+            let within = args.duration(1)?;
+            Ok(next(newest_rollout(args.object(0)?).and_then(|at| at.checked_add(within).ok())))
+        },
+    )
 }
 
 /// The controller has seen the newest spec, and all the pods that are wanted are of it and available.

@@ -1,7 +1,7 @@
 //! The user's reference tells the truth: its examples are evaluated, and it names every function.
 
 use super::{bindings, compile};
-use crate::expr::functions;
+use crate::expr::{EvalErrorKind, functions};
 use serde_json::Value;
 
 const REFERENCE: &str = include_str!("../../../docs/reference/expressions.md");
@@ -31,6 +31,71 @@ fn the_examples_of_the_reference_hold() {
     for (source, expected) in examples {
         assert_eq!(compile(&source).evaluate(&values), Ok(expected), "{source}");
     }
+}
+
+const OPERATORS: &str = include_str!("../../../docs/reference/operators.md");
+
+/// The criteria operators of `StackStorm`, without the second names of some.
+const STACKSTORM: [&str; 24] = [
+    "equals",
+    "nequals",
+    "iequals",
+    "contains",
+    "icontains",
+    "ncontains",
+    "incontains",
+    "startswith",
+    "istartswith",
+    "endswith",
+    "iendswith",
+    "lessthan",
+    "greaterthan",
+    "timediff_lt",
+    "timediff_gt",
+    "inside",
+    "ninside",
+    "exists",
+    "nexists",
+    "matchwildcard",
+    "regex",
+    "iregex",
+    "matchregex",
+    "search",
+];
+
+/// A row: the operator, an expression, an object for which it is true and one for which it is not,
+/// and what it is where the field is absent.
+fn operators() -> Vec<[String; 5]> {
+    let rows = OPERATORS.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let cells = rows.map(|row| row.replace("\\|", "\u{1}"));
+    let cells = cells.map(|row| row.split(" | ").map(|cell| cell.replace('\u{1}', "|")).collect::<Vec<_>>());
+    cells
+        .filter_map(|cells| cells.try_into().ok())
+        .filter(|row: &[String; 5]| row[1].starts_with('`'))
+        .collect()
+}
+
+#[test]
+fn every_operator_of_stackstorm_has_an_equivalent_that_holds() {
+    let rows = operators();
+    for name in STACKSTORM {
+        assert!(rows.iter().any(|row| row[0].starts_with(&format!("`{name}`"))), "{name} has no row");
+    }
+    for [operator, source, holds, fails, absent] in &rows {
+        let [source, holds, fails] = [source, holds, fails].map(|cell| cell.trim_matches('`'));
+        let expression = compile(source);
+        let answer =
+            |object: &str| expression.matches(&bindings(&serde_json::from_str(object).expect(object)));
+        assert_eq!(answer(holds), Ok(true), "{operator}: {source} of {holds}");
+        assert_eq!(answer(fails), Ok(false), "{operator}: {source} of {fails}");
+        let without = match answer("{}") {
+            Ok(answer) => answer.to_string(),
+            Err(error) if error.kind == EvalErrorKind::Absent => "error".to_owned(),
+            Err(error) => panic!("{operator}: {source}: {error}"),
+        };
+        assert_eq!(&without, absent, "{operator}: {source} without the field");
+    }
+    assert!(rows.len() > 45, "{} rows", rows.len());
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn quantities() {
         ("quantity('1500m').isInteger()", json!(false)),
         ("quantity('1500m').asApproximateFloat()", json!(1.5)),
         ("quantity('-3').sign()", json!(-1)),
-        ("isQuantity('500Mi') && !isQuantity('500MB') && !isQuantity(5)", json!(true)),
+        ("isQuantity('500Mi') && !isQuantity('500MB') && !isQuantity(dyn(5))", json!(true)),
         ("string(quantity('1024Mi'))", json!("1Gi")),
         (
             "quantity(object.spec.containers[0].memory).add(quantity(object.spec.containers[1].memory))",
@@ -254,9 +254,64 @@ fn what_an_expression_reads_is_known() {
     check("object.a[object.b]", &["object"], &["object/a", "object/b"], false);
     check("object.?a[?'b'].orValue(now)", &["now", "object"], &["now", "object/a/b"], true);
     check("object.l.exists(c, c.x == inputs.y)", &["inputs", "object"], &["inputs/y", "object/l"], false);
-    check("crashLooping(object, 3, duration('10m'))", &["object"], &["object"], true);
-    check("oomKilled(object)", &["object"], &["object"], false);
-    check("rolledOutWithin(target, duration('15m'))", &["target"], &["target"], true);
+    check(
+        "object.m.all(k, v, v.x == inputs.y && k == 'a')",
+        &["inputs", "object"],
+        &["inputs/y", "object/m"],
+        false,
+    );
+    check("cel.bind(o, object.a, o.b + o.c)", &["object"], &["object/a"], false);
+    check(
+        "condition(object, 'Ready') == inputs.want",
+        &["inputs", "object"],
+        &["inputs/want", "object/status/conditions"],
+        false,
+    );
+    let statuses = [
+        "object/kind",
+        "object/metadata/deletionTimestamp",
+        "object/status/containerStatuses",
+        "object/status/initContainerStatuses",
+    ];
+    check("crashLooping(object, 3, duration('10m'))", &["object"], &statuses, true);
+    check("oomKilled(object)", &["object"], &statuses, false);
+    check("oomKilled(dyn(object))", &["object"], &["object"], false);
+    check("target.pods.exists(object, oomKilled(object))", &["target"], &["target/pods"], false);
+    assert!(compile("rolledOutWithin(target, duration('15m'))").reads_now());
+}
+
+/// What is not read is not converted, and that changes nothing.
+#[test]
+fn an_expression_sees_only_what_it_reads() {
+    let object = json!({
+        "kind": "Pod", "a": {"b": {"c": 1, "d": "x"}, "e": [1, 2]}, "n": null,
+        "status": {"containerStatuses": [{"state": {"terminated": {"reason": "OOMKilled"}}}]},
+    });
+    for (source, expected) in [
+        ("object.a.b.c", json!(1)),
+        ("has(object.a.b.c) && !has(object.a.b.z) && !has(object.z)", json!(true)),
+        ("object.a.b.c == 1 && object.a.b == {'c': 1, 'd': 'x'}", json!(true)),
+        ("object.a.b.c + size(object.a)", json!(3)),
+        ("object.n == null && object.?n.hasValue()", json!(true)),
+        ("object.?a.?b.?d.orValue('') + object.a['b']['d']", json!("xx")),
+        ("object == target && object.a.b.c == 1", json!(true)),
+        ("size(object) + object.a.e.size()", json!(6)),
+        ("oomKilled(object) && object.kind == 'Pod'", json!(true)),
+        ("[object.a].exists(object, object.b.c == 1)", json!(true)),
+        ("object.exists(k, k == 'status')", json!(true)),
+        ("object[object.a.b.d == 'x' ? 'kind' : 'a']", json!("Pod")),
+    ] {
+        assert_eq!(evaluate(source, &object), Ok(expected), "{source}");
+    }
+    for (source, expected) in [
+        ("object.a.b.z == 1", "object.a.b.z is absent"),
+        ("object.z.y == 1", "object.z is absent"),
+        ("object.kind.x == 1", "object.kind is string, which has no fields"),
+        ("object.a.e.x == 1", "object.a.e is list, which has no elements at a string"),
+    ] {
+        let error = evaluate(source, &object).unwrap_err().to_string();
+        assert!(error == expected || source.contains(".e.x"), "{source}: {error}");
+    }
 }
 
 #[test]
@@ -280,22 +335,72 @@ fn what_time_alone_can_make_true_is_known() {
 }
 
 #[test]
-fn equality_conjuncts_are_found() {
+fn conjuncts_are_found() {
     let check = |source: &str, expected: &[(&str, Value)]| {
         let expression = compile(source);
-        let found: Vec<_> = expression.equalities().iter().map(|(p, v)| (p.join("/"), v.clone())).collect();
+        let found: Vec<_> = expression
+            .conjuncts()
+            .iter()
+            .map(|c| (c.path.join("/"), Value::from(c.values.clone())))
+            .collect();
         let expected: Vec<_> = expected.iter().map(|(p, v)| ((*p).to_owned(), v.clone())).collect();
         assert_eq!(found, expected, "{source}");
     };
-    check("object.reason == 'X' && object.count > 3", &[("object/reason", json!("X"))]);
+    check("object.reason == 'X' && object.count > 3", &[("object/reason", json!(["X"]))]);
     check(
         "true == object.a && ('b' == object.b && object.c == 1)",
-        &[("object/a", json!(true)), ("object/b", json!("b"))],
+        &[("object/a", json!([true])), ("object/b", json!(["b"]))],
     );
+    check(
+        "object.a in ['x', 'y'] && object.b['k/l'] == 'z'",
+        &[("object/a", json!(["x", "y"])), ("object/b/k/l", json!(["z"]))],
+    );
+    check("object.a.b && !object.c", &[("object/a/b", json!([true])), ("object/c", json!([false]))]);
+    check("object.?a.orValue('') == 'x' && object[?'b'].orValue('y') != 'y'", &[("object/a", json!(["x"]))]);
+    // Where it is absent it is the very value.
+    check("object.?a.orValue('x') == 'x'", &[]);
     check("object.a == 'x' || object.b == 'y'", &[]);
-    check("object.?a == 'x'", &[]);
+    check("object.a in ['x', object.b]", &[]);
+    check("object.a in ['x', 1]", &[]);
+    check("dyn(object.?a) == 'x'", &[]);
     check("object.a != 'x'", &[]);
-    check("has(object.a) == true", &[]);
+    check("has(object.a) == true && has(object.b)", &[]);
+    check("!has(object.a) && !(object.a == 'x')", &[]);
+    check("object.l.exists(x, x.a == 'b')", &[]);
+    check("(object.a == 'x' ? true : false) && size(object.b) == 3", &[]);
+    check("oomKilled(object) && inputs.on", &[("inputs/on", json!([true]))]);
+}
+
+/// Whatever an expression is true for fulfills its conjuncts, over all small objects.
+#[test]
+fn conjuncts_leave_nothing_out() {
+    let values =
+        [None, Some(json!("x")), Some(json!("y")), Some(json!(true)), Some(json!(false)), Some(json!(null))];
+    let sources = [
+        "object.a == 'x' && object.b",
+        "object.a in ['x', 'y']",
+        "!object.a && object.b != 'x'",
+        "object.?a.orValue('z') == 'x'",
+        "object.?a.orValue('x') == 'x' && object.b == 'y'",
+        "object['a'] == 'x' && (object.b == 'x' || true)",
+        "true == object.a && has(object.b)",
+    ];
+    for source in sources {
+        let expression = compile(source);
+        for a in &values {
+            for b in &values {
+                let fields = [("a", a), ("b", b)].into_iter();
+                let object: serde_json::Map<String, Value> =
+                    fields.filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect();
+                let object = Value::Object(object);
+                let is_true = expression.matches(&bindings(&object)) == Ok(true);
+                let fulfils = expression.conjuncts().iter().all(|conjunct| {
+                    conjunct.values.iter().any(|value| object.get(&conjunct.path[1]) == Some(value))
+                });
+                assert!(fulfils || !is_true, "{source} is true for {object}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -30,6 +30,15 @@ fn loops_end_after_their_steps() {
         "object.l.all(a, object.l.all(b, true)) || true",
         "sets.equivalent(object.l + object.l + object.l, object.l + object.l + object.l)",
         "lists.range(3000).distinct()",
+        "object.l.all(i, a, object.l.all(j, b, object.l.all(k, c, a + b + c + i + j + k >= 0)))",
+        "object.m.exists(k, v, object.m.exists(l, w, v + w < 0))",
+        "object.l.transformList(i, a, object.l.transformList(j, b, a * b)).size() > 0",
+        "object.l.existsOne(i, a, object.l.existsOne(j, b, a == b && i != j))",
+        "object.l.all(i, a, object.l.all(j, b, true)) || true",
+        "lists.range(3000).all(i, cel.bind(l, lists.range(1000), l.sum() > i))",
+        "lists.range(4000).all(i, lists.range(4000).max() >= i)",
+        // A pattern that is put together is compiled at every turn.
+        "object.l.all(i, !'x'.matches('a{' + string(i + 1) + '}'))",
     ] {
         refused(source, &object, STEPS);
     }
@@ -46,7 +55,8 @@ fn loops_end_after_their_steps() {
 
 #[test]
 fn values_cannot_be_made_to_grow() {
-    let long = json!({"s": "x".repeat(200_000)});
+    let map: serde_json::Map<_, _> = (0..300).map(|n| (format!("{n}"), json!(n))).collect();
+    let long = json!({"s": "x".repeat(200_000), "m": map});
     for source in [
         format!("['x']{}", ".map(a, a + a)".repeat(30)),
         format!("[1]{}", ".map(a, [a, a])".repeat(30)),
@@ -60,6 +70,11 @@ fn values_cannot_be_made_to_grow() {
         "object.s.split('').join(object.s)".to_owned(),
         "object.s.findAll('.')".to_owned(),
         "lists.range(100).map(x, 'a').join(object.s)".to_owned(),
+        format!("{}a{}", "cel.bind(a, object.s + object.s, ".repeat(4), ")".repeat(4)),
+        "lists.range(100).all(i, cel.bind(s, object.s, s.size() > i))".to_owned(),
+        "[object.s, object.s, object.s].transformMap(i, s, s + s).size() > 0".to_owned(),
+        "object.m.transformMap(k, v, object.m.transformMap(l, w, w)).size() > 0".to_owned(),
+        "lists.range(50).transformMapEntry(i, v, {string(i): object.s}).size() > 0".to_owned(),
     ] {
         refused(&source, &long, BUILT);
     }
@@ -75,6 +90,31 @@ fn reading_long_values_costs_steps() {
     refused("object.l.exists(x, size(object.s) < 0)", &object, STEPS);
     refused("object.l.exists(x, object.s.matches('y$'))", &object, STEPS);
     refused("object.l.exists(x, object.s.indexOf('xy') > 0)", &object, STEPS);
+}
+
+/// Patterns take linear time, and none is large.
+#[test]
+fn patterns_cannot_blow_up() {
+    let object = json!({"s": "a".repeat(20_000)});
+    assert_eq!(evaluate("object.s.matches('^(a*)*b$')", &object), Ok(json!(false)));
+    assert_eq!(evaluate("object.s.findAll('(a|aa)+$').size()", &object), Ok(json!(1)));
+    let error = &compile_errors("object.s.matches('(a{1000}){1000}')")[0];
+    assert_eq!(error.to_string(), "pattern \"(a{1000}){1000}\" is too large");
+    let error = evaluate("object.s.matches('(a{1000})' + '{1000}')", &object).unwrap_err();
+    assert_eq!(error.to_string(), "matches: pattern \"(a{1000}){1000}\" is too large");
+}
+
+/// One rule that is stopped says so, and has no part in the answer of the next one over the same event.
+#[test]
+fn the_limit_of_one_expression_is_not_that_of_another() {
+    let event = bindings(&json!({"l": (0..300).collect::<Vec<_>>()}));
+    let greedy = compile("object.l.all(a, b, object.l.all(c, d, a + c >= 0))");
+    let modest = compile("object.l.exists(a, a == 299)");
+    for _ in 0..3 {
+        let stopped = greedy.matches(&event).unwrap_err();
+        assert_eq!((stopped.kind, stopped.to_string().as_str()), (EvalErrorKind::Limit, STEPS));
+        assert_eq!(modest.matches(&event), Ok(true));
+    }
 }
 
 #[test]
@@ -114,6 +154,10 @@ fn the_deepest_expressions_fit_a_small_stack() {
         nested("{'a': ", "object.gone", "}", 31),
         nested("true ? ", "object.gone", " : 1", 15),
         nested("string(", "object.gone", ")", 31),
+        nested("[1].all(i, x, ", "object.gone", ")", 31),
+        nested("[1].transformList(i, x, ", "x", ")", 31),
+        nested("{'a': 1}.transformMap(i, x, ", "object.gone", ")", 31),
+        nested("cel.bind(x, [1], ", "object.gone", ")", 31),
         format!("1{}", " + 1".repeat(150)),
         format!("object.gone{}", " + 1".repeat(150)),
         format!("object{}", ".a".repeat(150)),
@@ -144,5 +188,5 @@ fn the_deepest_expressions_fit_a_small_stack() {
         }
         sources.len()
     });
-    assert_eq!(worker.unwrap().join().expect("the stack is large enough"), 22);
+    assert_eq!(worker.unwrap().join().expect("the stack is large enough"), 26);
 }

@@ -1,13 +1,16 @@
 //! Expressions as users write them, from source to value, with the texts of all errors.
 
+mod clock;
 mod docs;
 mod errors;
 mod fuzz;
 mod language;
+mod libraries;
 mod limits;
 mod objects;
 mod predicates;
 mod templates;
+mod types;
 
 use super::{Bindings, EvalError, ExprError, Expression, Scope};
 use serde_json::{Value, json};

@@ -177,3 +177,93 @@ fn memory_can_be_raised_up_to_a_cap() {
     let larger = changed(oom_killed_pod(), &[("spec.containers.0.resources.limits.memory", json!("768Mi"))]);
     check(&capped, &larger, "1Gi");
 }
+
+/// An object as the kubelet, the scheduler or the node controller wrote it.
+fn recorded(text: &str) -> Value {
+    serde_saphyr::from_str(text).expect("YAML")
+}
+
+fn image_pull() -> Value {
+    recorded(include_str!("statuses/image-pull.yaml"))
+}
+
+fn unschedulable() -> Value {
+    recorded(include_str!("statuses/unschedulable.yaml"))
+}
+
+fn completed() -> Value {
+    recorded(include_str!("statuses/completed.yaml"))
+}
+
+fn lost_node() -> Value {
+    recorded(include_str!("statuses/lost-node.yaml"))
+}
+
+const DELETED: (&str, &str) = ("metadata.deletionTimestamp", "2026-03-01T11:59:40Z");
+
+fn deleted(object: Value) -> Value {
+    changed(object, &[(DELETED.0, json!(DELETED.1))])
+}
+
+#[test]
+fn images_that_cannot_be_pulled_are_known_by_why_the_container_waits() {
+    let source = "imagePullFailing(object)";
+    check(source, &image_pull(), true);
+    check(source, &crashing_pod(), false);
+    check(source, &unschedulable(), false);
+    check(source, &completed(), false);
+    check(source, &deleted(image_pull()), false);
+    for (reason, expected) in [
+        ("ErrImagePull", true),
+        ("ErrImageNeverPull", true),
+        ("InvalidImageName", true),
+        ("ContainerCreating", false),
+        ("CreateContainerConfigError", false),
+    ] {
+        let reason = [("status.containerStatuses.0.state.waiting.reason", json!(reason))];
+        check(source, &changed(image_pull(), &reason), expected);
+    }
+    let statuses = image_pull()["status"]["containerStatuses"].clone();
+    let init = [("status.containerStatuses", Value::Null), ("status.initContainerStatuses", statuses)];
+    check(source, &changed(image_pull(), &init), true);
+    let refused = evaluate(source, &failed_job()).unwrap_err();
+    assert_eq!(refused.to_string(), "imagePullFailing: takes a Pod, not a Job");
+}
+
+#[test]
+fn a_pod_is_unschedulable_when_the_scheduler_has_tried() {
+    let source = "unschedulable(object)";
+    check(source, &unschedulable(), true);
+    check(source, &recorded(include_str!("statuses/gated.yaml")), false);
+    check(source, &image_pull(), false);
+    check(source, &completed(), false);
+    check(source, &deleted(unschedulable()), false);
+    check(source, &changed(unschedulable(), &[("status", json!({"phase": "Pending"}))]), false);
+}
+
+#[test]
+fn not_ready_for_counts_from_when_the_condition_turned() {
+    let minutes = |minutes: u32| format!("notReadyFor(object, duration('{minutes}m'))");
+    check(&minutes(2), &crashing_pod(), true);
+    check(&minutes(3), &crashing_pod(), false);
+    check(&minutes(7), &image_pull(), true);
+    check(&minutes(8), &image_pull(), false);
+    // No kubelet has it: it counts from its creation.
+    check(&minutes(12), &unschedulable(), true);
+    check(&minutes(13), &unschedulable(), false);
+    check(&minutes(0), &completed(), false);
+    check(&minutes(0), &deleted(crashing_pod()), false);
+    let ready = [("status.conditions.2.status", json!("True"))];
+    check(&minutes(0), &changed(crashing_pod(), &ready), false);
+    // Unknown is not ready either.
+    check(&minutes(5), &lost_node(), true);
+    check(&minutes(6), &lost_node(), false);
+    // Nothing is known of a custom resource that nobody has looked at.
+    check(
+        &minutes(0),
+        &json!({"kind": "Certificate", "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}}),
+        false,
+    );
+    let refused = evaluate(&minutes(1), &deployment()).unwrap_err();
+    assert_eq!(refused.to_string(), "notReadyFor: takes an object with a condition Ready, not a Deployment");
+}

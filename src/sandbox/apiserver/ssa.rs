@@ -29,33 +29,38 @@ pub fn merge(schema: Option<Schema<'_>>, live: &Value, config: &Value) -> Value 
     }
 }
 
-/// The configuration's order rules; items that only the live list has stay where they were.
+/// Both lists are walked at once, as the real server does: what only the live list has stays before what follows it
+/// there; what both have comes in the configuration's order.
 fn merge_items(schema: Schema<'_>, shape: Shape, live: &[Value], config: &[Value]) -> Vec<Value> {
-    let steps: Vec<Step> = config.iter().map(|item| item_step(schema, shape, item)).collect();
-    let before: BTreeMap<Step, &Value> =
-        live.iter().map(|item| (item_step(schema, shape, item), item)).collect();
-    let mut merged = Vec::new();
-    let mut emitted = 0;
-    let emit = |merged: &mut Vec<Value>, index: usize| {
-        let value = match before.get(&steps[index]) {
-            Some(old) if shape == Shape::Keyed => merge(schema.items(), old, &config[index]),
-            _ => config[index].clone(),
-        };
-        merged.push(value);
-    };
-    for item in live {
-        match steps.iter().position(|step| *step == item_step(schema, shape, item)) {
-            None => merged.push(item.clone()),
-            Some(position) => {
-                while emitted <= position {
-                    emit(&mut merged, emitted);
-                    emitted += 1;
-                }
+    let step = |item: &Value| item_step(schema, shape, item);
+    let (ours, theirs): (Vec<Step>, Vec<Step>) =
+        (live.iter().map(step).collect(), config.iter().map(step).collect());
+    let before: BTreeMap<&Step, &Value> = ours.iter().zip(live).collect();
+    let is_applied = |step: &Step| theirs.contains(step);
+    let mut shared = theirs.iter().filter(|step| before.contains_key(step)).peekable();
+    let (mut merged, mut left, mut right) = (Vec::new(), 0, 0);
+    while left < ours.len() || right < theirs.len() {
+        if let Some(here) = ours.get(left) {
+            if !is_applied(here) {
+                merged.push(live[left].clone());
+                left += 1;
+                continue;
+            }
+            // It comes in its turn, or came already.
+            let is_next = shared.peek().is_some_and(|next| *next == here);
+            if !is_next || theirs[..right].contains(here) {
+                left += 1;
+                continue;
             }
         }
-    }
-    for index in emitted..config.len() {
-        emit(&mut merged, index);
+        let Some(there) = theirs.get(right) else { break };
+        merged.push(match before.get(there) {
+            Some(old) if shape == Shape::Keyed => merge(schema.items(), old, &config[right]),
+            _ => config[right].clone(),
+        });
+        left += usize::from(ours.get(left) == Some(there));
+        right += 1;
+        shared.next_if(|next| *next == there);
     }
     merged
 }
@@ -71,7 +76,14 @@ pub fn prune(schema: Option<Schema<'_>>, value: &mut Value, before: &FieldSet, k
             None => remove_step(schema, value, step),
             Some(kept) => {
                 if let Some(below) = find_step(schema, value, step) {
-                    prune(field, below, child, kept);
+                    // An item that stays keeps what it is known by.
+                    let keys =
+                        schema.filter(|_| matches!(step, Step::Key(_))).map(|schema| schema.list_keys());
+                    let less = keys
+                        .into_iter()
+                        .flatten()
+                        .fold(child.clone(), |set, key| set.without_below(&FieldSet::of_path(&[key])));
+                    prune(field, below, &less, kept);
                 }
             }
         }

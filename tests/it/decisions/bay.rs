@@ -27,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 use crate::support::wait::{DEADLINE, eventually};
 
 /// Where everything happens.
-pub const NAMESPACE: &str = "bay";
+/// Events about Nodes may be nowhere else.
+pub const NAMESPACE: &str = "default";
 
 /// Makes a boat well.
 pub const MEND: &str = "mend";
@@ -91,12 +92,12 @@ impl Bay {
         bay
     }
 
-    pub async fn apply(&self, object: Value) -> Value {
+    pub async fn apply(&self, object: Value) {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let served = Kinds::default().find(&self.admin, text("/apiVersion"), text("/kind")).await.unwrap();
         let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
         let objects = Objects::of(self.admin.clone(), &served, namespace);
-        objects.apply(text("/metadata/name"), &object).await.unwrap()
+        objects.apply(text("/metadata/name"), &object).await.unwrap();
     }
 
     async fn own(&self, kind: &str, name: &str, spec: Value) {
@@ -163,8 +164,8 @@ impl Bay {
             namespace: "fother".into(),
             identity: "test".into(),
             caps: Caps::default(),
-            pods: PodPolicy::Restricted,
-            git: FetcherOptions::new(env!("CARGO_BIN_EXE_fother"), &std::env::temp_dir()),
+            pods: PodPolicy::default(),
+            git: FetcherOptions::new(env!("CARGO_BIN_EXE_fother"), std::env::temp_dir()),
         };
         let (client, stop) = (Client::new(service, "fother"), CancellationToken::new());
         self.metrics = Arc::default();

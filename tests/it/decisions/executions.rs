@@ -12,7 +12,7 @@ fn ark() -> Value {
 
 #[tokio::test]
 async fn a_right_that_is_missing_for_a_moment_ends_nothing() {
-    const ACCOUNT: &str = "GET /api/v1/namespaces/bay/serviceaccounts/healer";
+    const ACCOUNT: &str = "GET /api/v1/namespaces/default/serviceaccounts/healer";
     let bay = Bay::new().await;
     bay.boat("ark", "leaking").await;
     bay.refuse(ACCOUNT, 403);
@@ -38,7 +38,7 @@ async fn an_account_that_is_not_allowed_ends_what_has_not_begun_at_once() {
 
 #[tokio::test]
 async fn an_action_may_come_a_moment_after_the_run_of_it() {
-    const ACCOUNT: &str = "GET /api/v1/namespaces/bay/serviceaccounts/healer";
+    const ACCOUNT: &str = "GET /api/v1/namespaces/default/serviceaccounts/healer";
     let bay = Bay::new().await;
     bay.boat("ark", "leaking").await;
     bay.count(ACCOUNT);
@@ -51,7 +51,7 @@ async fn an_action_may_come_a_moment_after_the_run_of_it() {
 
 #[tokio::test]
 async fn an_api_that_answers_nothing_but_errors_keeps_nobody_from_canceling() {
-    const TARGET: &str = "GET /api/v1/namespaces/bay/configmaps/ark";
+    const TARGET: &str = "GET /api/v1/namespaces/default/configmaps/ark";
     let bay = Bay::new().await;
     bay.boat("ark", "leaking").await;
     bay.refuse(TARGET, 500);

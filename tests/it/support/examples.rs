@@ -47,6 +47,7 @@ impl Stage {
         for written in objects {
             let manifest = match written.object {
                 Object::Action(action) => serde_json::to_string(&action),
+                Object::Webhook(webhook) => serde_json::to_string(&webhook),
                 Object::Rule(mut rule) => {
                     tune(&mut rule);
                     serde_json::to_string(&rule)

@@ -7,6 +7,7 @@ pub mod control_plane;
 pub mod examples;
 pub mod git_server;
 pub mod helm;
+pub mod http;
 pub mod kubectl;
 pub mod node;
 pub mod pki;

@@ -48,7 +48,7 @@ async fn policies_make_sense(plane: &ControlPlane) {
         let warnings: Vec<_> =
             checks.iter().flat_map(|check| check.expression_warnings.iter().flatten()).collect();
         assert!(warnings.is_empty(), "{warnings:#?}");
-        if checks.len() == 5 { Ok(()) } else { Err(format!("{} policies are checked", checks.len())) }
+        if checks.len() == 6 { Ok(()) } else { Err(format!("{} policies are checked", checks.len())) }
     })
     .await;
 }

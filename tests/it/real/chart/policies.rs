@@ -8,7 +8,8 @@ use crate::support::kubectl::Kubectl;
 /// May write fother's kinds, and nothing else that matters.
 fn writes() -> Value {
     let verbs = ["get", "list", "create", "update", "patch", "delete"];
-    json!({"apiGroups": ["fother.dev"], "resources": ["packs", "rules", "actions", "executions"], "verbs": verbs})
+    json!({"apiGroups": ["fother.dev"], "resources": ["packs", "rules", "actions", "executions", "webhooks", "eventbatches"],
+        "verbs": verbs})
 }
 
 fn may_be(account: &str) -> Value {
@@ -27,6 +28,11 @@ fn rule(account: &str, actions: &[&str]) -> Value {
 
 fn pack(account: &str) -> Value {
     json!({"url": "https://git.example.com/a", "serviceAccountName": account})
+}
+
+fn webhook(account: &str) -> Value {
+    let authentication = json!({"bearer": {"secretRef": {"name": "s", "key": "k"}}});
+    json!({"serviceAccountName": account, "alertmanager": {}, "authentication": authentication})
 }
 
 fn by_hand(account: &str, action: &str) -> Value {
@@ -49,12 +55,27 @@ async fn naming_an_account_needs_the_right_to_be_it() {
     let Some(stage) = Stage::new("naming").await else { return };
     let author = stage.person("author", json!([writes(), may_run(&["a"]), may_be("other")])).await;
     let healer = stage.person("trusted", json!([writes(), may_run(&["a"]), may_be("healer")])).await;
-    for (kind, spec) in
-        [("Rule", rule("healer", &["a"])), ("Pack", pack("healer")), ("Execution", by_hand("healer", "a"))]
-    {
+    for (kind, spec) in [
+        ("Rule", rule("healer", &["a"])),
+        ("Pack", pack("healer")),
+        ("Webhook", webhook("healer")),
+        ("Execution", by_hand("healer", "a")),
+    ] {
         refused(&stage.create(&author, kind, "x", spec.clone()).await, NOT_AS);
         admitted(&stage.create(&healer, kind, "x", spec).await);
     }
+}
+
+#[tokio::test]
+async fn only_the_controller_writes_what_was_received() {
+    let Some(stage) = Stage::new("received").await else { return };
+    let event = json!({"id": "1", "source": "s", "type": "t", "time": "2026-01-01T00:00:00.000000Z"});
+    let batch = json!({"webhook": "w", "events": [{"event": event, "rules": ["r"]}]});
+    let author = stage.person("author", json!([writes()])).await;
+    refused(
+        &stage.create(&author, "EventBatch", "x", batch).await,
+        "EventBatches are for the controller alone",
+    );
 }
 
 async fn patch(stage: &Stage, who: &Kubectl, what: &str, patch: Value) -> crate::support::kubectl::Answer {

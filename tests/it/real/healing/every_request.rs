@@ -18,7 +18,7 @@ use crate::support::proxy::{Deed, Fault, Moment, Proxy, Requests};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// What the controller asks for also when nothing happens.
-const IDLE: &str = "/leases|watch=";
+const IDLE: &str = "/leases|/openapi/|watch=";
 /// All but one of the control planes that tests have where each is alone: the others do not wait for the end of this.
 const LANES: usize = Scenario::LANES - 1;
 
@@ -39,10 +39,11 @@ impl Point {
 
 /// A rule whose ladder has both a Job and an operation, and a controller that can be stopped at any request.
 struct Lane {
-    scenario: Scenario,
     proxy: Proxy,
     controller: Controller,
     boats: usize,
+    /// Goes last: then another may use its control plane.
+    scenario: Scenario,
 }
 
 impl Lane {
@@ -55,7 +56,7 @@ impl Lane {
         let proxy = scenario.proxy().await;
         let controller = scenario.controller_through(&proxy).await;
         scenario.watching("mends").await;
-        Some(Self { scenario, proxy, controller, boats: 0 })
+        Some(Self { proxy, controller, boats: 0, scenario })
     }
 
     /// Breaks a boat, kills the controller at the point, and says whether it came there.
@@ -133,16 +134,18 @@ fn the_end() -> Value {
     json!({"reason": "TargetRecovered", "rungs": rungs})
 }
 
-/// How many requests, and how many writes, one remediation takes.
+/// How many requests, and how many writes, one remediation takes. Of two that are watched the one with fewer requests
+/// counts: on a busy machine one may wait, and so look, more often.
 async fn count(lane: &mut Lane) -> (usize, usize) {
     let never = |writes| Point { writes, nth: usize::MAX, moment: Moment::BeforeSent };
     let all = never(false).arm(&lane.proxy);
     let reached = lane.killed_at(never(true)).await;
     assert!(!reached);
-    let requests = all.described();
-    let writes = never(true).arm(&lane.proxy);
+    let first = all.described();
+    drop(all);
+    let (all, writes) = (never(false).arm(&lane.proxy), never(true).arm(&lane.proxy));
     lane.killed_at(never(false)).await;
-    (requests, writes.described())
+    (first.min(all.described()), writes.described())
 }
 
 fn points((requests, writes): (usize, usize)) -> Vec<Point> {

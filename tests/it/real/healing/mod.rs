@@ -17,16 +17,20 @@ macro_rules! scenarios {
 }
 pub(crate) use scenarios;
 
+mod alertmanager;
 mod controller;
 mod crashes;
 mod episodes;
 mod every_request;
 pub mod main_path;
 mod operations;
+mod outages;
 mod rights;
 pub mod scenario;
 pub mod sweep;
+mod takeover;
 mod triggers;
+mod upgrade;
 
 mod shared {
     super::scenarios! { new:

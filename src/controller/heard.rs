@@ -1,0 +1,76 @@
+//! What Webhooks received, as one rule sees it: by the store, or by what the API server has at this moment.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+
+use super::context::Context;
+use crate::api::{EventBatch, LABEL, ObjectReference, Target};
+use crate::cluster::{Error, Result};
+use crate::decide::identity::TargetKey;
+use crate::decide::inbox::{self, Inbox, Item, Lead};
+use crate::decide::matching::CompiledRule;
+use crate::source::watch::now;
+
+/// Where to look.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum From {
+    /// What the watch has brought.
+    Store,
+    /// What the API server has at this moment.
+    ApiServer,
+}
+
+/// What a rule has before it.
+pub async fn inbox(context: &Context, rule: &CompiledRule, from: From) -> Result<Inbox> {
+    let Some(webhook) = rule.spec.trigger.webhook_name() else { return Ok(Inbox::default()) };
+    let (namespace, name) = (&rule.facts.namespace, &rule.facts.name);
+    let batches = match from {
+        From::Store => context
+            .batches
+            .filter(|batch| batch.spec.webhook == webhook && batch.namespace().as_deref() == Some(namespace)),
+        From::ApiServer => listed(context, namespace, webhook).await?,
+    };
+    Ok(inbox::open(name, &batches, now()))
+}
+
+async fn listed(context: &Context, namespace: &str, webhook: &str) -> Result<Vec<Arc<EventBatch>>> {
+    let api: Api<EventBatch> = Api::namespaced(context.home.clone(), namespace);
+    let mut params = ListParams::default().labels(&format!("{}={webhook}", LABEL.webhook)).limit(50);
+    let mut found = Vec::new();
+    loop {
+        let page = api.list(&params).await.map_err(Error::request("list EventBatches"))?;
+        found.extend(page.items.into_iter().map(Arc::new));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params.continue_token = Some(token),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// Whether the kind of a rule's targets has namespaces.
+pub async fn is_namespaced(context: &Context, rule: &CompiledRule) -> Result<bool> {
+    match &rule.spec.target {
+        Some(Target::Ref(object)) => {
+            Ok(context.kinds.find(&context.home, &object.api_version, &object.kind).await?.namespaced)
+        }
+        _ => Ok(true),
+    }
+}
+
+/// An alert that fires and leads to the target, if there is one.
+pub async fn firing(
+    context: &Context,
+    rule: &CompiledRule,
+    target: &ObjectReference,
+    from: From,
+) -> Result<Option<Item>> {
+    let (namespaced, wanted) = (is_namespaced(context, rule).await?, TargetKey::from(target));
+    let leads = |item: &Item, now: Timestamp| match inbox::lead(rule, item.accepted(), namespaced, now) {
+        Lead::To(found) => TargetKey::from(&found) == wanted,
+        Lead::Nowhere(_) | Lead::Unknown(_) => false,
+    };
+    Ok(inbox(context, rule, from).await?.firing.into_iter().find(|item| leads(item, now())))
+}

@@ -1,0 +1,306 @@
+//! From an authenticated body to kept events.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, ResourceExt};
+
+use super::{Answer, Open, Receiver, Refusal};
+use crate::api::{AcceptedEvent, AnyValue, EventBatch, EventBatchSpec, LABEL, TriggerEvent};
+use crate::cluster::objects::MANAGER;
+use crate::decide::identity::{digest, occurrence, readable};
+use crate::decide::inbox::{REFRESHED, received_at};
+use crate::decide::interest::{Interest, covers, project};
+use crate::source::watch::now;
+use crate::source::webhook::{Message, Received, Request, authenticate, read};
+
+/// The largest batch, in bytes, and the largest event: what Rules read of it goes into an Execution.
+const BATCH: usize = 256 * 1024;
+const EVENT: usize = 64 * 1024;
+/// Events times rules in one batch: each gets an outcome in its status.
+const OUTCOMES: usize = 1000;
+/// Batches that are kept at the most, and their bytes. Each replica holds them, within its 256 MiB.
+const MAX_BATCHES: usize = 2000;
+const MAX_BYTES: usize = 32 * 1024 * 1024;
+/// How long a request waits for its turn, and for the API server.
+const PATIENCE: Duration = Duration::from_secs(2);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a message comes to.
+#[derive(Default)]
+struct Sorted {
+    fresh: Vec<AcceptedEvent>,
+    /// What is known already: the Execution that it led to, or what it is.
+    duplicates: Vec<String>,
+    unwanted: usize,
+    /// The batches that are repeated as a sign of life.
+    refreshed: BTreeSet<String>,
+}
+
+impl Receiver {
+    /// Takes in a body: an answer of success means that its events are kept, or need not be.
+    pub async fn accept(&self, open: &Open, headers: &HeaderMap, body: &[u8]) -> Answer {
+        match self.take(open, headers, body).await {
+            Ok(answer) => answer,
+            Err((refusal, text)) => self.refuse(open, refusal, &text),
+        }
+    }
+
+    async fn take(&self, open: &Open, headers: &HeaderMap, body: &[u8]) -> Result<Answer, (Refusal, String)> {
+        let at = now();
+        self.authentic(open, headers, body, at).await?;
+        let (webhook, spec) = (&open.webhook, &open.webhook.spec);
+        let key = (webhook.namespace().unwrap_or_default(), webhook.name_any());
+        let limit = spec.per_sender_per_minute();
+        if self.senders.is_too_much(key.clone(), open.sender, limit, Instant::now()) {
+            let text = format!("more than {limit} requests a minute from {}; retry", open.sender);
+            return Err((Refusal::RateLimited, text));
+        }
+        let sorted = {
+            let _turn = turn(&self.parsing).await?;
+            let request = Request { headers, body, received_at: at };
+            let message = read(spec, &key.1, request).map_err(|text| (Refusal::Malformed, text))?;
+            self.tally.received(webhook, message.truncated, at);
+            self.sort((&key.0, &key.1), message, at)?
+        };
+        self.count(&sorted, at);
+        if sorted.fresh.is_empty() {
+            return Ok(Answer::nothing_new(&nothing_new(&sorted)));
+        }
+        let text = format!("accepted {} events", sorted.fresh.len());
+        self.keep((&key.0, &key.1), sorted, at).await?;
+        Ok(Answer::accepted(&text))
+    }
+
+    /// Whether the request is authentic, by the secret as it was read or as it is now.
+    async fn authentic(
+        &self,
+        open: &Open,
+        headers: &HeaderMap,
+        body: &[u8],
+        at: Timestamp,
+    ) -> Result<(), (Refusal, String)> {
+        let (webhook, spec) = (&open.webhook, &open.webhook.spec);
+        let unready =
+            |_| (Refusal::NotReady, "the Webhook is not ready, its status says why; retry".to_owned());
+        let secret = self.secrets.get(&self.home, webhook).await.map_err(unready)?;
+        let Err(text) = authenticate(spec, &secret, headers, body, at) else { return Ok(()) };
+        match self.secrets.renewed(&self.home, webhook).await {
+            Some(secret) if authenticate(spec, &secret, headers, body, at).is_ok() => Ok(()),
+            _ => Err((Refusal::Unauthenticated, text)),
+        }
+    }
+
+    fn count(&self, sorted: &Sorted, at: Timestamp) {
+        for (result, count) in [
+            ("accepted", sorted.fresh.len()),
+            ("deduplicated", sorted.duplicates.len()),
+            ("dropped", sorted.unwanted),
+        ] {
+            (0..count).for_each(|_| self.metrics.received("webhook", result, at.as_second()));
+        }
+    }
+
+    /// Drops what no rule can match and what is known, and of the rest what no expression reads.
+    fn sort(
+        &self,
+        (namespace, webhook): (&str, &str),
+        message: Message,
+        at: Timestamp,
+    ) -> Result<Sorted, (Refusal, String)> {
+        let interests: Vec<Arc<Interest>> = {
+            let all = self.interests.read();
+            let of_webhook = all.get(&(namespace.to_owned(), webhook.to_owned()));
+            of_webhook.into_iter().flat_map(|of_webhook| of_webhook.values().cloned()).collect()
+        };
+        let (mut sorted, mut seen) = (Sorted::default(), BTreeSet::new());
+        for Received { event, alert } in message.events {
+            let wanting: Vec<_> =
+                interests.iter().filter(|interest| interest.wants(&event, alert.as_ref())).collect();
+            if wanting.is_empty() {
+                sorted.unwanted += 1;
+                continue;
+            }
+            let data = AnyValue(project(&event.data.0, wanting.iter().map(|interest| &***interest)));
+            let rules: Vec<String> = wanting.iter().map(|interest| interest.rule.clone()).collect();
+            let accepted = AcceptedEvent { event: TriggerEvent { data, ..event }, rules, alert };
+            let name = occurrence(&accepted.event);
+            if !seen.insert(name.clone()) {
+                sorted.duplicates.push(format!("event {}", accepted.event.id));
+                continue;
+            }
+            match self.duplicate((namespace, webhook), &accepted, at, &mut sorted.refreshed) {
+                Some(of) => sorted.duplicates.push(of),
+                None if size(&accepted) > EVENT => {
+                    let text = format!("what Rules read of event {name:?} exceeds {EVENT} bytes");
+                    return Err((Refusal::TooLarge, text));
+                }
+                None => sorted.fresh.push(accepted),
+            }
+        }
+        Ok(sorted)
+    }
+
+    /// What an event repeats, if it says nothing new. A rule that came since, or reads more, has yet to hear it; and an
+    /// alert that fires on is heard again once a day, so that it is not forgotten.
+    fn duplicate(
+        &self,
+        webhook: (&str, &str),
+        accepted: &AcceptedEvent,
+        at: Timestamp,
+        refreshed: &mut BTreeSet<String>,
+    ) -> Option<String> {
+        let fires = accepted.alert.as_ref().is_some_and(|alert| alert.ends_at.is_none());
+        for (namespace, name) in self.known.holders(webhook, &accepted.event) {
+            let Some(batch) = self.batches.get(&namespace, &name) else { continue };
+            let found = batch.spec.events.iter().enumerate().find(|(_, known)| {
+                known.event.id == accepted.event.id && known.event.source == accepted.event.source
+            });
+            let Some((index, known)) = found else { continue };
+            let is_old = fires && at.duration_since(received_at(&batch)) > REFRESHED;
+            let has_all = accepted.rules.iter().all(|rule| known.rules.contains(rule))
+                && covers(&known.event.data.0, &accepted.event.data.0);
+            if has_all && !is_old {
+                let outcomes = batch.status.iter().flat_map(|status| &status.outcomes);
+                let mut of_event = outcomes.filter(|outcome| usize::try_from(outcome.event) == Ok(index));
+                let execution = of_event.find_map(|outcome| outcome.execution.clone());
+                return Some(
+                    execution.map_or(format!("event {}", accepted.event.id), |e| format!("execution {e}")),
+                );
+            }
+            refreshed.insert(name);
+        }
+        None
+    }
+
+    async fn keep(
+        &self,
+        (namespace, webhook): (&str, &str),
+        sorted: Sorted,
+        at: Timestamp,
+    ) -> Result<(), (Refusal, String)> {
+        let overloaded = |text: &str| (Refusal::Overloaded, text.to_owned());
+        let kept = self.known.kept();
+        if kept.batches >= MAX_BATCHES || kept.bytes >= MAX_BYTES {
+            return Err(overloaded("queue full; retry"));
+        }
+        let _turn = turn(&self.writing).await?;
+        let api: Api<EventBatch> = Api::namespaced(self.home.clone(), namespace);
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        for events in parts(sorted.fresh) {
+            let batch = build((namespace, webhook), events, &sorted.refreshed, at);
+            match tokio::time::timeout(WRITE_TIMEOUT, api.create(&params, &batch)).await {
+                Ok(Ok(created)) => {
+                    let created = Arc::new(created);
+                    self.batches.insert(created.clone());
+                    self.known.learn(&created, Some(created.clone()));
+                }
+                // The same request before, to this replica or another.
+                Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(namespace, webhook, %error, "events are not kept");
+                    return Err(overloaded("the events cannot be kept now; retry"));
+                }
+                Err(_) => return Err(overloaded("the API server does not answer; retry")),
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn turn(of: &tokio::sync::Semaphore) -> Result<tokio::sync::SemaphorePermit<'_>, (Refusal, String)> {
+    let waited = tokio::time::timeout(PATIENCE, of.acquire()).await;
+    waited.ok().and_then(Result::ok).ok_or_else(|| (Refusal::Overloaded, "queue full; retry".to_owned()))
+}
+
+fn nothing_new(sorted: &Sorted) -> String {
+    match sorted.duplicates.as_slice() {
+        [] => "no Rule wants any of it".to_owned(),
+        [one] => format!("duplicate of {one}"),
+        [first, rest @ ..] => format!("duplicate of {first} and {} more", rest.len()),
+    }
+}
+
+fn size(event: &AcceptedEvent) -> usize {
+    serde_json::to_vec(event).map_or(usize::MAX, |text| text.len())
+}
+
+/// Cuts events into batches that fit.
+fn parts(events: Vec<AcceptedEvent>) -> Vec<Vec<AcceptedEvent>> {
+    let (mut parts, mut bytes, mut outcomes) = (Vec::<Vec<AcceptedEvent>>::new(), 0, 0);
+    for event in events {
+        let (more_bytes, more_outcomes) = (size(&event), event.rules.len());
+        let fits = bytes + more_bytes <= BATCH && outcomes + more_outcomes <= OUTCOMES;
+        if let Some(part) = parts.last_mut().filter(|_| fits) {
+            part.push(event);
+        } else {
+            parts.push(vec![event]);
+            (bytes, outcomes) = (0, 0);
+        }
+        bytes += more_bytes;
+        outcomes += more_outcomes;
+    }
+    parts
+}
+
+/// The name says what is in it: the same request again, on whichever replica, meets what the first one wrote.
+fn build(
+    (namespace, webhook): (&str, &str),
+    events: Vec<AcceptedEvent>,
+    refreshed: &BTreeSet<String>,
+    at: Timestamp,
+) -> EventBatch {
+    let mut identity = vec!["batch".to_owned(), namespace.to_owned(), webhook.to_owned()];
+    for accepted in &events {
+        identity.push(occurrence(&accepted.event));
+        identity.extend(accepted.rules.iter().cloned());
+    }
+    identity.extend(refreshed.iter().cloned());
+    let parts: Vec<&str> = identity.iter().map(String::as_str).collect();
+    let name = readable(webhook, &digest(&parts)[..32]);
+    let spec = EventBatchSpec { webhook: webhook.to_owned(), received_at: Some(MicroTime(at)), events };
+    let mut batch = EventBatch::new(&name, spec);
+    batch.metadata.namespace = Some(namespace.to_owned());
+    let labels = [("app.kubernetes.io/managed-by", MANAGER), (LABEL.webhook, webhook)];
+    batch.metadata.labels = Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn event(id: &str, rules: usize, size: usize) -> AcceptedEvent {
+        let rules: Vec<_> = (0..rules).map(|rule| format!("r{rule}")).collect();
+        serde_json::from_value(json!({"rules": rules, "event": {"id": id, "source": "s", "type": "t",
+            "time": "2026-01-01T00:00:00Z", "data": "x".repeat(size)}}))
+        .expect("an event")
+    }
+
+    #[test]
+    fn batches_are_cut_by_bytes_and_by_outcomes() {
+        let sizes = |events: Vec<AcceptedEvent>| parts(events).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(vec![event("1", 1, 1); 10]), [10]);
+        assert_eq!(sizes(vec![event("1", 1, 60 * 1024); 9]), [4, 4, 1]);
+        assert_eq!(sizes(vec![event("1", 400, 1); 5]), [2, 2, 1]);
+        assert_eq!(sizes(vec![]), [0; 0]);
+    }
+
+    #[test]
+    fn the_name_of_a_batch_says_what_is_in_it() {
+        let name = |events: Vec<AcceptedEvent>, second| {
+            let at = Timestamp::from_second(second).expect("a time");
+            build(("a", "w"), events, &BTreeSet::new(), at).metadata.name
+        };
+        let first = name(vec![event("1", 1, 1)], 1);
+        assert_eq!(first, name(vec![event("1", 1, 1)], 2), "whenever it comes");
+        assert_ne!(first, name(vec![event("2", 1, 1)], 1));
+        assert_ne!(first, name(vec![event("1", 2, 1)], 1), "another rule wants it");
+    }
+}

@@ -1,0 +1,234 @@
+//! What comes in through Webhooks: any replica takes it, leader or not. An answer of success is given only once the
+//! events are in the API server; the leader finds them there.
+//!
+//! ```text
+//! request ─▶ credentials ─▶ body ─▶ signature ─▶ rate ─▶ events ─▶ wanted? ─▶ new? ─▶ EventBatch ─▶ 2xx
+//! ```
+
+mod accept;
+mod answer;
+mod known;
+mod secret;
+mod senders;
+mod tally;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use http::HeaderMap;
+use kube::{Client, ResourceExt};
+use parking_lot::RwLock;
+use tokio::sync::Semaphore;
+
+use super::queue::{Kind, Queue};
+use super::store::{Store, is_status_only};
+use crate::api::{EventBatch, Rule, Webhook};
+use crate::cluster::client;
+use crate::decide::inbox::settled_at;
+use crate::decide::interest::Interest;
+use crate::source::watch::now;
+use crate::source::webhook::has_credentials;
+use crate::telemetry::Metrics;
+pub use answer::{Answer, Refusal};
+use known::Known;
+use secret::Secrets;
+use senders::Senders;
+use tally::Tally;
+
+/// Bodies that are parsed at a time: a megabyte of brackets takes many as objects.
+const PARSING: usize = 4;
+/// Requests that wait for the API server at a time.
+const WRITING: usize = 64;
+
+/// Namespace and name.
+type Key = (String, String);
+
+/// Takes in what Webhooks receive.
+pub struct Receiver {
+    home: Client,
+    metrics: Arc<Metrics>,
+    webhooks: Store<Webhook>,
+    rules: Store<Rule>,
+    batches: Store<EventBatch>,
+    /// What rules want, by Webhook and rule.
+    interests: RwLock<BTreeMap<Key, BTreeMap<String, Arc<Interest>>>>,
+    known: Known,
+    secrets: Secrets,
+    senders: Senders,
+    tally: Tally,
+    parsing: Semaphore,
+    writing: Semaphore,
+    /// Where the leader hears of what came, once this process leads.
+    queue: OnceLock<Queue>,
+}
+
+/// A Webhook that is about to receive a body.
+pub struct Open {
+    webhook: Arc<Webhook>,
+    sender: IpAddr,
+}
+
+impl Open {
+    /// The largest body that it takes.
+    pub fn max_body(&self) -> usize {
+        self.webhook.spec.max_body()
+    }
+}
+
+impl Receiver {
+    /// One that keeps events by this connection.
+    pub fn new(connection: Client, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            home: client::counted(connection, metrics.clone()),
+            metrics,
+            webhooks: Store::new(),
+            rules: Store::new(),
+            batches: Store::new(),
+            interests: RwLock::default(),
+            known: Known::default(),
+            secrets: Secrets::default(),
+            senders: Senders::default(),
+            tally: Tally::default(),
+            parsing: Semaphore::new(PARSING),
+            writing: Semaphore::new(WRITING),
+            queue: OnceLock::new(),
+        })
+    }
+
+    /// Webhooks, as last seen.
+    pub(super) fn webhooks(&self) -> Store<Webhook> {
+        self.webhooks.clone()
+    }
+
+    /// What was received and is kept, as last seen.
+    pub(super) fn batches(&self) -> Store<EventBatch> {
+        self.batches.clone()
+    }
+
+    /// Tells the leader's queue from now on, and of all there is already.
+    pub(super) fn tell(&self, queue: &Queue) {
+        if self.queue.set(queue.clone()).is_ok() {
+            self.webhooks.filter(|_| true).iter().for_each(|webhook| self.tell_of_webhook(None, webhook));
+            self.batches.filter(|_| true).iter().for_each(|batch| self.tell_of_batch(batch));
+        }
+    }
+
+    /// Follows Webhooks, rules and what is kept, and writes down what came, for ever.
+    pub(super) async fn run(&self) {
+        let webhooks = self.webhooks.clone().follow(
+            self.home.clone(),
+            |before, webhook| self.tell_of_webhook(before, webhook),
+            |namespace, name| {
+                // Whoever leads says so on it.
+                if let Some(queue) = self.queue.get() {
+                    queue.add(Kind::Webhook, namespace, name);
+                }
+            },
+        );
+        let rules = self.rules.clone().follow(
+            self.home.clone(),
+            |before, rule| {
+                if !is_status_only(before, rule) {
+                    self.learn(before, rule);
+                }
+            },
+            |_, _| (),
+        );
+        let batches = self.batches.clone().follow(
+            self.home.clone(),
+            |_, batch| {
+                let kept = self.batches.get(&batch.namespace().unwrap_or_default(), &batch.name_any());
+                self.known.learn(batch, kept);
+                self.tell_of_batch(batch);
+            },
+            |namespace, name| tracing::error!(namespace, name, "an EventBatch cannot be read"),
+        );
+        tokio::join!(webhooks, rules, batches, self.tally.run(self));
+    }
+
+    fn tell_of_webhook(&self, before: Option<&Webhook>, webhook: &Webhook) {
+        let Some(queue) = self.queue.get().filter(|_| !is_status_only(before, webhook)) else { return };
+        let (namespace, name) = (webhook.namespace().unwrap_or_default(), webhook.name_any());
+        queue.add(Kind::Webhook, &namespace, &name);
+        let interests = self.interests.read();
+        let rules = interests.get(&(namespace.clone(), name)).into_iter().flat_map(BTreeMap::keys);
+        rules.for_each(|rule| queue.add(Kind::Rule, &namespace, rule));
+    }
+
+    fn tell_of_batch(&self, batch: &EventBatch) {
+        let Some(queue) = self.queue.get() else { return };
+        let namespace = batch.namespace().unwrap_or_default();
+        queue.add(Kind::EventBatch, &namespace, &batch.name_any());
+        if settled_at(batch).is_none() {
+            let rules: std::collections::BTreeSet<_> =
+                batch.spec.events.iter().flat_map(|e| &e.rules).collect();
+            for rule in rules {
+                queue.add(Kind::Rule, &namespace, rule);
+            }
+        }
+    }
+
+    /// Takes in what a rule wants by now.
+    fn learn(&self, before: Option<&Rule>, rule: &Rule) {
+        let (namespace, name) = (rule.namespace().unwrap_or_default(), rule.name_any());
+        let current = self.rules.get(&namespace, &name);
+        let interest = current.and_then(|rule| Interest::of(&rule)).map(Arc::new);
+        let mut interests = self.interests.write();
+        for named in [before, Some(rule)].into_iter().flatten().filter_map(|r| r.spec.trigger.webhook_name())
+        {
+            if let Some(of_webhook) = interests.get_mut(&(namespace.clone(), named.to_owned())) {
+                of_webhook.remove(&name);
+            }
+        }
+        if let Some(interest) = interest {
+            interests.entry((namespace, interest.webhook.clone())).or_default().insert(name, interest);
+        }
+        interests.retain(|_, of_webhook| !of_webhook.is_empty());
+    }
+
+    /// Looks at a request before its body is read: whether there is such a Webhook, and whether the sender has shown
+    /// anything to prove himself with.
+    ///
+    /// # Errors
+    /// The answer, if that is all there is to say.
+    pub async fn open(
+        &self,
+        (namespace, name): (&str, &str),
+        headers: &HeaderMap,
+        sender: IpAddr,
+    ) -> Result<Open, Answer> {
+        if !(self.webhooks.is_synced() && self.rules.is_synced() && self.batches.is_synced()) {
+            return Err(Answer::later("not in sync yet; retry"));
+        }
+        let Some(webhook) = self.webhooks.get(namespace, name) else {
+            return Err(Answer::not_found(&format!("no Webhook {name:?} in namespace {namespace:?}")));
+        };
+        let open = Open { webhook, sender };
+        let secret = self.secrets.get(&self.home, &open.webhook).await.map_err(|_| self.unready(&open))?;
+        match has_credentials(&open.webhook.spec, &secret, headers) {
+            Ok(()) => Ok(open),
+            // The token may be a new one, of which the secret that was read does not know.
+            Err(text) => match self.secrets.renewed(&self.home, &open.webhook).await {
+                Some(secret) if has_credentials(&open.webhook.spec, &secret, headers).is_ok() => Ok(open),
+                _ => Err(self.refuse(&open, Refusal::Unauthenticated, &text)),
+            },
+        }
+    }
+
+    fn unready(&self, open: &Open) -> Answer {
+        self.refuse(open, Refusal::NotReady, "the Webhook is not ready, its status says why; retry")
+    }
+
+    /// Counts a refusal, and words it.
+    fn refuse(&self, open: &Open, refusal: Refusal, text: &str) -> Answer {
+        self.tally.refused(&open.webhook, refusal);
+        self.metrics.received("webhook", "rejected", now().as_second());
+        Answer::refusal(refusal, text)
+    }
+
+    /// Words and counts what is wrong with a body before it was read as a whole.
+    pub fn refuse_body(&self, open: &Open, refusal: Refusal, text: &str) -> Answer {
+        self.refuse(open, refusal, text)
+    }
+}

@@ -1,0 +1,101 @@
+//! Webhooks: whether each can be used, as its status says it. Requests are another matter ([`super::receiver`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt;
+
+use super::context::Context;
+use super::queue::Requeue;
+use crate::api::{
+    ConditionStatus as S, ConditionType as T, Progress, Reason as R, Webhook, WebhookStatus, set_condition,
+    set_progress,
+};
+use crate::cluster::account::Account;
+use crate::cluster::{Error, Result, secrets, status};
+use crate::decide::check;
+use crate::decide::problem::Severity;
+use crate::source::watch::now;
+
+/// How often one is looked at although nothing changed: its Secret may be gone.
+const RESYNC: Duration = Duration::from_mins(5);
+/// How often one is looked at that lacks something: somebody is about to mend it.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Where a Webhook is served.
+pub fn path(namespace: &str, name: &str) -> String {
+    format!("/hooks/{namespace}/{name}")
+}
+
+/// The secret of a Webhook, read as its account.
+pub async fn secret(home: &kube::Client, webhook: &Webhook) -> Result<String> {
+    let namespace = webhook.namespace().unwrap_or_default();
+    let Some(reference) = webhook.spec.secret() else {
+        return Err(Error::Unexpected("the Webhook has no single authentication".to_owned()));
+    };
+    let account = Account::read(home, &namespace, &webhook.spec.service_account_name).await?;
+    let texts = secrets::read(&account.client(), &namespace, &reference.name).await?;
+    let text = texts.get(&reference.key).map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
+    text.filter(|text| !text.is_empty()).ok_or_else(|| {
+        Error::Unexpected(format!(
+            "Secret {namespace}/{} has no text under {:?}",
+            reference.name, reference.key
+        ))
+    })
+}
+
+/// Reconciles one Webhook.
+pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
+    let Some(webhook) = context.webhooks.get(namespace, name) else { return Ok(Requeue::OnChange) };
+    let mistakes: Vec<_> = check::webhook(&webhook.spec)
+        .into_iter()
+        .filter(|problem| problem.severity == Severity::Error)
+        .map(|problem| problem.to_string())
+        .collect();
+    let (accepted, resolved, authorized) = if mistakes.is_empty() {
+        match secret(&context.home, &webhook).await {
+            Ok(_) => (None, None, None),
+            Err(error) if error.is_forbidden() => (None, None, Some(error.to_string())),
+            Err(error) if error.is_lasting() => (None, Some(error.to_string()), None),
+            Err(error) => return Err(error),
+        }
+    } else {
+        (Some(mistakes.join("; ")), None, None)
+    };
+    let is_ready = [&accepted, &resolved, &authorized].iter().all(|problem| problem.is_none());
+    let newest = context.webhooks.get(namespace, name).unwrap_or(webhook);
+    write(context, &newest, [accepted, resolved, authorized]).await?;
+    Ok(Requeue::After(if is_ready { RESYNC } else { LOOK_AGAIN }))
+}
+
+async fn write(context: &Context, webhook: &Arc<Webhook>, problems: [Option<String>; 3]) -> Result<()> {
+    let mut fresh: WebhookStatus = webhook.status.clone().unwrap_or_default();
+    let generation = webhook.metadata.generation;
+    let verdict = |problem: &Option<String>, good: R, bad: R, text: &str| match problem {
+        Some(problem) => (S::False, bad, problem.clone()),
+        None => (S::True, good, text.to_owned()),
+    };
+    let [accepted, resolved, authorized] = problems;
+    let accepted = verdict(&accepted, R::Accepted, R::InvalidExpression, "the text is valid");
+    let resolved = verdict(&resolved, R::ResolvedRefs, R::ReferenceNotFound, "its Secret has the key");
+    let authorized =
+        verdict(&authorized, R::Authorized, R::MissingPermissions, "its account may read the Secret");
+    let path = path(&webhook.namespace().unwrap_or_default(), &webhook.name_any());
+    let ready =
+        [&accepted, &resolved, &authorized].into_iter().find(|(status, ..)| *status == S::False).cloned();
+    let ready = ready.unwrap_or_else(|| (S::True, R::Active, format!("receiving at {path}")));
+    let progress = if ready.0 == S::True { Progress::Settled } else { Progress::Stalled };
+    set_progress(&mut fresh.conditions, (progress, ready.1), &ready.2, generation, now());
+    for (of, (status, reason, message)) in
+        [(T::Ready, ready), (T::Accepted, accepted), (T::ResolvedRefs, resolved), (T::Authorized, authorized)]
+    {
+        set_condition(&mut fresh.conditions, (of, status, reason), message, generation, now());
+    }
+    fresh.observed_generation = generation;
+    fresh.format = webhook.spec.format().map(|format| format.as_str().to_owned());
+    fresh.path = Some(path);
+    if let Some(written) = status::write(&context.home, &**webhook, webhook.status.as_ref(), &fresh).await? {
+        context.webhooks.insert(Arc::new(written));
+    }
+    Ok(())
+}

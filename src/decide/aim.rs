@@ -1,0 +1,177 @@
+//! Where an alert or an event of a Webhook leads: an object that it names, or only a name.
+
+use serde_json::Value;
+
+use super::matching::{expression_problem, variables};
+use super::problem::Problem;
+use crate::api::{ObjectReference, RuleSpec, Target};
+use crate::expr::{Bindings, Expression, Scope, Template};
+
+/// The longest name of a target, as the API server has it for names.
+const LONGEST_NAME: usize = 253;
+
+/// A compiled `target` of a Rule that listens to a Webhook.
+#[derive(Clone, Debug)]
+pub enum Aim {
+    /// An object: group and version, kind, namespace and name.
+    Ref {
+        /// Group and version.
+        api_version: String,
+        /// Kind.
+        kind: String,
+        /// Namespace, if the Rule says one.
+        namespace: Option<Template>,
+        /// Name.
+        name: Template,
+    },
+    /// Only a name.
+    Key(Expression),
+}
+
+impl Aim {
+    /// Compiles the target of a Rule, if it is one of those; says where a Rule has the wrong one for its trigger.
+    pub fn compile(spec: &RuleSpec, problems: &mut Vec<Problem>) -> Option<Self> {
+        let scope = Scope::of(variables(&spec.trigger).iter().copied());
+        let listens = spec.trigger.webhook_name().is_some();
+        let mut template = |source: &str, path: &str| match Template::compile(source, &scope) {
+            Ok(template) => Some(template),
+            Err(errors) => {
+                problems.extend(errors.iter().map(|error| expression_problem(path, error)));
+                None
+            }
+        };
+        match spec.target.as_ref() {
+            Some(Target::Ref(object)) if listens => {
+                let namespace =
+                    object.namespace.as_deref().map(|text| template(text, "spec.target.ref.namespace"));
+                let name = template(&object.name, "spec.target.ref.name");
+                Some(Self::Ref {
+                    api_version: object.api_version.clone(),
+                    kind: object.kind.clone(),
+                    namespace: namespace.map_or(Some(None), |namespace| namespace.map(Some))?,
+                    name: name?,
+                })
+            }
+            Some(Target::Key(source)) if listens => match Expression::compile(source, &scope) {
+                Ok(expression) => Some(Self::Key(expression)),
+                Err(errors) => {
+                    let of = |error| expression_problem("spec.target.key", error);
+                    problems.extend(errors.iter().map(of));
+                    None
+                }
+            },
+            None if !listens => None,
+            Some(Target::Ref(_) | Target::Key(_)) => {
+                let message = "ref and key need an alert or webhook trigger; use object, workload or owner";
+                problems.push(Problem::error("spec.target", message));
+                None
+            }
+            _ if listens => {
+                let message = "an alert or webhook trigger needs ref: {apiVersion, kind, name} or key";
+                problems.push(Problem::error("spec.target", message));
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Its expressions.
+    pub fn expressions(&self) -> Vec<&Expression> {
+        match self {
+            Self::Ref { namespace, name, .. } => {
+                namespace.iter().flat_map(Template::expressions).chain(name.expressions()).collect()
+            }
+            Self::Key(expression) => vec![expression],
+        }
+    }
+
+    /// The target that an event leads to. A reference has a namespace only if the Rule says one: whether its kind has
+    /// any is not known here.
+    ///
+    /// # Errors
+    /// Why it leads nowhere, in a sentence.
+    pub fn at(&self, bindings: &Bindings, rule_namespace: &str) -> Result<ObjectReference, String> {
+        match self {
+            Self::Key(expression) => {
+                match expression.evaluate(bindings).map_err(|error| error.to_string())? {
+                    Value::String(name) => {
+                        Ok(ObjectReference::key(rule_namespace, fitting("target.key", name)?))
+                    }
+                    other => Err(format!("target.key is {other}, not a text")),
+                }
+            }
+            Self::Ref { api_version, kind, namespace, name } => {
+                let text = |what: &str, template: &Template| {
+                    let text = template.render_text(bindings).map_err(|error| format!("{what}: {error}"))?;
+                    fitting(what, text)
+                };
+                let namespace = namespace.as_ref().map(|template| text("target.ref.namespace", template));
+                Ok(ObjectReference {
+                    api_version: api_version.clone(),
+                    kind: kind.clone(),
+                    namespace: namespace.transpose()?,
+                    name: text("target.ref.name", name)?,
+                    uid: None,
+                })
+            }
+        }
+    }
+}
+
+fn fitting(what: &str, text: String) -> Result<String, String> {
+    match text.len() {
+        0 => Err(format!("{what} is empty")),
+        length if length > LONGEST_NAME => Err(format!("{what} is {length} bytes; max {LONGEST_NAME}")),
+        _ => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::jiff::Timestamp;
+    use serde_json::json;
+
+    fn aim(target: Value) -> Result<Option<Aim>, Vec<String>> {
+        let spec = json!({"serviceAccountName": "h", "ladder": [{"run": "x"}], "target": target,
+            "trigger": {"alert": {"webhook": "am"}}});
+        let mut problems = Vec::new();
+        let aim = Aim::compile(&serde_json::from_value(spec).expect("a Rule"), &mut problems);
+        if problems.is_empty() { Ok(aim) } else { Err(problems.iter().map(ToString::to_string).collect()) }
+    }
+
+    fn at(target: Value) -> Result<String, String> {
+        let alert = json!({"labels": {"deployment": "web", "namespace": "b", "n": ""}});
+        let aim = aim(target).expect("compiles").expect("an aim");
+        let bindings = Bindings::at(Timestamp::UNIX_EPOCH).with("alert", alert);
+        aim.at(&bindings, "a").map(|found| format!("{:?} {found}", found.namespace))
+    }
+
+    #[test]
+    fn an_alert_leads_to_what_it_names() {
+        let deployment =
+            |name: &str| json!({"ref": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}});
+        assert_eq!(at(deployment("${{ alert.labels.deployment }}")), Ok("None Deployment/web".into()));
+        assert_eq!(at(deployment("x-${{ alert.labels.deployment }}")), Ok("None Deployment/x-web".into()));
+        let mut elsewhere = deployment("web");
+        elsewhere["ref"]["namespace"] = "${{ alert.labels.namespace }}".into();
+        assert_eq!(at(elsewhere), Ok("Some(\"b\") Deployment/web".into()));
+        assert_eq!(at(json!({"key": "alert.labels.deployment"})), Ok("Some(\"a\") Key/web".into()));
+        assert_eq!(at(json!({"key": "alert.labels.n"})), Err("target.key is empty".into()));
+        assert_eq!(at(json!({"key": "1 + 1"})), Err("target.key is 2, not a text".into()));
+        assert!(at(deployment("${{ alert.labels.absent }}")).is_err());
+    }
+
+    #[test]
+    fn mistakes_have_their_place() {
+        let refused = |target| aim(target).expect_err("refused").remove(0);
+        assert_eq!(
+            refused(json!("workload")),
+            "spec.target: an alert or webhook trigger needs ref: {apiVersion, kind, name} or key"
+        );
+        assert_eq!(
+            refused(json!({"key": "alrt.x"})),
+            "spec.target.key: unknown variable \"alrt\"; did you mean \"alert\"?"
+        );
+    }
+}

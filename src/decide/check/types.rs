@@ -1,0 +1,77 @@
+//! What is known of the variables of a Rule's and an Action's expressions: the objects from the
+//! schemas of their kinds, the rest from the definitions themselves.
+
+use crate::api::{Parameter, RuleSpec, Target, ValueType};
+use crate::decide::matching::variables;
+use crate::decide::{execution::rung, operation, verify};
+use crate::expr::{ObjectType, Schemas, Scope, Type};
+
+/// The scope of a Rule's `when` and `since`.
+pub(super) fn condition(spec: &RuleSpec, schemas: &Schemas) -> Scope {
+    let scope = Scope::of(variables(&spec.trigger).iter().copied());
+    if let Some(resource) = &spec.trigger.resource {
+        return scope.with_type("object", schemas.of(&resource.api_version, &resource.kind));
+    }
+    scope.with_type("event", event(spec, schemas))
+}
+
+/// The scope of a rung's `with`.
+pub(super) fn with(spec: &RuleSpec, schemas: &Schemas) -> Scope {
+    let mut scope =
+        Scope::of(rung::VARIABLES).with_type("target", target(spec, schemas)).with_type("ladder", ladder());
+    if let Some(resource) = &spec.trigger.resource {
+        scope = scope.with_type("object", schemas.of(&resource.api_version, &resource.kind));
+    }
+    if spec.trigger.resource.is_none() {
+        scope = scope.with_type("event", event(spec, schemas));
+    }
+    scope
+}
+
+/// The scope of `verify.when`.
+pub(super) fn proof(spec: &RuleSpec, schemas: &Schemas) -> Scope {
+    Scope::of(verify::VARIABLES).with_type("target", target(spec, schemas))
+}
+
+/// The scope of the templates of a `kubernetes` Action, which may be run for targets of any kind.
+pub(super) fn operation(parameters: &[Parameter]) -> Scope {
+    let of = |parameter: &Parameter| match parameter.value_type {
+        ValueType::String => Type::String,
+        ValueType::Integer => Type::Int,
+        // A number without a fraction is an int in an expression.
+        ValueType::Number => Type::OneOf(vec![Type::Int, Type::Double]),
+        ValueType::Boolean => Type::Bool,
+    };
+    let fields = parameters.iter().map(|parameter| (parameter.name.clone(), of(parameter)));
+    Scope::of(operation::VARIABLES).with_type("inputs", object("inputs", fields))
+}
+
+fn object(name: &str, fields: impl IntoIterator<Item = (String, Type)>) -> Type {
+    Type::Object(ObjectType::given(name, fields))
+}
+
+/// The envelope of an event: what is in one of a Webhook, its sender knows.
+fn event(spec: &RuleSpec, schemas: &Schemas) -> Type {
+    let texts = ["id", "source", "type", "time"].map(|name| (name.to_owned(), Type::String));
+    let kubernetes = spec.trigger.event.as_ref().map(|_| schemas.of("events.k8s.io/v1", "Event"));
+    let data = ("data".to_owned(), kubernetes.unwrap_or(Type::Any));
+    object("event", texts.into_iter().chain([data]))
+}
+
+/// What the remediation is of, if the Rule's text says so: a workload may be of several kinds.
+fn target(spec: &RuleSpec, schemas: &Schemas) -> Type {
+    let resource = spec.trigger.resource.as_ref();
+    match (&spec.target, resource) {
+        (Some(Target::Owner(owner)), _) => schemas.of(&owner.api_version, &owner.kind),
+        (Some(Target::Object), Some(resource)) => schemas.of(&resource.api_version, &resource.kind),
+        (None, Some(resource)) if resource.kind != "Pod" => schemas.of(&resource.api_version, &resource.kind),
+        _ => Type::Any,
+    }
+}
+
+/// The rungs so far.
+fn ladder() -> Type {
+    let fields =
+        [("run", Type::String), ("state", Type::String), ("outputs", Type::map(Type::String, Type::Any))];
+    Type::list(object("ladder[]", fields.map(|(name, of)| (name.to_owned(), of))))
+}

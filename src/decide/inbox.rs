@@ -1,0 +1,398 @@
+//! What Webhooks received and is kept: which alerts fire, which events wait, what is over. All of it is read from the
+//! `EventBatch`es, so that any process can go on at any point.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::identity::occurrence;
+use super::interest::wants;
+use super::matching::{CompiledRule, received};
+use crate::api::{
+    AcceptedEvent, AlertState, EventBatch, EventBatchStatus, EventOutcome, ObjectReference, OutcomeKind,
+};
+use crate::expr::EvalErrorKind;
+
+/// How long what is decided is remembered, so that whoever sends it again hears that it was received.
+pub const REMEMBERED: SignedDuration = SignedDuration::from_mins(15);
+/// How long an alert counts as firing that nobody repeats. Alertmanager repeats every four hours, if not told else.
+pub const SILENCE: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How old a firing alert may be before a repetition of it is taken in again, as a sign of life.
+pub const REFRESHED: SignedDuration = SignedDuration::from_hours(24);
+
+/// One event of a batch.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// The batch.
+    pub batch: Arc<EventBatch>,
+    /// Which event of it.
+    pub index: usize,
+}
+
+impl Item {
+    /// The event.
+    pub fn accepted(&self) -> &AcceptedEvent {
+        &self.batch.spec.events[self.index]
+    }
+
+    fn received_at(&self) -> Timestamp {
+        received_at(&self.batch)
+    }
+
+    /// What becomes of it.
+    pub fn outcome(
+        &self,
+        rule: &str,
+        kind: OutcomeKind,
+        reason: impl Into<String>,
+        now: Timestamp,
+    ) -> EventOutcome {
+        EventOutcome {
+            event: i32::try_from(self.index).unwrap_or(i32::MAX),
+            rule: rule.to_owned(),
+            outcome: kind,
+            reason: reason.into().chars().take(512).collect(),
+            execution: None,
+            time: Time(now),
+        }
+    }
+}
+
+/// When a batch was received.
+pub fn received_at(batch: &EventBatch) -> Timestamp {
+    batch.spec.received_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
+/// What one rule has before it.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    /// Alerts that fire, one for each fingerprint.
+    pub firing: Vec<Item>,
+    /// Events that wait for their decision, oldest first.
+    pub waiting: Vec<Item>,
+    /// What is over, and why.
+    pub over: Vec<(Item, OutcomeKind, &'static str)>,
+}
+
+/// Up to when the alerts of a fingerprint are resolved.
+#[derive(Clone, Copy, Default)]
+struct Ended {
+    starts: Option<Timestamp>,
+    ends: Option<Timestamp>,
+}
+
+impl Ended {
+    /// Whether an alert that began then is over: it is the resolved one, or one from before.
+    fn covers(&self, starts_at: Timestamp) -> bool {
+        self.starts.is_some_and(|starts| starts_at <= starts)
+            || self.ends.is_some_and(|ends| starts_at < ends)
+    }
+}
+
+/// Sorts what the batches of one Webhook hold for one rule.
+pub fn open(rule: &str, batches: &[Arc<EventBatch>], now: Timestamp) -> Inbox {
+    let mut items: Vec<Item> = batches
+        .iter()
+        .flat_map(|batch| (0..batch.spec.events.len()).map(|index| Item { batch: batch.clone(), index }))
+        .collect();
+    items.sort_by(|a, b| key(a).cmp(&key(b)));
+    let ended = ended(&items);
+    let (mut inbox, mut newest, mut seen) =
+        (Inbox::default(), BTreeMap::<String, Item>::new(), BTreeSet::new());
+    for item in items.into_iter().filter(|item| item.accepted().rules.iter().any(|name| name == rule)) {
+        let is_first = seen.insert(occurrence(&item.accepted().event));
+        if is_final_for(&item, rule) {
+            continue;
+        }
+        match &item.accepted().alert {
+            None if is_first => inbox.waiting.push(item),
+            None => inbox.over.push((item, OutcomeKind::Duplicate, "it was received before")),
+            Some(AlertState { ends_at: Some(_), .. }) => inbox.over.push((item, OutcomeKind::Resolved, "")),
+            Some(alert) if ended.get(&alert.fingerprint).is_some_and(|e| e.covers(alert.starts_at.0)) => {
+                inbox.over.push((item, OutcomeKind::Resolved, ""));
+            }
+            Some(_) if now.duration_since(item.received_at()) > SILENCE => {
+                inbox.over.push((item, OutcomeKind::Resolved, "nothing was heard of it for 7 days"));
+            }
+            Some(alert) => {
+                let known = newest.get(&alert.fingerprint);
+                let is_newer = known.is_none_or(|known| starts_at(known) <= Some(alert.starts_at.0));
+                let fingerprint = alert.fingerprint.clone();
+                let older = if is_newer { newest.insert(fingerprint, item) } else { Some(item) };
+                inbox.over.extend(older.map(|item| (item, OutcomeKind::Duplicate, "there is a newer one")));
+            }
+        }
+    }
+    inbox.firing = newest.into_values().collect();
+    inbox
+}
+
+/// The order in which things were received.
+fn key(item: &Item) -> (Timestamp, Option<&str>, usize) {
+    (item.received_at(), item.batch.metadata.name.as_deref(), item.index)
+}
+
+/// When an alert began.
+pub fn starts_at(item: &Item) -> Option<Timestamp> {
+    item.accepted().alert.as_ref().map(|alert| alert.starts_at.0)
+}
+
+fn ended(items: &[Item]) -> BTreeMap<String, Ended> {
+    let mut ended = BTreeMap::<String, Ended>::new();
+    for alert in items.iter().filter_map(|item| item.accepted().alert.as_ref()) {
+        let Some(ends_at) = &alert.ends_at else { continue };
+        let known = ended.entry(alert.fingerprint.clone()).or_default();
+        known.starts = known.starts.max(Some(alert.starts_at.0));
+        known.ends = known.ends.max(Some(ends_at.0));
+    }
+    ended
+}
+
+fn is_final_for(item: &Item, rule: &str) -> bool {
+    let outcomes = item.batch.status.iter().flat_map(|status| &status.outcomes);
+    let mut own = outcomes.filter(|o| usize::try_from(o.event) == Ok(item.index) && o.rule == rule);
+    own.any(|outcome| is_final(item.accepted(), outcome.outcome))
+}
+
+/// Whether nothing more will become of an event. What fires goes on, until it is resolved.
+fn is_final(event: &AcceptedEvent, outcome: OutcomeKind) -> bool {
+    let fires = event.alert.as_ref().is_some_and(|alert| alert.ends_at.is_none());
+    match outcome {
+        OutcomeKind::Held => false,
+        OutcomeKind::Fired => !fires,
+        _ => true,
+    }
+}
+
+/// Since when all is over with a batch; none while anything is not.
+pub fn settled_at(batch: &EventBatch) -> Option<Timestamp> {
+    let outcomes = batch.status.as_ref().map_or(&[][..], |status| &status.outcomes);
+    let is_settled = |index: usize, event: &AcceptedEvent, rule: &String| {
+        outcomes.iter().any(|outcome| {
+            usize::try_from(outcome.event) == Ok(index)
+                && outcome.rule == *rule
+                && is_final(event, outcome.outcome)
+        })
+    };
+    let mut events = batch.spec.events.iter().enumerate();
+    let all = events.all(|(index, event)| event.rules.iter().all(|rule| is_settled(index, event, rule)));
+    let last = outcomes.iter().map(|outcome| outcome.time.0).max();
+    all.then(|| last.unwrap_or_else(|| received_at(batch)))
+}
+
+/// The status with these outcomes in it. What is the same but for its time stays as it is.
+pub fn recorded(status: &EventBatchStatus, fresh: &[EventOutcome]) -> EventBatchStatus {
+    let mut recorded = status.clone();
+    for outcome in fresh {
+        let known =
+            recorded.outcomes.iter_mut().find(|o| (o.event, &o.rule) == (outcome.event, &outcome.rule));
+        match known {
+            Some(known) => {
+                let time = known.time.clone();
+                if (EventOutcome { time, ..outcome.clone() }) != *known {
+                    *known = outcome.clone();
+                }
+            }
+            None => recorded.outcomes.push(outcome.clone()),
+        }
+    }
+    recorded
+}
+
+/// What becomes of events whose rules are gone.
+pub fn orphaned(batch: &Arc<EventBatch>, exists: impl Fn(&str) -> bool, now: Timestamp) -> Vec<EventOutcome> {
+    let items = (0..batch.spec.events.len()).map(|index| Item { batch: batch.clone(), index });
+    items
+        .flat_map(|item| {
+            let gone =
+                item.accepted().rules.iter().filter(|rule| !exists(rule) && !is_final_for(&item, rule));
+            let outcome =
+                |rule: &String| item.outcome(rule, OutcomeKind::NotMatched, "the Rule is gone", now);
+            gone.map(outcome).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Where an event leads with a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lead {
+    /// To a target.
+    To(ObjectReference),
+    /// Nowhere: it does not match.
+    Nowhere(String),
+    /// That cannot be said.
+    Unknown(String),
+}
+
+/// Where an event leads with a rule; `namespaced` says whether the kind of the rule's targets has namespaces.
+pub fn lead(rule: &CompiledRule, event: &AcceptedEvent, namespaced: bool, now: Timestamp) -> Lead {
+    if !wants(&rule.spec.trigger, &event.event, event.alert.as_ref()) {
+        return Lead::Nowhere("the Rule names others by now".to_owned());
+    }
+    match rule.matches_received(&event.event, now) {
+        Ok(true) => {}
+        Ok(false) => return Lead::Nowhere(String::new()),
+        Err(error) if error.kind == EvalErrorKind::Absent => return Lead::Nowhere(error.to_string()),
+        Err(error) => return Lead::Unknown(error.to_string()),
+    }
+    let Some(aim) = &rule.aim else { return Lead::Unknown("the Rule has no target".to_owned()) };
+    let own = &rule.facts.namespace;
+    match aim.at(&received(&event.event, &rule.spec.trigger, now), own) {
+        Err(problem) => Lead::Unknown(problem),
+        Ok(target) if !namespaced => Lead::To(ObjectReference { namespace: None, ..target }),
+        Ok(target) => match &target.namespace {
+            Some(other) if other != own => Lead::Nowhere(format!("its target is in namespace {other}")),
+            _ => Lead::To(ObjectReference { namespace: Some(own.clone()), ..target }),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).expect("a time")
+    }
+
+    fn batch(name: &str, received: i64, events: Value) -> Arc<EventBatch> {
+        let batch = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "EventBatch", "metadata": {"name": name},
+            "spec": {"webhook": "am", "receivedAt": at(received).to_string(), "events": events}});
+        Arc::new(serde_json::from_value(batch).expect("an EventBatch"))
+    }
+
+    fn alert(fingerprint: &str, starts: i64, ends: Option<i64>) -> Value {
+        let status = if ends.is_some() { "resolved" } else { "firing" };
+        json!({"rules": ["r"],
+            "alert": {"fingerprint": fingerprint, "startsAt": at(starts).to_string(), "endsAt": ends.map(|e| at(e).to_string())},
+            "event": {"id": format!("{fingerprint}/{starts}/{status}"), "source": "alertmanager",
+                "type": "alert", "time": at(starts).to_string(), "data": {"status": status}}})
+    }
+
+    fn event(id: &str) -> Value {
+        json!({"rules": ["r"], "event": {"id": id, "source": "s", "type": "t", "time": at(0).to_string()}})
+    }
+
+    fn decided(batch: &Arc<EventBatch>, outcomes: &[(usize, OutcomeKind)]) -> Arc<EventBatch> {
+        let mut batch = EventBatch::clone(batch);
+        let item = |index| Item { batch: Arc::new(batch.clone()), index };
+        let outcomes: Vec<_> =
+            outcomes.iter().map(|(index, kind)| item(*index).outcome("r", *kind, "", at(50))).collect();
+        batch.status = Some(EventBatchStatus { outcomes });
+        Arc::new(batch)
+    }
+
+    fn look(batches: &[Arc<EventBatch>]) -> String {
+        let inbox = open("r", batches, at(100));
+        let name = |item: &Item| {
+            format!("{}[{}]", item.batch.metadata.name.as_deref().unwrap_or_default(), item.index)
+        };
+        let firing: Vec<_> = inbox.firing.iter().map(name).collect();
+        let waiting: Vec<_> = inbox.waiting.iter().map(name).collect();
+        let mut over: Vec<_> =
+            inbox.over.iter().map(|(item, kind, _)| format!("{} {kind:?}", name(item))).collect();
+        over.sort();
+        format!("firing {} waiting {} over {}", firing.join(","), waiting.join(","), over.join(","))
+    }
+
+    #[test]
+    fn an_alert_fires_until_it_is_resolved() {
+        let first = batch("a", 10, json!([alert("f", 5, None), alert("g", 6, None)]));
+        let end = batch("b", 20, json!([alert("f", 5, Some(15))]));
+        assert_eq!(look(std::slice::from_ref(&first)), "firing a[0],a[1] waiting  over ");
+        assert_eq!(
+            look(&[first.clone(), end.clone()]),
+            "firing a[1] waiting  over a[0] Resolved,b[0] Resolved"
+        );
+        let end = decided(&end, &[(0, OutcomeKind::Resolved)]);
+        assert_eq!(
+            look(&[first.clone(), end.clone()]),
+            "firing a[1] waiting  over a[0] Resolved",
+            "it ends others still"
+        );
+        let first = decided(&first, &[(0, OutcomeKind::Resolved), (1, OutcomeKind::Fired)]);
+        assert_eq!(look(&[first]), "firing a[1] waiting  over ", "what fired goes on");
+    }
+
+    #[test]
+    fn the_order_of_arrival_does_not_matter() {
+        let late = batch("z", 30, json!([alert("f", 5, None)]));
+        let end = batch("b", 20, json!([alert("f", 5, Some(15))]));
+        let again = batch("c", 40, json!([alert("f", 18, None)]));
+        assert_eq!(look(&[end.clone(), late.clone()]), "firing  waiting  over b[0] Resolved,z[0] Resolved");
+        assert_eq!(
+            look(&[late, again, end]),
+            "firing c[0] waiting  over b[0] Resolved,z[0] Resolved",
+            "a new one fires"
+        );
+    }
+
+    #[test]
+    fn of_one_alert_the_newest_counts() {
+        let (old, new) =
+            (batch("a", 10, json!([alert("f", 5, None)])), batch("b", 20, json!([alert("f", 5, None)])));
+        assert_eq!(look(&[new, old.clone()]), "firing b[0] waiting  over a[0] Duplicate");
+        let stale = batch("c", 30, json!([alert("f", 1, None)]));
+        assert_eq!(look(&[stale, old]), "firing a[0] waiting  over c[0] Duplicate", "by its start");
+    }
+
+    #[test]
+    fn an_event_waits_once() {
+        let (first, again) =
+            (batch("a", 10, json!([event("1"), event("2")])), batch("b", 20, json!([event("1")])));
+        assert_eq!(look(&[again.clone(), first.clone()]), "firing  waiting a[0],a[1] over b[0] Duplicate");
+        let first = decided(&first, &[(0, OutcomeKind::Suppressed)]);
+        assert_eq!(
+            look(&[first, again]),
+            "firing  waiting a[1] over b[0] Duplicate",
+            "also after it was decided"
+        );
+        assert!(open("other", &[batch("a", 1, json!([event("1")]))], at(2)).waiting.is_empty());
+    }
+
+    #[test]
+    fn a_batch_is_settled_when_nothing_is_open() {
+        let both = batch("a", 10, json!([alert("f", 5, None), event("1")]));
+        for (outcomes, settled) in [
+            (vec![], None),
+            (vec![(0, OutcomeKind::Fired), (1, OutcomeKind::Fired)], None),
+            (vec![(0, OutcomeKind::Held), (1, OutcomeKind::Suppressed)], None),
+            (vec![(0, OutcomeKind::Resolved)], None),
+            (vec![(0, OutcomeKind::Resolved), (1, OutcomeKind::Fired)], Some(at(50))),
+            (vec![(0, OutcomeKind::NotMatched), (1, OutcomeKind::Failed)], Some(at(50))),
+        ] {
+            assert_eq!(settled_at(&decided(&both, &outcomes)), settled, "{outcomes:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_recorded_again_changes_nothing() {
+        let item = Item { batch: batch("a", 10, json!([event("1")])), index: 0 };
+        let status = recorded(
+            &EventBatchStatus::default(),
+            &[item.outcome("r", OutcomeKind::Held, "Cooldown", at(1))],
+        );
+        assert_eq!(recorded(&status, &[item.outcome("r", OutcomeKind::Held, "Cooldown", at(2))]), status);
+        let fired = recorded(&status, &[item.outcome("r", OutcomeKind::Fired, "", at(3))]);
+        assert_eq!((fired.outcomes.len(), fired.outcomes[0].time.0), (1, at(3)));
+    }
+
+    #[test]
+    fn a_rule_that_is_gone_matches_nothing() {
+        let batch = batch("a", 10, json!([alert("f", 5, None)]));
+        assert!(orphaned(&batch, |_| true, at(20)).is_empty());
+        let outcomes = orphaned(&batch, |_| false, at(20));
+        assert_eq!(outcomes.iter().map(|o| o.outcome).collect::<Vec<_>>(), [OutcomeKind::NotMatched]);
+    }
+
+    #[test]
+    fn what_nobody_repeats_for_a_week_is_over() {
+        let old = batch("a", 10, json!([alert("f", 5, None)]));
+        let week = SILENCE.as_secs();
+        assert_eq!(open("r", std::slice::from_ref(&old), at(10 + week)).firing.len(), 1);
+        assert_eq!(open("r", &[old], at(11 + week)).over.len(), 1);
+    }
+}

@@ -1,0 +1,196 @@
+//! Which Rules may match what a Webhook receives, and what of it they read: what nobody wants is not kept.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::{Map, Value};
+
+use super::execution::rung;
+use super::matching::CompiledRule;
+use crate::api::{AlertState, Rule, Trigger, TriggerEvent};
+use crate::expr::{Expression, Scope, TemplateTree};
+
+/// What of an alert is always kept.
+const OF_ALERTS: [&[&str]; 5] =
+    [&["status"], &["fingerprint"], &["startsAt"], &["endsAt"], &["labels", "alertname"]];
+
+/// What one Rule wants of a Webhook.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interest {
+    /// Namespace of Rule and Webhook.
+    pub namespace: String,
+    /// Name of the Rule.
+    pub rule: String,
+    /// Name of the Webhook.
+    pub webhook: String,
+    trigger: Trigger,
+    paths: BTreeSet<Vec<String>>,
+}
+
+impl Interest {
+    /// What a Rule wants; none if it listens to no Webhook, or does not compile.
+    pub fn of(rule: &Rule) -> Option<Self> {
+        let trigger = &rule.spec.trigger;
+        let webhook = trigger.webhook_name()?.to_owned();
+        let namespace = rule.namespace().unwrap_or_default();
+        let compiled =
+            CompiledRule::of(&rule.spec, &namespace, &rule.name_any(), Timestamp::UNIX_EPOCH).ok()?;
+        let mut paths: BTreeSet<_> = compiled.expressions().flat_map(data_paths).collect();
+        for rung in &rule.spec.ladder {
+            let tree = TemplateTree::compile(&rung.with.to_value(), &Scope::of(rung::VARIABLES)).ok()?;
+            paths.extend(tree.expressions().into_iter().flat_map(data_paths));
+        }
+        if trigger.alert.is_some() {
+            paths.extend(OF_ALERTS.map(|path| path.iter().map(|part| (*part).to_owned()).collect()));
+        }
+        Some(Self { namespace, rule: rule.name_any(), webhook, trigger: trigger.clone(), paths })
+    }
+
+    /// Whether the Rule may match an event of its Webhook.
+    pub fn wants(&self, event: &TriggerEvent, alert: Option<&AlertState>) -> bool {
+        wants(&self.trigger, event, alert)
+    }
+}
+
+/// Whether a trigger may match an event of its Webhook: by the name of the alert, or the type of the event.
+pub fn wants(trigger: &Trigger, event: &TriggerEvent, alert: Option<&AlertState>) -> bool {
+    let is_among = |all: &[String], one: Option<&str>| {
+        all.is_empty() || one.is_some_and(|one| all.iter().any(|name| name == one))
+    };
+    match (&trigger.alert, &trigger.webhook, alert) {
+        (Some(trigger), _, Some(_)) => {
+            is_among(&trigger.names, event.data.0.pointer("/labels/alertname").and_then(Value::as_str))
+        }
+        (None, Some(trigger), None) => is_among(&trigger.types, Some(&event.event_type)),
+        _ => false,
+    }
+}
+
+/// What an expression reads below the data of an event; the empty path is all of it.
+fn data_paths(expression: &Expression) -> Vec<Vec<String>> {
+    let below = |path: &[String]| match path {
+        [variable, rest @ ..] if variable == "alert" => Some(rest.to_vec()),
+        [variable, data, rest @ ..] if variable == "event" && data == "data" => Some(rest.to_vec()),
+        [variable] if variable == "event" => Some(Vec::new()),
+        _ => None,
+    };
+    expression.paths().filter_map(below).collect()
+}
+
+/// What these Rules read of an event's data.
+pub fn project<'a>(data: &Value, interests: impl IntoIterator<Item = &'a Interest>) -> Value {
+    let paths: BTreeSet<&[String]> =
+        interests.into_iter().flat_map(|interest| interest.paths.iter().map(Vec::as_slice)).collect();
+    let paths: Vec<&[String]> = paths.into_iter().collect();
+    if paths.is_empty() { Value::Null } else { kept(data, &paths) }
+}
+
+fn kept(value: &Value, paths: &[&[String]]) -> Value {
+    let Value::Object(members) = value else { return value.clone() };
+    if paths.iter().any(|path| path.is_empty()) {
+        return value.clone();
+    }
+    let mut found = Map::new();
+    for (name, member) in members {
+        let below: Vec<&[String]> =
+            paths.iter().filter(|path| path[0] == *name).map(|path| &path[1..]).collect();
+        if !below.is_empty() {
+            found.insert(name.clone(), kept(member, &below));
+        }
+    }
+    Value::Object(found)
+}
+
+/// Whether one projection has all that another has: the same alert, said again, adds nothing then.
+pub fn covers(known: &Value, fresh: &Value) -> bool {
+    match (known, fresh) {
+        (Value::Object(known), Value::Object(fresh)) => {
+            fresh.iter().all(|(name, value)| known.get(name).is_some_and(|known| covers(known, value)))
+        }
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn interest(spec: Value) -> Option<Interest> {
+        let mut base =
+            json!({"serviceAccountName": "h", "target": {"key": "event.id"}, "ladder": [{"run": "x"}]});
+        json_patch::merge(&mut base, &spec);
+        let rule = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Rule", "metadata": {"name": "r", "namespace": "a"},
+            "spec": base});
+        Interest::of(&serde_json::from_value(rule).expect("a Rule"))
+    }
+
+    fn event(event_type: &str, data: Value) -> TriggerEvent {
+        serde_json::from_value(
+            json!({"id": "1", "source": "s", "type": event_type, "time": "2026-01-01T00:00:00Z",
+            "data": data}),
+        )
+        .expect("an event")
+    }
+
+    #[test]
+    fn a_rule_wants_what_it_names() {
+        let alerts = interest(json!({"trigger": {"alert": {"webhook": "am", "names": ["DiskFull"]}}}))
+            .expect("listens");
+        let state =
+            AlertState { fingerprint: "f".into(), starts_at: event("x", Value::Null).time, ends_at: None };
+        let named = |name: &str| event("alert.firing", json!({"labels": {"alertname": name}}));
+        assert!(alerts.wants(&named("DiskFull"), Some(&state)));
+        assert!(!alerts.wants(&named("Other"), Some(&state)));
+        assert!(!alerts.wants(&event("x", Value::Null), None), "no alert");
+        let events =
+            interest(json!({"trigger": {"webhook": {"name": "w", "types": ["a"]}}})).expect("listens");
+        assert!(
+            events.wants(&event("a", Value::Null), None) && !events.wants(&event("b", Value::Null), None)
+        );
+        assert!(!events.wants(&named("DiskFull"), Some(&state)), "alerts are not events");
+        assert_eq!(
+            interest(
+                json!({"target": null, "when": "true", "trigger": {"resource": {"apiVersion": "v1", "kind": "Pod"}}})
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn only_what_expressions_read_is_kept() {
+        let rule = interest(json!({
+            "trigger": {"webhook": {"name": "w"}},
+            "when": "event.data.disk.percent > 90 && event.data.tags.exists(t, t.name == 'prod')",
+            "target": {"key": "event.data.host"},
+            "ladder": [{"run": "x", "with": {"path": "${{ event.data.disk.path }}"}}],
+        }))
+        .expect("listens");
+        let data = json!({"host": "a", "disk": {"percent": 95, "path": "/var", "serial": "s"},
+            "tags": [{"name": "prod", "by": "x"}], "password": "hunter2"});
+        let expected = json!({"host": "a", "disk": {"percent": 95, "path": "/var"}, "tags": [{"name": "prod", "by": "x"}]});
+        assert_eq!(project(&data, [&rule]), expected);
+        let whole = interest(json!({"trigger": {"webhook": {"name": "w"}}, "when": "size(event.data) > 1"}));
+        assert_eq!(project(&data, whole.as_ref()), data);
+        let nothing = interest(json!({"trigger": {"webhook": {"name": "w"}}}));
+        assert_eq!(project(&data, nothing.as_ref()), Value::Null);
+    }
+
+    #[test]
+    fn an_alert_keeps_what_identifies_it() {
+        let rule =
+            interest(json!({"trigger": {"alert": {"webhook": "w"}}, "target": {"key": "alert.labels.pod"}}));
+        let alert = json!({"status": "firing", "labels": {"alertname": "A", "pod": "p", "team": "t"}, "annotations": {"x": "y"}});
+        let expected = json!({"status": "firing", "labels": {"alertname": "A", "pod": "p"}});
+        assert_eq!(project(&alert, rule.as_ref()), expected);
+    }
+
+    #[test]
+    fn what_is_said_again_adds_nothing() {
+        let known = json!({"labels": {"a": "1", "b": "2"}});
+        assert!(covers(&known, &json!({"labels": {"a": "1"}})));
+        assert!(covers(&known, &json!({"labels": {"a": "changed"}})), "it is the same alert");
+        assert!(!covers(&known, &json!({"labels": {"c": "3"}})));
+    }
+}

@@ -1,0 +1,222 @@
+//! The fields of objects: of Kubernetes' own kinds from a snapshot in the binary, of custom kinds
+//! from their CustomResourceDefinitions. What `types` checks field names against.
+//!
+//! A schema is kept as text and read where it is looked at, because an expression reads ten fields
+//! of the thousands that a Pod may have:
+//!
+//! ```text
+//! ContainerStatus name:string restartCount:int state:ContainerState …
+//! ```
+//!
+//! A definition that ends in `...` may have other fields, of which nothing is known.
+
+mod open_api;
+
+use super::types::Type;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+/// Kubernetes' own kinds, as `make schemas` records them.
+const SNAPSHOT: &str = include_str!("kubernetes.txt");
+
+static BUILT_IN: LazyLock<Arc<Definitions>> = LazyLock::new(|| {
+    let mut definitions = Definitions::default();
+    for line in SNAPSHOT.lines().filter(|line| !line.starts_with('#')) {
+        definitions.add(line);
+    }
+    Arc::new(definitions)
+});
+
+/// fother's own kinds.
+static OWN: LazyLock<Arc<Definitions>> = LazyLock::new(|| {
+    let mut definitions = Definitions::default();
+    for crd in crate::api::crds() {
+        let crd = serde_json::to_value(crd).expect("plain data structures always become JSON");
+        for line in open_api::of_crd(&crd) {
+            definitions.add(&line);
+        }
+    }
+    Arc::new(definitions)
+});
+
+/// Named objects, each with its fields as they are written, and which kinds they are.
+#[derive(Debug, Default)]
+struct Definitions {
+    objects: BTreeMap<String, String>,
+    /// By `apiVersion/kind`.
+    kinds: BTreeMap<String, String>,
+}
+
+impl Definitions {
+    /// Adds a line: `kind apps/v1/Deployment Deployment`, or an object.
+    fn add(&mut self, line: &str) {
+        let Some((name, rest)) = line.split_once(' ') else { return };
+        match (name, rest.split_once(' ')) {
+            ("kind", Some((kind, object))) => self.kinds.insert(kind.to_owned(), object.to_owned()),
+            _ => self.objects.insert(name.to_owned(), rest.to_owned()),
+        };
+    }
+}
+
+/// The schemas that expressions are checked against.
+#[derive(Clone, Debug, Default)]
+pub struct Schemas {
+    sources: Vec<Arc<Definitions>>,
+}
+
+impl Schemas {
+    /// Those of Kubernetes' and fother's own kinds. `default()` is none at all: then nothing is known
+    /// of any object.
+    pub fn built_in() -> Self {
+        Self { sources: vec![Arc::clone(&OWN), Arc::clone(&BUILT_IN)] }
+    }
+
+    /// These and those of an API server's OpenAPI v3 document, which come first.
+    #[must_use]
+    pub fn with_open_api(self, document: &Value) -> Self {
+        self.with(&open_api::of_document(document))
+    }
+
+    /// These and that of a CustomResourceDefinition; the same if it is none.
+    #[must_use]
+    pub fn with_crd(self, crd: &Value) -> Self {
+        self.with(&open_api::of_crd(crd))
+    }
+
+    fn with(mut self, lines: &[String]) -> Self {
+        let mut definitions = Definitions::default();
+        for line in lines {
+            definitions.add(line);
+        }
+        self.sources.insert(0, Arc::new(definitions));
+        self
+    }
+
+    /// The type of the objects of a kind; `any` if there is no schema of it.
+    pub fn of(&self, api_version: &str, kind: &str) -> Type {
+        let wanted = format!("{api_version}/{kind}");
+        let found = self.sources.iter().find_map(|source| Some((source, source.kinds.get(&wanted)?)));
+        found.map_or(Type::Any, |(source, name)| {
+            let fields = Fields::Defined(Arc::clone(source));
+            Type::Object(ObjectType { name: name.as_str().into(), kind: Some(kind.into()), fields })
+        })
+    }
+}
+
+/// An object whose fields are known, or at least its kind.
+#[derive(Clone)]
+pub struct ObjectType {
+    name: Arc<str>,
+    /// For a Kubernetes object.
+    kind: Option<Arc<str>>,
+    fields: Fields,
+}
+
+#[derive(Clone)]
+enum Fields {
+    Unknown,
+    Given(Arc<BTreeMap<String, Type>>),
+    Defined(Arc<Definitions>),
+}
+
+/// What is known of one field.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Field {
+    /// It may be there, and is of this type.
+    Of(Type),
+    /// There is none of that name.
+    Missing,
+}
+
+impl ObjectType {
+    /// Any object of a kind.
+    pub(super) fn of_kind(kind: &str) -> Self {
+        Self { name: kind.into(), kind: Some(kind.into()), fields: Fields::Unknown }
+    }
+
+    /// An object with exactly these fields.
+    pub fn given(name: &str, fields: impl IntoIterator<Item = (String, Type)>) -> Self {
+        Self { name: name.into(), kind: None, fields: Fields::Given(Arc::new(fields.into_iter().collect())) }
+    }
+
+    /// The kind, if it is a whole object of Kubernetes.
+    pub fn kind(&self) -> Option<&str> {
+        self.kind.as_deref()
+    }
+
+    /// Whether an object can be both.
+    pub(super) fn may_be(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Some(one), Some(other)) => one == other,
+            (None, None) => true,
+            // Part of an object is no whole one.
+            _ => false,
+        }
+    }
+
+    pub(super) fn field(&self, name: &str) -> Field {
+        let (definition, source) = match &self.fields {
+            Fields::Unknown => return Field::Of(Type::Any),
+            Fields::Given(fields) => return fields.get(name).cloned().map_or(Field::Missing, Field::Of),
+            Fields::Defined(source) => (source.objects.get(&*self.name), source),
+        };
+        let Some(definition) = definition else { return Field::Of(Type::Any) };
+        let mut fields = definition.split(' ');
+        match fields.find_map(|field| field.split_once(':').filter(|(known, _)| *known == name)) {
+            Some((_, text)) => {
+                Field::Of(Type::parse(text, &|name| resolve(source, name)).unwrap_or(Type::Any))
+            }
+            None if definition.ends_with("...") => Field::Of(Type::Any),
+            None => Field::Missing,
+        }
+    }
+
+    /// The names of its fields.
+    pub(super) fn names(&self) -> Vec<String> {
+        match &self.fields {
+            Fields::Unknown => Vec::new(),
+            Fields::Given(fields) => fields.keys().cloned().collect(),
+            Fields::Defined(source) => {
+                let fields = source.objects.get(&*self.name).map_or("", String::as_str).split(' ');
+                fields.filter_map(|field| field.split_once(':')).map(|(name, _)| name.to_owned()).collect()
+            }
+        }
+    }
+}
+
+/// A definition that another one names: what all objects have in common is not repeated for custom kinds.
+fn resolve(source: &Arc<Definitions>, name: &str) -> ObjectType {
+    let source = if source.objects.contains_key(name) { source } else { &*BUILT_IN };
+    ObjectType { name: name.into(), kind: None, fields: Fields::Defined(Arc::clone(source)) }
+}
+
+impl PartialEq for ObjectType {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.kind) == (&other.name, &other.kind)
+    }
+}
+
+impl Eq for ObjectType {}
+
+/// Its name as people know it, without group and version: `ContainerStatus`, `Certificate.spec.issuerRef`.
+impl fmt::Display for ObjectType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.as_deref().unwrap_or_else(|| self.name.split(':').next().unwrap_or_default()))
+    }
+}
+
+impl fmt::Debug for ObjectType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ObjectType({self})")
+    }
+}
+
+/// The lines of a snapshot for the kinds of some OpenAPI v3 documents.
+pub fn snapshot(documents: &[Value]) -> String {
+    let mut lines: Vec<String> = documents.iter().flat_map(open_api::of_document).collect();
+    lines.sort();
+    lines.dedup();
+    lines.join("\n") + "\n"
+}

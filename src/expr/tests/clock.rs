@@ -1,0 +1,93 @@
+//! When an answer can change by the passing of time alone.
+
+use super::objects::{crashing_pod, deployment};
+use super::{bindings, compile};
+use crate::expr::{Bindings, NextChange};
+use serde_json::{Value, json};
+
+fn next(source: &str, object: &Value) -> NextChange {
+    compile(source).next_change(&bindings(object))
+}
+
+/// The answer is the same until the moment, and another one at it.
+#[track_caller]
+fn check(source: &str, object: &Value, expected: &str) {
+    let found = next(source, object);
+    let at = found.at.unwrap_or_else(|| panic!("{source} never changes"));
+    assert_eq!((at.to_string().as_str(), found.unforeseen), (expected, false), "{source}");
+    let answer = |now| compile(source).matches(&Bindings::at(now).with("object", object.clone()));
+    let before = answer(bindings(object).now());
+    assert!(before.is_ok(), "{source}: {before:?}");
+    assert_eq!(answer(at - jiff::SignedDuration::from_millis(1)), before, "{source}");
+    assert_ne!(answer(at), before, "{source}");
+}
+
+#[test]
+fn comparisons_of_times_turn_at_a_known_instant() {
+    let object = json!({"at": "2026-03-01T11:50:00Z", "until": "2026-03-01T12:30:00Z", "n": 1});
+    for (source, expected) in [
+        ("now - timestamp(object.at) > duration('15m')", "2026-03-01T12:05:00.000000001Z"),
+        ("duration('15m') >= now - timestamp(object.at)", "2026-03-01T12:05:00.000000001Z"),
+        ("now < timestamp(object.until)", "2026-03-01T12:30:00.000000001Z"),
+        (
+            "timestamp(object.until) - duration('10m') <= now && object.n == 1",
+            "2026-03-01T12:20:00.000000001Z",
+        ),
+        ("!(now > timestamp('2026-03-01T12:00:01Z'))", "2026-03-01T12:00:01.000000001Z"),
+        ("now > timestamp('2026-03-01T12:00:00Z')", "2026-03-01T12:00:00.000000001Z"),
+        // The earlier of two.
+        (
+            "now > timestamp(object.until) || now > timestamp('2026-03-01T12:10:00Z')",
+            "2026-03-01T12:10:00.000000001Z",
+        ),
+    ] {
+        check(source, &object, expected);
+    }
+}
+
+#[test]
+fn predicates_know_when_their_span_has_passed() {
+    check("crashLooping(object, 3, duration('10m'))", &crashing_pod(), "2026-03-01T12:07:00.000000001Z");
+    check("notReadyFor(object, duration('10m'))", &crashing_pod(), "2026-03-01T12:07:01.000000001Z");
+    check(
+        "rolledOutWithin(object, duration('30m')) == true",
+        &deployment(),
+        "2026-03-01T12:10:30.000000001Z",
+    );
+}
+
+#[test]
+fn what_has_passed_or_does_not_depend_on_time_never_changes() {
+    let object = json!({"at": "2026-03-01T11:50:00Z", "n": 1});
+    for source in [
+        "object.n == 1",
+        "now - timestamp(object.at) > duration('5m')",
+        "now > timestamp(object.gone)",
+        "now - now == duration('0s')",
+        "now == timestamp('2026-01-01T00:00:00Z')",
+    ] {
+        assert_eq!(next(source, &object), NextChange::default(), "{source}");
+    }
+    for source in [
+        "crashLooping(object, 9, duration('10m'))",
+        "crashLooping(object, 3, duration('1m'))",
+        "notReadyFor(object, duration('1m'))",
+    ] {
+        assert_eq!(next(source, &crashing_pod()), NextChange::default(), "{source}");
+    }
+}
+
+#[test]
+fn what_cannot_be_foreseen_says_so() {
+    let object = json!({"at": "2026-03-01T11:50:00Z", "l": [1]});
+    for source in [
+        "now.getHours() >= 13",
+        "string(now).startsWith('2026')",
+        "object.l.exists(x, now > timestamp(object.at) + duration(string(x) + 'h'))",
+        "int(now) % 60 == 0",
+    ] {
+        assert!(next(source, &object).unforeseen, "{source}");
+    }
+    let both = next("now.getHours() >= 13 || now > timestamp('2026-03-01T12:10:00Z')", &object);
+    assert!(both.unforeseen && both.at.is_some(), "{both:?}");
+}

@@ -1,0 +1,107 @@
+//! JSON from strangers: of limited depth, without NUL, and with a place for what is wrong.
+
+use serde_json::Value;
+
+/// How deep values may be nested.
+const MAX_DEPTH: usize = 64;
+
+/// Parses a body.
+pub(super) fn parse(body: &[u8]) -> Result<Value, String> {
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(error) => return Err(not_utf8(body, error.valid_up_to())),
+    };
+    if is_too_deep(body) {
+        return Err(format!("nesting exceeds {MAX_DEPTH}"));
+    }
+    let value = serde_json::from_str(text)
+        .map_err(|error| format!("invalid JSON at byte {}", offset(text, error.line(), error.column())))?;
+    match find(&value, '\0') {
+        Some(path) => Err(format!("{path}: NUL is not allowed")),
+        None => Ok(value),
+    }
+}
+
+/// Whether brackets outside of strings nest too deeply: asked before anything is built.
+fn is_too_deep(body: &[u8]) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return true;
+        }
+    }
+    false
+}
+
+fn offset(text: &str, line: usize, column: usize) -> usize {
+    let before: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    (before + column).saturating_sub(1).min(text.len())
+}
+
+/// Names the string that is not UTF-8, if the rest is JSON.
+fn not_utf8(body: &[u8], at: usize) -> String {
+    let lossy = String::from_utf8_lossy(body);
+    let value = if is_too_deep(body) { None } else { serde_json::from_str::<Value>(&lossy).ok() };
+    match value.and_then(|value| find(&value, char::REPLACEMENT_CHARACTER)) {
+        Some(path) => format!("{path}: invalid UTF-8"),
+        None => format!("invalid UTF-8 at byte {at}"),
+    }
+}
+
+/// The path of the first string, or key, with this character in it.
+fn find(value: &Value, wanted: char) -> Option<String> {
+    let below = |name: String, value: &Value| {
+        let inside = find(value, wanted)?;
+        let dot = if inside.is_empty() || inside.starts_with('[') { "" } else { "." };
+        Some(format!("{name}{dot}{inside}"))
+    };
+    match value {
+        Value::String(text) => text.contains(wanted).then(String::new),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(index, item)| below(format!("[{index}]"), item))
+        }
+        Value::Object(members) => members.iter().find_map(|(key, value)| {
+            if key.contains(wanted) { Some("a key".to_owned()) } else { below(key.clone(), value) }
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_has_its_place() {
+        let deep = |levels: usize| [vec![b'['; levels], vec![b']'; levels]].concat();
+        for (body, said) in [
+            (br#"{"a": 1,}"#.to_vec(), "invalid JSON at byte 8"),
+            (b"{\n \"a\": x}".to_vec(), "invalid JSON at byte 8"),
+            (b"".to_vec(), "invalid JSON at byte 0"),
+            (deep(65), "nesting exceeds 64"),
+            (deep(100_000), "nesting exceeds 64"),
+            (b"{\"labels\": {\"pod\": \"a\xff\"}}".to_vec(), "labels.pod: invalid UTF-8"),
+            (b"[{\"a\": [\"b\xc3\x28\"]}]".to_vec(), "[0].a[0]: invalid UTF-8"),
+            (b"\xff".to_vec(), "invalid UTF-8 at byte 0"),
+            (br#"{"labels": {"pod": "a\u0000"}}"#.to_vec(), "labels.pod: NUL is not allowed"),
+        ] {
+            assert_eq!(parse(&body), Err(said.to_owned()), "{}", String::from_utf8_lossy(&body));
+        }
+    }
+
+    #[test]
+    fn brackets_in_strings_nest_nothing() {
+        let body = format!(r#"["{}\"["]"#, "[".repeat(200));
+        assert!(parse(body.as_bytes()).is_ok());
+        let deepest = [vec![b'['; 64], vec![b']'; 64]].concat();
+        assert!(parse(&deepest).is_ok());
+    }
+}

@@ -1,0 +1,177 @@
+//! A real pair of Alertmanagers that gossip: they send twice, they repeat, they try again while the controller is
+//! killed; each episode has one Execution.
+
+use std::path::{Path, PathBuf};
+
+use fother::api::{Execution, Webhook};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::controller::Controller;
+use super::scenario::{MEND, Scenario};
+use crate::support::control_plane::{free_port, skip};
+use crate::support::http;
+use crate::support::process::Process;
+use crate::support::wait::{DEADLINE, eventually};
+
+const PROGRAM: &str = "prometheus-alertmanager";
+const TOKEN: &str = "open-sesame";
+
+/// Where Debian's package has put the program.
+fn program() -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    let found = std::env::split_paths(&folders).map(|folder| folder.join(PROGRAM)).find(|path| path.exists());
+    if found.is_none() {
+        skip(&format!("{PROGRAM} is missing: apt-get install {PROGRAM}"));
+    }
+    found
+}
+
+/// Two that are one cluster.
+struct Pair {
+    ports: [u16; 2],
+    _processes: [Process; 2],
+    _directory: TempDir,
+}
+
+impl Pair {
+    fn start(program: &Path, hook: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = json!({
+            "route": {"receiver": "fother", "group_by": ["alertname"], "group_wait": "0s", "group_interval": "1s",
+                "repeat_interval": "1s"},
+            "receivers": [{"name": "fother", "webhook_configs": [{
+                "url": hook, "send_resolved": true, "http_config": {"authorization": {"credentials": TOKEN}},
+            }]}],
+        });
+        let path = directory.path().join("config.yaml");
+        std::fs::write(&path, config.to_string()).unwrap();
+        let (ports, gossip) = ([free_port(), free_port()], [free_port(), free_port()]);
+        let one = |at: usize| {
+            let arguments = [
+                format!("--config.file={}", path.display()),
+                format!("--storage.path={}", directory.path().join(at.to_string()).display()),
+                format!("--web.listen-address=127.0.0.1:{}", ports[at]),
+                format!("--cluster.listen-address=127.0.0.1:{}", gossip[at]),
+                format!("--cluster.advertise-address=127.0.0.1:{}", gossip[at]),
+                format!("--cluster.peer=127.0.0.1:{}", gossip[1 - at]),
+                // The second one hardly waits for what the first one says: both send.
+                "--cluster.peer-timeout=1ms".to_owned(),
+            ];
+            Process::start(program, arguments, &[], &directory.path().join(format!("log-{at}")))
+        };
+        let processes = [one(0), one(1)];
+        Self { ports, _processes: processes, _directory: directory }
+    }
+
+    /// Tells both of alerts, as Prometheus does.
+    async fn tell(&self, alerts: &Value) {
+        for port in self.ports {
+            eventually("Alertmanager takes alerts", DEADLINE, || async {
+                let told = async {
+                    let kind = [("content-type", "application/json")];
+                    let address = ([127, 0, 0, 1], port).into();
+                    http::try_post(address, "/api/v2/alerts", &kind, alerts.to_string().as_bytes()).await
+                };
+                match told.await {
+                    Ok(answer) if answer.status == 200 => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            })
+            .await;
+        }
+    }
+}
+
+fn leaking(boat: &str, starts: Timestamp, ends: Timestamp) -> Value {
+    json!([{"labels": {"alertname": "Leak", "boat": boat}, "annotations": {"summary": "water"},
+        "startsAt": starts.to_string(), "endsAt": ends.to_string(), "generatorURL": "http://prometheus/graph"}])
+}
+
+async fn listens(scenario: &Scenario) {
+    let token = json!({"metadata": {"name": "alertmanager"}, "stringData": {"token": TOKEN}});
+    scenario.stage.create::<Secret>(token).await;
+    let get = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["alertmanager"], "verbs": ["get"]}]);
+    scenario.account("receiver", &get).await;
+    let authentication = json!({"bearer": {"secretRef": {"name": "alertmanager", "key": "token"}}});
+    let spec =
+        json!({"serviceAccountName": "receiver", "alertmanager": {}, "authentication": authentication});
+    scenario.stage.create::<Webhook>(json!({"metadata": {"name": "alertmanager"}, "spec": spec})).await;
+    let rule = json!({
+        "trigger": {"resource": null, "alert": {"webhook": "alertmanager", "names": ["Leak"]}}, "when": null,
+        "target": {"ref": {"apiVersion": "v1", "kind": "ConfigMap", "name": "${{ alert.labels.boat }}"}},
+        "ladder": [{"run": MEND, "verify": {"within": "5m", "stableFor": "0s"}}],
+    });
+    scenario.rule("leak", rule).await;
+    scenario.watching("leak").await;
+}
+
+/// Waits until so many Executions of the rule have recovered their target and hold no episode, and there are no others.
+async fn recovered(scenario: &Scenario, count: usize) -> Vec<Execution> {
+    eventually(&format!("{count} episodes are over"), DEADLINE * 2, || async {
+        let found = scenario.executions("leak").await;
+        let over = |e: &&Execution| {
+            e.reason() == Some("TargetRecovered")
+                && e.status.as_ref().is_some_and(|s| s.episode_closed_at.is_some())
+        };
+        if found.len() == count && found.iter().filter(over).count() == count {
+            return Ok(found);
+        }
+        Err(format!("{:#?}", found.iter().map(|e| (e.reason(), e.status.clone())).collect::<Vec<_>>()))
+    })
+    .await
+}
+
+/// Waits until so many notifications were received that say nothing new.
+async fn repeated(controller: &Controller, count: u64) {
+    eventually(&format!("{count} repetitions"), DEADLINE, || async {
+        let metrics = controller.metrics().await.unwrap_or_default();
+        let line = "fother_events_received_total{source=\"webhook\",result=\"deduplicated\"} ";
+        let seen =
+            metrics.lines().find_map(|text| text.strip_prefix(line)?.parse::<u64>().ok()).unwrap_or_default();
+        if seen >= count { Ok(()) } else { Err(format!("{seen}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_episode_has_one_execution_whatever_alertmanagers_send() {
+    let Some(program) = program() else { return };
+    let Some(scenario) = Scenario::alone("alertmanager").await else { return };
+    let mut controller = scenario.controller().await;
+    listens(&scenario).await;
+    scenario.boat("dory", "leaking").await;
+    let hook =
+        format!("http://127.0.0.1:{}/hooks/{}/alertmanager", controller.hooks, scenario.stage.namespace);
+    let pair = Pair::start(&program, &hook);
+    let (now, hour) = (Timestamp::now(), SignedDuration::from_hours(1));
+    let starts = now - SignedDuration::from_secs(5);
+    // Nobody answers at first: they try again.
+    controller.kill();
+    pair.tell(&leaking("dory", starts, now + hour)).await;
+    controller.start_again();
+    controller.ready().await;
+    scenario.only("leak", "it fires", |_| true).await;
+    repeated(&controller, 3).await;
+    controller.restart().await;
+    repeated(&controller, 3).await;
+    scenario.only("leak", "it is still the same", |execution| !execution.is_finished()).await;
+    pair.tell(&leaking("dory", starts, Timestamp::now())).await;
+    recovered(&scenario, 1).await;
+    // What is resolved and fires again is another episode.
+    let again = Timestamp::now() + SignedDuration::from_secs(1);
+    pair.tell(&leaking("dory", again, again + hour)).await;
+    eventually("it fires again", DEADLINE, || async {
+        let count = scenario.executions("leak").await.len();
+        if count == 2 { Ok(()) } else { Err(format!("{count}")) }
+    })
+    .await;
+    controller.restart().await;
+    repeated(&controller, 3).await;
+    pair.tell(&leaking("dory", again, Timestamp::now())).await;
+    let found = recovered(&scenario, 2).await;
+    let known = found.iter().filter(|e| e.spec.decision.as_ref().is_some_and(|d| d.event.is_some())).count();
+    assert_eq!(known, 2, "each knows its alert");
+}

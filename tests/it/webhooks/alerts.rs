@@ -1,0 +1,283 @@
+//! Alerts: each is a state, from its start until it is resolved.
+
+use fother::api::{EventBatch, Execution};
+use fother::controller::Standing;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+
+use super::stage::{Running, Scene, alert, at, notification};
+use crate::support::wait::{DEADLINE, eventually};
+
+async fn scene(mut changes: Value) -> Scene {
+    let scene = Scene::new().await;
+    scene.webhook("am", json!({"alertmanager": {}})).await;
+    changes["trigger"] = json!({"alert": {"webhook": "am", "names": ["DiskFull"]}});
+    scene.rule("full", changes).await;
+    scene.disk("sda").await;
+    scene.disk("sdb").await;
+    scene
+}
+
+async fn ready(scene: &Scene) {
+    scene.ready("Rule", "full").await;
+    scene.ready("Webhook", "am").await;
+}
+
+async fn say(running: &Running, alerts: &[Value]) {
+    let answer = running.post("am", &notification(alerts)).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+}
+
+/// Waits until there are so many Executions, and says which.
+async fn count(scene: &Scene, count: usize) -> Vec<Execution> {
+    eventually(&format!("{count} Executions"), DEADLINE, || async {
+        let found = scene.executions().await;
+        if found.len() == count { Ok(found) } else { Err(format!("{} Executions", found.len())) }
+    })
+    .await
+}
+
+async fn closed(scene: &Scene) {
+    eventually("all episodes are closed", DEADLINE, || async {
+        let found = scene.executions().await;
+        let open = |e: &&Execution| e.status.as_ref().is_none_or(|status| status.episode_closed_at.is_none());
+        let count = found.iter().filter(open).count();
+        if count == 0 { Ok(()) } else { Err(format!("{count} are open")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_alert_that_fires_is_remedied_and_closed_when_it_is_resolved() {
+    let scene = scene(json!({})).await;
+    let running = scene.start("one").await;
+    ready(&scene).await;
+    let starts = at(-5);
+    let firing = notification(&[alert("sda", &starts, None)]);
+    assert_eq!(running.post("am", &firing).await.status, 202);
+    let marked =
+        eventually("the disk is cleaned", DEADLINE, || async { scene.mark_of("sda").await.ok_or("not yet") });
+    assert_eq!(marked.await, "sda", "the parameter comes from the alert");
+    let found = scene.executions().await;
+    let decision = found[0].spec.decision.clone().unwrap();
+    assert_eq!(decision.event.unwrap().data.0["labels"]["disk"], "sda");
+    assert_eq!(decision.since.unwrap().0.as_second(), starts.parse::<Timestamp>().unwrap().as_second());
+    scene.came_to(&[&format!("f-sda/{starts}/firing full Fired")]).await;
+    let again = running.post("am", &firing).await;
+    let name = found[0].metadata.name.clone().unwrap();
+    assert_eq!((again.status, again.text), (200, format!("duplicate of execution {name}")));
+    assert!(!scene.executions().await[0].is_finished(), "it waits until the alert is resolved");
+    say(&running, &[alert("sda", &starts, Some(&at(0)))]).await;
+    scene.ended(&["TargetRecovered"]).await;
+    closed(&scene).await;
+    assert_eq!(running.post("am", &firing).await.status, 200, "what is late is known");
+    say(&running, &[alert("sda", &at(2), None)]).await;
+    count(&scene, 2).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn any_replica_receives_and_twins_change_nothing() {
+    let scene = scene(json!({})).await;
+    let leader = scene.start("one").await;
+    ready(&scene).await;
+    let other = scene.start("two").await;
+    eventually("the other stands by", DEADLINE, || async {
+        let standing = other.standing.lock().clone();
+        if standing == Standing::StandingBy { Ok(()) } else { Err(format!("{standing:?}")) }
+    })
+    .await;
+    let starts = at(-5);
+    let firing = notification(&[alert("sda", &starts, None)]);
+    let twins = async |body: &Value| {
+        let (one, two) = tokio::join!(leader.post("am", body), other.post("am", body));
+        assert!(one.status < 300 && two.status < 300, "{one:?} {two:?}");
+    };
+    eventually("the other is in sync", DEADLINE, || async {
+        let answer = other.post("am", &notification(&[])).await;
+        if answer.status == 200 { Ok(()) } else { Err(answer.text) }
+    })
+    .await;
+    // Only the one that does not lead hears of this one.
+    say(&other, &[alert("sdb", &starts, None)]).await;
+    for _ in 0..5 {
+        twins(&firing).await;
+    }
+    let found = count(&scene, 2).await;
+    let mut targets: Vec<_> = found.iter().filter_map(|e| Some(e.spec.target.clone()?.name)).collect();
+    targets.sort();
+    assert_eq!(targets, ["sda", "sdb"]);
+    twins(&notification(&[alert("sda", &starts, Some(&at(0)))])).await;
+    twins(&notification(&[alert("sdb", &starts, Some(&at(0)))])).await;
+    scene.ended(&["TargetRecovered", "TargetRecovered"]).await;
+    leader.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_decided_by_whoever_leads_next() {
+    let scene = scene(json!({})).await;
+    // Somebody else leads, and does nothing: the leader died between accepting and deciding.
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "fother", "namespace": "fother"},
+        "spec": {"holderIdentity": "dead", "leaseDurationSeconds": 3600, "renewTime": format!("{:.6}", Timestamp::now())}});
+    scene.apply(&lease).await;
+    let running = scene.start("one").await;
+    let firing = notification(&[alert("sda", &at(-5), None)]);
+    eventually("it is accepted", DEADLINE, || async {
+        let answer = running.post("am", &firing).await;
+        if answer.status == 202 { Ok(()) } else { Err(answer.text) }
+    })
+    .await;
+    assert_eq!((scene.batches().await.len(), scene.executions().await.len()), (1, 0));
+    drop(running);
+    let leases: Api<Lease> = Api::namespaced(scene.admin.clone(), "fother");
+    leases.delete("fother", &DeleteParams::default()).await.unwrap();
+    let next = scene.start("two").await;
+    count(&scene, 1).await;
+    assert_eq!(next.post("am", &firing).await.status, 200, "and is known to it");
+    next.stop().await;
+}
+
+#[tokio::test]
+async fn alerts_about_one_target_are_one_episode() {
+    let scene = scene(json!({})).await;
+    let running = scene.start("one").await;
+    ready(&scene).await;
+    let (starts, mut inodes) = (at(-5), alert("sda", &at(-3), None));
+    inodes["fingerprint"] = "inodes".into();
+    say(&running, &[alert("sda", &starts, None), inodes.clone()]).await;
+    count(&scene, 1).await;
+    say(&running, &[alert("sda", &starts, Some(&at(0)))]).await;
+    scene
+        .came_to(&[
+            &format!("f-sda/{starts}/firing full Resolved"),
+            &format!("f-sda/{starts}/resolved full Resolved"),
+            &format!("inodes/{}/firing full Fired", inodes["startsAt"].as_str().unwrap()),
+        ])
+        .await;
+    assert!(!scene.executions().await[0].is_finished(), "the other one fires on");
+    inodes["status"] = "resolved".into();
+    inodes["endsAt"] = at(0).into();
+    say(&running, &[inodes]).await;
+    scene.ended(&["TargetRecovered"]).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_held_is_decided_when_that_ends_if_it_still_fires() {
+    let scene = scene(json!({"for": "1h", "limits": {"cooldown": "1s"}})).await;
+    let running = scene.start("one").await;
+    ready(&scene).await;
+    let (starts, long_ago) = (at(-5), at(-4000));
+    say(&running, &[alert("sda", &starts, None), alert("sdb", &long_ago, None)]).await;
+    let sda = format!("f-sda/{starts}/firing full Held For");
+    let sdb = format!("f-sdb/{long_ago}/firing full Fired");
+    scene.came_to(&[&sda, &sdb]).await;
+    say(&running, &[alert("sda", &starts, Some(&at(0)))]).await;
+    let resolved =
+        [format!("f-sda/{starts}/firing full Resolved"), format!("f-sda/{starts}/resolved full Resolved")];
+    scene.came_to(&[&resolved[0], &resolved[1], &sdb]).await;
+    let found = count(&scene, 1).await;
+    assert_eq!(
+        found[0].spec.target.as_ref().unwrap().name,
+        "sdb",
+        "the time counts from the alert's own start"
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_alert_about_another_namespace_does_not_match() {
+    let elsewhere = json!({"target": {"ref": {"namespace": "${{ alert.labels.namespace }}"}}});
+    let scene = scene(elsewhere).await;
+    let running = scene.start("one").await;
+    ready(&scene).await;
+    let (starts, mut other, mut own) = (at(-5), alert("sda", &at(-5), None), alert("sdb", &at(-5), None));
+    other["labels"]["namespace"] = "kube-system".into();
+    own["labels"]["namespace"] = "shop".into();
+    for alert in [&mut other, &mut own] {
+        alert["startsAt"] = starts.as_str().into();
+    }
+    say(&running, &[other, own]).await;
+    scene
+        .came_to(&[
+            &format!("f-sda/{starts}/firing full NotMatched its target is in namespace kube-system"),
+            &format!("f-sdb/{starts}/firing full Fired"),
+        ])
+        .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn alerts_that_were_left_out_are_noticed() {
+    let scene = scene(json!({})).await;
+    let running = scene.start("one").await;
+    ready(&scene).await;
+    let mut cut = notification(&[alert("sda", &at(-5), None)]);
+    cut["truncatedAlerts"] = 7.into();
+    assert_eq!(running.post("am", &cut).await.status, 202);
+    let truncated = eventually("it is noticed", DEADLINE, || async {
+        scene.webhook_status("am").await.truncated.ok_or("not yet")
+    });
+    assert_eq!(truncated.await.alerts, 7);
+    let events: Api<k8s_openapi::api::events::v1::Event> = scene.api();
+    eventually("it is told", DEADLINE, || async {
+        let found = events.list(&kube::api::ListParams::default()).await.unwrap().items;
+        let told = found.iter().any(|event| event.reason.as_deref() == Some("AlertsTruncated"));
+        told.then_some(()).ok_or("not yet")
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_goes_with_its_rule() {
+    let scene = scene(json!({"for": "1h"})).await;
+    let running = scene.start("one").await;
+    ready(&scene).await;
+    let starts = at(-5);
+    say(&running, &[alert("sda", &starts, None)]).await;
+    scene.came_to(&[&format!("f-sda/{starts}/firing full Held For")]).await;
+    scene.delete_rule("full").await;
+    let batch = scene.batches().await.remove(0);
+    // Any change has it looked at.
+    scene
+        .patch::<EventBatch>(&batch.metadata.name.unwrap(), json!({"metadata": {"labels": {"x": "y"}}}))
+        .await;
+    scene.came_to(&[&format!("f-sda/{starts}/firing full NotMatched the Rule is gone")]).await;
+    running.stop().await;
+}
+
+/// More than is decided in a moment: every sender gets an answer, and every event that was accepted its outcome.
+#[tokio::test]
+async fn a_flood_is_answered_and_decided_within_the_limits() {
+    let scene = Scene::new().await;
+    scene.webhook("am", json!({"alertmanager": {}})).await;
+    scene.action("note", json!({"collect": {}})).await;
+    let rule = json!({"trigger": {"alert": {"webhook": "am"}}, "mode": "Observe", "ladder": [{"run": "note"}],
+        "target": {"ref": null, "key": "alert.labels.disk"}});
+    scene.rule("observes", rule).await;
+    let running = scene.start("one").await;
+    scene.ready("Rule", "observes").await;
+    scene.ready("Webhook", "am").await;
+    let starts = at(-5);
+    let request = |number: usize| {
+        let alerts: Vec<_> = (0..20).map(|n| alert(&format!("d{number}-{n}"), &starts, None)).collect();
+        notification(&alerts)
+    };
+    let requests: Vec<_> = (0..30).map(request).collect();
+    let answers = futures::future::join_all(requests.iter().map(|body| running.post("am", body))).await;
+    let accepted = answers.iter().filter(|answer| answer.status == 202).count();
+    assert!(answers.iter().all(|answer| matches!(answer.status, 202 | 503)), "{answers:?}");
+    assert!(accepted > 0);
+    eventually("every event has its outcome", DEADLINE * 2, || async {
+        let count = scene.outcomes().await.len();
+        if count == accepted * 20 { Ok(()) } else { Err(format!("{count} of {}", accepted * 20)) }
+    })
+    .await;
+    assert!(scene.executions().await.len() <= 100, "an Observe rule keeps so many records");
+    running.stop().await;
+}

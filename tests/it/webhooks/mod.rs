@@ -1,0 +1,6 @@
+//! Webhooks, from a request to an Execution: the controller in this process on the in-memory API.
+
+mod alerts;
+mod events;
+mod refusals;
+pub mod stage;

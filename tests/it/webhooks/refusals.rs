@@ -1,0 +1,224 @@
+//! What is refused, and how it is said.
+
+use std::time::Duration;
+
+use ring::hmac;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::stage::{NAMESPACE, Running, Scene, TOKEN, alert, at, notification};
+use crate::support::http;
+use crate::support::wait::{DEADLINE, eventually};
+
+/// Webhooks of three kinds, and a rule each.
+async fn scene() -> (Scene, Running) {
+    let scene = Scene::new().await;
+    scene.webhook("am", json!({"alertmanager": {}})).await;
+    let key = json!({"bearer": null, "hmac": {"secretRef": {"name": "receiver", "key": "key"}}});
+    scene.webhook("hub", json!({"github": {}, "authentication": key})).await;
+    scene.webhook("signed", json!({"cloudevents": {}, "authentication": key})).await;
+    scene.rule("full", json!({"trigger": {"alert": {"webhook": "am"}}})).await;
+    let by_name = json!({"target": {"ref": null, "key": "event.id"}, "ladder": [{"run": "note"}]});
+    let listening = |webhook: &str| {
+        let mut rule = by_name.clone();
+        rule["trigger"] = json!({"webhook": {"name": webhook}});
+        rule["mode"] = "Observe".into();
+        rule
+    };
+    scene.action("note", json!({"collect": {}})).await;
+    scene.rule("pushed", listening("hub")).await;
+    scene.rule("told", listening("signed")).await;
+    let running = scene.start("one").await;
+    for (kind, name) in [
+        ("Webhook", "am"),
+        ("Webhook", "hub"),
+        ("Webhook", "signed"),
+        ("Rule", "full"),
+        ("Rule", "pushed"),
+        ("Rule", "told"),
+    ] {
+        scene.ready(kind, name).await;
+    }
+    scene.aged("told").await;
+    (scene, running)
+}
+
+fn sign(text: &[u8]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"It's a Secret to Everybody");
+    let tag = hmac::sign(&key, text);
+    let hex: Vec<_> = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256={}", hex.concat())
+}
+
+#[tokio::test]
+async fn each_bad_input_is_refused_in_its_own_words() {
+    let (scene, running) = scene().await;
+    let good = notification(&[alert("sda", &at(0), None)]);
+    let with = |change: Value| {
+        let mut body = good.clone();
+        json_patch::merge(&mut body, &change);
+        body.to_string().into_bytes()
+    };
+    let mut nameless = good.clone();
+    nameless["alerts"][0].as_object_mut().unwrap().remove("fingerprint");
+    nameless["alerts"] =
+        json!([good["alerts"][0], good["alerts"][0], good["alerts"][0], nameless["alerts"][0]]);
+    let mut broken = good.to_string().into_bytes();
+    let place = broken.windows(10).position(|window| window == br#""disk":"sd"#).unwrap();
+    broken[place + 8] = 0xff;
+    let token = format!("Bearer {TOKEN}");
+    let bearer = [("authorization", token.as_str())];
+    for (body, headers, status, said) in [
+        (good.to_string().into_bytes(), &[][..], 401, "missing Authorization header"),
+        (good.to_string().into_bytes(), &[("authorization", "Bearer wrong")], 401, "token mismatch"),
+        (vec![b' '; 2 * 1024 * 1024], &bearer, 413, "body exceeds 1 MiB"),
+        (format!("{}x", " ".repeat(812)).into_bytes(), &bearer, 400, "invalid JSON at byte 812"),
+        ([vec![b'['; 70], vec![b']'; 70]].concat(), &bearer, 400, "nesting exceeds 64"),
+        (with(json!({"version": "3"})), &bearer, 400, "unsupported Alertmanager version \"3\"; want \"4\""),
+        (nameless.to_string().into_bytes(), &bearer, 400, "alerts[3].fingerprint missing"),
+        (broken, &bearer, 400, "alerts[0].labels.disk: invalid UTF-8"),
+        (
+            good.to_string().replace("sda", "s\\u0000a").into_bytes(),
+            &bearer,
+            400,
+            "alerts[0].fingerprint: NUL is not allowed",
+        ),
+    ] {
+        let answer = running.post_as("am", headers, &body).await;
+        assert_eq!((answer.status, answer.text.as_str()), (status, said));
+    }
+    let missing = running.post("nowhere", &good).await;
+    assert_eq!(
+        (missing.status, missing.text.as_str()),
+        (404, "no Webhook \"nowhere\" in namespace \"shop\"")
+    );
+    assert_eq!(scene.batches().await.len(), 0, "nothing of it is kept");
+    let rejected = eventually("refusals are counted", DEADLINE, || async {
+        let rejected = scene.webhook_status("am").await.rejected;
+        if rejected.is_empty() { Err("nothing yet") } else { Ok(rejected) }
+    });
+    let counts: Vec<_> = rejected.await.into_iter().map(|r| format!("{} {}", r.reason, r.count)).collect();
+    assert_eq!(counts, ["Malformed 6", "TooLarge 1", "Unauthenticated 2"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_signature_is_over_the_raw_body_and_its_time() {
+    let (scene, running) = scene().await;
+    let body = br#"{"action": "created", "repository": {"html_url": "https://github.com/acme/shop"}}"#;
+    let event = ("x-github-event", "deployment");
+    let unsigned = running.post_as("hub", &[event], body).await;
+    assert_eq!((unsigned.status, unsigned.text.as_str()), (401, "missing signature header"));
+    let wrong = running.post_as("hub", &[event, ("x-hub-signature-256", &sign(b"other"))], body).await;
+    assert_eq!((wrong.status, wrong.text.as_str()), (401, "signature mismatch"));
+    assert_eq!(
+        running.post_as("hub", &[event, ("x-hub-signature-256", &sign(body))], body).await.status,
+        202
+    );
+
+    let told = json!({"specversion": "1.0", "id": "1", "source": "/disk", "type": "full"}).to_string();
+    let send = async |age: i64, id: &str| {
+        let now = k8s_openapi::jiff::Timestamp::now().as_second();
+        let (sent, body) = ((now - age).to_string(), told.replace("\"1\"", &format!("\"{id}\"")));
+        let signature = sign(format!("{sent}.{body}").as_bytes());
+        let kind = ("content-type", "application/cloudevents+json");
+        let headers = [kind, ("x-signature", signature.as_str()), ("x-signature-timestamp", sent.as_str())];
+        running.post_as("signed", &headers, body.as_bytes()).await
+    };
+    let stale = send(612, "1").await;
+    assert!(
+        stale.status == 401
+            && stale.text.starts_with("timestamp 61")
+            && stale.text.ends_with("s old; max 300s"),
+        "{stale:?}"
+    );
+    assert_eq!(send(0, "1").await.status, 202);
+    scene.ended(&["Observed", "Observed"]).await;
+    let again = send(2, "1").await;
+    assert!(again.status == 200 && again.text.starts_with("duplicate of execution told-"), "{again:?}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_changed_secret_is_noticed() {
+    let (scene, running) = scene().await;
+    let good = notification(&[alert("sda", &at(0), None)]);
+    assert_eq!(running.post("am", &good).await.status, 202);
+    scene.own("v1", "Secret", "receiver", json!({"stringData": {"token": "new", "key": "k"}})).await;
+    eventually("the new token is good", DEADLINE, || async {
+        let answer =
+            running.post_as("am", &[("authorization", "Bearer new")], good.to_string().as_bytes()).await;
+        if answer.status == 200 { Ok(()) } else { Err(answer.text) }
+    })
+    .await;
+    assert_eq!(running.post("am", &good).await.status, 401, "the old one is not");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn too_much_is_told_to_come_back() {
+    let (scene, running) = scene().await;
+    scene
+        .webhook("am", json!({"alertmanager": {}, "limits": {"perSenderPerMinute": 3, "maxBodyBytes": 2000}}))
+        .await;
+    let good = notification(&[alert("sda", &at(0), None)]);
+    let refused = eventually("one is too much", DEADLINE, || async {
+        let answer = running.post("am", &good).await;
+        if answer.status == 503 { Ok(answer) } else { Err(answer.text) }
+    })
+    .await;
+    assert_eq!(refused.text, "more than 3 requests a minute from 127.0.0.1; retry");
+    assert!(refused.head.contains("retry-after: 5"), "{}", refused.head);
+    let large = running.post_as("am", &[("authorization", &format!("Bearer {TOKEN}"))], &[b' '; 2001]).await;
+    assert_eq!((large.status, large.text.as_str()), (413, "body exceeds 2000 bytes"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_endless_body_and_a_slow_one_come_to_an_end() {
+    let (_scene, running) = scene().await;
+    let head = |rest: &str| {
+        format!(
+            "POST /hooks/{NAMESPACE}/am HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n{rest}\r\n\r\n"
+        )
+    };
+    // Announced: refused before a byte of it.
+    let mut announced = TcpStream::connect(running.address).await.unwrap();
+    announced.write_all(head("content-length: 5368709120").as_bytes()).await.unwrap();
+    assert_eq!(http::read(&mut announced).await.status, 413);
+    // Not announced: refused after one megabyte of it.
+    let mut chunked = TcpStream::connect(running.address).await.unwrap();
+    chunked.write_all(head("transfer-encoding: chunked").as_bytes()).await.unwrap();
+    let chunk =
+        [format!("{:x}\r\n", 64 * 1024).into_bytes(), vec![b' '; 64 * 1024], b"\r\n".to_vec()].concat();
+    let mut sent = 0;
+    while sent < 4096 && chunked.write_all(&chunk).await.is_ok() {
+        sent += 1;
+    }
+    assert!(sent < 4096, "256 MiB were read");
+    // Slow ones hold nothing but their place, and others are served meanwhile.
+    let mut slow = Vec::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(b"POST /hooks/shop/am HTTP/1.1\r\nx: ").await.unwrap();
+        slow.push(stream);
+    }
+    assert_eq!(running.post("am", &notification(&[])).await.status, 200);
+    let closed = tokio::time::timeout(Duration::from_secs(30), http::read(&mut slow[0])).await;
+    assert!(closed.is_ok(), "a head that never ends is cut off");
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_not_accepted() {
+    let (scene, running) = scene().await;
+    // The enrolment is gone: the controller may not create anything here.
+    let bindings: kube::Api<k8s_openapi::api::rbac::v1::RoleBinding> = scene.api();
+    bindings.delete("fother-impersonate", &kube::api::DeleteParams::default()).await.unwrap();
+    let good = notification(&[alert("sda", &at(0), None)]);
+    let refused = running.post("am", &good).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.head.contains("retry-after"), "{}", refused.head);
+    assert_eq!(scene.batches().await.len(), 0);
+    running.stop().await;
+}

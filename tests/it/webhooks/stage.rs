@@ -1,0 +1,293 @@
+//! A cluster with one namespace, an account, secrets and disks; controllers that can be started, killed and doubled.
+//!
+//! A disk is a ConfigMap: what is done about it is an annotation.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use fother::api::{EventBatch, Execution, Rule, Webhook};
+use fother::cluster::discovery::Kinds;
+use fother::cluster::objects::Objects;
+use fother::cluster::rights;
+use fother::controller::receiver::Receiver;
+use fother::controller::{self, Settings, Standing};
+use fother::decide::episode::Caps;
+use fother::decide::pod::PodPolicy;
+use fother::git::FetcherOptions;
+use fother::sandbox::apiserver::{ApiServer, User};
+use fother::server::hooks;
+use fother::telemetry::Metrics;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::http::{Answer, post};
+use crate::support::wait::{DEADLINE, eventually};
+
+pub const NAMESPACE: &str = "shop";
+pub const TOKEN: &str = "open-sesame";
+
+/// A cluster.
+pub struct Scene {
+    pub server: ApiServer,
+    pub admin: Client,
+}
+
+/// A running controller, and where it receives.
+pub struct Running {
+    pub address: SocketAddr,
+    pub standing: Arc<parking_lot::Mutex<Standing>>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Running {
+    /// Asks it to stop, and waits: its Lease is free then.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        let work = self.tasks.remove(0);
+        tokio::time::timeout(DEADLINE, work).await.unwrap().unwrap();
+    }
+
+    pub async fn post(&self, webhook: &str, body: &Value) -> Answer {
+        self.post_as(webhook, &[("authorization", &format!("Bearer {TOKEN}"))], body.to_string().as_bytes())
+            .await
+    }
+
+    pub async fn post_as(&self, webhook: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        post(self.address, &format!("/hooks/{NAMESPACE}/{webhook}"), headers, body).await
+    }
+}
+
+impl Scene {
+    pub async fn new() -> Self {
+        let server = ApiServer::new();
+        let admin = server.client(&User::admin());
+        let scene = Self { server, admin };
+        for crd in fother::api::crds() {
+            scene.apply(&serde_json::to_value(crd).unwrap()).await;
+        }
+        for name in ["fother", NAMESPACE] {
+            scene.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await;
+        }
+        for object in rights::installation("fother", "fother").unwrap() {
+            scene.apply(&object).await;
+        }
+        for object in rights::enroll(NAMESPACE, &["healer".to_owned()], ("fother", "fother")).unwrap() {
+            scene.apply(&object).await;
+        }
+        scene
+            .apply(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+                "metadata": {"name": "healer", "namespace": NAMESPACE},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+                "subjects": [{"kind": "ServiceAccount", "name": "healer", "namespace": NAMESPACE}]}))
+            .await;
+        scene
+            .own(
+                "v1",
+                "Secret",
+                "receiver",
+                json!({"stringData": {"token": TOKEN, "key": "It's a Secret to Everybody"}}),
+            )
+            .await;
+        scene
+            .action(
+                "mark",
+                json!({"kubernetes": {"annotate": {"values": {"example.com/cleaned": "${{ inputs.by }}"}}},
+            "parameters": [{"name": "by", "default": "nobody"}]}),
+            )
+            .await;
+        scene
+    }
+
+    pub async fn apply(&self, object: &Value) {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let served = Kinds::default().find(&self.admin, text("/apiVersion"), text("/kind")).await.unwrap();
+        let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
+        let objects = Objects::of(self.admin.clone(), &served, namespace);
+        objects.apply(text("/metadata/name"), object).await.unwrap();
+    }
+
+    /// Applies an object of the namespace.
+    pub async fn own(&self, api_version: &str, kind: &str, name: &str, rest: Value) {
+        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}});
+        json_patch::merge(&mut object, &rest);
+        self.apply(&object).await;
+    }
+
+    pub async fn action(&self, name: &str, spec: Value) {
+        self.own("fother.dev/v1alpha1", "Action", name, json!({"spec": spec})).await;
+    }
+
+    /// A Webhook with the token, or with what `authentication` says.
+    pub async fn webhook(&self, name: &str, changes: Value) {
+        let mut spec = json!({"serviceAccountName": "healer",
+            "authentication": {"bearer": {"secretRef": {"name": "receiver", "key": "token"}}}});
+        json_patch::merge(&mut spec, &changes);
+        self.own("fother.dev/v1alpha1", "Webhook", name, json!({"spec": spec})).await;
+    }
+
+    /// A Rule that marks disks.
+    pub async fn rule(&self, name: &str, changes: Value) {
+        let mut spec = json!({"serviceAccountName": "healer", "mode": "Enforce",
+            "target": {"ref": {"apiVersion": "v1", "kind": "ConfigMap", "name": "${{ event.data.labels.disk }}"}},
+            "ladder": [{"run": "mark", "with": {"by": "${{ event.data.labels.disk }}"}, "verify": {"within": "5m", "stableFor": "0s"}}]});
+        json_patch::merge(&mut spec, &changes);
+        self.own("fother.dev/v1alpha1", "Rule", name, json!({"spec": spec})).await;
+    }
+
+    pub async fn disk(&self, name: &str) {
+        self.own("v1", "ConfigMap", name, json!({"data": {}})).await;
+    }
+
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.admin.clone(), NAMESPACE)
+    }
+
+    /// A controller; one that leads already keeps its Lease.
+    pub async fn start(&self, identity: &str) -> Running {
+        let connection = self.server.client(&User::service_account("fother", "fother"));
+        let (metrics, stop) = (Arc::new(Metrics::default()), CancellationToken::new());
+        let receiver = Receiver::new(connection.clone(), metrics.clone());
+        let (address, serving) = hooks::serve(([127, 0, 0, 1], 0).into(), receiver.clone()).await.unwrap();
+        let settings = Settings {
+            namespace: "fother".to_owned(),
+            identity: identity.to_owned(),
+            caps: Caps { rule: 10, ..Caps::default() },
+            pods: PodPolicy::default(),
+            git: FetcherOptions::new("fother", std::env::temp_dir()),
+        };
+        let standing = Arc::new(parking_lot::Mutex::new(Standing::default()));
+        let (told, stopped) = (standing.clone(), stop.clone());
+        let work = tokio::spawn(async move {
+            let tell = move |standing| *told.lock() = standing;
+            let ended = controller::run_with(&receiver, connection, (settings, metrics), tell, stopped).await;
+            if let Err(error) = ended {
+                tracing::warn!(%error, "controller ended");
+            }
+        });
+        Running { address, standing, stop, tasks: vec![work, serving] }
+    }
+
+    /// Waits until a Webhook or Rule is Ready.
+    pub async fn ready(&self, kind: &str, name: &str) {
+        let served = Kinds::default().find(&self.admin, "fother.dev/v1alpha1", kind).await.unwrap();
+        let objects = Objects::of(self.admin.clone(), &served, Some(NAMESPACE));
+        eventually(&format!("{kind} {name} is ready"), DEADLINE, || async {
+            let object = objects.get(name).await.map_err(|error| error.to_string())?.ok_or("missing")?;
+            let conditions =
+                object.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+            let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+            ready.then_some(()).ok_or_else(|| format!("{conditions:?}"))
+        })
+        .await;
+    }
+
+    /// Waits until what happens now happens after a Rule was created: that is kept in whole seconds.
+    pub async fn aged(&self, rule: &str) {
+        eventually("the Rule is a second old", DEADLINE, || async {
+            let rule = self.api::<Rule>().get(rule).await.map_err(|error| error.to_string())?;
+            let age =
+                k8s_openapi::jiff::Timestamp::now().duration_since(rule.creation_timestamp().unwrap().0);
+            if age.as_secs() >= 2 { Ok(()) } else { Err(format!("{age:?}")) }
+        })
+        .await;
+    }
+
+    pub async fn executions(&self) -> Vec<Execution> {
+        let mut found = self.api::<Execution>().list(&ListParams::default()).await.unwrap().items;
+        found.sort_by_key(|execution| execution.spec.decision.as_ref().map(|decision| decision.time.clone()));
+        found
+    }
+
+    /// Waits until there are so many Executions, each of which is over for this reason.
+    pub async fn ended(&self, reasons: &[&str]) -> Vec<Execution> {
+        eventually(&format!("Executions end: {reasons:?}"), DEADLINE, || async {
+            let found = self.executions().await;
+            let said: Vec<_> = found.iter().map(|e| e.reason().unwrap_or_default().to_owned()).collect();
+            if said == reasons { Ok(found) } else { Err(format!("{said:?}")) }
+        })
+        .await
+    }
+
+    pub async fn batches(&self) -> Vec<EventBatch> {
+        self.api::<EventBatch>().list(&ListParams::default()).await.unwrap().items
+    }
+
+    /// All outcomes that are recorded, as `event rule Outcome reason`.
+    pub async fn outcomes(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for batch in self.batches().await {
+            for outcome in batch.status.iter().flat_map(|status| &status.outcomes) {
+                let id = &batch.spec.events[usize::try_from(outcome.event).unwrap()].event.id;
+                let text = format!("{id} {} {:?} {}", outcome.rule, outcome.outcome, outcome.reason);
+                found.push(text.trim_end().to_owned());
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// Waits until these are the outcomes.
+    pub async fn came_to(&self, expected: &[&str]) {
+        eventually(&format!("outcomes {expected:?}"), DEADLINE, || async {
+            let found = self.outcomes().await;
+            if found == expected { Ok(()) } else { Err(format!("{found:#?}")) }
+        })
+        .await;
+    }
+
+    pub async fn patch<K>(&self, name: &str, patch: Value)
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        self.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    pub async fn mark_of(&self, disk: &str) -> Option<String> {
+        let disk = self.api::<ConfigMap>().get(disk).await.unwrap();
+        disk.annotations().get("example.com/cleaned").cloned()
+    }
+
+    pub async fn webhook_status(&self, name: &str) -> fother::api::WebhookStatus {
+        self.api::<Webhook>().get(name).await.unwrap().status.unwrap_or_default()
+    }
+
+    pub async fn delete_rule(&self, name: &str) {
+        self.api::<Rule>().delete(name, &kube::api::DeleteParams::default()).await.unwrap();
+    }
+}
+
+/// An alert about a disk; it fires, or is resolved at `ends`.
+pub fn alert(disk: &str, starts: &str, ends: Option<&str>) -> Value {
+    json!({"status": if ends.is_some() { "resolved" } else { "firing" }, "fingerprint": format!("f-{disk}"),
+        "labels": {"alertname": "DiskFull", "disk": disk}, "annotations": {"summary": "full"},
+        "startsAt": starts, "endsAt": ends.unwrap_or("0001-01-01T00:00:00Z"), "generatorURL": ""})
+}
+
+/// A notification of Alertmanager.
+pub fn notification(alerts: &[Value]) -> Value {
+    json!({"version": "4", "groupKey": "{}", "truncatedAlerts": 0, "status": "firing", "receiver": "fother",
+        "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "http://am", "alerts": alerts})
+}
+
+/// A moment so many seconds from now.
+pub fn at(seconds: i64) -> String {
+    let now = k8s_openapi::jiff::Timestamp::now();
+    (now + k8s_openapi::jiff::SignedDuration::from_secs(seconds)).to_string()
+}
