@@ -64,7 +64,7 @@ impl Journal {
             true => self.print(&file.events(self.limit)?, &EVENT_HEADING, event_row)?,
             false => self.print(&file.decisions(&self.filter())?, &DECISION_HEADING, decision_row)?,
         }
-        file.gaps()?.iter().rev().for_each(tell_gap);
+        file.gaps(self.filter().since)?.iter().rev().for_each(tell_gap);
         Ok(Exit::Yes)
     }
 

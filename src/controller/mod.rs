@@ -12,6 +12,7 @@ mod pack;
 mod queue;
 pub mod receiver;
 mod recheck;
+mod recorder;
 mod rights;
 mod rule;
 mod store;
@@ -20,6 +21,7 @@ mod sweep;
 mod webhook;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
@@ -39,17 +41,22 @@ use crate::cluster::{Result, client};
 use crate::decide::episode::Caps;
 use crate::decide::pod::PodPolicy;
 use crate::git::{Fetcher, FetcherOptions};
+use crate::journal::{Journal, Keeping};
 use crate::source::shared::Watches;
+use crate::source::watch::now;
 use crate::telemetry::Metrics;
 use context::Context;
 use definitions::Definitions;
 use execution::Troubles;
 use queue::{Key, Kind, Queue, Requeue, Worker, queue};
 use receiver::Receiver;
+use recorder::Recorder;
 pub use rights::lacking;
 use rule::{Evaluators, Places};
 use store::{Store, is_status_only};
 
+/// How long the end waits for the journal: a disk that does not answer by then has had its time.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Reconciles that run at a time. Each mostly waits for the API server.
 const CONCURRENCY: usize = 32;
 
@@ -66,6 +73,8 @@ pub struct Settings {
     pub pods: PodPolicy,
     /// How git repositories are fetched.
     pub git: FetcherOptions,
+    /// Where it remembers what it decided, if it is to.
+    pub journal: Option<Keeping>,
 }
 
 /// How far the controller has come.
@@ -131,7 +140,9 @@ async fn compete(
     tracing::info!(identity = settings.identity, "leading");
     metrics.leads(LEASE, true);
     let home = client::guarded(connection, candidate.guard());
-    let work = lead(receiver, home, settings, metrics, tell);
+    // Whoever leads writes it, and nobody else.
+    let journal = settings.journal.clone().map(|keeping| Journal::start(keeping, now)).transpose()?;
+    let work = lead(receiver, home, settings, (metrics, Recorder::new(journal.clone())), tell);
     let led = tokio::select! {
         () = work => anyhow::bail!("the work ended by itself"),
         () = candidate.keep() => Err(anyhow::anyhow!("the lease was lost: another controller may lead now")),
@@ -140,6 +151,9 @@ async fn compete(
     if led.is_ok() {
         candidate.release().await?;
     }
+    if let Some(journal) = journal {
+        tokio::task::spawn_blocking(move || journal.close(LAST_WORDS)).await?;
+    }
     led
 }
 
@@ -147,7 +161,7 @@ async fn lead(
     receiver: &Receiver,
     home: Client,
     settings: Settings,
-    metrics: Arc<Metrics>,
+    (metrics, journal): (Arc<Metrics>, Recorder),
     tell: impl Fn(Standing),
 ) {
     let (queue, worker) = queue(CONCURRENCY, metrics.work.clone());
@@ -168,6 +182,7 @@ async fn lead(
         pods: settings.pods,
         fetcher: Fetcher::new(settings.git),
         metrics,
+        journal,
         acting: Mutex::default(),
         definitions: Definitions::default(),
         places: Places::default(),
@@ -199,7 +214,7 @@ async fn lead(
 
 /// Keeps the gauges that follow from what there is.
 async fn gauges(context: &Context) {
-    let mut tick = tokio::time::interval(std::time::Duration::from_secs(15));
+    let mut tick = tokio::time::interval(Duration::from_secs(15));
     loop {
         tick.tick().await;
         let rules = context.rules.filter(|_| true);
@@ -216,6 +231,10 @@ async fn gauges(context: &Context) {
                 revision,
             ]
         }));
+        if let Some(health) = context.journal.health() {
+            let entries = [health.written, health.failed, health.dropped];
+            context.metrics.journal(entries, health.size, health.trouble.is_some());
+        }
         let running = context.executions.filter(|execution| !execution.is_finished());
         context.metrics.active(running.iter().map(|execution| {
             [namespace_of(&**execution), execution.reason().unwrap_or("Pending").to_owned()]

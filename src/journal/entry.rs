@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 /// One line of the journal.
@@ -22,7 +23,7 @@ pub enum Entry {
 pub struct Event {
     /// When it happened.
     pub time: Timestamp,
-    /// What tells it from every other of its source.
+    /// What tells it from every other of its source. What is recorded again is kept once.
     pub id: String,
     /// Where it came from. Example: `events.k8s.io`, `webhook/alertmanager`.
     pub source: String,
@@ -31,8 +32,13 @@ pub struct Event {
     pub event_type: String,
     /// The namespace that it belongs to; empty for none.
     pub namespace: String,
-    /// What it says, without secrets.
-    pub data: Value,
+    /// What it says. Secrets are left out when it is written.
+    #[serde(serialize_with = "shared")]
+    pub data: Arc<Value>,
+}
+
+fn shared<S: Serializer>(value: &Arc<Value>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().serialize(serializer)
 }
 
 /// Something that was decided.
@@ -57,7 +63,7 @@ pub struct Decision {
     pub execution: String,
 }
 
-/// What can be decided.
+/// What can be decided. Who adds one adds a version of the schema too: an earlier fother cannot read it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub enum Outcome {
     /// An Execution was created.
@@ -66,12 +72,35 @@ pub enum Outcome {
     Held,
     /// Not at all: an event is over at once.
     Suppressed,
-    /// The episode is over.
+    /// An event that the Rule might have wanted does not match.
+    NotMatched,
+    /// An event says what was known.
+    Duplicate,
+    /// It could not be decided.
+    Failed,
+    /// An Execution ended.
+    Ended,
+    /// The episode is over: what matches from now on is a new one.
     Closed,
+    /// The Rule cannot be used.
+    Unready,
+    /// The Rule can be used again.
+    Ready,
 }
 
 impl Outcome {
-    const ALL: [Self; 4] = [Self::Fired, Self::Held, Self::Suppressed, Self::Closed];
+    const ALL: [Self; 10] = [
+        Self::Fired,
+        Self::Held,
+        Self::Suppressed,
+        Self::NotMatched,
+        Self::Duplicate,
+        Self::Failed,
+        Self::Ended,
+        Self::Closed,
+        Self::Unready,
+        Self::Ready,
+    ];
 }
 
 impl fmt::Display for Outcome {

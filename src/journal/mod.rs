@@ -4,15 +4,21 @@
 //! age and size, and where it cannot be written, fother goes on and says what is missing.
 //!
 //! - [`entry`]: what is remembered.
-//! - [`redact`]: what of an event is not.
-//! - [`file`]: the `SQLite` file.
+//! - [`redact`]: what of it is not.
+//! - [`place`], [`schema`], [`file`]: where it is, how it is opened, what is in it.
 //! - [`writer`]: the thread that writes it.
 
 pub mod entry;
+pub mod error;
 pub mod file;
+pub mod place;
 pub mod redact;
+pub mod schema;
 pub mod writer;
 
 pub use entry::{Decision, Entry, Event, Gap, Outcome};
-pub use file::{File, Filter, JournalError, Limits, Place};
+pub use error::JournalError;
+pub use file::{File, Filter};
+pub use place::{Limits, Place, Size};
+pub use schema::Keeping;
 pub use writer::{Health, Journal};

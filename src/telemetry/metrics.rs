@@ -32,6 +32,9 @@ pub struct Metrics {
     recoveries: Histograms,
     requests: Counters,
     leader: Gauges,
+    journal_writes: Counters,
+    journal_bytes: Gauges,
+    journal_failing: Gauges,
     /// The work queue.
     pub work: Work,
 }
@@ -107,6 +110,19 @@ impl Default for Metrics {
                 r,
                 "leader_election_master_status",
                 "Whether this process leads",
+                Family::default(),
+            ),
+            journal_writes: register(
+                r,
+                "fother_journal_writes",
+                "Entries for the journal, and what became of them",
+                Family::default(),
+            ),
+            journal_bytes: register(r, "fother_journal_bytes", "Size of the journal", Family::default()),
+            journal_failing: register(
+                r,
+                "fother_journal_failing",
+                "Whether the journal cannot be written",
                 Family::default(),
             ),
             work: Work::new(r),
@@ -193,6 +209,16 @@ impl Metrics {
         self.leader.get_or_create(&vec![("name", name.to_owned())]).set(i64::from(is));
     }
 
+    /// How the journal stands: entries that were written, failed and were dropped since it is kept, and its size.
+    pub fn journal(&self, entries: [u64; 3], bytes: u64, failing: bool) {
+        for (result, count) in ["written", "failed", "dropped"].into_iter().zip(entries) {
+            let counter = self.journal_writes.get_or_create(&vec![("result", result.to_owned())]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        self.journal_bytes.get_or_create(&Labels::new()).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.journal_failing.get_or_create(&Labels::new()).set(i64::from(failing));
+    }
+
     /// All of it, as text.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -220,6 +246,8 @@ mod tests {
         metrics.work.reconciled("rule", "error");
         metrics.requested("GET", Some(200));
         metrics.leads("fother", true);
+        metrics.journal([5, 0, 2], 4096, false);
+        metrics.journal([7, 0, 2], 8192, true);
         let text = metrics.render();
         for line in [
             "fother_events_received_total{source=\"event\",result=\"accepted\"} 1",
@@ -235,6 +263,10 @@ mod tests {
             "controller_runtime_reconcile_errors_total{controller=\"rule\"} 1",
             "rest_client_requests_total{method=\"GET\",code=\"200\"} 1",
             "leader_election_master_status{name=\"fother\"} 1",
+            "fother_journal_writes_total{result=\"written\"} 7",
+            "fother_journal_writes_total{result=\"failed\"} 0",
+            "fother_journal_bytes 8192",
+            "fother_journal_failing 1",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -53,6 +53,8 @@ pub struct Edge {
     pub occurrence: String,
     /// When it happened.
     pub time: Timestamp,
+    /// What it says.
+    pub data: Arc<Value>,
 }
 
 /// What a rule knows of the world.
@@ -485,7 +487,8 @@ impl Eye {
         match regarded {
             Ok(None) => {}
             Ok(Some(target)) => {
-                let edge = Edge { target, event: matched(event), occurrence: occurrence.clone(), time };
+                let (occurred, data) = (occurrence.clone(), event.clone());
+                let edge = Edge { target, event: matched(event), occurrence: occurred, time, data };
                 let mut state = self.state.lock();
                 let room = state.edges.len() < EDGES;
                 if room {

@@ -84,9 +84,10 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
         Ok(taken) => taken,
         Err(verdict) => return Ok(Fired::Decided(verdict)),
     };
-    if !recheck::still(context, account, compiled, &view.object).await? {
+    let Some(object) = recheck::still(context, account, compiled, &view.object).await? else {
         return Ok(Fired::Changed);
-    }
+    };
+    context.journal.object(&view.object, &object);
     let (target, matched) = (&view.target, &view.object);
     let (since, passed) = (Some(view.since), asked(&compiled.facts));
     let making = Making { rule, id, occurrence, target, matched, since, passed, event: None };
@@ -101,6 +102,7 @@ pub async fn edge(
     (edge, known): (&Edge, &[Arc<Execution>]),
 ) -> Result<Option<Timestamp>> {
     let target = TargetKey::from(&edge.target);
+    context.journal.kubernetes_event(&edge.event, (&edge.occurrence, edge.time), &edge.data);
     let mut past = past_of(known);
     past.extend(stored(context, compiled, &target).await?);
     let question = EdgeQuestion {
@@ -126,6 +128,7 @@ pub async fn edge(
         }
         Err(suppressed) => {
             context.metrics.suppressed(suppressed, &rule.namespace().unwrap_or_default(), &rule.name_any());
+            context.journal.suppressed(rule, &edge.target, &edge.occurrence, &format!("{suppressed:?}"));
             if suppressed != Suppressed::BeforeRule {
                 told::suppressed(context, rule, edge, &format!("{suppressed:?}")).await;
             }
@@ -160,6 +163,7 @@ pub async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> 
         Ok(created) => {
             tracing::info!(rule = %rule_name, target = %making.target, execution = %created.name_any(), "fired");
             context.metrics.evaluated(&namespace, &rule_name, "fired");
+            context.journal.fired(&created);
             let created = Arc::new(created);
             context.executions.insert(created.clone());
             announce(context, &making, &created).await;
@@ -253,6 +257,7 @@ pub async fn close(context: &Context, executions: &[Arc<Execution>]) -> Result<(
         if let Some(written) =
             status::write(&context.home, &**execution, execution.status.as_ref(), &fresh).await?
         {
+            context.journal.closed(&written);
             context.executions.insert(Arc::new(written));
         }
     }

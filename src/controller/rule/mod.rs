@@ -99,8 +99,9 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let mut seen = evaluator.seen();
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
     let mut fired = decide(context, case, &evaluator).await;
-    for held in evaluator.waiting.take_in(&fired.holds, rule.status.as_ref(), now()) {
+    for Hold { target, held, until } in evaluator.waiting.take_in(&fired.holds, rule.status.as_ref(), now()) {
         context.metrics.suppressed(held, namespace, name);
+        context.journal.held(&rule, &target, format!("{held:?}"), until);
     }
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));

@@ -73,8 +73,9 @@ pub async fn reconcile(
     outcomes::record(context, outcomes).await?;
     let seen = Seen { sight: sight(), ..Seen::default() };
     let waiting = context.evaluators.waiting(&compiled.facts.namespace, &compiled.facts.name);
-    for held in waiting.take_in(&round.holds, rule.status.as_ref(), now()) {
+    for Hold { target, held, until } in waiting.take_in(&round.holds, rule.status.as_ref(), now()) {
         context.metrics.suppressed(held, &compiled.facts.namespace, &compiled.facts.name);
+        context.journal.held(rule, &target, format!("{held:?}"), until);
     }
     write_status(context, rule, checked, Some((&seen, &waiting)), &round).await?;
     if let Some((_, error)) = round.failed.take() {
@@ -357,7 +358,13 @@ impl Listener<'_> {
     async fn suppressed(&mut self, item: &Item, target: ObjectReference, suppressed: Suppressed) {
         let (facts, event) = (&self.compiled.facts, &item.accepted().event);
         self.context.metrics.suppressed(suppressed, &facts.namespace, &facts.name);
-        let edge = Edge { target, event: self.matched(), occurrence: occurrence(event), time: event.time.0 };
+        let edge = Edge {
+            target,
+            event: self.matched(),
+            occurrence: occurrence(event),
+            time: event.time.0,
+            data: Arc::default(),
+        };
         told::suppressed(self.context, self.rule, &edge, &format!("{suppressed:?}")).await;
         self.note(item, OutcomeKind::Suppressed, format!("{suppressed:?}"), None);
     }

@@ -168,6 +168,7 @@ impl Scene {
             caps: Caps { rule: 10, ..Caps::default() },
             pods: PodPolicy::default(),
             git: FetcherOptions::new("fother", std::env::temp_dir()),
+            journal: None,
         };
         let standing = Arc::new(parking_lot::Mutex::new(Standing::default()));
         let (told, stopped) = (standing.clone(), stop.clone());
