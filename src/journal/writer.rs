@@ -74,7 +74,7 @@ impl Journal {
             told: 0,
             gaps: Vec::new(),
         };
-        std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&receiver))?;
+        std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(receiver))?;
         Ok(Self { sender, health })
     }
 
@@ -168,9 +168,9 @@ struct Writer {
 
 impl Writer {
     /// Writes until it is closed, or nobody can record any more.
-    fn run(mut self, receiver: &Receiver<Message>) {
+    fn run(mut self, receiver: Receiver<Message>) {
         self.open();
-        while let Some(turn) = Turn::next(receiver) {
+        while let Some(turn) = Turn::next(&receiver) {
             self.open();
             self.notice_dropped();
             self.write(&turn.entries);
@@ -179,7 +179,8 @@ impl Writer {
             turn.questions.into_iter().for_each(|question| question(self.file.as_ref()));
             if let Some(done) = turn.closing {
                 self.end();
-                // Whoever waited may have gone.
+                // What comes from now on is dropped. Whoever waited may have gone.
+                drop(receiver);
                 let _ = done.send(());
                 return;
             }

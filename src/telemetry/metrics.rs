@@ -33,8 +33,8 @@ pub struct Metrics {
     requests: Counters,
     leader: Gauges,
     journal_writes: Counters,
-    journal_bytes: Gauges,
-    journal_failing: Gauges,
+    journal_bytes: Gauge,
+    journal_failing: Gauge,
     /// The work queue.
     pub work: Work,
 }
@@ -118,12 +118,12 @@ impl Default for Metrics {
                 "Entries for the journal, and what became of them",
                 Family::default(),
             ),
-            journal_bytes: register(r, "fother_journal_bytes", "Size of the journal", Family::default()),
+            journal_bytes: register(r, "fother_journal_bytes", "Size of the journal", Gauge::default()),
             journal_failing: register(
                 r,
                 "fother_journal_failing",
                 "Whether the journal cannot be written",
-                Family::default(),
+                Gauge::default(),
             ),
             work: Work::new(r),
             registry: Mutex::new(registry),
@@ -215,8 +215,8 @@ impl Metrics {
             let counter = self.journal_writes.get_or_create(&vec![("result", result.to_owned())]);
             counter.inc_by(count.saturating_sub(counter.get()));
         }
-        self.journal_bytes.get_or_create(&Labels::new()).set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.journal_failing.get_or_create(&Labels::new()).set(i64::from(failing));
+        self.journal_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.journal_failing.set(i64::from(failing));
     }
 
     /// All of it, as text.
