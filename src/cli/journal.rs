@@ -85,7 +85,10 @@ impl Journal {
         row: fn(&T) -> [String; N],
     ) -> anyhow::Result<()> {
         match self.output {
-            Format::Table => anstream::print!("{}", table(heading, entries.iter().rev().map(row).collect())),
+            Format::Table => {
+                let rows: Vec<_> = entries.iter().rev().map(row).collect();
+                anstream::print!("{}", table(heading, &rows));
+            }
             Format::Json => {
                 for entry in entries.iter().rev() {
                     anstream::println!("{}", serde_json::to_string(entry).context("not printable")?);
@@ -110,7 +113,7 @@ fn event_row(event: &Event) -> [String; 5] {
 }
 
 /// Columns as wide as what is in them, as kubectl has them.
-fn table<const N: usize>(heading: &[&str; N], rows: Vec<[String; N]>) -> String {
+fn table<const N: usize>(heading: &[&str; N], rows: &[[String; N]]) -> String {
     let heading = heading.map(str::to_owned);
     let width = |column: usize| {
         let cells = rows.iter().chain([&heading]).map(|row| row[column].chars().count());
@@ -121,7 +124,7 @@ fn table<const N: usize>(heading: &[&str; N], rows: Vec<[String; N]>) -> String 
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
         format!("{}\n", cells.collect::<Vec<_>>().join("   ").trim_end())
     };
-    std::iter::once(&heading).chain(&rows).map(line).collect()
+    std::iter::once(&heading).chain(rows).map(line).collect()
 }
 
 fn tell_gap(gap: &Gap) {
@@ -136,6 +139,6 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_what_is_in_them() {
         let rows = vec![["a".to_owned(), "long value".to_owned()], ["longer".to_owned(), String::new()]];
-        assert_eq!(table(&["ONE", "TWO"], rows), "ONE      TWO\na        long value\nlonger\n");
+        assert_eq!(table(&["ONE", "TWO"], &rows), "ONE      TWO\na        long value\nlonger\n");
     }
 }

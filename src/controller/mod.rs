@@ -233,7 +233,7 @@ async fn gauges(context: &Context) {
         }));
         if let Some(health) = context.journal.health() {
             let entries = [health.written, health.failed, health.dropped];
-            context.metrics.journal(entries, health.size, health.trouble.is_some());
+            context.metrics.journal.stands(entries, health.size, health.trouble.is_some());
         }
         let running = context.executions.filter(|execution| !execution.is_finished());
         context.metrics.active(running.iter().map(|execution| {

@@ -39,10 +39,9 @@ pub async fn record_in(
         if fresh == before {
             return Ok(());
         }
-        let news: Vec<_> = fresh.outcomes.iter().filter(|o| !before.outcomes.contains(o)).cloned().collect();
         match status::write(&context.home, &*batch, batch.status.as_ref(), &fresh).await {
             Ok(written) => {
-                context.journal.received(&batch, &news);
+                context.journal.received(&batch, &before.outcomes, &fresh.outcomes);
                 if let Some(written) = written {
                     context.batches.insert(Arc::new(written));
                 }

@@ -10,6 +10,7 @@ use crate::api::{
     AcceptedEvent, Condition, ConditionType, EventBatch, EventOutcome, Execution, LABEL, MatchedObject,
     ObjectReference, OutcomeKind, Rule, condition,
 };
+use crate::decide::episode::Held;
 use crate::decide::identity::occurrence;
 use crate::journal::{Decision, Entry, Event, Health, Journal, Outcome};
 use crate::source::watch::now;
@@ -107,8 +108,9 @@ impl Recorder {
     }
 
     /// A target that matches began to wait.
-    pub fn held(&self, rule: &Rule, target: &ObjectReference, held: String, until: Option<Timestamp>) {
-        let why = until.map_or(held.clone(), |until| format!("{held} until {until:.0}"));
+    pub fn held(&self, rule: &Rule, target: &ObjectReference, held: Held, until: Option<Timestamp>) {
+        let until = until.map_or(String::new(), |until| format!(" until {until:.0}"));
+        let why = format!("{held:?}{until}");
         self.decided(About::rule(rule, Some(target), ""), Outcome::Held, why, String::new());
     }
 
@@ -118,18 +120,22 @@ impl Recorder {
         self.decided(About::rule(rule, None, ""), outcome, why(ready), String::new());
     }
 
-    /// These became of the events of a batch. What is recorded where it is decided is not recorded here once more.
-    pub fn received(&self, batch: &EventBatch, outcomes: &[EventOutcome]) {
-        for outcome in outcomes {
+    /// What became of the events of a batch is now this, and was that. What is recorded where it is decided is not
+    /// recorded here once more.
+    pub fn received(&self, batch: &EventBatch, before: &[EventOutcome], fresh: &[EventOutcome]) {
+        // Outcomes keep their places.
+        let news = fresh.iter().enumerate().filter(|(place, outcome)| before.get(*place) != Some(outcome));
+        for (_, outcome) in news {
             let index = usize::try_from(outcome.event).unwrap_or(usize::MAX);
             let Some(accepted) = batch.spec.events.get(index) else { continue };
             self.record(|| accepted_event(batch, accepted));
             let kind = match outcome.outcome {
-                OutcomeKind::Suppressed => Outcome::Suppressed,
                 OutcomeKind::NotMatched => Outcome::NotMatched,
                 OutcomeKind::Duplicate => Outcome::Duplicate,
                 OutcomeKind::Failed => Outcome::Failed,
-                OutcomeKind::Fired | OutcomeKind::Held | OutcomeKind::Resolved => continue,
+                OutcomeKind::Fired | OutcomeKind::Suppressed | OutcomeKind::Held | OutcomeKind::Resolved => {
+                    continue;
+                }
             };
             let about = About {
                 namespace: batch.namespace().unwrap_or_default(),
@@ -301,7 +307,9 @@ mod tests {
             )
             .expect("an outcome")
         };
-        recorder.received(&batch, &[outcome("r", "NotMatched"), outcome("q", "Fired")]);
+        let outcomes = [outcome("r", "NotMatched"), outcome("q", "Fired")];
+        recorder.received(&batch, &[], &outcomes[..1]);
+        recorder.received(&batch, &outcomes[..1], &outcomes);
         let events = ask(&recorder, |file| file.events(10).expect("reads"));
         assert_eq!((events.len(), events[0].source.as_str(), events[0].id.as_str()), (1, "webhook/w", "s 1"));
         assert_eq!(*events[0].data, json!({"data": {"n": 1}}));

@@ -301,7 +301,7 @@ mod tests {
         drop((first, again));
         let mut second = open(&path, 30);
         let killed = (at(20), at(30), KILLED.to_owned());
-        assert_eq!(gaps(&second), [killed.clone()]);
+        assert_eq!(gaps(&second), std::slice::from_ref(&killed));
         second.end(at(40)).expect("writes");
         drop(second);
         assert_eq!(gaps(&open(&path, 50)), [(at(40), at(50), NOBODY.to_owned()), killed]);

@@ -50,9 +50,12 @@ pub struct Journal {
     health: Arc<Mutex<Health>>,
 }
 
+/// Asked of the file, if it is open.
+type Question = Box<dyn FnOnce(Option<&File>) + Send>;
+
 enum Message {
     Entry(Box<Entry>),
-    Ask(Box<dyn FnOnce(Option<&File>) + Send>),
+    Ask(Question),
     Close(SyncSender<()>),
 }
 
@@ -116,7 +119,7 @@ impl Journal {
 #[derive(Default)]
 struct Turn {
     entries: Vec<Entry>,
-    questions: Vec<Box<dyn FnOnce(Option<&File>) + Send>>,
+    questions: Vec<Question>,
     closing: Option<SyncSender<()>>,
 }
 
@@ -333,7 +336,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("journal.db");
         let journal = open(&path);
-        ["one", "two"].iter().for_each(|rule| journal.record(decided(rule, 0)));
+        for rule in ["one", "two"] {
+            journal.record(decided(rule, 0));
+        }
         journal.close(PATIENCE);
         let health = journal.health();
         assert_eq!(Health { size: 0, ..health.clone() }, Health { written: 2, ..Health::default() });

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
+use super::journal::Journal;
 use super::work::Work;
 
 pub(super) type Labels = Vec<(&'static str, String)>;
@@ -32,9 +33,8 @@ pub struct Metrics {
     recoveries: Histograms,
     requests: Counters,
     leader: Gauges,
-    journal_writes: Counters,
-    journal_bytes: Gauge,
-    journal_failing: Gauge,
+    /// The journal.
+    pub journal: Journal,
     /// The work queue.
     pub work: Work,
 }
@@ -112,19 +112,7 @@ impl Default for Metrics {
                 "Whether this process leads",
                 Family::default(),
             ),
-            journal_writes: register(
-                r,
-                "fother_journal_writes",
-                "Entries for the journal, and what became of them",
-                Family::default(),
-            ),
-            journal_bytes: register(r, "fother_journal_bytes", "Size of the journal", Gauge::default()),
-            journal_failing: register(
-                r,
-                "fother_journal_failing",
-                "Whether the journal cannot be written",
-                Gauge::default(),
-            ),
+            journal: Journal::new(r),
             work: Work::new(r),
             registry: Mutex::new(registry),
         }
@@ -209,16 +197,6 @@ impl Metrics {
         self.leader.get_or_create(&vec![("name", name.to_owned())]).set(i64::from(is));
     }
 
-    /// How the journal stands: entries that were written, failed and were dropped since it is kept, and its size.
-    pub fn journal(&self, entries: [u64; 3], bytes: u64, failing: bool) {
-        for (result, count) in ["written", "failed", "dropped"].into_iter().zip(entries) {
-            let counter = self.journal_writes.get_or_create(&vec![("result", result.to_owned())]);
-            counter.inc_by(count.saturating_sub(counter.get()));
-        }
-        self.journal_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.journal_failing.set(i64::from(failing));
-    }
-
     /// All of it, as text.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -246,8 +224,8 @@ mod tests {
         metrics.work.reconciled("rule", "error");
         metrics.requested("GET", Some(200));
         metrics.leads("fother", true);
-        metrics.journal([5, 0, 2], 4096, false);
-        metrics.journal([7, 0, 2], 8192, true);
+        metrics.journal.stands([5, 0, 2], 4096, false);
+        metrics.journal.stands([7, 0, 2], 8192, true);
         let text = metrics.render();
         for line in [
             "fother_events_received_total{source=\"event\",result=\"accepted\"} 1",

@@ -101,7 +101,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let mut fired = decide(context, case, &evaluator).await;
     for Hold { target, held, until } in evaluator.waiting.take_in(&fired.holds, rule.status.as_ref(), now()) {
         context.metrics.suppressed(held, namespace, name);
-        context.journal.held(&rule, &target, format!("{held:?}"), until);
+        context.journal.held(&rule, &target, held, until);
     }
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));

@@ -75,7 +75,7 @@ pub async fn reconcile(
     let waiting = context.evaluators.waiting(&compiled.facts.namespace, &compiled.facts.name);
     for Hold { target, held, until } in waiting.take_in(&round.holds, rule.status.as_ref(), now()) {
         context.metrics.suppressed(held, &compiled.facts.namespace, &compiled.facts.name);
-        context.journal.held(rule, &target, format!("{held:?}"), until);
+        context.journal.held(rule, &target, held, until);
     }
     write_status(context, rule, checked, Some((&seen, &waiting)), &round).await?;
     if let Some((_, error)) = round.failed.take() {
@@ -358,6 +358,7 @@ impl Listener<'_> {
     async fn suppressed(&mut self, item: &Item, target: ObjectReference, suppressed: Suppressed) {
         let (facts, event) = (&self.compiled.facts, &item.accepted().event);
         self.context.metrics.suppressed(suppressed, &facts.namespace, &facts.name);
+        self.context.journal.suppressed(self.rule, &target, &occurrence(event), &format!("{suppressed:?}"));
         let edge = Edge {
             target,
             event: self.matched(),

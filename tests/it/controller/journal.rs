@@ -35,7 +35,7 @@ async fn comes_to(path: &Path, rule: &str, expected: &[(Outcome, &str)]) {
     .await;
 }
 
-/// What is in another mount namespace is copied: SQLite follows links by itself, and comes out in this one.
+/// What is in another mount namespace is copied: `SQLite` follows links by itself, and comes out in this one.
 fn open(path: &Path) -> Result<File, String> {
     if path.starts_with("/proc") {
         let copy = tempfile::NamedTempFile::new().unwrap();
