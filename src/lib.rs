@@ -16,6 +16,7 @@ pub mod controller;
 pub mod decide;
 pub mod expr;
 pub mod git;
+pub mod journal;
 pub mod sandbox;
 pub mod server;
 pub mod source;

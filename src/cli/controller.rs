@@ -18,6 +18,7 @@ use crate::controller::{self, Settings, Standing};
 use crate::decide::episode::Caps;
 use crate::decide::pod::PodPolicy;
 use crate::git::{FetcherOptions, Transports};
+use crate::journal::{Keeping, Limits, Place, Size};
 use crate::server::{self, Health};
 use crate::telemetry::{self, Metrics};
 
@@ -62,6 +63,16 @@ pub struct Controller {
     /// in Packs too; without this flag it is warned of.
     #[arg(long)]
     require_image_digests: bool,
+    /// File in which it remembers what happened and what it decided, for `fother journal`. Losing it loses explanation
+    /// only. `:memory:` keeps it within the process. Left out: nothing is remembered.
+    #[arg(long, value_name = "FILE")]
+    journal: Option<Place>,
+    /// The size that the journal never exceeds: its oldest entries go. Its volume needs room for twice as much.
+    #[arg(long, value_name = "SIZE", default_value = "64Mi", requires = "journal")]
+    journal_size: Size,
+    /// How long the journal's entries are kept.
+    #[arg(long, value_name = "DURATION", default_value = "168h", requires = "journal")]
+    journal_age: crate::api::Duration,
     /// The most Executions of one rule that may run at a time, whatever the rules say.
     #[arg(long, value_name = "N", default_value_t = Caps::default().rule)]
     max_per_rule: usize,
@@ -89,6 +100,7 @@ impl Controller {
             namespace: self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone()),
             identity: self.identity.clone().unwrap_or_else(identity),
             git: self.git(scratch.path())?,
+            journal: self.journal.clone().map(|place| Keeping { place, limits: self.limits() }),
             pods: PodPolicy { overlays: self.allow_pod_overlays, digests: self.require_image_digests },
             caps: Caps { rule: self.max_per_rule, namespace: self.max_per_namespace, total: self.max_total },
         };
@@ -123,6 +135,10 @@ impl Controller {
             hooks.abort();
         }
         ended
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { age: self.journal_age.signed(), size: self.journal_size }
     }
 
     fn git(&self, scratch: &Path) -> anyhow::Result<FetcherOptions> {

@@ -10,6 +10,7 @@ mod dev;
 mod enroll;
 mod exit;
 mod installed;
+mod journal;
 mod validate;
 mod version;
 
@@ -37,6 +38,7 @@ enum Verb {
     /// Fetches one git revision for a fother process that asks through stdin.
     #[command(name = crate::git::COMMAND, hide = true)]
     GitWorker,
+    Journal(journal::Journal),
     Validate(validate::Validate),
     Version(version::Version),
 }
@@ -51,6 +53,7 @@ pub fn run() -> std::process::ExitCode {
         Verb::Dev(verb) => verb.run(),
         Verb::Enroll(verb) => verb.run(),
         Verb::GitWorker => return crate::git::run_worker(),
+        Verb::Journal(verb) => verb.run(),
         Verb::Validate(verb) => verb.run(),
         Verb::Version(verb) => Ok(verb.run()),
     };

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::definitions::Definitions;
 use super::execution::Troubles;
 use super::queue::Queue;
+use super::recorder::Recorder;
 use super::rule::{Evaluators, Places};
 use super::store::Store;
 use crate::api::{Action, EventBatch, Execution, Pack, Rule, Webhook};
@@ -61,6 +62,8 @@ pub struct Context {
     pub fetcher: Fetcher,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What is told the journal.
+    pub journal: Recorder,
     /// Who fires at this moment.
     pub places: Places,
     /// Which Execution may act on which target, by UID: two that begin at the same moment see each other only here.

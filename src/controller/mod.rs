@@ -12,6 +12,7 @@ mod pack;
 mod queue;
 pub mod receiver;
 mod recheck;
+mod recorder;
 mod rights;
 mod rule;
 mod store;
@@ -44,17 +45,22 @@ use crate::cluster::{Result, client};
 use crate::decide::episode::Caps;
 use crate::decide::pod::PodPolicy;
 use crate::git::{Fetcher, FetcherOptions};
+use crate::journal::{Journal, Keeping};
 use crate::source::shared::Watches;
+use crate::source::watch::now;
 use crate::telemetry::Metrics;
 use context::Context;
 use definitions::Definitions;
 use execution::Troubles;
 use queue::{Key, Kind, Queue, Requeue, Worker, queue};
 use receiver::Receiver;
+use recorder::Recorder;
 pub use rights::lacking;
 use rule::{Evaluators, Places};
 use store::{Store, is_status_only};
 
+/// How long the end waits for the journal: a disk that does not answer by then has had its time.
+const LAST_ENTRIES: Duration = Duration::from_secs(2);
 /// Reconciles that run at a time. Each mostly waits for the API server.
 const CONCURRENCY: usize = 32;
 /// How long a controller that stops goes on writing the Events that wait: less than it may go on without its Lease.
@@ -73,6 +79,8 @@ pub struct Settings {
     pub pods: PodPolicy,
     /// How git repositories are fetched.
     pub git: FetcherOptions,
+    /// Where it remembers what it decided, if it is to.
+    pub journal: Option<Keeping>,
 }
 
 /// How far the controller has come.
@@ -140,7 +148,10 @@ async fn compete(
     let home = client::guarded(connection, candidate.guard());
     let (teller, writer) = events::teller();
     let mut writing = pin!(writer.run(&home));
-    let work = lead(receiver, home.clone(), settings, (metrics, teller), tell);
+    // Whoever leads writes it, and nobody else.
+    let journal = settings.journal.clone().map(|keeping| Journal::start(keeping, now)).transpose()?;
+    let recorder = Recorder::new(journal.clone());
+    let work = lead(receiver, home.clone(), settings, (metrics, teller, recorder), tell);
     let led = tokio::select! {
         () = work => anyhow::bail!("the work ended by itself"),
         () = candidate.keep() => Err(anyhow::anyhow!("the lease was lost: another controller may lead now")),
@@ -154,6 +165,9 @@ async fn compete(
         }
         candidate.release().await?;
     }
+    if let Some(journal) = journal {
+        tokio::task::spawn_blocking(move || journal.close(LAST_ENTRIES)).await?;
+    }
     led
 }
 
@@ -161,7 +175,7 @@ async fn lead(
     receiver: &Receiver,
     home: Client,
     settings: Settings,
-    (metrics, teller): (Arc<Metrics>, Teller),
+    (metrics, teller, journal): (Arc<Metrics>, Teller, Recorder),
     tell: impl Fn(Standing),
 ) {
     let (queue, worker) = queue(CONCURRENCY, metrics.work.clone());
@@ -184,6 +198,7 @@ async fn lead(
         pods: settings.pods,
         fetcher: Fetcher::new(settings.git),
         metrics,
+        journal,
         acting: Mutex::default(),
         definitions: Definitions::default(),
         places: Places::default(),
@@ -232,6 +247,10 @@ async fn gauges(context: &Context) {
                 revision,
             ]
         }));
+        if let Some(health) = context.journal.health() {
+            let entries = [health.written, health.failed, health.dropped];
+            context.metrics.journal.stands(entries, health.size, health.trouble.is_some());
+        }
         let running = context.executions.filter(|execution| !execution.is_finished());
         context.metrics.active(running.iter().map(|execution| {
             [namespace_of(&**execution), execution.reason().unwrap_or("Pending").to_owned()]

@@ -41,6 +41,7 @@ pub async fn record_in(
         }
         match status::write(&context.home, &*batch, batch.status.as_ref(), &fresh).await {
             Ok(written) => {
+                context.journal.received(&batch, &before.outcomes, &fresh.outcomes);
                 if let Some(written) = written {
                     context.batches.insert(Arc::new(written));
                 }

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
+use super::journal::Journal;
 use super::work::Work;
 
 pub(super) type Labels = Vec<(&'static str, String)>;
@@ -32,6 +33,8 @@ pub struct Metrics {
     recoveries: Histograms,
     requests: Counters,
     leader: Gauges,
+    /// The journal.
+    pub journal: Journal,
     /// The work queue.
     pub work: Work,
 }
@@ -109,6 +112,7 @@ impl Default for Metrics {
                 "Whether this process leads",
                 Family::default(),
             ),
+            journal: Journal::new(r),
             work: Work::new(r),
             registry: Mutex::new(registry),
         }
@@ -220,6 +224,8 @@ mod tests {
         metrics.work.reconciled("rule", "error");
         metrics.requested("GET", Some(200));
         metrics.leads("fother", true);
+        metrics.journal.stands([5, 0, 2], 4096, false);
+        metrics.journal.stands([7, 0, 2], 8192, true);
         let text = metrics.render();
         for line in [
             "fother_events_received_total{source=\"event\",result=\"accepted\"} 1",
@@ -235,6 +241,10 @@ mod tests {
             "controller_runtime_reconcile_errors_total{controller=\"rule\"} 1",
             "rest_client_requests_total{method=\"GET\",code=\"200\"} 1",
             "leader_election_master_status{name=\"fother\"} 1",
+            "fother_journal_writes_total{result=\"written\"} 7",
+            "fother_journal_writes_total{result=\"failed\"} 0",
+            "fother_journal_bytes 8192",
+            "fother_journal_failing 1",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -1,5 +1,6 @@
 //! Logs and metrics.
 
+mod journal;
 mod log;
 mod metrics;
 mod work;

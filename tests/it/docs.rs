@@ -168,7 +168,7 @@ fn every_metric_is_described() {
     let (table, _) = page.split_once("\n\n").unwrap();
     let described: BTreeSet<_> = rows.captures_iter(table).map(|row| row[1].to_owned()).collect();
     let registered = Regex::new(r#"register\(\s*r,\s*"([a-z_]+)""#).unwrap();
-    let code = ["metrics", "work"].map(|file| read(&format!("src/telemetry/{file}.rs"))).concat();
+    let code = ["journal", "metrics", "work"].map(|file| read(&format!("src/telemetry/{file}.rs"))).concat();
     let registered: BTreeSet<_> = registered.captures_iter(&code).map(|name| name[1].to_owned()).collect();
     assert!(registered.len() > 3, "{registered:?}");
     assert_eq!(described, registered);

@@ -120,6 +120,7 @@ impl Scene {
             caps: Caps::default(),
             pods: PodPolicy::default(),
             git: FetcherOptions::new(env!("CARGO_BIN_EXE_fother"), self.cache.path()),
+            journal: None,
         };
         let (client, stop) = (Client::new(counting, "fother"), CancellationToken::new());
         let stopped = stop.clone();

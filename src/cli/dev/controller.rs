@@ -82,9 +82,11 @@ fn free(port: u16) -> anyhow::Result<SocketAddr> {
 fn arguments(cluster: &Cluster, webhooks: SocketAddr, require_image_digests: bool) -> Vec<OsString> {
     let data = cluster.data();
     let (kubeconfig, git_cache) = (data.join("controller.kubeconfig"), data.join("git"));
+    let journal = data.join("journal.db");
     let mut arguments: Vec<OsString> =
         ["controller", "--listen", "127.0.0.1:0", "--allow-local-git"].map(Into::into).into();
     arguments.extend(["--kubeconfig".into(), kubeconfig.into(), "--git-cache".into(), git_cache.into()]);
+    arguments.extend(["--journal".into(), journal.into()]);
     // One identity for all its lives: a restarted controller need not wait for its own lease to end.
     arguments.extend(["--namespace", SYSTEM, "--identity", "dev"].map(Into::into));
     arguments.extend(["--webhook-address".into(), webhooks.to_string().into()]);

@@ -30,7 +30,7 @@ use crate::telemetry;
   fother dev --pack ./my-pack           # try rules of your own
   kubectl --kubeconfig DIR/kubeconfig get executions")]
 pub struct Dev {
-    /// Folder for the kubeconfig, logs, volumes and git caches. Default: a new temporary one.
+    /// Folder for the kubeconfig, logs, the journal, volumes and git caches. Default: a new temporary one.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Port of the Kubernetes API; 0 takes any that is free.
@@ -139,6 +139,7 @@ fn banner(cluster: &Cluster, controller: &Child) {
     anstream::println!("a make-believe cluster, for development only: {}", cluster.server());
     anstream::println!("  kubectl --kubeconfig {} get rules,executions", cluster.kubeconfig().display());
     anstream::println!("  Webhooks are received at http://{}/hooks/NAMESPACE/NAME", controller.webhooks());
+    anstream::println!("  fother journal {}", cluster.data().join("journal.db").display());
     anstream::println!("Ctrl-C ends it, and with it all its objects.");
 }
 

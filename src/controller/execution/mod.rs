@@ -278,6 +278,7 @@ async fn write(context: &Context, execution: &Arc<Execution>, fresh: &ExecutionS
             let (namespace, reason) =
                 (written.namespace().unwrap_or_default(), written.reason().unwrap_or_default());
             tracing::info!(execution = %written.name_any(), rule, reason, "finished");
+            context.journal.ended(&written);
             context.metrics.ended((&namespace, &rule), reason, lasted(&written), recovery(&written));
         }
         context.executions.insert(Arc::new(written));

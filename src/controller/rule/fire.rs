@@ -24,7 +24,7 @@ use crate::decide::definition::Definition;
 use crate::decide::episode::{self, EdgeQuestion, Past, Question, Suppressed, Verdict};
 use crate::decide::execution::EXECUTION_FINALIZER;
 use crate::decide::guards::asked;
-use crate::decide::identity::{TargetKey, execution_name};
+use crate::decide::identity::{TargetKey, execution_name, occurrence};
 use crate::decide::matching::{CompiledRule, received};
 use crate::decide::unless::Objection;
 use crate::decide::view::TargetView;
@@ -96,6 +96,7 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
     let Some(object) = recheck::still(context, account, compiled, &view.object).await? else {
         return Ok(Fired::Changed);
     };
+    context.journal.object(&view.object, &object);
     let bindings = Bindings::at(now).with("object", object);
     if let Some(objection) = objection::raised(context, case, bindings, &view.target).await? {
         return Ok(Fired::Objected(objection));
@@ -123,6 +124,7 @@ pub async fn edge(
 ) -> Result<Decided> {
     let Case { rule, compiled, .. } = case;
     let target = TargetKey::from(&edge.target);
+    note(context, compiled, edge);
     let objected = rule.status.as_ref().map_or(&[][..], |status| &status.objected);
     if objected.iter().any(|event| event.id == edge.occurrence) {
         return Ok(Decided::Suppressed(Suppressed::Unless, None));
@@ -170,6 +172,17 @@ pub async fn edge(
     Ok(Decided::Fired(name))
 }
 
+/// Tells the journal of an event that matches. What a Webhook received is told with its outcome.
+fn note(context: &Context, compiled: &CompiledRule, edge: &Edge) {
+    match &edge.recorded {
+        None => context.journal.kubernetes_event(&edge.event, (&edge.occurrence, edge.time), &edge.data),
+        Some(event) if compiled.spec.trigger.webhook_name().is_none() => {
+            context.journal.told(event, &compiled.facts.namespace);
+        }
+        Some(_) => {}
+    }
+}
+
 fn asking<'q>(
     compiled: &'q CompiledRule,
     edge: &'q Edge,
@@ -214,6 +227,8 @@ pub async fn suppress(
     let why = objection
         .as_ref()
         .map_or_else(|| format!("{suppressed:?}"), |found| format!("{suppressed:?} {found}"));
+    let event = edge.recorded.as_ref().map_or_else(|| edge.occurrence.clone(), occurrence);
+    context.journal.suppressed(rule, &edge.target, &event, &why);
     if suppressed != Suppressed::BeforeRule {
         told::suppressed(context, rule, edge, &why).await;
     }
@@ -245,6 +260,7 @@ pub async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> 
         Ok(created) => {
             tracing::info!(rule = %rule_name, target = %making.target, execution = %created.name_any(), "fired");
             context.metrics.evaluated(&namespace, &rule_name, "fired");
+            context.journal.fired(&created);
             let created = Arc::new(created);
             context.executions.insert(created.clone());
             announce(context, &making, &created).await;
@@ -338,6 +354,7 @@ pub async fn close(context: &Context, executions: &[Arc<Execution>]) -> Result<(
         if let Some(written) =
             status::write(&context.home, &**execution, execution.status.as_ref(), &fresh).await?
         {
+            context.journal.closed(&written);
             context.executions.insert(Arc::new(written));
         }
     }

@@ -35,14 +35,14 @@ pub struct Waiting(Mutex<BTreeMap<TargetKey, (Held, Timestamp)>>);
 impl Waiting {
     /// Takes in a round; returns what has begun to hold in it. A wait that a process before this one has shown in the
     /// status goes on.
-    pub fn take_in(&self, holds: &Holds, shown: Option<&RuleStatus>, now: Timestamp) -> Vec<Held> {
+    pub fn take_in(&self, holds: &Holds, shown: Option<&RuleStatus>, now: Timestamp) -> Vec<Hold> {
         let mut known = self.0.lock();
         let mut begun = Vec::new();
         let fresh = holds.iter().map(|(key, hold)| {
             let since = match known.get(key) {
                 Some((held, since)) if *held == hold.held => *since,
                 _ => {
-                    begun.push(hold.held);
+                    begun.push(hold.clone());
                     shown_since(shown, key, hold.held).unwrap_or_else(|| whole(now))
                 }
             };
@@ -115,21 +115,25 @@ mod tests {
         held.map(|held| (held.target.name.clone(), held.reason, held.since.0.as_millisecond())).collect()
     }
 
+    fn begun(waiting: &Waiting, holds: &Holds, millis: i64) -> Vec<Held> {
+        waiting.take_in(holds, None, at(millis)).into_iter().map(|hold| hold.held).collect()
+    }
+
     #[test]
     fn a_wait_is_counted_once_and_keeps_its_beginning() {
         let (waiting, mut status) = (Waiting::default(), RuleStatus::default());
         let first = holds(&[("b", Held::For)]);
-        assert_eq!(waiting.take_in(&first, None, at(1500)), [Held::For]);
-        assert_eq!(waiting.take_in(&first, None, at(2500)), []);
+        assert_eq!(begun(&waiting, &first, 1500), [Held::For]);
+        assert_eq!(begun(&waiting, &first, 2500), []);
         let both = holds(&[("a", Held::Cooldown), ("b", Held::For)]);
-        assert_eq!(waiting.take_in(&both, None, at(3500)), [Held::Cooldown]);
+        assert_eq!(begun(&waiting, &both, 3500), [Held::Cooldown]);
         waiting.show(&both, false, &mut status);
         let expected = [("b".to_owned(), Guard::For, 1000), ("a".to_owned(), Guard::Cooldown, 3000)];
         assert_eq!(shown(&status), expected, "the longest wait first");
         assert_eq!(status.held[0].until, Some(Time(at(9000))));
         assert_eq!(status.held_count.as_deref(), Some("2"));
         let other = holds(&[("b", Held::Concurrency)]);
-        assert_eq!(waiting.take_in(&other, None, at(4500)), [Held::Concurrency], "for another reason");
+        assert_eq!(begun(&waiting, &other, 4500), [Held::Concurrency], "for another reason");
         waiting.show(&Holds::new(), false, &mut status);
         assert_eq!((status.held.len(), status.held_count), (0, None));
     }

@@ -135,8 +135,9 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
     let mut fired = decide(context, case).await;
     origin.decided(context, case, &mut fired).await;
-    for held in origin.begun(&fired.holds, &rule) {
+    for Hold { target, held, until } in origin.begun(&fired.holds, &rule) {
         context.metrics.suppressed(held, namespace, name);
+        context.journal.held(&rule, &target, held, until);
     }
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::evaluator::Evaluator;
-use super::held::{Holds, Waiting};
+use super::held::{Hold, Holds, Waiting};
 use super::seen::Seen;
 use super::unwatched::{self, Listener};
 use super::{Case, Outcome, evaluator_for};
@@ -11,7 +11,6 @@ use crate::api::{Rule, ScheduleStatus};
 use crate::cluster::Result;
 use crate::cluster::account::Account;
 use crate::controller::context::Context;
-use crate::decide::episode::Held;
 use crate::decide::matching::CompiledRule;
 use crate::source::watch::now;
 
@@ -54,7 +53,7 @@ impl Origin {
     }
 
     /// What has begun to hold a target. Only what is watched can be held.
-    pub fn begun(&self, holds: &Holds, rule: &Rule) -> Vec<Held> {
+    pub fn begun(&self, holds: &Holds, rule: &Rule) -> Vec<Hold> {
         self.waiting().map(|waiting| waiting.take_in(holds, rule.status.as_ref(), now())).unwrap_or_default()
     }
 

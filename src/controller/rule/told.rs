@@ -29,6 +29,9 @@ pub async fn suppressed(context: &Context, rule: &Rule, edge: &Edge, why: &str) 
 pub async fn trouble(context: &Context, rule: &Rule, fresh: &RuleStatus, now: Timestamp) {
     let before = rule.status.as_ref().and_then(ready);
     let Some(after) = ready(fresh) else { return };
+    if before.is_none_or(|before| (&before.status, &before.reason) != (&after.status, &after.reason)) {
+        context.journal.ready(rule, after);
+    }
     let Some(reason) = event_reason(&after.reason) else { return };
     if before.is_some_and(|before| (&before.reason, &before.message) == (&after.reason, &after.message)) {
         return;

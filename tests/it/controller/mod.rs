@@ -1,9 +1,10 @@
 //! `fother controller` as a process on the in-memory API: what it serves and logs, how it stops, and what it says about Rules.
 
+mod journal;
 mod served;
 mod told;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fother::api::{Execution, Rule};
 use fother::cluster::discovery::Kinds;
@@ -131,12 +132,23 @@ impl Home {
     }
 
     fn controller(&self, arguments: &[&str]) -> Controller {
+        self.controller_with(|fixed, log| {
+            Process::fother(&[fixed, arguments].concat(), &[("FOTHER_LOG", "info")], log)
+        })
+    }
+
+    /// One that another program starts, which is given the arguments last.
+    fn controller_behind(&self, program: &Path, ahead: &[&str]) -> Controller {
+        self.controller_with(|fixed, log| {
+            Process::start(program, [ahead, fixed].concat(), &[("FOTHER_LOG", "info")], log)
+        })
+    }
+
+    fn controller_with(&self, start: impl Fn(&[&str], &Path) -> Process) -> Controller {
         let (port, kubeconfig) = (free_port(), self.kubeconfig());
         let listen = format!("127.0.0.1:{port}");
         let fixed = ["controller", "--kubeconfig", kubeconfig.to_str().unwrap(), "--listen", &listen];
-        let log = self.files.path().join("log");
-        let process = Process::fother(&[&fixed[..], arguments].concat(), &[("FOTHER_LOG", "info")], &log);
-        Controller { process, port }
+        Controller { process: start(&fixed, &self.files.path().join("log")), port }
     }
 
     /// Waits until `of` says something about a rule.

@@ -101,7 +101,7 @@ async fn it_stops_when_it_is_told_to_and_lets_its_lease_go() {
 fn documented() -> BTreeMap<String, BTreeSet<String>> {
     let page =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/metrics.md")).unwrap();
-    let row = Regex::new(r"(?m)^\| `([a-z_]+)` \| ([^|]*) \|").unwrap();
+    let row = Regex::new(r"(?m)^\| `([a-z_]+)` \| ([^|]*)\|").unwrap();
     let label = Regex::new(r"`([a-z]+)`(?: \([^)]*\))?").unwrap();
     let (_, table) = page.split_once("| Metric |").unwrap();
     let rows = row.captures_iter(table.split("\n\n").next().unwrap());
@@ -135,7 +135,7 @@ fn samples(text: &str) -> BTreeMap<String, BTreeSet<String>> {
 #[tokio::test]
 async fn metrics_have_the_names_and_labels_that_are_documented() {
     let home = Home::furnished().await;
-    let controller = home.controller(&[]);
+    let controller = home.controller(&["--journal", ":memory:"]);
     controller.leads().await;
     home.rule("holds", json!({"for": "1h"})).await;
     home.rule(

@@ -105,7 +105,7 @@ async fn a_right_that_is_taken_away_is_told_of_again() {
 }
 
 /// An Event of this moment.
-fn leak(name: &str) -> Value {
+pub fn leak(name: &str) -> Value {
     let at = Timestamp::now();
     json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": name, "namespace": NAMESPACE},

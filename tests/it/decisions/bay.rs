@@ -166,6 +166,7 @@ impl Bay {
             caps: Caps::default(),
             pods: PodPolicy::default(),
             git: FetcherOptions::new(env!("CARGO_BIN_EXE_fother"), std::env::temp_dir()),
+            journal: None,
         };
         let (client, stop) = (Client::new(service, "fother"), CancellationToken::new());
         self.metrics = Arc::default();

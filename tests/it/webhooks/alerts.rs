@@ -2,6 +2,7 @@
 
 use fother::api::{EventBatch, Execution};
 use fother::controller::Standing;
+use fother::journal::File;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
@@ -280,4 +281,11 @@ async fn a_flood_is_answered_and_decided_within_the_limits() {
     .await;
     assert!(scene.executions().await.len() <= 100, "an Observe rule keeps so many records");
     running.stop().await;
+    let journal = File::read(&scene.journal()).unwrap();
+    let missing: u64 = journal.gaps(None).unwrap().iter().map(|gap| gap.missing).sum();
+    let events = journal.events(100_000).unwrap().len() as u64;
+    assert!(
+        events > 0 && events + missing >= accepted as u64 * 20,
+        "{events} are there, {missing} are missing"
+    );
 }

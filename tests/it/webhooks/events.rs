@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fother::journal::{File, Filter};
 use serde_json::{Value, json};
 
 use super::stage::{NAMESPACE, Running, Scene, TOKEN, at};
@@ -67,6 +68,25 @@ async fn what_stands_in_the_way_of_an_event_is_recorded() {
         .await;
     assert_eq!(scene.executions().await.len(), 1);
     running.stop().await;
+    let journal = File::read(&scene.journal()).unwrap();
+    let decisions = journal.decisions(&Filter { limit: 100, ..Filter::default() }).unwrap();
+    let rows = decisions.into_iter().rev().filter(|decision| !decision.event.is_empty());
+    let rows: Vec<_> =
+        rows.map(|d| format!("{} {} {}", d.target, d.outcome, d.reason).trim().to_owned()).collect();
+    for row in [
+        "ConfigMap/sda Fired Enforce",
+        "ConfigMap/sda Suppressed Cooldown",
+        "Failed ConfigMap/sdz does not exist",
+        "ConfigMap/sda Suppressed BeforeRule",
+    ] {
+        assert_eq!(rows.iter().filter(|found| *found == row).count(), 1, "{row}: {rows:#?}");
+    }
+    let events = journal.events(100).unwrap();
+    let mut ids: Vec<_> =
+        events.iter().map(|event| (event.source.as_str(), event.id.rsplit(' ').next().unwrap())).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["1", "2", "3", "4"].map(|id| ("webhook/disks", id)));
+    assert_eq!(events[0].data["data"]["disk"], "sda", "what Rules read of it");
 }
 
 /// The pack of the example, and its Sensor as a process of its own.

@@ -3,6 +3,7 @@
 //! A disk is a ConfigMap: what is done about it is an annotation.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use fother::api::{EventBatch, Execution, Rule, Webhook};
@@ -14,6 +15,7 @@ use fother::controller::{self, Settings, Standing};
 use fother::decide::episode::Caps;
 use fother::decide::pod::PodPolicy;
 use fother::git::FetcherOptions;
+use fother::journal::{Keeping, Limits, Place};
 use fother::sandbox::apiserver::{ApiServer, User};
 use fother::server::hooks;
 use fother::telemetry::Metrics;
@@ -21,6 +23,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +37,7 @@ pub const TOKEN: &str = "open-sesame";
 pub struct Scene {
     pub server: ApiServer,
     pub admin: Client,
+    files: TempDir,
 }
 
 /// A running controller, and where it receives.
@@ -72,7 +76,7 @@ impl Scene {
     pub async fn new() -> Self {
         let server = ApiServer::new();
         let admin = server.client(&User::admin());
-        let scene = Self { server, admin };
+        let scene = Self { server, admin, files: tempfile::tempdir().unwrap() };
         for crd in fother::api::crds() {
             scene.apply(&serde_json::to_value(crd).unwrap()).await;
         }
@@ -168,6 +172,7 @@ impl Scene {
             caps: Caps { rule: 10, ..Caps::default() },
             pods: PodPolicy::default(),
             git: FetcherOptions::new("fother", std::env::temp_dir()),
+            journal: Some(Keeping { place: Place::File(self.journal()), limits: Limits::default() }),
         };
         let standing = Arc::new(parking_lot::Mutex::new(Standing::default()));
         let (told, stopped) = (standing.clone(), stop.clone());
@@ -179,6 +184,11 @@ impl Scene {
             }
         });
         Running { address, standing, stop, tasks: vec![work, serving] }
+    }
+
+    /// Where whoever leads keeps its journal.
+    pub fn journal(&self) -> PathBuf {
+        self.files.path().join("journal.db")
     }
 
     /// Waits until a Webhook or Rule is Ready.

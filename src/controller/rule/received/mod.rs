@@ -6,6 +6,7 @@ mod events;
 
 use std::sync::Arc;
 
+use super::held::Hold;
 use super::seen::Seen;
 use super::{Case, Checked, Executions, LOOK_AGAIN, Outcome, RESYNC, write_status};
 use crate::api::{
@@ -59,8 +60,9 @@ pub async fn reconcile(
     let Listener { outcomes, mut round, dropped, .. } = listener;
     outcomes::record(context, outcomes).await?;
     let waiting = context.evaluators.waiting(&compiled.facts.namespace, &compiled.facts.name);
-    for held in waiting.take_in(&round.holds, rule.status.as_ref(), now()) {
+    for Hold { target, held, until } in waiting.take_in(&round.holds, rule.status.as_ref(), now()) {
         context.metrics.suppressed(held, &compiled.facts.namespace, &compiled.facts.name);
+        context.journal.held(rule, &target, held, until);
     }
     let (mistake, held) = (round.mistake.take(), round.held.take());
     let seen = Seen { mistake, held, dropped, ..seen };

@@ -13,7 +13,7 @@ use crate::support::kubectl::run;
 /// Everything that is off by default, on.
 pub const ALL: [&str; 4] = [
     "--set",
-    "networkPolicy.enabled=true,serviceMonitor.enabled=true,receiver.enabled=true",
+    "networkPolicy.enabled=true,serviceMonitor.enabled=true,receiver.enabled=true,journal.enabled=true",
     "--set",
     "priorityClassName=ops",
 ];
@@ -95,10 +95,10 @@ async fn the_pod_has_no_more_than_it_needs() {
         *security,
         json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}})
     );
-    // What it writes to is an emptyDir: git's caches, and what the system's temporary folder is for.
+    // What it writes to is an emptyDir: git's caches, what the system's temporary folder is for, and the journal.
     let written: Vec<_> =
         container["volumeMounts"].as_array().unwrap().iter().map(|m| &m["mountPath"]).collect();
-    assert_eq!(written, ["/var/cache/fother", "/tmp"]);
+    assert_eq!(written, ["/var/cache/fother", "/tmp", "/var/lib/fother"]);
     assert!(pod["volumes"].as_array().unwrap().iter().all(|v| v["emptyDir"]["sizeLimit"].is_string()));
     assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/healthz");
     assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
@@ -117,14 +117,36 @@ async fn the_controller_knows_its_arguments() {
     let has = |arguments: &[String], flag: &str| arguments.iter().any(|a| a == flag);
     let default = arguments(&objects(&helm.template(&[]).await));
     assert!(flags.iter().all(|flag| !has(&default, flag)), "{default:?}");
-    let values = ["controller.allowPodOverlays=true", "controller.requireImageDigests=true"];
-    let rendered = objects(&helm.template(&["--set", values[0], "--set", values[1]]).await);
+    let values =
+        ["controller.allowPodOverlays=true", "controller.requireImageDigests=true", "journal.enabled=true"];
+    let rendered = objects(&helm.template(&["--set", &values.join(",")]).await);
     let arguments = arguments(&rendered);
     assert!(flags.iter().all(|flag| has(&arguments, flag)), "{arguments:?}");
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     // Help comes before what is wrong with values, but after what is wrong with names.
     let answer = run(fother(&[&arguments[..], &["--help"]].concat()), "").await;
     assert!(arguments.len() > 5 && answer.code == 0, "{arguments:?}: {answer:#?}");
+}
+
+#[tokio::test]
+async fn the_journal_has_a_volume_of_twice_its_size_or_the_one_that_is_given() {
+    let Some(helm) = Helm::offline() else { return };
+    for (values, expected) in [
+        ("sizeMiB=8", json!({"emptyDir": {"sizeLimit": "16Mi"}})),
+        ("medium=Memory", json!({"emptyDir": {"sizeLimit": "128Mi", "medium": "Memory"}})),
+        ("volume.persistentVolumeClaim.claimName=j", json!({"persistentVolumeClaim": {"claimName": "j"}})),
+    ] {
+        let rendered =
+            objects(&helm.template(&["--set", &format!("journal.enabled=true,journal.{values}")]).await);
+        let pod = &find(&rendered, "Deployment", "fother")["spec"]["template"]["spec"];
+        let volumes = pod["volumes"].as_array().unwrap();
+        let mut volume = volumes.iter().find(|volume| volume["name"] == "journal").unwrap().clone();
+        volume.as_object_mut().unwrap().remove("name");
+        assert_eq!(volume, expected, "{values}");
+    }
+    let rendered = objects(&helm.template(&[]).await);
+    let pod = &find(&rendered, "Deployment", "fother")["spec"]["template"]["spec"];
+    assert!(!pod.to_string().contains("journal"), "off by default");
 }
 
 fn fother(arguments: &[&str]) -> Command {

@@ -1,0 +1,144 @@
+//! `fother journal`: what a controller's journal remembers.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+
+use super::Exit;
+use crate::api::Duration;
+use crate::journal::{Decision, Event, File, Filter, Gap};
+use crate::source::watch::now;
+
+/// Read a journal: what was decided, and why.
+///
+/// The controller writes it with --journal FILE. It explains; what was done is in the Executions. Times of
+/// which something is missing are named on standard error.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  fother journal journal.db --rule crashloop --since 2h
+  fother journal journal.db --target Deployment/web -o json
+  fother journal journal.db --events --limit 10")]
+pub struct Journal {
+    /// The file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Of Rules in this namespace.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Of this Rule.
+    #[arg(long, value_name = "NAME")]
+    rule: Option<String>,
+    /// About this target.
+    #[arg(long, value_name = "KIND/NAME")]
+    target: Option<String>,
+    /// Not older than this.
+    #[arg(long, value_name = "DURATION")]
+    since: Option<Duration>,
+    /// So many of the newest, at the most.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: u32,
+    /// Events instead of decisions.
+    #[arg(long, conflicts_with_all = ["namespace", "rule", "target", "since"])]
+    events: bool,
+    /// How to print them.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Format {
+    /// One line each, under a heading.
+    #[default]
+    Table,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Journal {
+    /// Prints what was asked for, oldest first.
+    pub fn run(self) -> anyhow::Result<Exit> {
+        anyhow::ensure!(self.file.exists(), "{}: there is no such file", self.file.display());
+        let file = File::read(&self.file)?;
+        match self.events {
+            true => self.print(&file.events(self.limit)?, &EVENT_HEADING, event_row)?,
+            false => self.print(&file.decisions(&self.filter())?, &DECISION_HEADING, decision_row)?,
+        }
+        file.gaps(self.filter().since)?.iter().rev().for_each(tell_gap);
+        Ok(Exit::Yes)
+    }
+
+    fn filter(&self) -> Filter {
+        Filter {
+            namespace: self.namespace.clone(),
+            rule: self.rule.clone(),
+            target: self.target.clone(),
+            since: self.since.and_then(|since| now().saturating_sub(since.signed()).ok()),
+            limit: self.limit,
+        }
+    }
+
+    fn print<T: serde::Serialize, const N: usize>(
+        &self,
+        entries: &[T],
+        heading: &[&str; N],
+        row: fn(&T) -> [String; N],
+    ) -> anyhow::Result<()> {
+        match self.output {
+            Format::Table => {
+                let rows: Vec<_> = entries.iter().rev().map(row).collect();
+                anstream::print!("{}", table(heading, &rows));
+            }
+            Format::Json => {
+                for entry in entries.iter().rev() {
+                    anstream::println!("{}", serde_json::to_string(entry).context("not printable")?);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+const DECISION_HEADING: [&str; 7] = ["TIME", "NAMESPACE", "RULE", "TARGET", "OUTCOME", "REASON", "EXECUTION"];
+const EVENT_HEADING: [&str; 5] = ["TIME", "NAMESPACE", "SOURCE", "TYPE", "ID"];
+
+fn decision_row(decision: &Decision) -> [String; 7] {
+    let Decision { time, namespace, rule, target, outcome, reason, execution, .. } = decision.clone();
+    [time.to_string(), namespace, rule, target, outcome.to_string(), reason, execution]
+}
+
+fn event_row(event: &Event) -> [String; 5] {
+    let Event { time, id, source, event_type, namespace, .. } = event.clone();
+    [time.to_string(), namespace, source, event_type, id]
+}
+
+/// Columns as wide as what is in them, as kubectl has them.
+fn table<const N: usize>(heading: &[&str; N], rows: &[[String; N]]) -> String {
+    let heading = heading.map(str::to_owned);
+    let width = |column: usize| {
+        let cells = rows.iter().chain([&heading]).map(|row| row[column].chars().count());
+        cells.max().unwrap_or_default()
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("   ").trim_end())
+    };
+    std::iter::once(&heading).chain(rows).map(line).collect()
+}
+
+fn tell_gap(gap: &Gap) {
+    let count = if gap.missing == 0 { String::new() } else { format!("{} entries ", gap.missing) };
+    anstream::eprintln!("missing: {count}from {} to {}: {}", gap.from, gap.to, gap.reason);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let rows = vec![["a".to_owned(), "long value".to_owned()], ["longer".to_owned(), String::new()]];
+        assert_eq!(table(&["ONE", "TWO"], &rows), "ONE      TWO\na        long value\nlonger\n");
+    }
+}

@@ -1,0 +1,268 @@
+//! The journal of a controller: what is in it, what is not, and that nothing depends on it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fother::journal::{File, Filter, Gap, Outcome};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::told::leak;
+use super::{Controller, Home, NAMESPACE};
+use crate::support::control_plane::skip;
+use crate::support::kubectl::run;
+use crate::support::wait::{DEADLINE, eventually};
+
+const CANARY: &str = "canary-0123456789";
+
+/// What a rule of this name says in the journal, oldest first: outcome and reason.
+fn decided(path: &Path, rule: &str) -> Result<Vec<(Outcome, String)>, String> {
+    let filter = Filter { rule: Some(rule.to_owned()), limit: 1000, ..Filter::default() };
+    let file = open(path)?;
+    let found = file.decisions(&filter).map_err(|error| error.to_string())?;
+    Ok(found.into_iter().rev().map(|decision| (decision.outcome, decision.reason)).collect())
+}
+
+/// Waits until a rule has come to this, and nothing else but that it became usable.
+async fn comes_to(path: &Path, rule: &str, expected: &[(Outcome, &str)]) {
+    eventually(&format!("what {rule} decided"), DEADLINE, async || {
+        let mut found = decided(path, rule)?;
+        found.retain(|(outcome, _)| !matches!(outcome, Outcome::Ready | Outcome::Unready));
+        let same =
+            found.iter().map(|(outcome, reason)| (*outcome, reason.as_str())).eq(expected.iter().copied());
+        if same { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+}
+
+/// What is in another mount namespace is copied: `SQLite` follows links by itself, and comes out in this one.
+fn open(path: &Path) -> Result<File, String> {
+    if path.starts_with("/proc") {
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        std::fs::copy(path, copy.path()).map_err(|error| error.to_string())?;
+        return File::read(copy.path()).map_err(|error| error.to_string());
+    }
+    File::read(path).map_err(|error| error.to_string())
+}
+
+fn gaps(path: &Path) -> Vec<Gap> {
+    open(path).unwrap().gaps(None).unwrap()
+}
+
+fn contains(path: &Path, text: &str) -> bool {
+    std::fs::read(path).unwrap().windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+/// An enforcing rule that paints boats of a hull.
+async fn paints(home: &Home, rule: &str, hull: &str) {
+    home.rule(rule, json!({"mode": "Enforce", "when": format!("object.data.hull == '{hull}'")})).await;
+}
+
+/// Heals a boat, and waits until that is over.
+async fn heals(home: &Home, name: &str) {
+    paints(home, name, name).await;
+    home.boat(name, name).await;
+    let execution = home.execution(name).await;
+    assert_eq!(execution.reason(), Some("Completed"), "{execution:#?}");
+}
+
+async fn fother(arguments: &[&str]) -> crate::support::kubectl::Answer {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fother"));
+    command.args(arguments);
+    run(command, "").await
+}
+
+#[tokio::test]
+async fn it_remembers_what_was_decided_and_no_secret() {
+    let home = Home::furnished().await;
+    let path = home.files.path().join("journal.db");
+    let mut controller = home.controller(&["--journal", path.to_str().unwrap()]);
+    controller.leads().await;
+    home.rule("waits", json!({"for": "1h"})).await;
+    home.boat("ark", "leaking").await;
+    let secrets = json!({"trigger": {"resource": {"apiVersion": "v1", "kind": "Secret"}}, "when": "object.type == 'Opaque'"});
+    home.rule("secrets", secrets).await;
+    let noise = format!("{{\"password\":\"{CANARY}\"}}");
+    home.apply(&json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "stringData": {"code": CANARY},
+        "metadata": {"name": "locker", "namespace": NAMESPACE,
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": noise, "plain": "stays"}},
+    }))
+    .await;
+    let events = json!({"trigger": {"resource": null, "event": {"reasons": ["Leak"]}}, "when": null, "mode": "Enforce", "limits": {"cooldown": "1h"}});
+    home.rule("events", events).await;
+    home.answers("events").await;
+    for name in ["first", "second"] {
+        let mut event = leak(name);
+        event["note"] = json!(format!("GET https://x/?token={CANARY} with Authorization: Bearer {CANARY}"));
+        home.apply(&event).await;
+        home.execution("events").await;
+    }
+    comes_to(
+        &path,
+        "secrets",
+        &[(Outcome::Fired, "Observe"), (Outcome::Ended, "Observed: would have run paint on Secret/locker")],
+    )
+    .await;
+    comes_to(
+        &path,
+        "events",
+        &[
+            (Outcome::Fired, "Enforce"),
+            (Outcome::Ended, "Completed: all rungs were done"),
+            (Outcome::Suppressed, "Cooldown"),
+        ],
+    )
+    .await;
+    let held = decided(&path, "waits").unwrap();
+    assert!(
+        held.iter().any(|(outcome, why)| *outcome == Outcome::Held && why.starts_with("For until 20")),
+        "{held:?}"
+    );
+
+    controller.process.signal(Signal::TERM);
+    assert_eq!(controller.process.wait(DEADLINE).await.code(), Some(0));
+    assert!(!contains(&path, CANARY) && contains(&path, "stays"), "what is left of the objects");
+    assert_eq!(gaps(&path), []);
+    shows(&path).await;
+}
+
+/// What `fother journal` shows of it.
+async fn shows(path: &Path) {
+    let path = path.to_str().unwrap();
+    let answer = fother(&["journal", path, "--rule", "events", "--since", "1h"]).await;
+    let rows: Vec<Vec<&str>> = answer.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    let columns: Vec<_> = rows.iter().map(|row| (row[3], row.get(4).copied().unwrap_or_default())).collect();
+    assert_eq!(columns[0], ("TARGET", "OUTCOME"), "{}", answer.stdout);
+    assert!(columns.contains(&("ConfigMap/ark", "Suppressed")), "{}", answer.stdout);
+    assert_eq!((answer.code, answer.stderr.as_str()), (0, ""));
+    let answer = fother(&["journal", path, "--events", "-o", "json"]).await;
+    let events: Vec<Value> = answer.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut sources: Vec<_> = events
+        .iter()
+        .map(|event| (event["source"].as_str().unwrap(), event["type"].as_str().unwrap()))
+        .collect();
+    sources.sort_unstable();
+    assert_eq!(sources, [("events.k8s.io", "Leak"), ("events.k8s.io", "Leak"), ("kubernetes", "Matched")]);
+    let answer = fother(&["journal", "/nowhere.db"]).await;
+    assert_eq!((answer.code, answer.stderr.as_str()), (2, "fother: /nowhere.db: there is no such file\n"));
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_used_is_no_reason_not_to_heal() {
+    let home = Home::furnished().await;
+    let path = |name: &str| home.files.path().join(name);
+    let (garbage, later, nowhere) = (path("garbage.db"), path("later.db"), path("missing/journal.db"));
+    std::fs::write(&garbage, "this was never a database, but it is long enough to be looked at").unwrap();
+    let other = rusqlite::Connection::open(&later).unwrap();
+    other.pragma_update(None, "user_version", 1000).unwrap();
+    drop(other);
+    let before = std::fs::read(&later).unwrap();
+    for (boat, place, says) in [
+        ("ark", &garbage, None),
+        ("brig", &later, Some("has schema 1000, this fother knows")),
+        ("cog", &nowhere, Some("unable to open database file")),
+    ] {
+        let mut controller = home.controller(&["--journal", place.to_str().unwrap()]);
+        controller.leads().await;
+        heals(&home, boat).await;
+        if let Some(says) = says {
+            controller.says("/metrics", |answer| answer.body.contains("fother_journal_failing 1")).await;
+            let output = controller.process.output();
+            assert!(output.contains("the journal cannot be written") && output.contains(says), "{output}");
+        }
+        controller.process.signal(Signal::TERM);
+        controller.process.wait(DEADLINE).await;
+    }
+    assert_eq!(std::fs::read(&later).unwrap(), before, "who wrote it may want it back");
+    assert!(gaps(&garbage)[0].reason.starts_with("the file was damaged and is now "));
+    comes_to(
+        &garbage,
+        "ark",
+        &[(Outcome::Fired, "Enforce"), (Outcome::Ended, "Completed: all rungs were done")],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn one_whose_controller_is_killed_goes_on_and_says_so() {
+    let home = Home::furnished().await;
+    let path = home.files.path().join("journal.db");
+    let arguments = ["--journal", path.to_str().unwrap(), "--identity", "one"];
+    let mut controller = home.controller(&arguments);
+    controller.leads().await;
+    home.rule("observes", json!({})).await;
+    let fired = |path: &Path| {
+        let found = decided(path, "observes").unwrap_or_default();
+        found.iter().filter(|(outcome, _)| *outcome == Outcome::Fired).count()
+    };
+    for number in 0..30 {
+        home.boat(&format!("boat-{number}"), "leaking").await;
+    }
+    eventually("it writes", DEADLINE, async || if fired(&path) > 0 { Ok(()) } else { Err("nothing yet") })
+        .await;
+    controller.process.kill();
+    let before = fired(&path);
+    let controller = home.controller(&arguments);
+    controller.leads().await;
+    heals(&home, "ark").await;
+    comes_to(
+        &path,
+        "ark",
+        &[(Outcome::Fired, "Enforce"), (Outcome::Ended, "Completed: all rungs were done")],
+    )
+    .await;
+    assert!(fired(&path) >= before, "nothing that was written is lost");
+    let answer = fother(&["journal", path.to_str().unwrap()]).await;
+    assert!(answer.stderr.contains(": the controller before did not end in order"), "{answer:?}");
+    assert!(!home.files.path().join("journal.db.damaged").exists());
+}
+
+/// A controller whose journal is on a volume of one MiB, which it alone sees; and the path to the volume from here.
+fn on_a_small_volume(home: &Home) -> (Controller, PathBuf) {
+    let mount = home.files.path().join("volume");
+    std::fs::create_dir(&mount).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=1m tmpfs {0} && exec \"$@\" --journal {0}/journal.db",
+        mount.display()
+    );
+    let ahead = ["--mount", "sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_fother")];
+    let controller = home.controller_behind(Path::new("unshare"), &ahead);
+    let seen = format!("/proc/{}/root{}", controller.process.id(), mount.display());
+    (controller, seen.into())
+}
+
+#[tokio::test]
+async fn a_full_disk_is_no_reason_not_to_heal_and_what_is_missing_is_counted() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("a volume of its own for the journal needs root");
+    }
+    let home = Home::furnished().await;
+    let (controller, volume) = on_a_small_volume(&home);
+    let journal = volume.join("journal.db");
+    controller.leads().await;
+    heals(&home, "ark").await;
+    comes_to(
+        &journal,
+        "ark",
+        &[(Outcome::Fired, "Enforce"), (Outcome::Ended, "Completed: all rungs were done")],
+    )
+    .await;
+    assert!(std::fs::write(volume.join("filler"), vec![0; 1 << 20]).is_err(), "it is full");
+    heals(&home, "brig").await;
+    let failing = |answer: &super::Answer| answer.body.contains("fother_journal_failing 1");
+    let metrics = controller.says("/metrics", failing).await.body;
+    assert!(!metrics.contains("fother_journal_writes_total{result=\"failed\"} 0"), "{metrics}");
+    std::fs::remove_file(volume.join("filler")).unwrap();
+    heals(&home, "cog").await;
+    comes_to(
+        &journal,
+        "cog",
+        &[(Outcome::Fired, "Enforce"), (Outcome::Ended, "Completed: all rungs were done")],
+    )
+    .await;
+    let [gap] = &gaps(&journal)[..] else { panic!("{:#?}", gaps(&journal)) };
+    assert!(gap.missing >= 2 && gap.reason.contains("database or disk is full"), "{gap:?}");
+    comes_to(&journal, "brig", &[]).await;
+    controller.says("/metrics", |answer| answer.body.contains("fother_journal_failing 0")).await;
+}
