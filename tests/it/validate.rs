@@ -194,7 +194,7 @@ fn programs_read_json() {
         (&found["file"], &found["line"], &found["column"]),
         (&"pack/a.yaml".into(), &9.into(), &7.into())
     );
-    assert_eq!((&found["pointer"], &found["severity"]), (&"/spec/ladder/0".into(), &"error".into()));
+    assert_eq!((&found["pointer"], &found["severity"]), (&"/spec/ladder/0/runs".into(), &"error".into()));
 }
 
 #[test]

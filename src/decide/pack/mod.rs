@@ -211,7 +211,9 @@ impl<'a> Reader<'a> {
             meant = misspelled;
         }
         // From here on a misspelled field counts as the one that was meant, so that it hides nothing.
-        meant.iter().for_each(|meant| repair::rename(&mut node, meant));
+        for meant in &meant {
+            repair::rename(&mut node, meant);
+        }
         let title = match (&kind, &name) {
             (Some(kind), Some(name)) => format!("{kind} {name}"),
             _ => String::new(),
