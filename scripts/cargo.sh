@@ -9,7 +9,8 @@ if command -v rustup >/dev/null; then
   installed=$(rustup toolchain list --quiet)
   if ! grep -q "^$pinned" <<<"$installed"; then
     for name in $installed; do
-      if [[ $(rustup run "$name" rustc --version) == "rustc $pinned "* ]]; then
+      # Where there is none, the list is a sentence.
+      if [[ $(rustup run "$name" rustc --version 2>/dev/null) == "rustc $pinned "* ]]; then
         echo "cargo +$name"
         exit
       fi

@@ -60,19 +60,31 @@ look() {
   [ "${CI:-}" != true ] || have go || missing+=("$(printf '%-18s https://go.dev/dl, %s or later' Go "$go")")
 }
 
+# apt_install PACKAGES: the programs only, without the services that some of them would start at once.
+apt_install() {
+  local policy=/usr/sbin/policy-rc.d
+  if [ ! -e $policy ]; then
+    trap "rm -f $policy" EXIT
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod +x $policy
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq && apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+}
+
 look
 if [ "$install" = --install ] && [ ${#missing[@]} -gt 0 ]; then
   if [ ${#packages[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && have apt-get; then
     echo "installing ${packages[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq && apt-get install -qq -y --no-install-recommends ca-certificates "${packages[@]}" >/dev/null
+    apt_install ca-certificates "${packages[@]}" || true
   fi
   if have rustup; then
     $(scripts/cargo.sh) --version >/dev/null 2>&1 ||
-      rustup toolchain install "$pinned" --profile minimal --component rustfmt --component clippy
+      rustup toolchain install "$pinned" --no-self-update --profile minimal --component rustfmt --component clippy || true
     { $(scripts/cargo.sh) fmt --version && $(scripts/cargo.sh) clippy --version; } >/dev/null 2>&1 ||
-      rustup component add rustfmt clippy
+      rustup component add rustfmt clippy || true
   fi
+  # Whatever went wrong has said so; here follows what is missing because of it.
   look
 fi
 

@@ -42,6 +42,11 @@ impl Path {
         others.into_iter().any(|other| self.0.len() > other.len() && self.0.starts_with(&other))
     }
 
+    /// Whether it is this path, or goes on from it.
+    pub fn starts_with(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0)
+    }
+
     /// Reads what [`fmt::Display`] writes; what is not a path reads as far as it is one.
     pub fn parse(text: &str) -> Self {
         let mut segments = Vec::new();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fother::api::{Action, Condition, ConditionType, Pack, Rule, condition};
+use fother::api::{Action, Condition, ConditionType, Execution, Pack, Rule, condition};
 use fother::cluster::discovery::Kinds;
 use fother::cluster::objects::Objects;
 use fother::cluster::{rights, status};
@@ -186,6 +186,27 @@ impl Scene {
         self.rules().await.iter().map(ResourceExt::name_any).collect()
     }
 
+    /// Waits until the same revision has been fetched again, and more than once.
+    async fn looks_again(&self) {
+        let looked = self.git.seen().len();
+        eventually("another look at the same revision", DEADLINE, async || {
+            let looks = self.git.seen().len() - looked;
+            if looks >= 4 { Ok(()) } else { Err(looks.to_string()) }
+        })
+        .await;
+    }
+
+    /// Waits until what only an old revision named is gone, from the inventory too.
+    async fn one_script_is_left(&self) {
+        eventually("the old script is gone", DEADLINE, async || {
+            let inventory = self.pack().await.status.unwrap_or_default().inventory;
+            let known = inventory.iter().filter(|entry| entry.kind == "ConfigMap").count();
+            let left = (self.scripts().await, known);
+            if left == (1, 1) { Ok(()) } else { Err(format!("{left:?}")) }
+        })
+        .await;
+    }
+
     async fn scripts(&self) -> usize {
         let api: Api<ConfigMap> = Api::namespaced(self.admin.clone(), NAMESPACE);
         api.list(&ListParams::default().labels("fother.dev/pack=ops")).await.unwrap().items.len()
@@ -217,12 +238,8 @@ async fn commits_become_objects_and_what_leaves_is_pruned() {
         if scene.rules().await.iter().all(settled) { Ok(()) } else { Err("not yet") }
     })
     .await;
-    let (quiet, looked) = (scene.writes.load(Ordering::SeqCst), scene.git.seen().len());
-    eventually("another look at the same revision", DEADLINE, async || {
-        let looks = scene.git.seen().len() - looked;
-        if looks >= 4 { Ok(()) } else { Err(looks.to_string()) }
-    })
-    .await;
+    let quiet = scene.writes.load(Ordering::SeqCst);
+    scene.looks_again().await;
     assert_eq!(scene.writes.load(Ordering::SeqCst), quiet, "what is unchanged is not written");
 
     scene.origin.git(&["rm", "-q", "b.yaml"]).await;
@@ -233,8 +250,36 @@ async fn commits_become_objects_and_what_leaves_is_pruned() {
     assert!(rule.annotations()["fother.dev/revision"].ends_with(&second));
     assert_eq!(rule.annotations()["fother.dev/source"], "a.yaml:1");
     assert_eq!(rule.spec.hold_for.map(fother::api::Duration::as_secs), Some(120));
-    assert_eq!(scene.scripts().await, 1, "the old script is gone");
+    scene.one_script_is_left().await;
     assert!(scene.progress().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_script_stays_as_long_as_something_may_mount_it() {
+    let mut scene = Scene::new().await;
+    let first = scene.origin.push(&[("action.yaml", ACTION), ("scripts/clean.sh", "true\n")]).await;
+    scene.start(usize::MAX);
+    scene.follow(json!({})).await;
+    scene.ready("Synced", &first).await;
+    let executions: Api<Execution> = Api::namespaced(scene.admin.clone(), NAMESPACE);
+    let spec = json!({"run": "clean", "serviceAccountName": "packs"});
+    scene
+        .apply(&json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
+            "metadata": {"name": "by-hand", "namespace": NAMESPACE}, "spec": spec}))
+        .await;
+    eventually("its Job runs", DEADLINE, async || {
+        let execution = executions.get("by-hand").await.unwrap();
+        if execution.has_jobs() { Ok(()) } else { Err(format!("{:?}", execution.status)) }
+    })
+    .await;
+
+    let second = scene.origin.push(&[("scripts/clean.sh", "echo two\n")]).await;
+    scene.ready("Synced", &second).await;
+    scene.looks_again().await;
+    assert_eq!(scene.scripts().await, 2, "the Job's Pod has still to mount it");
+    let cancel = Patch::Merge(json!({"spec": {"cancel": true}}));
+    executions.patch("by-hand", &PatchParams::default(), &cancel).await.unwrap();
+    scene.one_script_is_left().await;
 }
 
 #[tokio::test]

@@ -199,9 +199,12 @@ async fn apply_revision(
         set_progress(&mut during.conditions, applying, &message, pack.metadata.generation, now());
     }
     save(context, pack, during).await?;
-    carry_out(context, account, &namespace, &plan).await?;
+    let kept = carry_out(context, account, &namespace, &plan).await?;
+    let mut inventory: BTreeSet<_> = plan.inventory_after.into_iter().collect();
+    inventory.extend(kept);
     let warnings = reading.findings.iter().map(ToString::to_string).collect();
-    Ok(Report::synced((&revision, snapshot.signer.as_deref()), plan.inventory_after, warnings))
+    let by = (&*revision, snapshot.signer.as_deref());
+    Ok(Report::synced(by, inventory.into_iter().collect(), warnings))
 }
 
 /// The report on an account that lacks one of these rights: known before the first write, so that a revision is not
@@ -257,7 +260,13 @@ async fn live(
     Ok(found)
 }
 
-async fn carry_out(context: &Context, account: &Account, namespace: &str, plan: &Plan) -> Result<()> {
+/// Applies and deletes. Returns the scripts that have to stay for now: a later sync, to which they are still known, has them go.
+async fn carry_out(
+    context: &Context,
+    account: &Account,
+    namespace: &str,
+    plan: &Plan,
+) -> Result<Vec<InventoryEntry>> {
     // Kind by kind: what is named is there before what names it.
     for same_kind in plan.apply.chunk_by(|a, b| a.entry.kind == b.entry.kind) {
         let served = served(context, &same_kind[0].entry.kind).await?;
@@ -266,12 +275,16 @@ async fn carry_out(context: &Context, account: &Account, namespace: &str, plan: 
         stream::iter(applying).buffer_unordered(APPLYING).try_collect::<()>().await?;
     }
     let in_use = scripts_in_use(context, namespace).await?;
-    for entry in plan.delete.iter().filter(|entry| !in_use.contains(&entry.name)) {
+    // What was decided while an Action still named the old script may not be known yet: it is by the next sync.
+    let stays = |entry: &&InventoryEntry| {
+        entry.kind == "ConfigMap" && (!plan.apply.is_empty() || in_use.contains(&entry.name))
+    };
+    for entry in plan.delete.iter().filter(|entry| !stays(entry)) {
         let served = served(context, &entry.kind).await?;
         Objects::of(account.client(), &served, Some(namespace)).delete(&entry.name, None, None).await?;
         tracing::info!(kind = entry.kind, name = entry.name, "deleted");
     }
-    Ok(())
+    Ok(plan.delete.iter().filter(stays).cloned().collect())
 }
 
 async fn apply(objects: &Objects, Desired { entry, manifest }: &Desired) -> Result<()> {

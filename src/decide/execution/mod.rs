@@ -40,8 +40,11 @@ const RESTORED_AFTER: SignedDuration = SignedDuration::from_mins(10);
 /// binding that is applied anew, a server that starts.
 pub const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
 
-/// How often a verification looks.
+/// How often is looked at what goes on.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(2);
+
+/// How soon is looked for the first time: most scripts are done in a moment.
+const FIRST_LOOK: SignedDuration = SignedDuration::from_millis(500);
 
 /// How long the API server may take to notice that a Job is over its deadline.
 const DEADLINE_GRACE: SignedDuration = SignedDuration::from_secs(60);
@@ -226,6 +229,12 @@ impl Context<'_> {
         let mut status = self.execution.status.clone().unwrap_or_default();
         status.observed_generation = self.execution.metadata.generation;
         status
+    }
+
+    /// When to look again at what began then: soon at first, then less and less often.
+    fn look_at(&self, began: Timestamp) -> Timestamp {
+        let pause = self.now.duration_since(began).clamp(FIRST_LOOK, LOOK_EVERY);
+        self.now.saturating_add(pause).unwrap_or(self.now)
     }
 
     fn runs_in_job(&self, rung: usize) -> bool {

@@ -259,8 +259,7 @@ fn operate(context: Context<'_>, index: usize, rung: &RungStatus, operation: Ope
         waits.clone_into(&mut status.rungs[index].message);
         effects.push(Effect::Status(Box::new(status)));
     }
-    let again = Again::At(context.now.saturating_add(LOOK_EVERY).unwrap_or(context.now));
-    Next::of(effects, again)
+    Next::of(effects, Again::At(context.look_at(rung.started_at.0)))
 }
 
 /// A Job that is known to exist.
@@ -298,7 +297,7 @@ fn timeout(context: Context<'_>, rung: &RungStatus) -> Duration {
 fn wait_for_job(context: Context<'_>, rung: &RungStatus) -> Option<Next> {
     let limit = timeout(context, rung).signed() + DEADLINE_GRACE;
     let deadline = rung.started_at.0.saturating_add(limit).unwrap_or(context.now);
-    let soon = context.now.saturating_add(LOOK_EVERY).unwrap_or(deadline);
+    let soon = context.look_at(rung.started_at.0);
     (context.now < deadline).then(|| Next::wait(Again::At(soon.min(deadline))))
 }
 
@@ -361,6 +360,7 @@ fn ended_badly(context: Context<'_>, index: usize, state: AttemptState, message:
     };
     let note = format!("{run} failed: {message}");
     next.effects.push(Effect::Event(Notice { reason, warning: true, note, rung: index }));
+    next.effects.extend(escalated(context, index));
     if unrecorded {
         ending::take_name(context, index, &mut next);
     }
@@ -452,7 +452,27 @@ fn ineffective(context: Context<'_>, status: ExecutionStatus, index: usize, note
         note,
         rung: index,
     }));
+    next.effects.extend(escalated(context, index));
     next
+}
+
+/// That a remedy which was to prove itself gives way to the next; a rung that asks for no proof is one step of several.
+fn escalated(context: Context<'_>, index: usize) -> Option<Effect> {
+    let ladder = &context.definition.ladder;
+    let (given_up, next) = (ladder.get(index)?, ladder.get(index + 1)?);
+    given_up.verify.as_ref()?;
+    Some(Effect::Event(Notice {
+        reason: "RemediationEscalated",
+        warning: true,
+        note: format!(
+            "{} did not help: {} is next, rung {} of {}",
+            given_up.run,
+            next.run,
+            index + 2,
+            ladder.len()
+        ),
+        rung: index + 1,
+    }))
 }
 
 /// Goes on to the next rung, or ends if there is none: one write instead of two.
@@ -492,7 +512,7 @@ pub(super) fn verifying(context: Context<'_>, index: usize, rung: &RungStatus) -
         current.verify = Some(verdict);
         return ineffective(context, status, index, note);
     }
-    let look_at = context.now.saturating_add(LOOK_EVERY).unwrap_or(context.now);
+    let look_at = context.look_at(known.started_at.0);
     let again = Again::At(look_at.min(stable_at.unwrap_or(deadline.max(context.now)).max(context.now)));
     let flipped = verdict.holding_since.is_some() != known.holding_since.is_some();
     current.verify = Some(verdict);

@@ -10,6 +10,7 @@
 mod envelope;
 pub mod finding;
 mod place;
+mod repair;
 mod schema;
 mod script;
 mod yaml;
@@ -154,9 +155,17 @@ struct Document<'a> {
     name: String,
     line: usize,
     object: Option<Object>,
+    /// Where its form is wrong.
+    wrong: Vec<Path>,
 }
 
 impl Document<'_> {
+    /// Whether the form is wrong at this place: what follows from what stands there instead is no news.
+    fn is_wrong_at(&self, place: &str) -> bool {
+        let place = Path::parse(place);
+        self.wrong.iter().any(|wrong| place.starts_with(wrong))
+    }
+
     fn title(&self) -> String {
         format!("{} {}", self.kind, self.name)
     }
@@ -192,10 +201,18 @@ impl<'a> Reader<'a> {
         findings
     }
 
-    fn document(&mut self, file: File<'a>, node: Node) -> Vec<Finding> {
+    fn document(&mut self, file: File<'a>, mut node: Node) -> Vec<Finding> {
         let Envelope { kind, name, spec, mut problems } = envelope::open(&node, self.surroundings);
+        let spec_span = spec.map_or(node.span.clone(), |(key, _)| key.span.clone());
+        let mut meant = Vec::new();
         if let (Some(kind), Some((key, spec))) = (&kind, spec) {
-            problems.extend(Schemas::current().check(kind, key, spec));
+            let (refused, misspelled) = Schemas::current().check(kind, key, spec);
+            problems.extend(refused);
+            meant = misspelled;
+        }
+        // From here on a misspelled field counts as the one that was meant, so that it hides nothing.
+        for meant in &meant {
+            repair::rename(&mut node, meant);
         }
         let title = match (&kind, &name) {
             (Some(kind), Some(name)) => format!("{kind} {name}"),
@@ -207,15 +224,15 @@ impl<'a> Reader<'a> {
                 Ok(decoded) => object = decoded,
                 // The schema has said it better, if it said anything.
                 Err(message) if problems.is_empty() => {
-                    let span = spec.map_or(node.span.clone(), |(key, _)| key.span.clone());
-                    problems.push(Located { span, problem: Problem::error("spec", message) });
+                    problems.push(Located { span: spec_span, problem: Problem::error("spec", message) });
                 }
                 Err(_) => {}
             }
         }
         if let (Some(kind), Some(name)) = (kind, name) {
             let line = file.position(node.span.start).0;
-            self.documents.push(Document { file, node, kind, name, line, object });
+            let wrong = problems.iter().map(|located| Path::parse(&located.problem.path)).collect();
+            self.documents.push(Document { file, node, kind, name, line, object, wrong });
         }
         problems.into_iter().map(|found| file.finding(found.span, found.problem).of(title.clone())).collect()
     }
@@ -268,7 +285,8 @@ impl<'a> Reader<'a> {
                 Some(Object::Webhook(webhook)) => check::webhook(&webhook.spec),
                 None => Vec::new(),
             };
-            findings.extend(problems.into_iter().map(|problem| document.finding(problem)));
+            let news = problems.into_iter().filter(|problem| !document.is_wrong_at(&problem.path));
+            findings.extend(news.map(|problem| document.finding(problem)));
         }
         let rules = self.documents.iter().filter_map(|document| match &document.object {
             Some(Object::Rule(rule)) => Some((document, &rule.spec)),
@@ -297,12 +315,16 @@ impl Reader<'_> {
     }
 }
 
-/// The typed object; none for kinds that are read only for their form. What is known to be wrong is left out, so that it
-/// does not hide what is wrong with the rest: an object with problems is only looked at, never used.
+/// The typed object; none for kinds that are read only for their form. What is known to be wrong is left out, or empty
+/// where something has to be, so that it does not hide what is wrong with the rest: an object with problems is only looked
+/// at, never used.
 fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object>, String> {
     let mut value = node.to_json();
     for located in problems {
         Path::parse(&located.problem.path).remove_from(&mut value);
+    }
+    if let (Some(schema), Some(spec)) = (Schemas::current().spec(kind), value.get_mut("spec")) {
+        repair::complete(schema, spec);
     }
     let metadata = &node.to_json()["metadata"];
     value["metadata"] = json!({"name": metadata["name"], "namespace": text(&metadata["namespace"]),

@@ -46,6 +46,17 @@ pub struct Located {
     pub problem: Problem,
 }
 
+/// A field that does not exist, and the one that was probably meant, which is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meant {
+    /// The map that it is in.
+    pub parent: Path,
+    /// Its name.
+    pub written: String,
+    /// The name of the field that was probably meant.
+    pub name: String,
+}
+
 /// The schemas of all kinds.
 pub struct Schemas {
     /// By kind.
@@ -90,12 +101,17 @@ impl Schemas {
         }
     }
 
-    /// Everything in `spec` that the schema of `kind` refuses.
-    pub fn check(&self, kind: &str, key: &Key, spec: &Node) -> Vec<Located> {
-        let Some(schema) = self.specs.get(kind) else { return Vec::new() };
-        let mut walk = Walk { schemas: self, found: Vec::new() };
+    /// Everything in `spec` that the schema of `kind` refuses, and which fields were probably meant by others.
+    pub fn check(&self, kind: &str, key: &Key, spec: &Node) -> (Vec<Located>, Vec<Meant>) {
+        let Some(schema) = self.specs.get(kind) else { return (Vec::new(), Vec::new()) };
+        let mut walk = Walk { schemas: self, found: Vec::new(), meant: Vec::new() };
         walk.node(schema, &At { path: Path::default().member("spec"), anchor: key.span.clone(), node: spec });
-        walk.found
+        (walk.found, walk.meant)
+    }
+
+    /// The schema of a kind's `spec`.
+    pub fn spec(&self, kind: &str) -> Option<&Value> {
+        self.specs.get(kind)
     }
 }
 
@@ -129,6 +145,7 @@ impl At<'_> {
 struct Walk<'s> {
     schemas: &'s Schemas,
     found: Vec<Located>,
+    meant: Vec<Meant>,
 }
 
 impl Walk<'_> {
@@ -270,47 +287,62 @@ impl Walk<'_> {
         let free = schema["x-kubernetes-preserve-unknown-fields"] == true;
         let (nothing, additional) = (Map::new(), &schema["additionalProperties"]);
         let known = schema["properties"].as_object().unwrap_or(&nothing);
+        let mut present: Vec<&str> = members.iter().map(|(key, _)| key.name.as_str()).collect();
         for (key, value) in members {
             let member = At { path: at.path.member(&key.name), anchor: key.span.clone(), node: value };
             match known.get(&key.name) {
                 Some(schema) => self.node(schema, &member),
                 None if additional.is_object() => self.node(additional, &member),
                 None if free => {}
-                None => self.unknown(member, key, known, members),
+                None => {
+                    let Some((name, schema)) = self.unknown(&member, key, known, &present) else { continue };
+                    present.push(name);
+                    let meant =
+                        Meant { parent: at.path.clone(), written: key.name.clone(), name: name.to_owned() };
+                    self.meant.push(meant);
+                    self.node(schema, &At { path: at.path.member(name), ..member });
+                }
             }
         }
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if !members.iter().any(|(key, _)| key.name == name) {
-                self.say(at, format!("{name} is required"), None);
+            if !present.contains(&name) {
+                let problem = Problem::error(at.path.member(name).to_string(), format!("{name} is required"));
+                self.found.push(Located { span: at.span(), problem });
             }
         }
     }
 
-    fn unknown(&mut self, member: At<'_>, key: &Key, known: &Map<String, Value>, present: &[(Key, Node)]) {
-        if POD_FIELDS.contains(&key.name.as_str()) {
-            return self.refuse(member);
-        }
+    /// Refuses a field that does not exist; returns the one that was probably meant.
+    fn unknown<'k>(
+        &mut self,
+        member: &At<'_>,
+        key: &Key,
+        known: &'k Map<String, Value>,
+        present: &[&str],
+    ) -> Option<(&'k str, &'k Value)> {
         // What is there already was not meant once more.
-        let missing = known.keys().filter(|name| !present.iter().any(|(key, _)| key.name == **name));
-        let help = closest(&key.name, missing.map(String::as_str)).map(did_you_mean);
-        if help.is_none() && member.path.is_below(&["spec.script.pod", "spec.container.pod"]) {
-            return self.refuse(member);
-        }
-        let problem = Problem { help, ..Problem::error(member.path.to_string(), "unknown field") };
-        self.found.push(Located { span: member.anchor, problem });
-    }
-
-    /// Fields of a Pod that are known well, only not here.
-    fn refuse(&mut self, member: At<'_>) {
-        let problem = Problem::error(member.path.to_string(), REFUSED);
-        self.found.push(Located { span: member.anchor, problem });
+        let missing = known.keys().map(String::as_str).filter(|name| !present.contains(name));
+        let of_a_pod = POD_FIELDS.contains(&key.name.as_str());
+        let meant = if of_a_pod { None } else { closest(&key.name, missing) };
+        let pods = ["spec.script.pod", "spec.container.pod"];
+        let problem = match meant {
+            None if of_a_pod || member.path.is_below(&pods) => {
+                Problem::error(member.path.to_string(), REFUSED)
+            }
+            meant => {
+                let help = meant.map(did_you_mean);
+                Problem { help, ..Problem::error(member.path.to_string(), "unknown field") }
+            }
+        };
+        self.found.push(Located { span: member.anchor.clone(), problem });
+        known.get_key_value(meant?).map(|(name, schema)| (name.as_str(), schema))
     }
 
     /// `anyOf`, which the structural schemas use for values of two types.
     fn alternatives(&mut self, schema: &Value, at: &At<'_>) {
         let Some(branches) = schema["anyOf"].as_array() else { return };
         let fits = |branch: &Value| {
-            let mut attempt = Walk { schemas: self.schemas, found: Vec::new() };
+            let mut attempt = Walk { schemas: self.schemas, found: Vec::new(), meant: Vec::new() };
             let open = with_open_members(branch);
             attempt.node(&open, at);
             attempt.found.is_empty()
@@ -415,7 +447,7 @@ mod tests {
         let text = format!("spec:\n{}", spec.trim_start_matches('\n'));
         let (documents, _) = read(&text).unwrap();
         let (key, spec) = documents[0].member("spec").unwrap();
-        let found = Schemas::current().check(kind, key, spec);
+        let (found, _) = Schemas::current().check(kind, key, spec);
         found.into_iter().map(|located| format!("{:?} {}", &text[located.span], located.problem)).collect()
     }
 
@@ -474,8 +506,7 @@ mod tests {
                 "\"5 minutes\" spec.for: \"5 minutes\" is not a duration: use \"5m\"",
                 "\"10\" spec.ladder[0].verify.within: want text, got 10; write \"10\"",
                 "\"with\" spec.ladder[1].with: want a map, got a list",
-                "\"with\" spec.ladder[1]: run is required",
-                "\"spec\" spec: serviceAccountName is required",
+                "\"with\" spec.ladder[1].run: run is required",
             ]
         );
     }

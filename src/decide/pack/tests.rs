@@ -209,6 +209,35 @@ fn an_action_that_cannot_be_read_is_not_missing_too() {
 }
 
 #[test]
+fn one_mistake_hides_no_other() {
+    let misspelled = RULE
+        .replace("serviceAccountName", "serviceAcountName")
+        .replace("trigger: {resource: {", "triger: {resource: {named: x, ")
+        .replace("crashLooping(object", "crashLoping(object");
+    check(
+        &[("a.yaml", &misspelled), ("b.yaml", ACTION)],
+        &[
+            "a.yaml:6:3: spec.serviceAcountName: unknown field; did you mean \"serviceAccountName\"?",
+            "a.yaml:7:3: spec.triger: unknown field; did you mean \"trigger\"?",
+            "a.yaml:7:23: spec.trigger.resource.named: unknown field",
+            "a.yaml:8:9: spec.when: unknown function \"crashLoping\"; did you mean \"crashLooping\"?",
+        ],
+    );
+    let lacking = RULE
+        .replace("  serviceAccountName: healer\n", "")
+        .replace("(object", "(objekt")
+        .replace("    - run: restart", "    []");
+    check(
+        &[("a.yaml", &lacking)],
+        &[
+            "a.yaml:5:1: spec.serviceAccountName: serviceAccountName is required",
+            "a.yaml:7:22: spec.when: unknown variable \"objekt\"; did you mean \"object\"?",
+            "a.yaml:8:3: spec.ladder: is empty",
+        ],
+    );
+}
+
+#[test]
 fn scripts_are_there() {
     check(
         &[("a.yaml", SCRIPT), ("scripts/clear.sh", "x")],

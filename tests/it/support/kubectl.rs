@@ -7,6 +7,9 @@ use tempfile::NamedTempFile;
 
 use super::access::Access;
 
+/// Names the kubectl that is used instead of the built one or that of PATH.
+const CHOSEN: &str = "FOTHER_TEST_KUBECTL";
+
 /// kubectl with a kubeconfig of its own and nothing else of the machine's configuration.
 pub struct Kubectl {
     program: PathBuf,
@@ -22,11 +25,12 @@ pub struct Answer {
 }
 
 impl Kubectl {
-    /// `program`, or the kubectl in PATH.
+    /// The one that is chosen for this run, or `program`, or the one in PATH.
     pub fn new(program: Option<PathBuf>, access: &Access) -> Self {
         let kubeconfig = NamedTempFile::new().unwrap();
         access.write(kubeconfig.path());
-        Self { program: program.unwrap_or_else(|| "kubectl".into()), kubeconfig }
+        let chosen = std::env::var_os(CHOSEN).map(PathBuf::from);
+        Self { program: chosen.or(program).unwrap_or_else(|| "kubectl".into()), kubeconfig }
     }
 
     /// The same program with other access.

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Long enough for anything a test waits for on a busy machine; a test that needs it has failed.
 pub const DEADLINE: Duration = Duration::from_mins(1);
 
-/// Polls `probe` until it gives a value and returns that value.
+/// Polls `probe` until it gives a value and returns that value. What takes longer is looked at less often: many tests
+/// share a machine, and each look is a request to somebody else on it.
 ///
 /// An `Err` means "not yet" and says what was seen instead; the last one is shown when the deadline passes.
 pub async fn eventually<T, E, F, Fut>(what: &str, deadline: Duration, mut probe: F) -> T
@@ -22,13 +24,13 @@ where
     let started = Instant::now();
     loop {
         let left = deadline.saturating_sub(started.elapsed());
-        let seen = match tokio::time::timeout(left.max(POLL_INTERVAL), probe()).await {
+        let seen = match tokio::time::timeout(left.max(FIRST_PAUSE), probe()).await {
             Ok(Ok(value)) => return value,
             Ok(Err(seen)) => format!("{seen:#}"),
             Err(_) => "no answer".to_owned(),
         };
         assert!(started.elapsed() < deadline, "not within {deadline:?}: {what}\n  last seen: {seen}");
-        tokio::time::sleep(POLL_INTERVAL).await;
+        tokio::time::sleep((started.elapsed() / 10).clamp(FIRST_PAUSE, LONGEST_PAUSE)).await;
     }
 }
 

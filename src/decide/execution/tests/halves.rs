@@ -123,7 +123,7 @@ fn nothing_is_begun_beside_the_pods_of_a_job_that_is_gone() {
     world.step();
     world.strays = (1, world.jobs.values().next().expect("a Job").uid.clone());
     world.jobs.clear();
-    assert_eq!(world.step(), Again::At(at(3)));
+    assert_eq!(world.step(), Again::At(at(1) + FIRST_LOOK));
     assert_eq!(world.states(), [AttemptState::Running]);
     let mut canceled =
         World { execution: world.execution.clone(), strays: world.strays.clone(), ..World::new(&[]) };

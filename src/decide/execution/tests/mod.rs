@@ -244,7 +244,7 @@ fn a_job_heals_and_is_verified() {
     world.step();
     assert_eq!(world.states(), [AttemptState::Succeeded, AttemptState::Running]);
     world.end_job(true, "freed=42");
-    assert_eq!(world.step(), Again::At(at(3)), "looks again soon");
+    assert_eq!(world.step(), Again::At(at(1) + FIRST_LOOK), "looks again soon");
     assert_eq!(world.status().rungs[1].outputs.to_value(), json!({"freed": 42}));
     (world.now, world.ready, world.matches) = (20, true, false);
     assert_eq!(world.step(), Again::At(at(22)));
@@ -324,7 +324,13 @@ fn what_does_not_help_leads_up_the_ladder_and_to_quarantine() {
     assert_eq!(world.status().episode_closed_at, None, "it still matches: the episode is held");
     assert_eq!(
         world.notices,
-        ["ExecutionJobCreated", "ExecutionStepFailed", "RemediationIneffective", "RemediationIneffective"]
+        [
+            "ExecutionJobCreated",
+            "ExecutionStepFailed",
+            "RemediationEscalated",
+            "RemediationIneffective",
+            "RemediationIneffective"
+        ]
     );
 }
 
@@ -352,6 +358,16 @@ fn nothing_is_done_when_nothing_matches_any_more() {
     assert!(world.status().episode_closed_at.is_some());
     let placeholder = world.jobs.values().next().expect("its name is taken");
     assert!(!placeholder.held, "by a Job that nobody waits for");
+}
+
+#[test]
+fn what_has_just_begun_is_looked_at_sooner() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.step();
+    for (now, pause) in [(1, 500), (2, 1000), (3, 2000), (30, 2000)] {
+        let next = next(&world.execution, &world.definition, &world.seen(), at(now));
+        assert_eq!(next.again, Again::At(at(now) + SignedDuration::from_millis(pause)), "after {now} s");
+    }
 }
 
 #[test]

@@ -63,6 +63,18 @@ async fn two_pods_are_admitted(kubectl: &Kubectl) {
     .await;
 }
 
+/// Uninstalls it and waits until nothing of it is left. Helm's own `--wait` has been seen to miss that something is gone.
+async fn uninstalled(helm: &Helm, kubectl: &Kubectl) {
+    helm.run(&["uninstall", "fother", "-n", "fother"]).await;
+    let ours = "deployments,services,roles,rolebindings,poddisruptionbudgets,networkpolicies,clusterroles,clusterrolebindings";
+    let left = ["get", ours, "-A", "-l", "app.kubernetes.io/name=fother", "-o", "name"];
+    eventually("nothing of it is left", DEADLINE, || async {
+        let left = kubectl.run(&left).await;
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_chart_is_installed_upgraded_and_uninstalled() {
     let Some(plane) = ControlPlane::private().await else { return };
@@ -100,10 +112,7 @@ async fn the_chart_is_installed_upgraded_and_uninstalled() {
     assert_eq!(kubectl.run(&policies).await, "");
     kubectl.run(&["-n", "fother", "get", "networkpolicy/fother", "servicemonitor/fother"]).await;
 
-    helm.run(&["uninstall", "fother", "-n", "fother", "--wait"]).await;
-    let ours = "deployments,services,roles,rolebindings,poddisruptionbudgets,networkpolicies,clusterroles,clusterrolebindings";
-    let left = ["get", ours, "-A", "-l", "app.kubernetes.io/name=fother", "-o", "name"];
-    assert_eq!(kubectl.run(&left).await, "");
+    uninstalled(&helm, &kubectl).await;
     assert_eq!(
         kubectl.run(&["get", "actions", "-o", "name"]).await,
         "action.fother.dev/a\n",
@@ -112,7 +121,7 @@ async fn the_chart_is_installed_upgraded_and_uninstalled() {
 
     // What was kept is taken over by the next release, and goes with it if it is told so.
     helm.install(&["--set", "crds.keep=false"]).await;
-    helm.run(&["uninstall", "fother", "-n", "fother", "--wait"]).await;
+    uninstalled(&helm, &kubectl).await;
     eventually("the kinds are gone", DEADLINE, || async {
         let left = kubectl.run(&["get", "crd", "-o", "name"]).await;
         if left.contains("fother.dev") { Err(left) } else { Ok(()) }

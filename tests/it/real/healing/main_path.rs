@@ -188,6 +188,14 @@ pub async fn a_rung_that_replaces_the_pods_and_does_not_help_leads_to_the_next(s
     let rungs = execution.status.unwrap().rungs;
     let held: Vec<_> = rungs.iter().map(|rung| rung.verify.as_ref().and_then(|verify| verify.held)).collect();
     assert_eq!(held, [Some(false), Some(true)], "{rungs:#?}");
+    let story = [
+        "ExecutionJobCreated",
+        "RemediationEscalated",
+        "RemediationIneffective",
+        "RemediationVerified",
+        "RuleFired",
+    ];
+    scenario.is_told("Deployment", "reader", &story).await;
     let matched = execution.spec.decision.unwrap().matched.object.name;
     let pods = scenario.stage.kubectl(&["get", "pods", "-l", "app=reader", "-o", "name"]).await;
     assert!(!pods.contains(&matched), "{pods}");

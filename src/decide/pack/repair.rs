@@ -1,0 +1,52 @@
+//! Makes an object whose form is wrong readable nevertheless, so that one look finds what else is wrong with it.
+
+use serde_json::{Value, json};
+
+use super::schema::Meant;
+use super::yaml::{Data, Node};
+use crate::decide::path::Segment;
+
+/// Gives a misspelled field the name that was probably meant.
+pub(super) fn rename(root: &mut Node, meant: &Meant) {
+    let parent =
+        meant.parent.segments().iter().try_fold(root, |node, segment| match (segment, &mut node.data) {
+            (Segment::Member(name), Data::Map(members)) => {
+                members.iter_mut().find(|(key, _)| key.name == *name).map(|(_, node)| node)
+            }
+            (Segment::Item(index), Data::List(items)) => items.get_mut(*index),
+            _ => None,
+        });
+    let Some(Node { data: Data::Map(members), .. }) = parent else { return };
+    if let Some((key, _)) = members.iter_mut().find(|(key, _)| key.name == meant.written) {
+        key.name.clone_from(&meant.name);
+    }
+}
+
+/// Adds what a schema requires and `value` has not, empty. A map is not made up: too much follows from what is in it.
+pub(super) fn complete(schema: &Value, value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                if let (false, Some(empty)) = (members.contains_key(name), empty(&schema["properties"][name]))
+                {
+                    members.insert(name.to_owned(), empty);
+                }
+            }
+            for (name, member) in members {
+                complete(&schema["properties"][name], member);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| complete(&schema["items"], item)),
+        _ => {}
+    }
+}
+
+fn empty(schema: &Value) -> Option<Value> {
+    match schema["type"].as_str()? {
+        "string" => Some(schema["enum"].get(0).cloned().unwrap_or(json!(""))),
+        "array" => Some(json!([])),
+        "integer" | "number" => Some(json!(0)),
+        "boolean" => Some(json!(false)),
+        _ => None,
+    }
+}
