@@ -5,7 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConditionType, FreeForm, Guard, Mode, ObjectReference, TriggerEvent, Verify, condition};
+use super::{
+    AnyValue, ConditionType, FreeForm, Guard, Mode, ObjectReference, TriggerEvent, Verify, condition,
+};
 
 /// One episode's remediation, decided by a Rule, or one run of an Action by hand (`spec.run`).
 ///
@@ -109,9 +111,17 @@ pub struct Decision {
     pub occurrence: String,
     /// The object that matched.
     pub matched: MatchedObject,
-    /// The event or alert that matched, as far as expressions read it, if it came from a Webhook.
+    /// The event or alert that matched, as far as expressions read it, if the API server does not keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<TriggerEvent>,
+    /// The events that led to it together, by time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub captured: Vec<CapturedEvent>,
+    /// How many Executions it follows from, one after the other. Left out if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
+    pub depth: Option<i32>,
     /// Since when the target had a matching object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
@@ -154,6 +164,28 @@ pub struct MatchedObject {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub resource_version: String,
+}
+
+/// An event that led to a decision together with others.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CapturedEvent {
+    /// What tells it from others.
+    #[schemars(length(min = 1, max = 512))]
+    pub id: String,
+    /// Name of the member of `correlate` that it stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub member: Option<String>,
+    /// What kind of occurrence it is.
+    #[serde(default, rename = "type", skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub event_type: String,
+    /// When it happened.
+    pub time: Time,
+    /// What happened, cut short.
+    #[serde(default)]
+    pub data: AnyValue,
 }
 
 /// How far the Execution has come.

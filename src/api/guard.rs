@@ -13,6 +13,10 @@ pub enum Guard {
     For,
     /// The Rule's `limits.cooldown` is not over.
     Cooldown,
+    /// `limits.perTarget` or `limits.perRule` is reached.
+    Rate,
+    /// Something in `unless` speaks against acting now.
+    Unless,
     /// Another Execution acts on the target.
     TargetBusy,
     /// As many Executions run as may.
@@ -27,7 +31,7 @@ pub enum Guard {
 pub struct HeldTarget {
     /// Which it is.
     pub target: ObjectReference,
-    /// What holds it: `For`, `Cooldown`, `TargetBusy`, `Concurrency` or `ObservedLimit`.
+    /// What holds it: `For`, `Cooldown`, `Rate`, `Unless`, `TargetBusy`, `Concurrency` or `ObservedLimit`.
     pub reason: Guard,
     /// Since when it has been held for this reason.
     pub since: Time,

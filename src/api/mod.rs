@@ -14,6 +14,7 @@ mod name;
 mod pack;
 mod parameter;
 mod pod;
+mod rate;
 mod rule;
 mod target;
 mod trigger_event;
@@ -33,8 +34,8 @@ pub use event_batch::{
     AcceptedEvent, AlertState, EventBatch, EventBatchSpec, EventBatchStatus, EventOutcome, OutcomeKind,
 };
 pub use execution::{
-    AttemptState, Decision, Execution, ExecutionSpec, ExecutionStatus, MatchedObject, RuleReference,
-    RungStatus, VerifyStatus,
+    AttemptState, CapturedEvent, Decision, Execution, ExecutionSpec, ExecutionStatus, MatchedObject,
+    RuleReference, RungStatus, VerifyStatus,
 };
 pub use guard::{Guard, HeldTarget};
 pub use name::{MAX_NAME, is_valid_name};
@@ -46,9 +47,11 @@ pub use pod::{
     Amount, ConfigMapReference, EmptyDir, PodSettings, Resources, TaintEffect, Toleration,
     TolerationOperator, VolumeMount,
 };
+pub use rate::{RATE_PATTERN, Rate, RateError};
 pub use rule::{
-    AlertTrigger, EventTrigger, Limits, Mode, ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung, Trigger,
-    Verify, WebhookTrigger,
+    Absent, AlertTrigger, Correlate, EventTrigger, ExecutionTrigger, Limits, Member, Mode, ObjectedEvent,
+    Once, Outcome, ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung, ScheduleStatus, ScheduleTrigger, Take,
+    Trigger, Unless, Verify, WebhookTrigger,
 };
 pub use target::{KEY_KIND, ObjectReference, ObjectTemplate, OwnerKind, Target};
 pub use trigger_event::TriggerEvent;

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, FreeForm, HeldTarget, Target};
+use super::{Duration, FreeForm, HeldTarget, Rate, Target};
 
 /// When to act, on what, as whom, and with which ladder of remedies.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -46,6 +46,12 @@ use super::{Duration, FreeForm, HeldTarget, Target};
     .message("since needs a resource trigger: an alert says itself since when it fires, an event is over at once"))]
 #[x_kube(validation = Rule::new("!has(self.for) || has(self.trigger.resource) || has(self.trigger.alert)")
     .message("for needs a resource or alert trigger: an event is over at once"))]
+#[x_kube(validation = Rule::new("!has(self.limits) || !has(self.limits.once) || has(self.trigger.event) || has(self.trigger.webhook) || has(self.trigger.execution)")
+    .message("limits.once chooses among events: it needs an event, webhook or execution trigger"))]
+#[x_kube(validation = Rule::new("!has(self.correlate) || has(self.trigger.event) || has(self.trigger.webhook) || has(self.trigger.execution)")
+    .message("correlate needs events: use an event, webhook or execution trigger"))]
+#[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.for)")
+    .message("for does not go with correlate: its window says how long"))]
 pub struct RuleSpec {
     /// What the Rule is for, in a sentence that helps the person who is woken by it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -79,6 +85,15 @@ pub struct RuleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub since: Option<String>,
+    /// What speaks against acting now. A state that still matches is held while one of these is true, and decided again
+    /// after; an event is over at once, and is dropped with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub unless: Vec<Unless>,
+    /// Several events that mean something only together: the Rule acts once they are complete, on the target of the
+    /// one that completed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlate: Option<Correlate>,
     /// How often the Rule may act.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
@@ -92,6 +107,15 @@ impl RuleSpec {
     /// The time that must pass between an Execution's end and the next for the same target.
     pub fn cooldown(&self) -> Duration {
         self.limits.as_ref().and_then(|l| l.cooldown).unwrap_or_default()
+    }
+
+    /// How long its finished Executions bear on what it does next.
+    pub fn memory(&self) -> Duration {
+        let limits = self.limits.iter().flat_map(|limits| {
+            let rates = [limits.per_target, limits.per_rule].map(|rate| rate.map(|rate| rate.within));
+            rates.into_iter().chain([limits.cooldown, limits.once.as_ref().map(|once| once.within)]).flatten()
+        });
+        limits.chain(self.correlate.as_ref().map(|correlate| correlate.within)).max().unwrap_or_default()
     }
 }
 
@@ -112,8 +136,9 @@ pub enum Mode {
 /// What a Rule watches: exactly one of the fields.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.resource), has(self.event), has(self.alert), has(self.webhook)].filter(set, set).size() == 1")
-    .message("exactly one of resource, event, alert and webhook must be set"))]
+#[x_kube(validation = Rule::new(
+    "[has(self.resource), has(self.event), has(self.alert), has(self.webhook), has(self.schedule), has(self.execution)].filter(set, set).size() == 1"
+).message("exactly one of resource, event, alert, webhook, schedule and execution must be set"))]
 pub struct Trigger {
     /// The state of objects of one kind, built-in or custom.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,12 +152,23 @@ pub struct Trigger {
     /// Events that a Webhook receives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookTrigger>,
+    /// Times of the clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleTrigger>,
+    /// The end of another Rule's Execution in this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<ExecutionTrigger>,
 }
 
 impl Trigger {
     /// Whether it is a state, which can be looked at again, rather than an event, which is over.
     pub fn is_state(&self) -> bool {
         self.resource.is_some() || self.alert.is_some()
+    }
+
+    /// Whether it is about no object that could lead to the target.
+    pub fn names_target(&self) -> bool {
+        self.resource.is_none() && self.event.is_none()
     }
 
     /// The Webhook that it listens to, if it does.
@@ -203,6 +239,123 @@ pub struct EventTrigger {
     pub regarding_kind: Option<String>,
 }
 
+/// Times of the clock. However many of them were missed while no controller ran, the latest alone is made up for.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleTrigger {
+    /// Minute, hour, day of month, month and day of week, as cron has them. A time that names its hours goes by the
+    /// clock on the wall: skipped by a clock change it is taken right after, repeated by one it is taken once. Example:
+    /// `0 3 * * 1-5`.
+    #[schemars(length(min = 9, max = 128))]
+    pub cron: String,
+    /// IANA time zone. Default: `UTC`. Example: `Europe/London`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+}
+
+/// The end of another Rule's Execution. Its target is the target here, unless `target` says otherwise. Executions that
+/// were begun by Executions that were begun by Executions start none.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecutionTrigger {
+    /// Names of the Rules. Example: `[drain-node]`.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 52)))]
+    pub rules: Vec<String>,
+    /// How it ended. Default: any end. Example: `[Failed]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub outcomes: Vec<Outcome>,
+}
+
+/// How an Execution ended.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Outcome {
+    /// Its remedy was done, and proven to have worked where proof was asked for.
+    Succeeded,
+    /// Its remedy could not be done or did not help.
+    Failed,
+    /// A person stopped it.
+    Canceled,
+    /// There was nothing left to do.
+    Superseded,
+    /// Its Rule only observes.
+    Observed,
+}
+
+/// Something that speaks against acting now.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unless {
+    /// CEL expression over the trigger's variables and `target`, the live object. Example:
+    /// `rolledOutWithin(target, duration('15m'))`.
+    #[serde(rename = "if")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub condition: String,
+    /// What to call it, in one word. Example: `FreshDeploy`.
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Z][A-Za-z0-9]*$"))]
+    pub reason: String,
+}
+
+/// Several events that mean something together. Windows go by the time at which the events happened, and an event counts
+/// once. In expressions of `unless`, `target` and `with`, `events` is the list of them, by time, and `captured` has each
+/// by the name of its member.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "[has(self.count), has(self.any), has(self.all), has(self.sequence), has(self.absent)].filter(set, set).size() == 1"
+).message("exactly one of count, any, all, sequence and absent must be set"))]
+pub struct Correlate {
+    /// CEL expression over the trigger's variables: events for which it gives the same text belong together. Default:
+    /// all events of the Rule do. Example: `event.data.node`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub group_by: Option<String>,
+    /// How long the window is. Example: `10m`.
+    pub within: Duration,
+    /// So many events. Example: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 100))]
+    pub count: Option<i32>,
+    /// An event of any of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub any: Vec<Member>,
+    /// An event of each of these, in any order; one event may stand for several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub all: Vec<Member>,
+    /// An event of each of these, one after the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub sequence: Vec<Member>,
+    /// An event that another one should have followed within the window, and has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent: Option<Absent>,
+}
+
+/// One kind of event among several.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// What `captured` calls it. Example: `started`.
+    #[schemars(length(min = 1, max = 52), regex(pattern = "^[a-z][A-Za-z0-9]*$"))]
+    pub name: String,
+    /// CEL expression over the trigger's variables that tells such an event. Example: `event.type == 'started'`.
+    #[schemars(length(min = 1, max = 4096))]
+    pub when: String,
+}
+
+/// An event that stays away.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Absent {
+    /// The event after which another is expected.
+    pub after: Member,
+    /// The event that is expected.
+    pub expected: Member,
+}
+
 /// How often a Rule may act.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -211,6 +364,36 @@ pub struct Limits {
     /// still matches is held meanwhile, and decided again after. Default: none. Example: `30m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cooldown: Option<Duration>,
+    /// The most Executions for one target in a span of time that ends now. Default: no limit. Example: `2/6h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_target: Option<Rate>,
+    /// The most Executions of the Rule in a span of time that ends now. Default: no limit. Example: `20/1h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_rule: Option<Rate>,
+    /// Of many events for one target, act on one. Default: on each that nothing else stops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
+}
+
+/// Which one of many events for a target is acted on.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Once {
+    /// `First` acts at once, and drops what follows within the time; `Last` waits for so long after the first, and acts
+    /// on the last.
+    pub take: Take,
+    /// The time, counted from the first event. Example: `10m`.
+    pub within: Duration,
+}
+
+/// Which one of many.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Take {
+    /// The first.
+    #[default]
+    First,
+    /// The last.
+    Last,
 }
 
 /// One remedy of a ladder.
@@ -287,4 +470,45 @@ pub struct RuleStatus {
     /// as are kept (100). Left out if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unrecorded: Option<i32>,
+    /// How far the schedule has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleStatus>,
+    /// How many events were dropped since the controller started because too many waited for others in `correlate`.
+    /// Left out if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<i64>,
+    /// The latest events that `unless` spoke against: they stay dropped, whatever a restart brings again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub objected: Vec<ObjectedEvent>,
+}
+
+/// An event that `unless` spoke against.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectedEvent {
+    /// What tells it from others.
+    #[schemars(length(max = 512))]
+    pub id: String,
+    /// When it happened.
+    pub time: Time,
+}
+
+/// How far a schedule has come.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleStatus {
+    /// The schedule that this speaks of: cron and time zone.
+    #[schemars(length(max = 256))]
+    pub schedule: String,
+    /// From when on it counts: the Rule's creation, or when it was given this schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// The latest time that was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_scheduled_at: Option<Time>,
+    /// How many times before that one had passed while nobody looked, and are not made up for; 100 stands for that or
+    /// more. Left out if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<i32>,
 }

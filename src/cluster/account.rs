@@ -1,8 +1,13 @@
 //! Acting as a Rule's `ServiceAccount`, if its annotation allows it.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use http::HeaderValue;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, Client};
+use parking_lot::Mutex;
 
 use super::client::acting_as;
 use super::error::{Error, Result, optional};
@@ -14,6 +19,42 @@ use crate::api::ANNOTATION;
 pub struct Account {
     user: String,
     client: Client,
+}
+
+/// The last yes about one account. Who asks while it is being read waits for the same answer.
+type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Account)>>>;
+
+/// Accounts as they were read last: a thousand rules of one account, looked at in the same moment, read it once.
+#[derive(Default)]
+pub struct Accounts {
+    slots: Mutex<BTreeMap<(String, String), Slot>>,
+}
+
+impl Accounts {
+    /// The account, live: by a read that begins after this call, which those who call while another is on its way share.
+    pub async fn live(&self, home: &Client, namespace: &str, name: &str) -> Result<Account> {
+        self.read(home, (namespace, name), Instant::now()).await
+    }
+
+    /// The account, as it was at most `age` ago.
+    pub async fn recent(&self, home: &Client, namespace: &str, name: &str, age: Duration) -> Result<Account> {
+        let now = Instant::now();
+        self.read(home, (namespace, name), now.checked_sub(age).unwrap_or(now)).await
+    }
+
+    /// The account by a read that began at `since` or later. Only a yes is kept: a no is about to be mended.
+    async fn read(&self, home: &Client, (namespace, name): (&str, &str), since: Instant) -> Result<Account> {
+        let slot = self.slots.lock().entry((namespace.to_owned(), name.to_owned())).or_default().clone();
+        let mut known = slot.lock().await;
+        if let Some((_, account)) = known.as_ref().filter(|(began, _)| *began >= since) {
+            return Ok(account.clone());
+        }
+        let began = Instant::now();
+        *known = None;
+        let account = Account::read(home, namespace, name).await?;
+        *known = Some((began, account.clone()));
+        Ok(account)
+    }
 }
 
 impl Account {
@@ -58,5 +99,77 @@ impl Account {
     /// A client that acts as the account.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use tokio::sync::Semaphore;
+
+    /// An API server that answers as many reads as it is let, and says whether the account is allowed at that time.
+    struct Server {
+        home: Client,
+        reads: Arc<AtomicUsize>,
+        answers: Arc<Semaphore>,
+        allows: Arc<AtomicBool>,
+    }
+
+    fn server() -> Server {
+        let (reads, answers) = (Arc::<AtomicUsize>::default(), Arc::new(Semaphore::new(0)));
+        let allows = Arc::new(AtomicBool::new(true));
+        let (counted, let_go, allowed) = (reads.clone(), answers.clone(), allows.clone());
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let (reads, answers, allows) = (counted.clone(), let_go.clone(), allowed.clone());
+            async move {
+                reads.fetch_add(1, Ordering::SeqCst);
+                let annotations =
+                    serde_json::json!({ANNOTATION.allow: allows.load(Ordering::SeqCst).to_string()});
+                answers.acquire().await.unwrap().forget();
+                let account = serde_json::json!({"metadata": {"name": "healer", "annotations": annotations}});
+                let body = Body::from(account.to_string().into_bytes());
+                Ok::<_, std::convert::Infallible>(Response::new(body))
+            }
+        });
+        Server { home: Client::new(service, "a"), reads, answers, allows }
+    }
+
+    #[tokio::test]
+    async fn a_live_read_is_shared_by_those_who_wait_and_by_nobody_who_comes_later() {
+        let server = server();
+        let accounts = Accounts::default();
+        let live = || accounts.live(&server.home, "a", "healer");
+        let mut first = Box::pin(live());
+        assert!(futures::poll!(&mut first).is_pending(), "it is on its way");
+        // That one was perhaps answered before these asked: they share another.
+        let mut waiting = Box::pin(futures::future::join_all((0..10).map(|_| live())));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        server.answers.add_permits(2);
+        let (first, waiting) = futures::join!(first, waiting);
+        assert!(first.is_ok() && waiting.iter().all(Result::is_ok));
+        assert_eq!(server.reads.load(Ordering::SeqCst), 2);
+        server.allows.store(false, Ordering::SeqCst);
+        server.answers.add_permits(1);
+        assert!(live().await.is_err_and(|error| error.is_forbidden()), "what was known does not count");
+    }
+
+    #[tokio::test]
+    async fn a_recent_yes_counts_for_a_while_and_a_no_for_nobody() {
+        let server = server();
+        server.answers.add_permits(10);
+        let accounts = Accounts::default();
+        let minute = Duration::from_secs(60);
+        for _ in 0..3 {
+            assert!(accounts.recent(&server.home, "a", "healer", minute).await.is_ok());
+        }
+        assert_eq!(server.reads.load(Ordering::SeqCst), 1);
+        server.allows.store(false, Ordering::SeqCst);
+        assert!(accounts.recent(&server.home, "a", "healer", Duration::ZERO).await.is_err(), "too old");
+        assert!(accounts.recent(&server.home, "a", "healer", minute).await.is_err(), "the yes is forgotten");
+        server.allows.store(true, Ordering::SeqCst);
+        assert!(accounts.recent(&server.home, "a", "healer", minute).await.is_ok(), "and so is the no");
     }
 }

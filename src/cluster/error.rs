@@ -84,6 +84,11 @@ impl Error {
         self.code() == Some(403) || matches!(self, Self::NotAllowed(_))
     }
 
+    /// Whether there is no such object.
+    pub fn is_not_found(&self) -> bool {
+        self.code() == Some(404)
+    }
+
     /// Whether somebody else was faster: the object exists already, or is another version.
     pub fn is_conflict(&self) -> bool {
         self.code() == Some(409)

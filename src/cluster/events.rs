@@ -1,5 +1,6 @@
 //! Kubernetes Events about targets, so that `kubectl describe` tells the story.
 
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ObjectReference as CoreReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -7,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::error::{Error, Result};
 use super::objects::MANAGER;
@@ -14,6 +16,50 @@ use crate::api::ObjectReference;
 
 /// The longest note that the API server takes, in bytes.
 const NOTE_LIMIT: usize = 1024;
+
+/// Events that wait to be written, at the most: who has more to tell waits.
+const WAITING: usize = 1000;
+/// Events that are written at a time: a few, as what they tell about comes first.
+const WRITING: usize = 4;
+
+/// Takes Events in, to be written beside the work that they tell about.
+pub struct Teller {
+    sender: mpsc::Sender<Event>,
+}
+
+/// Writes what its [`Teller`] takes in.
+pub struct Writer {
+    receiver: mpsc::Receiver<Event>,
+}
+
+/// A teller and its writer.
+pub fn teller() -> (Teller, Writer) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    (Teller { sender }, Writer { receiver })
+}
+
+impl Teller {
+    /// Has an Event written soon. Waits only where too many wait already.
+    pub async fn tell(&self, telling: &Telling<'_>, now: Timestamp) {
+        if self.sender.send(event(telling, now)).await.is_err() {
+            tracing::warn!(event = telling.name, "Event not written: nobody writes any more");
+        }
+    }
+}
+
+impl Writer {
+    /// Writes until the teller is gone and everything that it took in is written. Events are for people: one that cannot
+    /// be written is no reason to stop.
+    pub async fn run(mut self, home: &Client) {
+        stream::poll_fn(|cx| self.receiver.poll_recv(cx))
+            .for_each_concurrent(WRITING, |event| async move {
+                if let Err(error) = create(home, &event).await {
+                    tracing::warn!(%error, "Event not written");
+                }
+            })
+            .await;
+    }
+}
 
 /// An Event to write.
 #[derive(Clone, Debug)]
@@ -34,13 +80,13 @@ pub struct Telling<'a> {
 
 /// Writes an Event. Events are for people: one that cannot be written is no reason to stop.
 pub async fn tell(home: &Client, telling: &Telling<'_>, now: Timestamp) -> Result<()> {
-    create(home, telling, now).await.map(drop)
+    create(home, &event(telling, now)).await.map(drop)
 }
 
 /// Writes an Event about something that happens again and again, or counts it: those of one name are one series. What
 /// happened no later than what was counted last has been told already.
 pub async fn tell_again(home: &Client, telling: &Telling<'_>, at: Timestamp) -> Result<()> {
-    if create(home, telling, at).await? {
+    if create(home, &event(telling, at)).await? {
         return Ok(());
     }
     let namespace = telling.regarding.namespace.as_deref().unwrap_or("default");
@@ -63,10 +109,9 @@ pub async fn tell_again(home: &Client, telling: &Telling<'_>, at: Timestamp) -> 
         .map(drop)
 }
 
-/// Whether it is new.
-async fn create(home: &Client, telling: &Telling<'_>, now: Timestamp) -> Result<bool> {
+fn event(telling: &Telling<'_>, now: Timestamp) -> Event {
     let namespace = telling.regarding.namespace.as_deref().unwrap_or("default");
-    let event = Event {
+    Event {
         metadata: ObjectMeta {
             name: Some(telling.name.clone()),
             namespace: Some(namespace.to_owned()),
@@ -82,11 +127,18 @@ async fn create(home: &Client, telling: &Telling<'_>, now: Timestamp) -> Result<
         reporting_instance: Some(MANAGER.to_owned()),
         type_: Some(if telling.warning { "Warning" } else { "Normal" }.to_owned()),
         ..Event::default()
-    };
-    let api: Api<Event> = Api::namespaced(home.clone(), namespace);
-    match api.create(&PostParams::default(), &event).await {
+    }
+}
+
+/// Whether it is new.
+async fn create(home: &Client, event: &Event) -> Result<bool> {
+    let namespace = event.metadata.namespace.as_deref().unwrap_or("default");
+    match Api::namespaced(home.clone(), namespace).create(&PostParams::default(), event).await {
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-        other => other.map(|_| true).map_err(Error::request(format!("write Event {}", telling.reason))),
+        other => {
+            let reason = event.reason.as_deref().unwrap_or_default();
+            other.map(|_| true).map_err(Error::request(format!("write Event {reason}")))
+        }
     }
 }
 
@@ -108,11 +160,56 @@ fn core(object: &ObjectReference) -> CoreReference {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::BodyExt;
+    use kube::client::Body;
+    use parking_lot::Mutex;
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     #[test]
     fn a_note_is_cut_by_bytes_between_characters() {
         let note = "ä".repeat(NOTE_LIMIT);
         assert_eq!(shortened(&note).len(), NOTE_LIMIT);
         assert_eq!(shortened(&format!("x{note}")).len(), NOTE_LIMIT - 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_in_is_written_before_the_writer_ends() {
+        let (written, let_go) =
+            (Arc::<Mutex<BTreeSet<String>>>::default(), Arc::new(tokio::sync::Semaphore::new(0)));
+        let (log, gate) = (written.clone(), let_go.clone());
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let (log, gate) = (log.clone(), gate.clone());
+            async move {
+                gate.acquire().await.unwrap().forget();
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let event: Event = serde_json::from_slice(&body).unwrap();
+                log.lock().insert(event.metadata.name.unwrap());
+                Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(body.to_vec())))
+            }
+        });
+        let (client, (teller, writer)) = (Client::new(service, "a"), teller());
+        let mut writing = Box::pin(writer.run(&client));
+        let regarding = ObjectReference { name: "ark".to_owned(), ..ObjectReference::default() };
+        let telling = |n: usize| Telling {
+            name: format!("leak-{n}"),
+            reason: "RuleFired",
+            warning: false,
+            note: String::new(),
+            regarding: &regarding,
+            related: None,
+        };
+        for n in 0..WAITING {
+            teller.tell(&telling(n), Timestamp::UNIX_EPOCH).await;
+        }
+        let over = telling(WAITING);
+        let mut one_more = Box::pin(teller.tell(&over, Timestamp::UNIX_EPOCH));
+        assert!(futures::poll!(&mut one_more).is_pending(), "who has more to tell waits");
+        assert!(futures::poll!(&mut writing).is_pending() && written.lock().is_empty());
+        one_more.await;
+        drop(teller);
+        let_go.add_permits(WAITING + 1);
+        writing.await;
+        assert_eq!(written.lock().len(), WAITING + 1);
     }
 }

@@ -17,8 +17,12 @@ use super::error::{Error, Result, optional};
 const DURATION: Duration = Duration::from_secs(15);
 /// How long the leader goes on without renewal: less, so that it stops before another starts.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How often it is renewed, and looked at.
+/// How often a candidate looks whether it can have it.
 const PERIOD: Duration = Duration::from_secs(2);
+/// How often the leader renews it.
+const RENEWAL: Duration = Duration::from_secs(3);
+/// How long after a renewal that failed the next one is tried: one that was not answered leaves time for another.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Whether requests that change something may be sent.
 #[derive(Debug, Default)]
@@ -49,6 +53,8 @@ pub struct Candidate {
     guard: Arc<Guard>,
     /// The Lease as last seen, and when it was first seen so: other machines' clocks are not trusted.
     observed: Option<(LeaseSpec, Instant)>,
+    /// The Lease as this candidate wrote it last: while nobody else writes to it, it is renewed without being read.
+    held: Option<Lease>,
 }
 
 impl Candidate {
@@ -60,6 +66,7 @@ impl Candidate {
             identity,
             guard: Arc::default(),
             observed: None,
+            held: None,
         }
     }
 
@@ -82,16 +89,18 @@ impl Candidate {
 
     /// Keeps leading; returns when that failed for too long or somebody else leads.
     pub async fn keep(&mut self) {
+        let mut pause = RENEWAL;
         loop {
-            tokio::time::sleep(PERIOD).await;
+            tokio::time::sleep(pause).await;
             match self.attempt().await {
-                Ok(true) => {}
+                Ok(true) => pause = RENEWAL,
                 Ok(false) => return self.guard.given_up(),
                 Err(error) => {
                     tracing::warn!(%error, "lease not renewed");
                     if !self.guard.holds() {
                         return;
                     }
+                    pause = RETRY;
                 }
             }
         }
@@ -126,20 +135,41 @@ impl Candidate {
     }
 
     async fn try_write(&mut self) -> Result<bool> {
+        if self.renew().await? {
+            return Ok(true);
+        }
         let found = optional(self.api.get(&self.name).await).map_err(Error::request("read the Lease"))?;
         let Some(lease) = found else {
             let lease = Lease {
                 metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
                 spec: Some(self.spec(None)),
             };
-            return self.written(self.api.create(&PostParams::default(), &lease).await);
+            let created = self.api.create(&PostParams::default(), &lease).await;
+            return self.written(created);
         };
         let spec = lease.spec.clone().unwrap_or_default();
         if !self.may_take(&spec) {
             return Ok(false);
         }
-        let renewed = Lease { spec: Some(self.spec(Some(&spec))), ..lease };
-        self.written(self.api.replace(&self.name, &PostParams::default(), &renewed).await)
+        self.replace(lease).await
+    }
+
+    /// Renews what this candidate wrote last by one request, which the API server refuses if anybody has written or
+    /// removed the Lease since: then it is read. What became of a renewal without an answer is not known, so the next
+    /// attempt reads it too.
+    async fn renew(&mut self) -> Result<bool> {
+        let Some(held) = self.held.take() else { return Ok(false) };
+        match self.replace(held).await {
+            Err(error) if error.is_not_found() => Ok(false),
+            renewed => renewed,
+        }
+    }
+
+    /// Writes itself into the Lease, if nobody has written to it since.
+    async fn replace(&mut self, lease: Lease) -> Result<bool> {
+        let renewed = Lease { spec: Some(self.spec(lease.spec.as_ref())), ..lease };
+        let written = self.api.replace(&self.name, &PostParams::default(), &renewed).await;
+        self.written(written)
     }
 
     /// Whether it is ours, free, or was not renewed for as long as it is good.
@@ -173,11 +203,122 @@ impl Candidate {
     }
 
     /// A conflict means that somebody else was faster.
-    fn written(&self, result: kube::Result<Lease>) -> Result<bool> {
+    fn written(&mut self, result: kube::Result<Lease>) -> Result<bool> {
         match result {
-            Ok(_) => Ok(true),
+            Ok(lease) => {
+                self.held = Some(lease);
+                Ok(true)
+            }
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             Err(source) => Err(Error::Request { action: format!("write Lease {}", self.name), source }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use http_body_util::BodyExt;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    /// An API server that keeps one Lease, and the log of what was asked of it.
+    #[derive(Clone, Default)]
+    struct Server {
+        lease: Arc<Mutex<Option<(u64, Value)>>>,
+        log: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Server {
+        fn candidate(&self, identity: &str) -> Candidate {
+            let server = self.clone();
+            let service = tower::service_fn(move |request: Request<Body>| {
+                let server = server.clone();
+                async move { Ok::<_, std::convert::Infallible>(server.answer(request).await) }
+            });
+            Candidate::new(Client::new(service, "a"), "a", "fother", identity.to_owned())
+        }
+
+        async fn answer(&self, request: Request<Body>) -> Response<Body> {
+            let method = request.method().to_string();
+            self.log.lock().push(method.clone());
+            let sent: Value =
+                serde_json::from_slice(&request.into_body().collect().await.unwrap().to_bytes())
+                    .unwrap_or_default();
+            let mut lease = self.lease.lock();
+            let version = lease.as_ref().map(|(version, _)| *version);
+            let expected = sent["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok());
+            let code = match (method.as_str(), version) {
+                ("GET", Some(_)) => 200,
+                ("PUT", Some(version)) if expected == Some(version) => 200,
+                ("PUT" | "POST", Some(_)) => 409,
+                ("POST", None) => 201,
+                _ => 404,
+            };
+            if code < 300 && method != "GET" {
+                let next = version.unwrap_or(0) + 1;
+                let mut stored = sent;
+                stored["metadata"]["resourceVersion"] = json!(next.to_string());
+                *lease = Some((next, stored));
+            }
+            let body = match lease.as_ref() {
+                Some((_, lease)) if code < 300 => lease.clone(),
+                _ => {
+                    json!({"kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": "no"})
+                }
+            };
+            Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap()
+        }
+
+        fn asked(&self) -> Vec<String> {
+            std::mem::take(&mut *self.log.lock())
+        }
+
+        /// Somebody else writes to the Lease.
+        fn writes(&self, holder: &str) {
+            let mut lease = self.lease.lock();
+            let (version, lease) = lease.as_mut().unwrap();
+            *version += 1;
+            lease["metadata"]["resourceVersion"] = json!(version.to_string());
+            lease["spec"]["holderIdentity"] = json!(holder);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_renewed_by_one_request() {
+        let server = Server::default();
+        let mut candidate = server.candidate("one");
+        assert!(candidate.attempt().await.unwrap());
+        assert_eq!(server.asked(), ["GET", "POST"]);
+        assert!(candidate.attempt().await.unwrap() && candidate.attempt().await.unwrap());
+        assert_eq!(server.asked(), ["PUT", "PUT"]);
+        assert!(candidate.guard().holds());
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_another_took_is_not_taken_back() {
+        let server = Server::default();
+        let mut candidate = server.candidate("one");
+        assert!(candidate.attempt().await.unwrap());
+        server.writes("two");
+        server.asked();
+        assert!(!candidate.attempt().await.unwrap(), "another holds it");
+        assert_eq!(server.asked(), ["PUT", "GET"]);
+        assert_eq!(server.lease.lock().as_ref().unwrap().1["spec"]["holderIdentity"], "two");
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_somebody_touched_or_deleted_is_kept() {
+        let server = Server::default();
+        let mut candidate = server.candidate("one");
+        assert!(candidate.attempt().await.unwrap());
+        server.writes("one");
+        server.asked();
+        assert!(candidate.attempt().await.unwrap());
+        assert_eq!(server.asked(), ["PUT", "GET", "PUT"]);
+        *server.lease.lock() = None;
+        assert!(candidate.attempt().await.unwrap());
+        assert_eq!(server.asked(), ["PUT", "GET", "POST"]);
     }
 }

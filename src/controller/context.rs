@@ -12,7 +12,9 @@ use super::queue::Queue;
 use super::rule::{Evaluators, Places};
 use super::store::Store;
 use crate::api::{Action, EventBatch, Execution, Pack, Rule, Webhook};
+use crate::cluster::account::Accounts;
 use crate::cluster::discovery::Kinds;
+use crate::cluster::events::Teller;
 use crate::cluster::reviews::Reviews;
 use crate::decide::episode::Caps;
 use crate::decide::identity::TargetKey;
@@ -27,6 +29,10 @@ pub struct Context {
     pub home: Client,
     /// Which kinds there are.
     pub kinds: Kinds,
+    /// Accounts, as they were read last.
+    pub accounts: Accounts,
+    /// Has Events about targets written, beside the work that they tell about.
+    pub teller: Teller,
     /// What accounts may do.
     pub reviews: Reviews,
     /// What is watched for rules.

@@ -19,7 +19,9 @@ mod strange;
 mod sweep;
 mod webhook;
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
@@ -28,10 +30,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use crate::api::{
-    ANNOTATION, Action, ConditionType, Execution, GROUP, LABEL, ObjectReference, Rule, VERSION, condition,
+    ANNOTATION, Action, ConditionType, Execution, ExecutionTrigger, GROUP, LABEL, ObjectReference, Rule,
+    VERSION, condition,
 };
+use crate::cluster::account::Accounts;
 use crate::cluster::discovery::Kinds;
 use crate::cluster::error::Consequence;
+use crate::cluster::events::{self, Teller};
 use crate::cluster::lease::Candidate;
 use crate::cluster::reviews::Reviews;
 use crate::cluster::rights::LEASE;
@@ -52,6 +57,8 @@ use store::{Store, is_status_only};
 
 /// Reconciles that run at a time. Each mostly waits for the API server.
 const CONCURRENCY: usize = 32;
+/// How long a controller that stops goes on writing the Events that wait: less than it may go on without its Lease.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What the controller is told.
 #[derive(Clone, Debug)]
@@ -131,13 +138,20 @@ async fn compete(
     tracing::info!(identity = settings.identity, "leading");
     metrics.leads(LEASE, true);
     let home = client::guarded(connection, candidate.guard());
-    let work = lead(receiver, home, settings, metrics, tell);
+    let (teller, writer) = events::teller();
+    let mut writing = pin!(writer.run(&home));
+    let work = lead(receiver, home.clone(), settings, (metrics, teller), tell);
     let led = tokio::select! {
         () = work => anyhow::bail!("the work ended by itself"),
         () = candidate.keep() => Err(anyhow::anyhow!("the lease was lost: another controller may lead now")),
         () = stop.cancelled() => Ok(()),
+        () = &mut writing => anyhow::bail!("the work ended by itself"),
     };
     if led.is_ok() {
+        // The work, and with it the teller, is gone. What it has said is written before another leads.
+        if tokio::time::timeout(LAST_WORDS, writing).await.is_err() {
+            tracing::warn!("not all Events were written in {LAST_WORDS:?}");
+        }
         candidate.release().await?;
     }
     led
@@ -147,13 +161,15 @@ async fn lead(
     receiver: &Receiver,
     home: Client,
     settings: Settings,
-    metrics: Arc<Metrics>,
+    (metrics, teller): (Arc<Metrics>, Teller),
     tell: impl Fn(Standing),
 ) {
     let (queue, worker) = queue(CONCURRENCY, metrics.work.clone());
     let context = Arc::new(Context {
         home: home.clone(),
         kinds: Kinds::default(),
+        accounts: Accounts::default(),
+        teller,
         reviews: Reviews::default(),
         watches: Watches::default(),
         evaluators: Evaluators::default(),
@@ -199,7 +215,7 @@ async fn lead(
 
 /// Keeps the gauges that follow from what there is.
 async fn gauges(context: &Context) {
-    let mut tick = tokio::time::interval(std::time::Duration::from_secs(15));
+    let mut tick = tokio::time::interval(Duration::from_secs(15));
     loop {
         tick.tick().await;
         let rules = context.rules.filter(|_| true);
@@ -251,12 +267,16 @@ async fn follow(context: &Arc<Context>, home: &Client, queue: &Queue) {
         },
         add(Kind::Action),
     );
+    let followed = context.clone();
     let executions = context.executions.clone().follow(
         home.clone(),
         move |_, o| {
             execution(&namespace_of(o), &o.name_any());
             if let Some(name) = o.labels().get(LABEL.rule) {
                 rule_of_execution(&namespace_of(o), name);
+                if o.is_finished() {
+                    wake_those_that_follow(&followed, o, name);
+                }
             }
         },
         add(Kind::Execution),
@@ -271,6 +291,16 @@ async fn follow(context: &Arc<Context>, home: &Client, queue: &Queue) {
         add(Kind::Rule),
     );
     tokio::join!(packs, actions, executions, rules);
+}
+
+/// Wakes the Rules that listen to the ends of another one's Executions.
+fn wake_those_that_follow(context: &Context, execution: &Execution, leader: &str) {
+    let namespace = namespace_of(execution);
+    let follows = |trigger: &ExecutionTrigger| trigger.rules.iter().any(|rule| rule == leader);
+    let listens = |rule: &Rule| rule.spec.trigger.execution.as_ref().is_some_and(follows);
+    for rule in context.rules.filter(|rule| namespace_of(rule) == namespace && listens(rule)) {
+        context.queue.add(Kind::Rule, &namespace, &rule.name_any());
+    }
 }
 
 /// Wakes the Rules that name an Action, and the Executions by hand that have not ended.

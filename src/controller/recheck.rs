@@ -13,17 +13,19 @@ use crate::decide::identity::TargetKey;
 use crate::decide::matching::CompiledRule;
 use crate::source::watch::now;
 
-/// Whether the object that stands for a target's matches still matches. A view may be a moment behind, and what was
+/// The object that stands for a target's matches, if it still matches. A view may be a moment behind, and what was
 /// mended in that moment needs no Execution.
 pub async fn still(
     context: &Context,
     account: &Account,
     rule: &CompiledRule,
     matched: &MatchedObject,
-) -> Result<bool> {
+) -> Result<Option<Arc<Value>>> {
     let objects = Objects::around(account.client(), &context.kinds, &matched.object).await?;
-    let Some(object) = objects.listed(&matched.object.name).await? else { return Ok(false) };
-    Ok(matches!(rule.matches_object(&Arc::new(object), now()), Ok(Some(_))))
+    let Some(object) = objects.listed(&matched.object.name).await? else { return Ok(None) };
+    let object = Arc::new(object);
+    let still = matches!(rule.matches_object(&object, now()), Ok(Some(_)));
+    Ok(still.then_some(object))
 }
 
 /// An object that matches and leads to the target, if there is one. Objects whose owners are gone count as leading

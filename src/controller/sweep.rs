@@ -41,9 +41,9 @@ async fn executions(context: &Context) {
     }
     for ((namespace, name), executions) in of_rules {
         let rule = context.rules.get(&namespace, &name);
-        let cooldown = rule.as_ref().map(|rule| rule.spec.cooldown()).unwrap_or_default();
+        let memory = rule.as_ref().map(|rule| rule.spec.memory()).unwrap_or_default();
         let references: Vec<&Execution> = executions.iter().map(AsRef::as_ref).collect();
-        for old in expired(&references, (rule.is_some(), cooldown), now()) {
+        for old in expired(&references, (rule.is_some(), memory), now()) {
             match delete(context, old).await {
                 Ok(()) => tracing::info!(namespace, execution = old.name_any(), "deleted, it is old"),
                 // The others may go nevertheless.

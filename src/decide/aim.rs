@@ -1,4 +1,4 @@
-//! Where an alert or an event of a Webhook leads: an object that it names, or only a name.
+//! Where an event leads that is about no object: an object that it names, or only a name.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use crate::expr::{Bindings, Expression, Scope, Template};
 /// The longest name of a target, as the API server has it for names.
 const LONGEST_NAME: usize = 253;
 
-/// A compiled `target` of a Rule that listens to a Webhook.
+/// A compiled `target` of a Rule whose trigger is about no object.
 #[derive(Clone, Debug)]
 pub enum Aim {
     /// An object: group and version, kind, namespace and name.
@@ -32,7 +32,7 @@ impl Aim {
     /// Compiles the target of a Rule, if it is one of those; says where a Rule has the wrong one for its trigger.
     pub fn compile(spec: &RuleSpec, problems: &mut Vec<Problem>) -> Option<Self> {
         let scope = Scope::of(variables(&spec.trigger).iter().copied());
-        let listens = spec.trigger.webhook_name().is_some();
+        let names = spec.trigger.names_target();
         let mut template = |source: &str, path: &str| match Template::compile(source, &scope) {
             Ok(template) => Some(template),
             Err(errors) => {
@@ -41,7 +41,7 @@ impl Aim {
             }
         };
         match spec.target.as_ref() {
-            Some(Target::Ref(object)) if listens => {
+            Some(Target::Ref(object)) if names => {
                 let namespace =
                     object.namespace.as_deref().map(|text| template(text, "spec.target.ref.namespace"));
                 let name = template(&object.name, "spec.target.ref.name");
@@ -52,7 +52,7 @@ impl Aim {
                     name: name?,
                 })
             }
-            Some(Target::Key(source)) if listens => match Expression::compile(source, &scope) {
+            Some(Target::Key(source)) if names => match Expression::compile(source, &scope) {
                 Ok(expression) => Some(Self::Key(expression)),
                 Err(errors) => {
                     let of = |error| expression_problem("spec.target.key", error);
@@ -60,14 +60,16 @@ impl Aim {
                     None
                 }
             },
-            None if !listens => None,
+            None if spec.trigger.webhook_name().is_none() => None,
+            Some(Target::Object) if spec.trigger.execution.is_some() => None,
             Some(Target::Ref(_) | Target::Key(_)) => {
-                let message = "ref and key need an alert or webhook trigger; use object, workload or owner";
+                let message = "ref and key need an alert, webhook, schedule or execution trigger; \
+                               use object, workload or owner";
                 problems.push(Problem::error("spec.target", message));
                 None
             }
-            _ if listens => {
-                let message = "an alert or webhook trigger needs ref: {apiVersion, kind, name} or key";
+            _ if names => {
+                let message = "this trigger is about no object; use ref: {apiVersion, kind, name} or key";
                 problems.push(Problem::error("spec.target", message));
                 None
             }
@@ -134,7 +136,7 @@ mod tests {
 
     fn aim(target: Value) -> Result<Option<Aim>, Vec<String>> {
         let spec = json!({"serviceAccountName": "h", "ladder": [{"run": "x"}], "target": target,
-            "trigger": {"alert": {"webhook": "am"}}});
+            "trigger": {"schedule": {"cron": "0 3 * * *"}}});
         let mut problems = Vec::new();
         let aim = Aim::compile(&serde_json::from_value(spec).expect("a Rule"), &mut problems);
         if problems.is_empty() { Ok(aim) } else { Err(problems.iter().map(ToString::to_string).collect()) }
@@ -143,23 +145,26 @@ mod tests {
     fn at(target: Value) -> Result<String, String> {
         let alert = json!({"labels": {"deployment": "web", "namespace": "b", "n": ""}});
         let aim = aim(target).expect("compiles").expect("an aim");
-        let bindings = Bindings::at(Timestamp::UNIX_EPOCH).with("alert", alert);
+        let bindings = Bindings::at(Timestamp::UNIX_EPOCH).with("event", json!({"data": alert}));
         aim.at(&bindings, "a").map(|found| format!("{:?} {found}", found.namespace))
     }
 
     #[test]
-    fn an_alert_leads_to_what_it_names() {
+    fn an_event_leads_to_what_it_names() {
         let deployment =
             |name: &str| json!({"ref": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}});
-        assert_eq!(at(deployment("${{ alert.labels.deployment }}")), Ok("None Deployment/web".into()));
-        assert_eq!(at(deployment("x-${{ alert.labels.deployment }}")), Ok("None Deployment/x-web".into()));
+        assert_eq!(at(deployment("${{ event.data.labels.deployment }}")), Ok("None Deployment/web".into()));
+        assert_eq!(
+            at(deployment("x-${{ event.data.labels.deployment }}")),
+            Ok("None Deployment/x-web".into())
+        );
         let mut elsewhere = deployment("web");
-        elsewhere["ref"]["namespace"] = "${{ alert.labels.namespace }}".into();
+        elsewhere["ref"]["namespace"] = "${{ event.data.labels.namespace }}".into();
         assert_eq!(at(elsewhere), Ok("Some(\"b\") Deployment/web".into()));
-        assert_eq!(at(json!({"key": "alert.labels.deployment"})), Ok("Some(\"a\") Key/web".into()));
-        assert_eq!(at(json!({"key": "alert.labels.n"})), Err("target.key is empty".into()));
+        assert_eq!(at(json!({"key": "event.data.labels.deployment"})), Ok("Some(\"a\") Key/web".into()));
+        assert_eq!(at(json!({"key": "event.data.labels.n"})), Err("target.key is empty".into()));
         assert_eq!(at(json!({"key": "1 + 1"})), Err("target.key is 2, not a text".into()));
-        assert!(at(deployment("${{ alert.labels.absent }}")).is_err());
+        assert!(at(deployment("${{ event.data.labels.absent }}")).is_err());
     }
 
     #[test]
@@ -167,11 +172,11 @@ mod tests {
         let refused = |target| aim(target).expect_err("refused").remove(0);
         assert_eq!(
             refused(json!("workload")),
-            "spec.target: an alert or webhook trigger needs ref: {apiVersion, kind, name} or key"
+            "spec.target: this trigger is about no object; use ref: {apiVersion, kind, name} or key"
         );
         assert_eq!(
-            refused(json!({"key": "alrt.x"})),
-            "spec.target.key: unknown variable \"alrt\"; did you mean \"alert\"?"
+            refused(json!({"key": "evnt.x"})),
+            "spec.target.key: unknown variable \"evnt\"; did you mean \"event\"?"
         );
     }
 }

@@ -5,12 +5,14 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::ends::DEEPEST;
+use super::guard::{full_until, is_full, is_superseded};
 use super::identity::{TargetKey, decision_id};
 use super::view::{Sight, TargetView};
-use crate::api::{Duration, Execution, Mode};
+use crate::api::{Duration, Execution, Mode, Once, Rate};
 
 /// What of a Rule bears on its episodes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RuleFacts {
     /// Namespace of the Rule.
     pub namespace: String,
@@ -22,6 +24,12 @@ pub struct RuleFacts {
     pub hold_for: Duration,
     /// How long a target rests after an Execution.
     pub cooldown: Duration,
+    /// How often it may act on a target.
+    pub per_target: Option<Rate>,
+    /// How often it may act.
+    pub per_rule: Option<Rate>,
+    /// Which of many events for a target it acts on.
+    pub once: Option<Once>,
 }
 
 /// What of an Execution bears on later decisions about the same rule and target.
@@ -33,6 +41,8 @@ pub struct Past {
     pub decided_at: Timestamp,
     /// Whether it acted.
     pub mode: Mode,
+    /// Since when its target had matched, or when its event happened.
+    pub since: Option<Timestamp>,
     /// By when it had ended: a time after its end, and less than [`KEPT`] later.
     pub finished_at: Option<Timestamp>,
     /// When its episode was seen to be over.
@@ -48,6 +58,7 @@ impl Past {
             id: decision.id.clone(),
             decided_at: decision.time.0,
             mode: decision.mode,
+            since: decision.since.as_ref().map(|since| since.0),
             finished_at: status.finished_at.map(|t| t.0.saturating_add(KEPT).unwrap_or(Timestamp::MAX)),
             closed_at: status.episode_closed_at.map(|t| t.0),
         })
@@ -71,6 +82,8 @@ pub struct Load {
     pub target: usize,
     /// Observed Executions of this rule whose episode is open.
     pub observed_open: usize,
+    /// Until when the rule has acted as often as it may; for an event, whether it has.
+    pub rule_full: Option<Timestamp>,
 }
 
 /// The most that may go on at once, whatever the rules say.
@@ -105,6 +118,10 @@ pub enum Held {
     Cooldown,
     /// Another Execution acts on the target.
     TargetBusy,
+    /// The rule has acted as often as it may, on the target or at all.
+    Rate,
+    /// Something speaks against acting now.
+    Unless,
     /// As many Executions run as may.
     Concurrency,
     /// An Observe rule has as many open records as are kept.
@@ -179,6 +196,14 @@ pub enum Suppressed {
     Cooldown,
     /// Another rule's Execution acts on the target.
     TargetBusy,
+    /// The rule had acted as often as it may, on the target or at all.
+    Rate,
+    /// Something spoke against acting.
+    Unless,
+    /// Of several events for the target, the rule acts on another one.
+    Superseded,
+    /// It follows from an Execution that follows from an Execution, and so on for too long.
+    Depth,
     /// As many Executions run as may.
     Concurrency,
     /// An Observe rule has as many open records as are kept.
@@ -198,6 +223,8 @@ pub struct EdgeQuestion<'a> {
     pub occurrence: &'a str,
     /// When it happened.
     pub time: Timestamp,
+    /// How many Executions it follows from.
+    pub depth: u32,
     /// The Executions of this rule and target.
     pub past: &'a [Past],
 }
@@ -206,7 +233,7 @@ pub struct EdgeQuestion<'a> {
 /// the event happened, not by when it is seen, so that a relist decides nothing anew; what else is going on
 /// (`TargetBusy`, `Concurrency`, `ObservedLimit`) goes by this moment.
 pub fn decide_edge(question: EdgeQuestion<'_>, load: Load, caps: Caps) -> Result<String, Suppressed> {
-    let EdgeQuestion { rule, rule_created_at, target, occurrence, time, past } = question;
+    let EdgeQuestion { rule, rule_created_at, target, occurrence, time, depth, past } = question;
     let id = decision_id(&rule.namespace, &rule.name, target, occurrence);
     if past.iter().any(|past| past.id == id) {
         return Ok(id);
@@ -214,19 +241,32 @@ pub fn decide_edge(question: EdgeQuestion<'_>, load: Load, caps: Caps) -> Result
     if time < rule_created_at {
         return Err(Suppressed::BeforeRule);
     }
-    let acting = past.iter().filter(|past| past.mode != Mode::Observe || rule.mode == Mode::Observe);
+    if depth > DEEPEST {
+        return Err(Suppressed::Depth);
+    }
+    let acting = || past.iter().filter(|past| past.mode != Mode::Observe || rule.mode == Mode::Observe);
     let resting = |past: &Past| match past.finished_at {
         None => true,
         Some(finished) => time < finished.saturating_add(rule.cooldown.signed()).unwrap_or(Timestamp::MAX),
     };
-    if acting.into_iter().any(resting) {
+    let acted = || acting().map(|past| past.since.unwrap_or(past.decided_at));
+    if rule.once.as_ref().is_some_and(|once| is_superseded(once, acted(), time)) {
+        return Err(Suppressed::Superseded);
+    }
+    if acting().any(resting) {
         return Err(Suppressed::Cooldown);
+    }
+    if rule.per_target.is_some_and(|rate| is_full(rate, acted(), time)) {
+        return Err(Suppressed::Rate);
     }
     if rule.mode == Mode::Observe {
         return if load.observed_open >= OBSERVED_LIMIT { Err(Suppressed::ObservedLimit) } else { Ok(id) };
     }
     if load.target > 0 {
         return Err(Suppressed::TargetBusy);
+    }
+    if load.rule_full.is_some() {
+        return Err(Suppressed::Rate);
     }
     let full = load.rule >= caps.rule || load.namespace >= caps.namespace || load.total >= caps.total;
     if full { Err(Suppressed::Concurrency) } else { Ok(id) }
@@ -263,21 +303,26 @@ fn guard(
     if ripe > now {
         return Some(Verdict::Held(Held::For, Some(ripe)));
     }
-    let rested = question
-        .past
-        .iter()
-        .filter(|past| past.mode != Mode::Observe)
+    let acting = || question.past.iter().filter(|past| past.mode != Mode::Observe);
+    let rested = acting()
         .filter_map(|past| past.finished_at)
         .max()
         .and_then(|finished| finished.saturating_add(rule.cooldown.signed()).ok());
     if let Some(rested) = rested.filter(|rested| *rested > now) {
         return Some(Verdict::Held(Held::Cooldown, Some(rested)));
     }
+    let full = rule.per_target.and_then(|rate| full_until(rate, acting().map(|past| past.decided_at), now));
+    if let Some(until) = full {
+        return Some(Verdict::Held(Held::Rate, Some(until)));
+    }
     if rule.mode == Mode::Observe {
         return (load.observed_open >= OBSERVED_LIMIT).then_some(Verdict::Held(Held::ObservedLimit, None));
     }
     if load.target > 0 {
         return Some(Verdict::Held(Held::TargetBusy, None));
+    }
+    if let Some(until) = load.rule_full {
+        return Some(Verdict::Held(Held::Rate, Some(until)));
     }
     let full = load.rule >= caps.rule || load.namespace >= caps.namespace || load.total >= caps.total;
     full.then_some(Verdict::Held(Held::Concurrency, None))
@@ -299,6 +344,7 @@ mod tests {
             mode: Mode::Enforce,
             hold_for: Duration::from_secs(10),
             cooldown: Duration::from_secs(100),
+            ..RuleFacts::default()
         }
     }
 
@@ -326,6 +372,7 @@ mod tests {
             id: id.into(),
             decided_at: at(finished_at - 5),
             mode: Mode::Enforce,
+            since: Some(at(finished_at - 5)),
             finished_at: Some(at(finished_at)),
             closed_at: closed.then(|| at(finished_at)),
         }
@@ -474,11 +521,53 @@ mod tests {
             assert_eq!(decide(question, load, Caps::default(), at(60)), Verdict::Held(held, None));
         }
         let observing = RuleFacts { mode: Mode::Observe, ..rule.clone() };
-        let full = Load { rule: 9, namespace: 9, total: 99, target: 1, observed_open: 99 };
+        let full =
+            Load { rule: 9, namespace: 9, total: 99, target: 1, observed_open: 99, rule_full: Some(at(99)) };
         let question = Question { rule: &observing, ..question };
         assert!(fires(&decide(question, full, Caps::default(), at(60))));
         let full = Load { observed_open: 100, ..full };
         assert_eq!(decide(question, full, Caps::default(), at(60)), Verdict::Held(Held::ObservedLimit, None));
+    }
+
+    #[test]
+    fn a_rate_holds_until_it_has_room() {
+        let rule = RuleFacts { per_target: "2/500s".parse().ok(), cooldown: Duration::default(), ..rule() };
+        let past = [finished("x", 50, true), finished("y", 70, true)];
+        let view = matching(80);
+        assert!(fires(&ask(&rule, Some(&view), &past[..1], 100)));
+        assert_eq!(ask(&rule, Some(&view), &past, 545), Verdict::Held(Held::Rate, Some(at(546))));
+        assert!(fires(&ask(&rule, Some(&view), &past, 546)));
+        let question =
+            Question { rule: &rule, target: &key(), view: Some(&view), sight: sight(at(546)), past: &past };
+        let load = Load { rule_full: Some(at(600)), ..Load::default() };
+        let verdict = decide(question, load, Caps::default(), at(546));
+        assert_eq!(verdict, Verdict::Held(Held::Rate, Some(at(600))));
+    }
+
+    #[test]
+    fn an_event_beyond_the_rate_or_of_an_answered_window_is_over() {
+        let edge = |rule: &RuleFacts, past: &[Past], load: Load| {
+            let (target, occurrence) = (&key(), "u/1");
+            let question = EdgeQuestion {
+                rule,
+                rule_created_at: at(0),
+                target,
+                occurrence,
+                time: at(60),
+                depth: 0,
+                past,
+            };
+            decide_edge(question, load, Caps::default())
+        };
+        let rule = RuleFacts { cooldown: Duration::default(), ..rule() };
+        let (past, none) = ([finished("x", 50, true)], Load::default());
+        assert!(edge(&rule, &past, none).is_ok());
+        let rated = RuleFacts { per_target: "1/20s".parse().ok(), ..rule.clone() };
+        assert_eq!(edge(&rated, &past, none), Err(Suppressed::Rate));
+        let full = Load { rule_full: Some(Timestamp::MAX), ..none };
+        assert_eq!(edge(&rule, &[], full), Err(Suppressed::Rate));
+        let once = Some(Once { within: Duration::from_secs(20), ..Once::default() });
+        assert_eq!(edge(&RuleFacts { once, ..rule }, &past, none), Err(Suppressed::Superseded));
     }
 
     #[test]
@@ -491,6 +580,7 @@ mod tests {
                 target: &key(),
                 occurrence: "u/1",
                 time: at(time),
+                depth: 0,
                 past,
             };
             decide_edge(question, Load::default(), Caps::default())

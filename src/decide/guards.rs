@@ -11,6 +11,8 @@ pub const fn guard(held: Held) -> Option<Guard> {
         Held::TargetBusy => Some(Guard::TargetBusy),
         Held::Concurrency => Some(Guard::Concurrency),
         Held::ObservedLimit => Some(Guard::ObservedLimit),
+        Held::Rate => Some(Guard::Rate),
+        Held::Unless => Some(Guard::Unless),
         Held::Blind => None,
     }
 }
@@ -23,6 +25,9 @@ pub fn asked(rule: &RuleFacts) -> Vec<Guard> {
     }
     if rule.cooldown.as_secs() > 0 {
         asked.push(Guard::Cooldown);
+    }
+    if rule.per_target.is_some() || rule.per_rule.is_some() && rule.mode != Mode::Observe {
+        asked.push(Guard::Rate);
     }
     match rule.mode {
         Mode::Observe => asked.push(Guard::ObservedLimit),
@@ -63,6 +68,7 @@ mod tests {
             id: "1".into(),
             decided_at: at(-9),
             mode: Mode::Enforce,
+            since: None,
             finished_at: Some(at(-1)),
             closed_at: Some(at(-1)),
         };
@@ -110,6 +116,7 @@ mod tests {
                     mode,
                     hold_for: Duration::from_secs(hold_for),
                     cooldown: Duration::from_secs(cooldown),
+                    ..RuleFacts::default()
                 };
                 let expected: BTreeSet<Guard> = asked(&rule).into_iter().collect();
                 assert_eq!(holding(&rule), expected, "{rule:?}");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 
 use super::identity::occurrence;
 use super::interest::wants;
@@ -226,20 +227,30 @@ pub enum Lead {
     Unknown(String),
 }
 
-/// Where an event leads with a rule; `namespaced` says whether the kind of the rule's targets has namespaces.
-pub fn lead(rule: &CompiledRule, event: &AcceptedEvent, namespaced: bool, now: Timestamp) -> Lead {
+/// Whether an event matches a rule.
+///
+/// # Errors
+/// Where it leads if it does not, or if that cannot be said.
+pub fn matches(rule: &CompiledRule, event: &AcceptedEvent, now: Timestamp) -> Result<(), Lead> {
     if !wants(&rule.spec.trigger, &event.event, event.alert.as_ref()) {
-        return Lead::Nowhere("the Rule names others by now".to_owned());
+        return Err(Lead::Nowhere("the Rule names others by now".to_owned()));
     }
     match rule.matches_received(&event.event, now) {
-        Ok(true) => {}
-        Ok(false) => return Lead::Nowhere(String::new()),
-        Err(error) if error.kind == EvalErrorKind::Absent => return Lead::Nowhere(error.to_string()),
-        Err(error) => return Lead::Unknown(error.to_string()),
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Lead::Nowhere(String::new())),
+        Err(error) if error.kind == EvalErrorKind::Absent => Err(Lead::Nowhere(error.to_string())),
+        Err(error) => Err(Lead::Unknown(error.to_string())),
+    }
+}
+
+/// Where an event leads with a rule; `namespaced` says whether the kind of the rule's targets has namespaces.
+pub fn lead(rule: &CompiledRule, event: &AcceptedEvent, namespaced: bool, now: Timestamp) -> Lead {
+    if let Err(otherwise) = matches(rule, event, now) {
+        return otherwise;
     }
     let Some(aim) = &rule.aim else { return Lead::Unknown("the Rule has no target".to_owned()) };
     let own = &rule.facts.namespace;
-    match aim.at(&received(&event.event, &rule.spec.trigger, now), own) {
+    match aim.at(&received(&json!(event.event), &rule.spec.trigger, now), own) {
         Err(problem) => Lead::Unknown(problem),
         Ok(target) if !namespaced => Lead::To(ObjectReference { namespace: None, ..target }),
         Ok(target) => match &target.namespace {
@@ -252,7 +263,7 @@ pub fn lead(rule: &CompiledRule, event: &AcceptedEvent, namespaced: bool, now: T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).expect("a time")

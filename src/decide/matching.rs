@@ -9,9 +9,14 @@ use kube::core::{Selector, SelectorExt};
 use serde_json::{Value, json};
 
 use super::aim::Aim;
+use super::capture::Correlation;
 use super::episode::{KEPT, RuleFacts};
 use super::problem::Problem;
-use crate::api::{EventTrigger, GROUP, LABEL, Rule, RuleSpec, Target, Trigger, TriggerEvent};
+use super::schedule::{Schedule, ScheduleError};
+use super::unless::Objections;
+use crate::api::{
+    EventTrigger, GROUP, LABEL, Limits, Rule, RuleSpec, ScheduleTrigger, Target, Trigger, TriggerEvent,
+};
 use crate::expr::{Bindings, EvalError, Expression, Scope, Type};
 
 /// The variables of `when` and `since` of a resource trigger.
@@ -33,8 +38,14 @@ pub struct CompiledRule {
     selector: Option<Selector>,
     when: Option<Expression>,
     since: Option<Expression>,
-    /// Where an alert or an event of a Webhook leads.
+    /// Where an event leads that is about no object.
     pub aim: Option<Aim>,
+    /// What speaks against acting.
+    pub unless: Objections,
+    /// Which events mean something only together.
+    pub correlation: Option<Correlation>,
+    /// When it is due.
+    pub schedule: Option<Schedule>,
 }
 
 /// That an object matches.
@@ -67,17 +78,18 @@ impl CompiledRule {
         let selector = spec.trigger.resource.as_ref().and_then(|r| r.label_selector.clone());
         let selector = selector.and_then(|s| selector_of(s, &mut problems));
         let aim = Aim::compile(spec, &mut problems);
+        let unless = Objections::compile(&spec.unless, &unless_scope(spec), &mut problems);
+        let correlation = spec.correlate.as_ref().map(|correlate| {
+            let compiled = Correlation::compile(correlate, &Scope::of(variables.iter().copied()));
+            compiled.map_err(|found| problems.extend(found)).ok()
+        });
+        let schedule = spec.trigger.schedule.as_ref().and_then(|trigger| schedule_of(trigger, &mut problems));
         if !problems.is_empty() {
             return Err(problems);
         }
-        let facts = RuleFacts {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            mode: spec.mode,
-            hold_for: spec.hold_for.unwrap_or_default(),
-            cooldown: spec.cooldown(),
-        };
-        Ok(Self { facts, spec: spec.clone(), created_at, selector, when, since, aim })
+        let (facts, spec) = (facts(spec, namespace, name), spec.clone());
+        let correlation = correlation.flatten();
+        Ok(Self { facts, spec, created_at, selector, when, since, aim, unless, correlation, schedule })
     }
 
     /// Whether an object of the trigger's kind matches.
@@ -105,14 +117,17 @@ impl CompiledRule {
         when.matches(&Bindings::at(now).with("event", envelope(event)))
     }
 
-    /// Whether an event of a Webhook matches, for which its source, its type and an alert's name are right.
+    /// Whether an event matches that is about no object; of one that a Webhook received the source, the type and an
+    /// alert's name have to be right.
     pub fn matches_received(&self, event: &TriggerEvent, now: Timestamp) -> Result<bool, EvalError> {
-        self.when.as_ref().map_or(Ok(true), |when| when.matches(&received(event, &self.spec.trigger, now)))
+        let Some(when) = &self.when else { return Ok(true) };
+        when.matches(&received(&json!(event), &self.spec.trigger, now))
     }
 
-    /// The expressions that are evaluated over what a Webhook receives, before any rung.
+    /// The expressions that are evaluated over an event that is about no object, before any rung.
     pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
-        self.when.iter().chain(self.aim.iter().flat_map(Aim::expressions))
+        let own = self.when.iter().chain(self.aim.iter().flat_map(Aim::expressions));
+        own.chain(self.unless.expressions()).chain(self.correlation.iter().flat_map(Correlation::expressions))
     }
 
     /// Whether time alone can change the answer.
@@ -143,15 +158,47 @@ pub fn variables(trigger: &Trigger) -> &'static [&'static str] {
     }
 }
 
-/// What expressions see of an event that a Webhook received.
-pub fn received(event: &TriggerEvent, trigger: &Trigger, now: Timestamp) -> Bindings {
+/// What expressions see of an event, or an alert, that is about no object.
+pub fn received(event: &Value, trigger: &Trigger, now: Timestamp) -> Bindings {
     with_received(Bindings::at(now), event, trigger.alert.is_some())
 }
 
 /// Adds `event`, and `alert` if it is one.
-pub fn with_received(bindings: Bindings, event: &TriggerEvent, is_alert: bool) -> Bindings {
-    let bindings = bindings.with("event", json!(event));
-    if is_alert { bindings.with("alert", event.data.0.clone()) } else { bindings }
+pub fn with_received(bindings: Bindings, event: &Value, is_alert: bool) -> Bindings {
+    let bindings = bindings.with("event", event.clone());
+    if is_alert { bindings.with("alert", event["data"].clone()) } else { bindings }
+}
+
+/// What `unless` may read.
+fn unless_scope(spec: &RuleSpec) -> Scope {
+    let scope = Scope::of(variables(&spec.trigger).iter().copied()).with("target");
+    match spec.correlate {
+        Some(_) => scope.with("events").with("captured"),
+        None => scope,
+    }
+}
+
+fn facts(spec: &RuleSpec, namespace: &str, name: &str) -> RuleFacts {
+    let Limits { per_target, per_rule, once, .. } = spec.limits.clone().unwrap_or_default();
+    RuleFacts {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        mode: spec.mode,
+        hold_for: spec.hold_for.unwrap_or_default(),
+        cooldown: spec.cooldown(),
+        per_target,
+        per_rule,
+        once,
+    }
+}
+
+fn schedule_of(trigger: &ScheduleTrigger, problems: &mut Vec<Problem>) -> Option<Schedule> {
+    let field = |error: &ScheduleError| match error {
+        ScheduleError::Zone { .. } => "spec.trigger.schedule.timeZone",
+        ScheduleError::Cron { .. } | ScheduleError::Never(_) => "spec.trigger.schedule.cron",
+    };
+    let parsed = Schedule::parse(&trigger.cron, trigger.time_zone.as_deref());
+    parsed.map_err(|error| problems.push(Problem::error(field(&error), error.to_string()))).ok()
 }
 
 fn compile(

@@ -15,14 +15,24 @@
 //! - [`sync`]: from the objects of a revision to what changes in the cluster.
 //! - [`lineage`]: whether a revision may follow the one that is in force.
 //! - [`rights`]: what a Rule's account will need, known in advance.
+//! - [`capture`], [`correlation`]: several events that mean something together.
+//! - [`guard`]: what stops a decision that is otherwise due.
+//! - [`unless`]: what speaks against acting now.
+//! - [`schedule`]: when a schedule is due.
+//! - [`ends`]: ends of Executions, as events.
+//! - [`aim`]: where an event leads that is about no object.
 //! - [`unknown`]: what a later version wrote and this one does not know.
 //! - [`retention`]: which finished Executions may go.
 
 pub mod aim;
+pub mod capture;
 pub mod check;
+pub mod correlation;
 pub mod definition;
+pub mod ends;
 pub mod episode;
 pub mod execution;
+pub mod guard;
 pub mod guards;
 pub mod identity;
 pub mod inbox;
@@ -39,7 +49,9 @@ pub mod pod;
 pub mod problem;
 pub mod retention;
 pub mod rights;
+pub mod schedule;
 pub mod sync;
 pub mod unknown;
+pub mod unless;
 pub mod verify;
 pub mod view;

@@ -1,9 +1,10 @@
-//! Which finished Executions may go. What an open episode, a cooldown or a redelivered event may still need stays.
+//! Which finished Executions may go. What an open episode, a limit, a window or a redelivered event may still need stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::episode::KEPT;
 use super::identity::TargetKey;
 use crate::api::{Duration, Execution, Mode};
 
@@ -29,10 +30,10 @@ struct Candidate<'a> {
 /// episodes open, but not for ever.
 pub fn expired<'a>(
     executions: &[&'a Execution],
-    (has_rule, cooldown): (bool, Duration),
+    (has_rule, memory): (bool, Duration),
     now: Timestamp,
 ) -> Vec<&'a Execution> {
-    let needed_for = REDELIVERY.max(cooldown.signed());
+    let needed_for = REDELIVERY.max(memory.signed() + KEPT);
     let age = |candidate: &Candidate<'_>| now.duration_since(candidate.finished_at);
     let mut candidates = candidates(executions);
     candidates.retain(|candidate| !is_open(candidate.execution) || (!has_rule && age(candidate) > KEEP_FOR));

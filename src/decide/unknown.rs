@@ -54,7 +54,7 @@ mod tests {
             },
             "status": {"mood": "good"},
         });
-        let expected = ["spec.ladder[0].retry", "spec.limits.perTarget", "spec.quietHours", "status.mood"];
+        let expected = ["spec.ladder[0].retry", "spec.quietHours", "status.mood"];
         assert_eq!(unknown::<Rule>(&rule), expected);
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::api::{CollectRunner, Execution, FreeForm, ObjectReference};
 use crate::cluster::account::Account;
 use crate::cluster::error::optional;
-use crate::cluster::events::{Telling, tell};
+use crate::cluster::events::Telling;
 use crate::cluster::evidence::{self, Subject};
 use crate::cluster::jobs::Jobs;
 use crate::cluster::objects::{MANAGER, Objects};
@@ -209,9 +209,7 @@ async fn announce(context: &Context, execution: &Execution, notice: &Notice) {
         regarding: target,
         related: Some(&related),
     };
-    if let Err(error) = tell(&context.home, &telling, now()).await {
-        tracing::warn!(%error, "event not written");
-    }
+    context.teller.tell(&telling, now()).await;
 }
 
 /// Puts our finalizer on.

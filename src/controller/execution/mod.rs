@@ -127,7 +127,8 @@ async fn what_and_as_whom(
     execution: &Arc<Execution>,
 ) -> Result<Option<(Arc<Definition>, Account)>> {
     let namespace = execution.namespace().unwrap_or_default();
-    let account = Account::read(&context.home, &namespace, &execution.spec.service_account_name).await?;
+    let account = &execution.spec.service_account_name;
+    let account = context.accounts.live(&context.home, &namespace, account).await?;
     let Some(name) = execution.definition() else { return by_hand(context, execution, account).await };
     match definitions::read(context, &namespace, name).await {
         Ok(definition) => Ok(Some((definition, account))),

@@ -134,7 +134,7 @@ async fn the_event(
     account: &Account,
 ) -> Result<Option<Arc<Value>>> {
     match &execution.spec.decision {
-        // What a Webhook received is in the decision itself.
+        // What nobody keeps is in the decision itself.
         Some(decision) if decision.event.is_some() => Ok(None),
         Some(decision) => read(context, &decision.matched.object, account).await,
         None => Ok(None),

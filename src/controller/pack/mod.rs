@@ -6,6 +6,7 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use serde_json::Value;
@@ -37,6 +38,9 @@ const KINDS: [(&str, &str); 4] = [
     ("fother.dev/v1alpha1", "Rule"),
 ];
 
+/// Objects of one kind that are applied at a time. More are not faster: the API server has to do the work.
+const APPLYING: usize = 16;
+
 /// Reconciles one Pack.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
     let Some(pack) = context.packs.get(namespace, name) else { return Ok(Requeue::OnChange) };
@@ -60,7 +64,8 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
 
 async fn sync(context: &Context, pack: &Arc<Pack>) -> Result<Report> {
     let namespace = pack.namespace().unwrap_or_default();
-    let account = match Account::read(&context.home, &namespace, &pack.spec.service_account_name).await {
+    let account = &pack.spec.service_account_name;
+    let account = match context.accounts.live(&context.home, &namespace, account).await {
         Ok(account) => account,
         Err(error) if error.is_forbidden() => return Ok(Report::forbidden(&error.to_string())),
         Err(error) => return Err(error),
@@ -262,10 +267,12 @@ async fn carry_out(
     namespace: &str,
     plan: &Plan,
 ) -> Result<Vec<InventoryEntry>> {
-    for Desired { entry, manifest } in &plan.apply {
-        let served = served(context, &entry.kind).await?;
-        Objects::of(account.client(), &served, Some(namespace)).apply(&entry.name, manifest).await?;
-        tracing::info!(kind = entry.kind, name = entry.name, "applied");
+    // Kind by kind: what is named is there before what names it.
+    for same_kind in plan.apply.chunk_by(|a, b| a.entry.kind == b.entry.kind) {
+        let served = served(context, &same_kind[0].entry.kind).await?;
+        let objects = Objects::of(account.client(), &served, Some(namespace));
+        let applying: Vec<_> = same_kind.iter().map(|desired| apply(&objects, desired)).collect();
+        stream::iter(applying).buffer_unordered(APPLYING).try_collect::<()>().await?;
     }
     let in_use = scripts_in_use(context, namespace).await?;
     // What was decided while an Action still named the old script may not be known yet: it is by the next sync.
@@ -278,6 +285,12 @@ async fn carry_out(
         tracing::info!(kind = entry.kind, name = entry.name, "deleted");
     }
     Ok(plan.delete.iter().filter(stays).cloned().collect())
+}
+
+async fn apply(objects: &Objects, Desired { entry, manifest }: &Desired) -> Result<()> {
+    objects.apply(&entry.name, manifest).await?;
+    tracing::info!(kind = entry.kind, name = entry.name, "applied");
+    Ok(())
 }
 
 async fn served(context: &Context, kind: &str) -> Result<Served> {

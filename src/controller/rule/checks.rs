@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::evaluator::Seen;
+use super::seen::Seen;
 use crate::api::{
     Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Progress, Reason, Rule, RuleSpec,
     Trigger, condition, set_condition, set_progress,
@@ -20,6 +21,9 @@ use crate::decide::check::{self, Known};
 use crate::decide::matching::CompiledRule;
 use crate::decide::problem::Severity;
 use crate::decide::rights::needed;
+
+/// How old the permission may be by which a rule goes on watching while nothing matches.
+const IDLE_ACCOUNT_AGE: Duration = Duration::from_secs(10);
 
 /// What checking a rule gave.
 #[derive(Clone, Default)]
@@ -39,10 +43,7 @@ pub struct Checked {
 }
 
 /// Checks the text and what it names.
-pub fn check(context: &Context, rule: &Rule) -> Checked {
-    if let Some(unknown) = unknown(context, rule) {
-        return Checked { unknown: Some(unknown), ..Checked::default() };
-    }
+pub(super) fn check(context: &Context, rule: &Rule) -> Checked {
     if let Some(mistake) = mistakes(context, rule) {
         return Checked { mistake: Some(mistake), ..Checked::default() };
     }
@@ -64,7 +65,7 @@ pub fn check(context: &Context, rule: &Rule) -> Checked {
 
 /// What of the rule or its Actions this version does not know. It may be what was to hold the rule back, so the rule is
 /// not used as if it were not there.
-fn unknown(context: &Context, rule: &Rule) -> Option<String> {
+pub(super) fn unknown(context: &Context, rule: &Rule) -> Option<String> {
     let namespace = rule.namespace().unwrap_or_default();
     let own = context.rules.unknown_field(&namespace, &rule.name_any());
     if let Some(field) = own.or_else(|| (rule.spec.mode == Mode::Unknown).then(|| "spec.mode".to_owned())) {
@@ -102,7 +103,9 @@ fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
         partial: true,
         ..Known::default()
     };
-    let problems = check::rule(&rule.spec, &known).into_iter().filter(|p| p.severity == Severity::Error);
+    let alone = check::follows(&[(&rule.name_any(), &rule.spec)]).into_iter().map(|(_, problem)| problem);
+    let problems = check::rule(&rule.spec, &known).into_iter().chain(alone);
+    let problems = problems.filter(|problem| problem.severity == Severity::Error);
     let texts: Vec<_> = problems.map(|problem| problem.to_string()).collect();
     (!texts.is_empty()).then(|| texts.join("; "))
 }
@@ -120,18 +123,24 @@ pub fn actions(context: &Context, rule: &Rule) -> std::result::Result<BTreeMap<S
     Ok(found)
 }
 
-/// Reads the account, live, if the rule can be used at all.
+/// Reads the account, if the rule can be used at all: live, unless the rule is idle.
 pub async fn authorize(
     context: &Context,
     rule: &Rule,
     checked: Checked,
+    idle: bool,
 ) -> Result<(Checked, Option<Account>)> {
     if checked.compiled.is_none() {
         return Ok((checked, None));
     }
     let namespace = rule.namespace().unwrap_or_default();
     let denied = |text: String| Ok((Checked { forbidden: Some(text), ..checked.clone() }, None));
-    let account = match Account::read(&context.home, &namespace, &rule.spec.service_account_name).await {
+    let (accounts, name) = (&context.accounts, &rule.spec.service_account_name);
+    let read = match idle {
+        true => accounts.recent(&context.home, &namespace, name, IDLE_ACCOUNT_AGE).await,
+        false => accounts.live(&context.home, &namespace, name).await,
+    };
+    let account = match read {
         Ok(account) => account,
         Err(error) if error.is_forbidden() => return denied(error.to_string()),
         Err(error) => return Err(error),
@@ -215,16 +224,26 @@ fn watching(checked: &Checked, seen: Option<&Seen>) -> String {
     if checked.compiled.as_ref().is_some_and(|rule| restarts(&rule.spec)) {
         text.push_str("; without `since`, `for` starts again when the controller does");
     }
+    if let Some(held) = seen.and_then(|seen| seen.held.as_ref()) {
+        text.push_str("; holds ");
+        text.push_str(held);
+    }
+    if let Some(blind) = seen.and_then(|seen| seen.blind.as_ref()) {
+        text.push_str("; ");
+        text.push_str(blind);
+    }
     text
 }
 
 /// What a rule watches, in the words of a column.
 pub fn trigger(trigger: &Trigger) -> String {
-    let text = match (&trigger.resource, &trigger.event) {
-        (Some(resource), _) => resource.kind.clone(),
-        (None, Some(event)) if event.reasons.is_empty() => "Event".to_owned(),
-        (None, Some(event)) => format!("Event {}", event.reasons.join(",")),
-        (None, None) => String::new(),
+    let text = match trigger {
+        Trigger { resource: Some(resource), .. } => resource.kind.clone(),
+        Trigger { event: Some(event), .. } if event.reasons.is_empty() => "Event".to_owned(),
+        Trigger { event: Some(event), .. } => format!("Event {}", event.reasons.join(",")),
+        Trigger { schedule: Some(schedule), .. } => schedule.cron.clone(),
+        Trigger { execution: Some(execution), .. } => format!("Execution {}", execution.rules.join(",")),
+        _ => String::new(),
     };
     text.chars().take(256).collect()
 }

@@ -1,6 +1,6 @@
 //! One rule's eye on its watch: objects come in, matches and events go into the rule's state.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,20 @@ use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::held::Waiting;
-use crate::api::{MatchedObject, ObjectReference, Target};
+use super::seen::{Edge, Occurrences, Seen, blind, key_of, matched};
+use super::unwatched::recorded;
+use super::windows::Capturing;
+use crate::api::{CapturedEvent, ObjectReference, Target};
 use crate::cluster::account::Account;
 use crate::cluster::discovery::{Kinds, Served};
 use crate::cluster::objects::Objects;
 use crate::cluster::{Error, Result, owners};
 use crate::controller::context::Context;
 use crate::controller::queue::{Kind, Queue};
+use crate::decide::correlation::Found;
 use crate::decide::episode::{RuleFacts, STALE_AFTER};
-use crate::decide::identity::TargetKey;
 use crate::decide::matching::{CompiledRule, event_identity, is_own, occurred};
-use crate::decide::view::{Match, ObjectKey, Sight, TargetView, View};
+use crate::decide::view::{Match, ObjectKey, Sight, View};
 use crate::expr::EvalErrorKind;
 use crate::source::shared::{Subscription, WatchKey, Watches};
 use crate::source::watch::{Delivery, Listing, Scope, now};
@@ -37,23 +40,10 @@ const TICK: Duration = Duration::from_secs(2);
 const RESYNC: SignedDuration = SignedDuration::from_secs(60);
 /// Events that wait for their decision, at the most: a flood is cut, not hoarded.
 const EDGES: usize = 1000;
-/// Decided events that are remembered, at the most. A list brings back what is younger than an hour.
-const DECIDED: usize = 10_000;
+/// How long a list that is to show that nothing has happened rests.
+const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 /// How long a rule rests whose evaluator panicked: the object that did it is still there.
 const AFTER_PANIC: Duration = Duration::from_secs(30);
-
-/// An event that matches, led to its target.
-#[derive(Clone, Debug)]
-pub struct Edge {
-    /// What is to be remedied.
-    pub target: ObjectReference,
-    /// The Event itself.
-    pub event: MatchedObject,
-    /// What tells this occurrence from others.
-    pub occurrence: String,
-    /// When it happened.
-    pub time: Timestamp,
-}
 
 /// What a rule knows of the world.
 #[derive(Default)]
@@ -61,7 +51,7 @@ struct State {
     view: View,
     edges: BTreeMap<String, Edge>,
     /// Occurrences that were decided: seen again, they are not decided again.
-    decided: Decided,
+    decided: Occurrences,
     /// When the watch was last heard of.
     heard_at: Option<Timestamp>,
     /// When the latest complete list was asked for.
@@ -72,6 +62,8 @@ struct State {
     broken: Option<String>,
     /// An object that could not be judged, and why.
     mistake: Option<(ObjectKey, String)>,
+    /// How many events were dropped because too many waited for others.
+    dropped: u64,
 }
 
 impl State {
@@ -84,42 +76,6 @@ impl State {
         }
         news
     }
-}
-
-/// The newest occurrences that were decided.
-#[derive(Default)]
-struct Decided {
-    known: BTreeSet<String>,
-    in_order: VecDeque<String>,
-}
-
-impl Decided {
-    fn add(&mut self, occurrence: &str) {
-        if !self.known.insert(occurrence.to_owned()) {
-            return;
-        }
-        self.in_order.push_back(occurrence.to_owned());
-        if self.in_order.len() > DECIDED
-            && let Some(oldest) = self.in_order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-    }
-}
-
-/// What a reconcile sees of it.
-#[derive(Clone, Debug, Default)]
-pub struct Seen {
-    /// Targets that match.
-    pub targets: BTreeMap<TargetKey, TargetView>,
-    /// Events that wait for their decision, oldest first.
-    pub edges: Vec<Edge>,
-    /// How far all that can be trusted.
-    pub sight: Sight,
-    /// Why the watch does not work.
-    pub broken: Option<String>,
-    /// An object that could not be judged, and why.
-    pub mistake: Option<String>,
 }
 
 /// What an object has come to.
@@ -137,6 +93,8 @@ pub struct Evaluator {
     state: Arc<Mutex<State>>,
     task: AbortHandle,
     relist: Arc<Notify>,
+    /// What may have been forgotten before it was seen, and until when that matters.
+    blind: Option<(Timestamp, String)>,
     /// The targets that wait.
     pub waiting: Waiting,
     /// What it was started for: another text or account needs another evaluator.
@@ -161,7 +119,9 @@ impl Evaluator {
         let state = Arc::new(Mutex::new(State::default()));
         let watched = watched(context, &rule, &account).await?;
         let relist = Arc::new(Notify::new());
+        let blind = blind(&rule, now());
         let eye = Eye {
+            capturing: Capturing::of(&rule, &context.executions),
             rule,
             account,
             kinds: context.kinds.clone(),
@@ -177,7 +137,13 @@ impl Evaluator {
         };
         let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
         let task = tokio::spawn(contained(eye.follow(watched), queue, facts)).abort_handle();
-        Ok(Self { state, task, relist, waiting: Waiting::default(), started_for })
+        Ok(Self { state, task, relist, blind, waiting: Waiting::default(), started_for })
+    }
+
+    /// Whether nothing that it has seen waits for a decision.
+    pub fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.edges.is_empty() && state.view.is_empty() && !state.unresolved
     }
 
     /// Whether it has ended, which it does only by a panic.
@@ -200,6 +166,9 @@ impl Evaluator {
             },
             broken: state.broken.clone(),
             mistake: state.mistake.as_ref().map(|((_, name), error)| format!("{name}: {error}")),
+            blind: self.blind.as_ref().filter(|(until, _)| now() < *until).map(|(_, text)| text.clone()),
+            dropped: state.dropped,
+            ..Seen::default()
         }
     }
 
@@ -239,6 +208,8 @@ async fn watched(context: &Context, rule: &CompiledRule, account: &Account) -> R
 
 struct Eye {
     rule: Arc<CompiledRule>,
+    /// Events that mean something only together.
+    capturing: Option<Capturing>,
     account: Account,
     kinds: Kinds,
     watches: Watches,
@@ -279,6 +250,10 @@ impl Eye {
                 _ = tick.tick() => {
                     self.look_again().await;
                     self.notice_silence();
+                    if self.is_due() {
+                        self.resynced = now();
+                        subscription.relist();
+                    }
                     if self.rule.comes_true_with_time() && now().duration_since(self.resynced) > RESYNC {
                         self.resynced = now();
                         subscription.relist();
@@ -299,7 +274,10 @@ impl Eye {
         }
         match delivery {
             Delivery::Synced(listing) => self.replace(&listing).await,
-            Delivery::Changed(object) => self.change(&object).await,
+            Delivery::Changed(object) => {
+                self.change(&object).await;
+                self.complete(now()).await;
+            }
             Delivery::Deleted(object) => {
                 let key = key_of(&object);
                 self.unresolved.remove(&key);
@@ -343,6 +321,10 @@ impl Eye {
                 }
             }
         }
+        if let Some(capturing) = &mut self.capturing {
+            capturing.use_up();
+        }
+        self.complete(listing.asked).await;
         let mut state = self.state.lock();
         state.unresolved = !self.unresolved.is_empty();
         state.view.replace(found, now());
@@ -392,6 +374,10 @@ impl Eye {
     }
 
     async fn look_again(&mut self) {
+        let heard_at = self.state.lock().heard_at;
+        if let Some(heard_at) = heard_at {
+            self.complete(heard_at).await;
+        }
         let again: Vec<_> = self.matching.values().chain(self.unresolved.values()).cloned().collect();
         for object in again {
             let key = key_of(&object);
@@ -461,7 +447,7 @@ impl Eye {
         if time < self.rule.created_at {
             return;
         }
-        if self.state.lock().decided.known.contains(&occurrence) {
+        if self.state.lock().decided.has(&occurrence) {
             return self.metrics.received("event", "deduplicated", now().as_second());
         }
         self.metrics.lagged(now().duration_since(time).as_secs_f64().max(0.0));
@@ -478,6 +464,53 @@ impl Eye {
             }
         }
         self.unresolved.remove(&key);
+        if let Some(capturing) = &mut self.capturing {
+            return match capturing.take(event, (&occurrence, time), now()) {
+                Ok(()) => self.judged(&key),
+                Err(error) => {
+                    self.count("error");
+                    self.mistake(&key, &error.to_string());
+                }
+            };
+        }
+        self.lead(event, (occurrence, time), Vec::new()).await;
+    }
+
+    /// Leads what has become complete to its targets, given that all that happened by a time is known.
+    async fn complete(&mut self, known_by: Timestamp) {
+        let Some(capturing) = &mut self.capturing else { return };
+        let found = capturing.complete(known_by);
+        self.state.lock().dropped = capturing.dropped();
+        for found in found {
+            let Some((_, event)) = found.events.last() else { continue };
+            let event = Arc::new(event.data["data"].clone());
+            let captured = recorded(&self.rule, &found);
+            if !self.lead(&event, (found.occurrence.clone(), found.time), captured).await {
+                self.put_back(found);
+            }
+        }
+    }
+
+    fn put_back(&mut self, found: Found) {
+        if let Some(capturing) = &mut self.capturing {
+            capturing.put_back(found);
+        }
+    }
+
+    /// Whether something would be complete if a list showed that nothing has happened.
+    fn is_due(&self) -> bool {
+        let due = self.capturing.as_ref().is_some_and(|capturing| capturing.is_due(now()));
+        due && now().duration_since(self.resynced) > PROVE_EVERY
+    }
+
+    /// Leads an event to its target, to be decided about; says whether that is settled.
+    async fn lead(
+        &mut self,
+        event: &Arc<Value>,
+        (occurrence, time): (String, Timestamp),
+        captured: Vec<CapturedEvent>,
+    ) -> bool {
+        let (key, alone) = (key_of(event), captured.is_empty());
         let regarded = self.regarded(event).await;
         if regarded.is_ok() {
             self.judged(&key);
@@ -485,7 +518,7 @@ impl Eye {
         match regarded {
             Ok(None) => {}
             Ok(Some(target)) => {
-                let edge = Edge { target, event: matched(event), occurrence: occurrence.clone(), time };
+                let edge = Edge::of_event(event, target, (occurrence.clone(), time), captured);
                 let mut state = self.state.lock();
                 let room = state.edges.len() < EDGES;
                 if room {
@@ -497,11 +530,14 @@ impl Eye {
             }
             Err(error) => {
                 self.mistake(&key, &error.to_string());
-                if !matches!(error, Error::Unexpected(_)) {
+                let settled = matches!(error, Error::Unexpected(_));
+                if !settled && alone {
                     self.unresolved.insert(key, event.clone());
                 }
+                return settled;
             }
         }
+        true
     }
 
     /// The target of an event: the object that it regards, led on as the rule says; none for fother's own.
@@ -561,16 +597,6 @@ fn led_by_event(regarding: ObjectReference, live: Option<&Value>) -> ObjectRefer
     ObjectReference { uid, ..regarding }
 }
 
-fn matched(object: &Value) -> MatchedObject {
-    let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
-    MatchedObject { object: owners::reference(object), resource_version: version.to_owned() }
-}
-
-fn key_of(object: &Value) -> ObjectKey {
-    let reference = owners::reference(object);
-    (reference.namespace.unwrap_or_default(), reference.name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -598,17 +624,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_the_newest_decisions_are_remembered() {
-        let mut decided = Decided::default();
-        for number in 0..=DECIDED {
-            decided.add(&number.to_string());
-            decided.add(&number.to_string());
-        }
-        assert_eq!((decided.known.len(), decided.in_order.len()), (DECIDED, DECIDED));
-        assert!(!decided.known.contains("0") && decided.known.contains("1"));
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_rule_whose_evaluator_panics_is_looked_at_again_after_a_pause() {
         let (queue, worker) = queue(1, Metrics::default().work);
@@ -616,8 +631,7 @@ mod tests {
             namespace: "a".to_owned(),
             name: "poisoned".to_owned(),
             mode: crate::api::Mode::Enforce,
-            hold_for: crate::api::Duration::default(),
-            cooldown: crate::api::Duration::default(),
+            ..RuleFacts::default()
         };
         let looking = tokio::spawn(contained(async { assert_eq!(1, 2, "a bug") }, queue, facts));
         let (started, looked_at) = (tokio::time::Instant::now(), Arc::new(Mutex::new(Vec::new())));

@@ -7,25 +7,28 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 
-use super::evaluator::Edge;
 use super::load::{Counted, Taken};
-use super::{Case, checks, past_of, told};
+use super::seen::Edge;
+use super::{Case, checks, objection, past_of, told};
 use crate::api::{
-    ANNOTATION, Decision, Execution, ExecutionSpec, Guard, LABEL, MatchedObject, ObjectReference, Rule,
-    RuleReference, TriggerEvent,
+    ANNOTATION, CapturedEvent, Decision, Execution, ExecutionSpec, Guard, LABEL, MatchedObject,
+    ObjectReference, Rule, RuleReference, TriggerEvent,
 };
-use crate::cluster::events::{Telling, tell};
+use crate::cluster::events::Telling;
 use crate::cluster::objects::MANAGER;
 use crate::cluster::{Error, Result, status};
 use crate::controller::context::Context;
 use crate::controller::{definitions, recheck};
+use crate::decide::capture::with_captured;
 use crate::decide::definition::Definition;
 use crate::decide::episode::{self, EdgeQuestion, Past, Question, Suppressed, Verdict};
 use crate::decide::execution::EXECUTION_FINALIZER;
 use crate::decide::guards::asked;
 use crate::decide::identity::{TargetKey, execution_name};
-use crate::decide::matching::CompiledRule;
+use crate::decide::matching::{CompiledRule, received};
+use crate::decide::unless::Objection;
 use crate::decide::view::TargetView;
+use crate::expr::Bindings;
 use crate::source::watch::now;
 
 /// What a decision is made of.
@@ -42,10 +45,14 @@ pub struct Making<'a> {
     pub matched: &'a MatchedObject,
     /// Since when.
     pub since: Option<Timestamp>,
+    /// The event, if the API server does not keep it.
+    pub event: Option<&'a TriggerEvent>,
+    /// The events that led to it together.
+    pub captured: &'a [CapturedEvent],
+    /// How many Executions it follows from.
+    pub depth: u32,
     /// The guards that let it pass.
     pub passed: Vec<Guard>,
-    /// The event, if a Webhook received it.
-    pub event: Option<&'a TriggerEvent>,
 }
 
 impl Making<'_> {
@@ -57,10 +64,12 @@ impl Making<'_> {
 
 /// What came of firing for a target that matches.
 pub enum Fired {
-    /// It has its Execution; since when, if it was created just now.
-    Done(Option<Timestamp>),
+    /// It has its Execution.
+    Done,
     /// It is decided otherwise, by what the store has.
     Decided(Verdict),
+    /// Something speaks against acting now.
+    Objected(Objection),
     /// What matched does not match any more; the watch will say so.
     Changed,
 }
@@ -72,9 +81,9 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
     let past = stored(context, compiled, &target).await?;
     let question =
         Question { rule: &compiled.facts, target: &target, view: Some(view), sight: seen.sight, past: &past };
-    let counted = Counted { rule: &compiled.facts, target: &target, since: None };
     let now = now();
-    let taken = context.places.take(&context.executions, counted, now, |load| {
+    let counted = Counted { rule: &compiled.facts, target: &target, since: None, now };
+    let taken = context.places.take(&context.executions, counted, |load| {
         match episode::decide(question, load, context.caps, now) {
             Verdict::Fire { id, occurrence } => Ok((id, occurrence)),
             verdict => Err(verdict),
@@ -84,54 +93,131 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
         Ok(taken) => taken,
         Err(verdict) => return Ok(Fired::Decided(verdict)),
     };
-    if !recheck::still(context, account, compiled, &view.object).await? {
+    let Some(object) = recheck::still(context, account, compiled, &view.object).await? else {
         return Ok(Fired::Changed);
+    };
+    let bindings = Bindings::at(now).with("object", object);
+    if let Some(objection) = objection::raised(context, case, bindings, &view.target).await? {
+        return Ok(Fired::Objected(objection));
     }
-    let (target, matched) = (&view.target, &view.object);
-    let (since, passed) = (Some(view.since), asked(&compiled.facts));
-    let making = Making { rule, id, occurrence, target, matched, since, passed, event: None };
-    create(context, making, place).await.map(Fired::Done)
+    let making = Making {
+        rule,
+        id,
+        occurrence,
+        target: &view.target,
+        matched: &view.object,
+        since: Some(view.since),
+        event: None,
+        captured: &[],
+        depth: 0,
+        passed: passed(compiled),
+    };
+    create(context, making, place).await.map(|()| Fired::Done)
 }
 
 /// Fires for an event, or records why not.
 pub async fn edge(
     context: &Context,
-    rule: &Rule,
-    compiled: &CompiledRule,
+    case: Case<'_>,
     (edge, known): (&Edge, &[Arc<Execution>]),
-) -> Result<Option<Timestamp>> {
+) -> Result<Decided> {
+    let Case { rule, compiled, .. } = case;
     let target = TargetKey::from(&edge.target);
+    let objected = rule.status.as_ref().map_or(&[][..], |status| &status.objected);
+    if objected.iter().any(|event| event.id == edge.occurrence) {
+        return Ok(Decided::Suppressed(Suppressed::Unless, None));
+    }
     let mut past = past_of(known);
+    let counted = Counted { rule: &compiled.facts, target: &target, since: Some(edge.time), now: now() };
+    // What the store knows besides can only speak against it: a storm is not to become one of requests.
+    let load = context.places.load(&context.executions, counted);
+    if let Err(suppressed) =
+        episode::decide_edge(asking(compiled, edge, (&target, &past)), load, context.caps)
+    {
+        return Ok(suppress(context, rule, edge, suppressed, None).await);
+    }
     past.extend(stored(context, compiled, &target).await?);
-    let question = EdgeQuestion {
-        rule: &compiled.facts,
-        rule_created_at: compiled.created_at,
-        target: &target,
-        occurrence: &edge.occurrence,
-        time: edge.time,
-        past: &past,
-    };
-    let counted = Counted { rule: &compiled.facts, target: &target, since: Some(edge.time) };
-    let taken = context.places.take(&context.executions, counted, now(), |load| {
+    let question = asking(compiled, edge, (&target, &past));
+    let taken = context.places.take(&context.executions, counted, |load| {
         episode::decide_edge(question, load, context.caps).map(|id| (id, ()))
     });
-    match taken {
-        Ok((id, ..)) if past.iter().any(|past| past.id == id) => Ok(None),
-        Ok((id, (), place)) => {
-            let occurrence = edge.occurrence.clone();
-            let (target, matched) = (&edge.target, &edge.event);
-            let (since, passed) = (Some(edge.time), asked(&compiled.facts));
-            let making = Making { rule, id, occurrence, target, matched, since, passed, event: None };
-            create(context, making, place).await
+    let (id, place) = match taken {
+        Ok((id, ..)) if past.iter().any(|past| past.id == id) => {
+            return Ok(Decided::Fired(execution_name(&rule.name_any(), &id)));
         }
-        Err(suppressed) => {
-            context.metrics.suppressed(suppressed, &rule.namespace().unwrap_or_default(), &rule.name_any());
-            if suppressed != Suppressed::BeforeRule {
-                told::suppressed(context, rule, edge, &format!("{suppressed:?}")).await;
-            }
-            Ok(None)
-        }
+        Ok((id, (), place)) => (id, place),
+        Err(suppressed) => return Ok(suppress(context, rule, edge, suppressed, None).await),
+    };
+    let bindings = received(&edge.data, &compiled.spec.trigger, now());
+    let bindings = with_captured(bindings, &edge.captured);
+    if let Some(objection) = objection::raised(context, case, bindings, &edge.target).await? {
+        return Ok(suppress(context, rule, edge, Suppressed::Unless, Some(objection)).await);
     }
+    let making = Making {
+        rule,
+        id,
+        occurrence: edge.occurrence.clone(),
+        target: &edge.target,
+        matched: &edge.event,
+        since: Some(edge.time),
+        event: edge.recorded.as_ref(),
+        captured: &edge.captured,
+        depth: edge.depth,
+        passed: passed(compiled),
+    };
+    let name = making.name();
+    create(context, making, place).await?;
+    Ok(Decided::Fired(name))
+}
+
+fn asking<'q>(
+    compiled: &'q CompiledRule,
+    edge: &'q Edge,
+    (target, past): (&'q TargetKey, &'q [Past]),
+) -> EdgeQuestion<'q> {
+    EdgeQuestion {
+        rule: &compiled.facts,
+        rule_created_at: compiled.created_at,
+        target,
+        occurrence: &edge.occurrence,
+        time: edge.time,
+        depth: edge.depth,
+        past,
+    }
+}
+
+/// The guards that let a decision of the rule pass.
+pub fn passed(compiled: &CompiledRule) -> Vec<Guard> {
+    let unless = (!compiled.unless.is_empty()).then_some(Guard::Unless);
+    asked(&compiled.facts).into_iter().chain(unless).collect()
+}
+
+/// What came of an event that was decided.
+pub enum Decided {
+    /// It has the Execution of this name.
+    Fired(String),
+    /// It leads to nothing, maybe because something spoke against it.
+    Suppressed(Suppressed, Option<Objection>),
+    /// It leads to nothing, because something is wrong that will not be better the next time.
+    Failed(String),
+}
+
+/// Counts and records that an event leads to nothing.
+pub async fn suppress(
+    context: &Context,
+    rule: &Rule,
+    edge: &Edge,
+    suppressed: Suppressed,
+    objection: Option<Objection>,
+) -> Decided {
+    context.metrics.suppressed(suppressed, &rule.namespace().unwrap_or_default(), &rule.name_any());
+    let why = objection
+        .as_ref()
+        .map_or_else(|| format!("{suppressed:?}"), |found| format!("{suppressed:?} {found}"));
+    if suppressed != Suppressed::BeforeRule {
+        told::suppressed(context, rule, edge, &why).await;
+    }
+    Decided::Suppressed(suppressed, objection)
 }
 
 /// The Executions of a rule and target, by a quorum read: what a cache shows may be old.
@@ -145,15 +231,14 @@ pub async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetK
     Ok(found.items.iter().filter_map(Past::of).collect())
 }
 
-/// Makes the Execution of a decision, for which a place is taken, unless it is there; tells when it was made.
-pub async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Result<Option<Timestamp>> {
+/// Makes the Execution of a decision, for which a place is taken, unless it is there.
+pub async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Result<()> {
     let actions = checks::actions(context, making.rule).map_err(Error::Unexpected)?;
     let definition = Definition::of_rule(&making.rule.spec, actions);
     let (namespace, rule_name) = (making.rule.namespace().unwrap_or_default(), making.rule.name_any());
     let definition_name = definition.name(&rule_name);
     let _kept = definitions::keep(context, &namespace, &definition_name, &definition).await?;
-    let time = now();
-    let execution = build(&making, &definition_name, time);
+    let execution = build(&making, &definition_name, now());
     let api: Api<Execution> = Api::namespaced(context.home.clone(), &namespace);
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     match api.create(&params, &execution).await {
@@ -163,11 +248,11 @@ pub async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> 
             let created = Arc::new(created);
             context.executions.insert(created.clone());
             announce(context, &making, &created).await;
-            Ok(Some(time))
+            Ok(())
         }
         Err(kube::Error::Api(status)) if status.code == 409 => {
             context.executions.insert(Arc::new(adopt(&api, &making, &execution.name_any()).await?));
-            Ok(None)
+            Ok(())
         }
         Err(source) => {
             // Without an answer, or with one from between, nobody knows whether it was created.
@@ -204,6 +289,8 @@ fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
         occurrence: making.occurrence.clone(),
         matched: making.matched.clone(),
         event: making.event.cloned(),
+        captured: making.captured.to_vec(),
+        depth: i32::try_from(making.depth).ok().filter(|depth| *depth > 0),
         since: making.since.map(Time),
         passed: making.passed.clone(),
         definition: definition.to_owned(),
@@ -237,9 +324,7 @@ async fn announce(context: &Context, making: &Making<'_>, execution: &Execution)
         regarding: making.target,
         related: Some(&related),
     };
-    if let Err(error) = tell(&context.home, &telling, now()).await {
-        tracing::warn!(%error, "event not written");
-    }
+    context.teller.tell(&telling, now()).await;
 }
 
 /// Records that the episode of a target's Executions is over.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::api::{Execution, Mode, ObjectReference};
 use crate::controller::store::Store;
 use crate::decide::episode::{KEPT, Load, RuleFacts};
+use crate::decide::guard::{full_until, is_full};
 use crate::decide::identity::{TargetKey, execution_name};
 
 /// How long a place is kept for a create whose answer was lost: the watch brings the Execution sooner, if there is one.
@@ -26,6 +27,8 @@ pub struct Counted<'a> {
     /// For an event: when it happened. Whatever has not ended before is counted, so that the count never falls: an event
     /// that was suppressed stays so, whoever looks at it again, and when.
     pub since: Option<Timestamp>,
+    /// This moment.
+    pub now: Timestamp,
 }
 
 /// A place that is taken for an Execution that is being created.
@@ -34,6 +37,8 @@ struct Place {
     rule: String,
     target: TargetKey,
     mode: Mode,
+    /// What it counts for in the rule's rate.
+    at: Timestamp,
     /// When it is given back at the latest.
     until: Timestamp,
 }
@@ -51,10 +56,9 @@ impl Places {
         &self,
         executions: &Store<Execution>,
         counted: Counted<'_>,
-        now: Timestamp,
         decide: impl FnOnce(Load) -> Result<(String, T), E>,
     ) -> Result<(String, T, Taken<'_>), E> {
-        let mut taken = self.taken.lock();
+        let (mut taken, now) = (self.taken.lock(), counted.now);
         taken.retain(|_, place| place.until > now);
         let (id, rest) = decide(count(executions, &taken, counted))?;
         let RuleFacts { namespace, name, mode, .. } = counted.rule;
@@ -63,6 +67,7 @@ impl Places {
             rule: name.clone(),
             target: counted.target.clone(),
             mode: *mode,
+            at: counted.since.unwrap_or(now),
             until: now.saturating_add(LOST_ANSWER).unwrap_or(Timestamp::MAX),
         };
         taken.insert(key.clone(), place);
@@ -102,16 +107,35 @@ fn count(
     taken: &BTreeMap<(String, String), Place>,
     counted: Counted<'_>,
 ) -> Load {
-    let mut load = Load::default();
-    executions.each(|execution| add_execution(&mut load, execution, counted));
+    let (mut load, mut acted) = (Load::default(), Vec::new());
+    executions.each(|execution| {
+        add_execution(&mut load, execution, counted);
+        acted.extend(acted_at(execution, counted));
+    });
     for ((namespace, name), place) in taken {
         if executions.get(namespace, name).is_none() {
             let here = *namespace == counted.rule.namespace;
             let of_rule = here && place.rule == counted.rule.name;
             add(&mut load, place.mode, (of_rule, here), || place.target == *counted.target);
+            acted.extend((of_rule && place.mode != Mode::Observe).then_some(place.at));
         }
     }
+    load.rule_full = counted.rule.per_rule.and_then(|rate| match counted.since {
+        Some(time) => is_full(rate, acted, time).then_some(Timestamp::MAX),
+        None => full_until(rate, acted, counted.now),
+    });
     load
+}
+
+/// When an Execution of the rule counts for its rate: an event by when it happened, so that one that had no room never
+/// has.
+fn acted_at(execution: &Execution, counted: Counted<'_>) -> Option<Timestamp> {
+    counted.rule.per_rule?;
+    let decision = execution.spec.decision.as_ref().filter(|decision| decision.mode != Mode::Observe)?;
+    let of_rule = decision.rule.name == counted.rule.name
+        && execution.metadata.namespace.as_ref() == Some(&counted.rule.namespace);
+    let event = counted.since.and(decision.since.as_ref());
+    of_rule.then(|| event.unwrap_or(&decision.time).0)
 }
 
 fn add_execution(load: &mut Load, execution: &Execution, counted: Counted<'_>) {
@@ -150,7 +174,6 @@ fn add(load: &mut Load, mode: Mode, (of_rule, here): (bool, bool), on_target: im
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Duration;
     use crate::decide::episode::Caps;
     use serde_json::{Value, json};
     use std::sync::Arc;
@@ -164,8 +187,7 @@ mod tests {
             namespace: namespace.into(),
             name: name.into(),
             mode: Mode::Enforce,
-            hold_for: Duration::default(),
-            cooldown: Duration::default(),
+            ..RuleFacts::default()
         }
     }
 
@@ -193,13 +215,13 @@ mod tests {
         second: i64,
     ) -> Option<Taken<'a>> {
         let (rule, target) = (facts(namespace, rule), target(name));
-        let counted = Counted { rule: &rule, target: &target, since: None };
+        let counted = Counted { rule: &rule, target: &target, since: None, now: at(second) };
         let caps = Caps::default();
         let decide = |load: Load| {
             let full = load.rule >= caps.rule || load.namespace >= caps.namespace || load.total >= caps.total;
             if full || load.target > 0 { Err(()) } else { Ok((format!("{name:0>32}"), ())) }
         };
-        places.take(store, counted, at(second), decide).ok().map(|(_, (), taken)| taken)
+        places.take(store, counted, decide).ok().map(|(_, (), taken)| taken)
     }
 
     #[test]
@@ -223,7 +245,7 @@ mod tests {
         let name = execution_name("r", &format!("{:0>32}", "p"));
         store.insert(execution(&name, "r", json!({})));
         let (rule, target) = (facts("a", "r"), target("p"));
-        let counted = Counted { rule: &rule, target: &target, since: None };
+        let counted = Counted { rule: &rule, target: &target, since: None, now: at(0) };
         let load = places.load(&store, counted);
         assert_eq!((load.rule, load.namespace, load.total, load.target), (1, 1, 1, 1));
         drop(taken);
@@ -239,11 +261,30 @@ mod tests {
     }
 
     #[test]
+    fn the_rate_of_a_rule_counts_all_its_targets_and_places() {
+        let (places, store) = (Places::default(), Store::new());
+        let rule = RuleFacts { per_rule: "2/100s".parse().ok(), ..facts("a", "r") };
+        let target = target("z");
+        let full = |since: Option<i64>, now: i64| {
+            let counted = Counted { rule: &rule, target: &target, since: since.map(at), now: at(now) };
+            places.load(&store, counted).rule_full
+        };
+        store.insert(execution("x", "r", json!({"finishedAt": at(1).to_string()})));
+        store.insert(execution("y", "other", json!({})));
+        assert_eq!((full(None, 50), full(Some(50), 50)), (None, None));
+        let _second = fire(&places, &store, ("a", "r", "q"), 40).expect("a place");
+        assert_eq!((full(None, 50), full(Some(50), 50)), (Some(at(101)), Some(Timestamp::MAX)));
+        assert_eq!((full(None, 101), full(Some(30), 500)), (None, Some(Timestamp::MAX)));
+    }
+
+    #[test]
     fn what_stopped_an_event_stops_it_for_ever() {
         let (places, store) = (Places::default(), Store::new());
         let (rule, target) = (facts("a", "r"), target("p"));
         let load = |since: Option<i64>| {
-            places.load(&store, Counted { rule: &rule, target: &target, since: since.map(at) }).rule
+            places
+                .load(&store, Counted { rule: &rule, target: &target, since: since.map(at), now: at(0) })
+                .rule
         };
         store.insert(execution("x", "r", json!({})));
         assert_eq!((load(Some(10)), load(None)), (1, 1), "it runs");

@@ -1,37 +1,51 @@
 //! Rules: compile, check, watch, and decide about every target that matches.
 
+mod cache;
 mod checks;
 mod evaluator;
 mod fire;
 mod held;
 mod load;
+mod objection;
+mod origin;
 mod received;
+mod seen;
 mod told;
+mod unwatched;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use parking_lot::Mutex;
 
 use super::context::Context;
 use super::queue::Requeue;
-use crate::api::{Execution, LABEL, Rule, RuleStatus};
+use crate::api::{Execution, LABEL, ObjectedEvent, Rule, RuleStatus, ScheduleStatus, Take};
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
-use crate::decide::episode::{self, Held, Load, Past, Question, Verdict};
+use crate::decide::ends::OLDEST;
+use crate::decide::episode::{self, Held, Load, Past, Question, Suppressed, Verdict};
+use crate::decide::guard::{Chosen, choose};
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::CompiledRule;
+use crate::decide::unless::Objection;
 use crate::decide::view::TargetView;
 use crate::source::watch::now;
+use cache::Cache;
 use checks::Checked;
-use evaluator::{Evaluator, Seen};
-use fire::Fired;
+use evaluator::Evaluator;
+use fire::{Decided, Fired};
 use held::{Hold, Holds, Waiting};
 use load::Counted;
 pub use load::Places;
+use origin::Origin;
+use seen::{Edge, Seen};
+use unwatched::Ends;
 
 /// How often a rule is looked at although nothing changed: an account's annotation may be gone.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -39,13 +53,21 @@ const RESYNC: Duration = Duration::from_secs(300);
 const LOOK_FOR_RIGHTS: Duration = Duration::from_secs(10);
 /// How often a target that is held without a known end is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// Events that something spoke against and that are remembered, at the most.
+const OBJECTED: usize = 100;
 /// The least time between two lists that are to prove that a target is clear: where targets flap, one serves many.
 const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
+
+/// How often it is noted in a rule's status that it fired: a storm is not to write it once for each target.
+const NOTE_FIRED: Duration = Duration::from_secs(10);
 
 /// The evaluators that run, by rule.
 #[derive(Default)]
 pub struct Evaluators {
+    /// Those that are good.
+    good: Cache,
     running: Mutex<BTreeMap<(String, String), Arc<Evaluator>>>,
+    ends: Mutex<BTreeMap<(String, String), Ends>>,
     /// What waits of the rules that listen to a Webhook, which have no evaluator.
     listening: Mutex<BTreeMap<(String, String), Arc<Waiting>>>,
 }
@@ -60,12 +82,6 @@ impl Evaluators {
         self.listening.lock().entry((namespace.to_owned(), name.to_owned())).or_default().clone()
     }
 
-    /// Forgets a rule that is gone.
-    fn forget(&self, namespace: &str, name: &str) {
-        self.set(namespace, name, None);
-        self.listening.lock().remove(&(namespace.to_owned(), name.to_owned()));
-    }
-
     fn set(&self, namespace: &str, name: &str, evaluator: Option<Arc<Evaluator>>) {
         let key = (namespace.to_owned(), name.to_owned());
         let mut running = self.running.lock();
@@ -73,6 +89,20 @@ impl Evaluators {
             Some(evaluator) => drop(running.insert(key, evaluator)),
             None => drop(running.remove(&key)),
         }
+    }
+
+    /// Looks at what a rule knows of the ends of Executions.
+    fn with_ends<T>(&self, namespace: &str, name: &str, look: impl FnOnce(&mut Ends) -> T) -> T {
+        look(self.ends.lock().entry((namespace.to_owned(), name.to_owned())).or_default())
+    }
+
+    /// Forgets a rule that is gone.
+    fn forget(&self, namespace: &str, name: &str) {
+        self.set(namespace, name, None);
+        let key = (namespace.to_owned(), name.to_owned());
+        self.listening.lock().remove(&key);
+        self.ends.lock().remove(&key);
+        self.good.forget(namespace, name);
     }
 }
 
@@ -82,11 +112,12 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         context.evaluators.forget(namespace, name);
         return Ok(Requeue::OnChange);
     };
-    let checked = checks::check(context, &rule);
-    let (checked, account) = checks::authorize(context, &rule, checked).await?;
+    let checked = context.evaluators.good.check(context, &rule);
+    let idle = checked.compiled.as_ref().is_some_and(|compiled| is_idle(context, &rule, compiled));
+    let (checked, account) = checks::authorize(context, &rule, checked, idle).await?;
     let (Some(compiled), Some(account)) = (checked.compiled.clone(), account) else {
         context.evaluators.set(namespace, name, None);
-        write_status(context, &rule, &checked, None, &Outcome::default()).await?;
+        write_status(context, &rule, &checked, None, &mut Outcome::default()).await?;
         let mended_soon = checked.forbidden.is_some() || checked.unserved.is_some();
         let pause = if mended_soon { LOOK_FOR_RIGHTS } else { RESYNC };
         return Ok(Requeue::After(pause));
@@ -95,21 +126,37 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         context.evaluators.set(namespace, name, None);
         return received::reconcile(context, &rule, &checked, (&compiled, &account)).await;
     }
-    let evaluator = evaluator_for(context, &rule, compiled.clone(), account.clone()).await?;
-    let mut seen = evaluator.seen();
+    let origin = Origin::of(context, (&rule, &compiled, &account)).await?;
+    let mut seen = origin.seen();
+    if idle && !(seen.targets.is_empty() && seen.edges.is_empty()) {
+        // It has just begun to match: what is decided now is decided by a permission that is read now.
+        return Ok(Requeue::After(Duration::ZERO));
+    }
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
-    let mut fired = decide(context, case, &evaluator).await;
-    for held in evaluator.waiting.take_in(&fired.holds, rule.status.as_ref(), now()) {
+    let mut fired = decide(context, case).await;
+    origin.decided(context, case, &mut fired).await;
+    for held in origin.begun(&fired.holds, &rule) {
         context.metrics.suppressed(held, namespace, name);
     }
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));
     }
-    write_status(context, &rule, &checked, Some((&seen, &evaluator.waiting)), &fired).await?;
+    seen.mistake = seen.mistake.or_else(|| fired.mistake.take());
+    seen.held = fired.held.take();
+    write_status(context, &rule, &checked, Some((&seen, origin.waiting())), &mut fired).await?;
     if let Some((_, error)) = fired.failed.take() {
         return Err(error);
     }
     Ok(fired.wake.map_or(Requeue::After(RESYNC), |wake| Requeue::After(wake.min(RESYNC))))
+}
+
+/// Whether there is nothing to decide about a rule that watches already, in the text that it has.
+fn is_idle(context: &Context, rule: &Rule, compiled: &CompiledRule) -> bool {
+    let running = context.evaluators.get(&compiled.facts.namespace, &compiled.facts.name);
+    let generation = rule.metadata.generation.unwrap_or_default();
+    let sees_nothing =
+        running.is_some_and(|running| running.started_for.0 == generation && running.is_idle());
+    sees_nothing && targets(&Seen::default(), &executions_of(context, compiled)).is_empty()
 }
 
 /// The running evaluator, or a new one if the rule or its account is another.
@@ -137,7 +184,6 @@ async fn evaluator_for(
 #[derive(Default)]
 struct Outcome {
     wake: Option<Duration>,
-    fired_at: Option<Timestamp>,
     /// Targets that match and are not recorded: the rule observes, and has as many open records as are kept.
     unrecorded: usize,
     /// Targets that match and have to wait.
@@ -146,11 +192,46 @@ struct Outcome {
     is_blind: bool,
     /// The first target about which nothing could be done: it does not stop the others.
     failed: Option<(TargetKey, Error)>,
+    /// The events that are done with.
+    decided: Vec<String>,
+    /// Those of them that something spoke against.
+    objected: Vec<ObjectedEvent>,
+    /// The first target that is held because something speaks against acting.
+    held: Option<String>,
+    /// Something about which it cannot be told whether it speaks against acting.
+    mistake: Option<String>,
+    /// How far the schedule has come.
+    schedule: Option<ScheduleStatus>,
 }
 
 impl Outcome {
     fn wake_in(&mut self, pause: Duration) {
         self.wake = Some(self.wake.map_or(pause, |known| known.min(pause)));
+    }
+
+    /// A little late rather than a little early: timestamps have whole microseconds.
+    fn wake_at(&mut self, time: Timestamp) {
+        let pause = Duration::try_from(time.duration_since(now())).unwrap_or_default();
+        self.wake_in(pause + Duration::from_millis(5));
+    }
+
+    /// Takes in what came of an event.
+    fn edge(&mut self, edge: &Edge, decided: Decided) {
+        self.decided.push(edge.occurrence.clone());
+        match decided {
+            Decided::Suppressed(_, Some(objection)) => {
+                self.objected.push(ObjectedEvent { id: edge.occurrence.clone(), time: Time(edge.time) });
+                self.mistake = self.mistake.take().or(objection.mistake);
+            }
+            Decided::Fired(_) | Decided::Suppressed(_, None) | Decided::Failed(_) => {}
+        }
+    }
+
+    fn object(&mut self, target: &TargetKey, objection: &Objection) {
+        self.held.get_or_insert_with(|| format!("{}/{}: {}", target.kind, target.name, objection.reason));
+        if let Some(mistake) = &objection.mistake {
+            self.mistake.get_or_insert_with(|| format!("unless {}: {mistake}", objection.reason));
+        }
     }
 }
 
@@ -163,8 +244,8 @@ struct Case<'a> {
     seen: &'a Seen,
 }
 
-async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Outcome {
-    let Case { rule, compiled, seen, .. } = case;
+async fn decide(context: &Context, case: Case<'_>) -> Outcome {
+    let Case { compiled, seen, .. } = case;
     let mut outcome = Outcome::default();
     let executions = executions_of(context, compiled);
     let known = |target: &TargetKey| executions.get(target).map_or(&[][..], Vec::as_slice);
@@ -174,22 +255,63 @@ async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Out
             outcome.failed.get_or_insert((target, error));
         }
     }
+    let chosen = chosen(compiled, seen);
     for edge in &seen.edges {
-        let known = known(&TargetKey::from(&edge.target));
-        match fire::edge(context, rule, compiled, (edge, known)).await {
-            Ok(fired_at) => outcome.fired_at = fired_at.or(outcome.fired_at),
-            Err(error) if error.is_lasting() => {
-                told::suppressed(context, rule, edge, &error.to_string()).await;
-            }
+        let (target, wish) = (TargetKey::from(&edge.target), chosen.get(edge.occurrence.as_str()).copied());
+        match decide_edge(context, case, (edge, known(&target), wish), &mut outcome).await {
+            Ok(Some(decided)) => outcome.edge(edge, decided),
+            Ok(None) => {}
             // It stays, and is tried again with the rule.
-            Err(error) => {
-                outcome.failed.get_or_insert((TargetKey::from(&edge.target), error));
-                continue;
-            }
+            Err(error) => drop(outcome.failed.get_or_insert((target, error))),
         }
-        evaluator.decided(&edge.occurrence);
     }
     outcome
+}
+
+/// Decides about an event; nothing comes of it as long as a later one may be the one that counts.
+async fn decide_edge(
+    context: &Context,
+    case: Case<'_>,
+    (edge, known, chosen): (&Edge, &[Arc<Execution>], Option<Chosen>),
+    outcome: &mut Outcome,
+) -> Result<Option<Decided>> {
+    match chosen {
+        Some(Chosen::Wait(until)) => {
+            match until < now() {
+                true => outcome.wake_in(prove(context, case, now())),
+                false => outcome.wake_at(until),
+            }
+            return Ok(None);
+        }
+        Some(Chosen::Drop) => {
+            return Ok(Some(fire::suppress(context, case.rule, edge, Suppressed::Superseded, None).await));
+        }
+        Some(Chosen::Take) | None => {}
+    }
+    match fire::edge(context, case, (edge, known)).await {
+        Err(error) if error.is_lasting() => {
+            told::suppressed(context, case.rule, edge, &error.to_string()).await;
+            Ok(Some(Decided::Failed(error.to_string())))
+        }
+        decided => decided.map(Some),
+    }
+}
+
+/// Which of several events are acted on, where that is known only when the last one is.
+fn chosen<'a>(compiled: &CompiledRule, seen: &'a Seen) -> BTreeMap<&'a str, Chosen> {
+    let mut chosen = BTreeMap::new();
+    let Some(once) = compiled.facts.once.as_ref().filter(|once| once.take == Take::Last) else {
+        return chosen;
+    };
+    let mut targets = BTreeMap::<TargetKey, Vec<_>>::new();
+    for edge in &seen.edges {
+        targets.entry(TargetKey::from(&edge.target)).or_default().push((edge.time, edge.occurrence.as_str()));
+    }
+    let known_by = seen.sight.heard_at.unwrap_or(Timestamp::MIN);
+    for events in targets.into_values() {
+        chosen.extend(choose(once, events, known_by));
+    }
+    chosen
 }
 
 async fn decide_target(
@@ -205,19 +327,20 @@ async fn decide_target(
     // What goes on elsewhere is counted only for who would fire else.
     let mut verdict = episode::decide(question, Load::default(), context.caps, now);
     if let Verdict::Fire { .. } = verdict {
-        let counted = Counted { rule: &compiled.facts, target, since: None };
+        let counted = Counted { rule: &compiled.facts, target, since: None, now };
         let load = context.places.load(&context.executions, counted);
         verdict = episode::decide(question, load, context.caps, now);
     }
     if let (Verdict::Fire { .. }, Some(view)) = (&verdict, view) {
         verdict = match fire::state(context, case, view).await? {
-            Fired::Done(fired_at) => {
-                outcome.fired_at = fired_at.or(outcome.fired_at);
-                return Ok(());
-            }
+            Fired::Done => return Ok(()),
             Fired::Changed => {
                 outcome.wake_in(LOOK_AGAIN);
                 return Ok(());
+            }
+            Fired::Objected(objection) => {
+                outcome.object(target, &objection);
+                Verdict::Held(Held::Unless, None)
             }
             Fired::Decided(verdict) => verdict,
         };
@@ -230,13 +353,10 @@ async fn decide_target(
             if let Some(view) = view {
                 outcome.holds.insert(target.clone(), Hold { target: view.target.clone(), held, until });
             }
-            let pause = until.map_or(LOOK_AGAIN, |until| {
-                // A little late rather than a little early: timestamps have whole microseconds.
-                Duration::try_from(until.duration_since(now)).unwrap_or_default() + Duration::from_millis(5)
-            });
-            match held {
-                Held::ObservedLimit => outcome.unrecorded += 1,
-                _ => outcome.wake_in(pause),
+            match (held, until) {
+                (Held::ObservedLimit, _) => outcome.unrecorded += 1,
+                (_, Some(until)) => outcome.wake_at(until),
+                (_, None) => outcome.wake_in(LOOK_AGAIN),
             }
         }
         Verdict::Clear | Verdict::InEpisode | Verdict::Fire { .. } => {}
@@ -285,18 +405,43 @@ fn past_of(executions: &[Arc<Execution>]) -> Vec<Past> {
     executions.iter().filter_map(|execution| Past::of(execution)).collect()
 }
 
+/// Keeps the newest events that may come again.
+fn remember(objected: &mut Vec<ObjectedEvent>, now: Timestamp) {
+    objected.retain(|event| now.duration_since(event.time.0) < OLDEST + OLDEST);
+    let many = objected.len().saturating_sub(OBJECTED);
+    objected.drain(..many);
+}
+
+/// When a rule fired last, as far as there are Executions that tell.
+fn last_fired(context: &Context, compiled: &CompiledRule) -> Option<Timestamp> {
+    let decided = executions_of(context, compiled).into_values().flatten();
+    decided.filter_map(|execution| Some(execution.spec.decision.as_ref()?.time.0)).max()
+}
+
+/// Notes when the rule fired last; if that was noted a moment ago, says in how long it is to be noted.
+fn note_fired(noted: &mut Option<Time>, fired: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
+    let before = noted.as_ref().map(|noted| noted.0);
+    let fired = fired.filter(|fired| before.is_none_or(|before| before < *fired))?;
+    let passed = before.map_or(NOTE_FIRED, |before| now.duration_since(before).unsigned_abs());
+    let left = NOTE_FIRED.saturating_sub(passed);
+    if left.is_zero() {
+        *noted = Some(Time(fired));
+    }
+    (!left.is_zero()).then_some(left)
+}
+
 async fn write_status(
     context: &Context,
     rule: &Arc<Rule>,
     checked: &Checked,
-    watched: Option<(&Seen, &Waiting)>,
-    outcome: &Outcome,
+    watched: Option<(&Seen, Option<&Waiting>)>,
+    outcome: &mut Outcome,
 ) -> Result<()> {
     let mut fresh: RuleStatus = rule.status.clone().unwrap_or_default();
     let seen = watched.map(|(seen, _)| seen);
     checks::conditions(&mut fresh.conditions, checked, seen, rule.metadata.generation, now());
     fresh.trigger = Some(checks::trigger(&rule.spec.trigger));
-    if let Some((seen, waiting)) = watched {
+    if let Some((seen, Some(waiting))) = watched {
         let is_blind = outcome.is_blind || seen.sight.heard_at.is_none();
         waiting.show(&outcome.holds, is_blind, &mut fresh);
     } else {
@@ -304,13 +449,47 @@ async fn write_status(
         (fresh.held, fresh.held_count) = (Vec::new(), None);
     }
     fresh.observed_generation = rule.metadata.generation;
+    fresh.dropped = seen.and_then(|seen| i64::try_from(seen.dropped).ok()).filter(|count| *count > 0);
+    if rule.spec.trigger.schedule.is_none() {
+        fresh.schedule = None;
+    } else if outcome.schedule.is_some() {
+        fresh.schedule.clone_from(&outcome.schedule);
+    }
+    fresh.objected.extend(outcome.objected.iter().cloned());
+    remember(&mut fresh.objected, now());
     fresh.unrecorded = i32::try_from(outcome.unrecorded).ok().filter(|count| *count > 0);
-    if let Some(at) = outcome.fired_at {
-        fresh.last_fired_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at));
+    let fired = checked.compiled.as_ref().and_then(|compiled| last_fired(context, compiled));
+    if let Some(left) = note_fired(&mut fresh.last_fired_at, fired, now()) {
+        outcome.wake_in(left);
     }
     if let Some(written) = status::write(&context.home, &**rule, rule.status.as_ref(), &fresh).await? {
         context.rules.insert(Arc::new(written));
         told::trouble(context, rule, &fresh, now()).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_is_noted_once_in_a_while_and_its_end_too() {
+        let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+        let mut noted = None;
+        let mut note = |fired, now| {
+            let left = note_fired(&mut noted, fired, at(now));
+            (noted.as_ref().map(|noted: &Time| noted.0), left)
+        };
+        assert_eq!(note(None, 100), (None, None), "it has never fired");
+        assert_eq!(note(Some(at(100)), 100), (Some(at(100)), None));
+        assert_eq!(note(Some(at(103)), 104), (Some(at(100)), Some(Duration::from_secs(6))));
+        assert_eq!(note(Some(at(103)), 110), (Some(at(103)), None), "the last one is not forgotten");
+        assert_eq!(note(Some(at(103)), 150), (Some(at(103)), None), "nothing new");
+        assert_eq!(
+            note(Some(at(90)), 150),
+            (Some(at(103)), None),
+            "of the newest nothing is left but the note"
+        );
+    }
 }

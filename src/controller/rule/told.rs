@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::evaluator::Edge;
+use super::seen::Edge;
 use crate::api::{
     ANNOTATION, Condition, ConditionType, GROUP, ObjectReference, Rule, RuleStatus, VERSION, condition,
 };

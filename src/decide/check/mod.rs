@@ -4,7 +4,9 @@
 //! differ only in what is known of the Actions around it.
 
 mod action;
+mod follows;
 mod growing;
+mod limits;
 mod rule;
 mod types;
 mod webhook;
@@ -20,6 +22,7 @@ use crate::api::{ActionSpec, WebhookSpec};
 use crate::expr::{Expression, Schemas, Scope, TemplateTree, TreeError, Type, closest};
 
 pub use action::check as action;
+pub use follows::check as follows;
 pub use rule::check as rule;
 pub use webhook::check as webhook;
 

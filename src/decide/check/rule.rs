@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::{Known, expression, growing, has_template, templates, types, webhook};
+use super::{Known, expression, growing, has_template, limits, templates, types, webhook};
 use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung, Target};
 use crate::decide::matching::{CompiledRule, RESOURCE_VARIABLES};
 use crate::decide::parameters::{resolve, undeclared};
@@ -30,6 +30,7 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
         Ok(_) => problems.extend(check_conditions(spec, known, &root)),
         Err(mistakes) => problems.extend(mistakes),
     }
+    problems.extend(limits::check(spec));
     for (index, rung) in spec.ladder.iter().enumerate() {
         check_rung(spec, index, rung, known, &mut problems);
     }
@@ -121,7 +122,7 @@ fn check_rung(spec: &RuleSpec, index: usize, rung: &Rung, known: &Known<'_>, pro
     if let Some(action) = known.actions.get(rung.run.as_str()).copied().flatten() {
         check_values(action, rung, &path, problems);
         if action.kubernetes.is_some() && is_key(spec) {
-            let message = format!("target.key names no object that Action {:?} could change", rung.run);
+            let message = format!("the target is only a name: Action {:?} has no object to change", rung.run);
             problems.push(Problem::error(path.member("run").to_string(), message).help("use target.ref"));
         }
     }
@@ -133,20 +134,24 @@ fn check_rung(spec: &RuleSpec, index: usize, rung: &Rung, known: &Known<'_>, pro
 }
 
 fn is_key(spec: &RuleSpec) -> bool {
-    matches!(spec.target, Some(Target::Key(_)))
+    match &spec.target {
+        Some(target) => matches!(target, Target::Key(_)),
+        None => spec.trigger.schedule.is_some(),
+    }
 }
 
 /// A verification that has nothing to look at.
 fn unprovable(spec: &RuleSpec, rung: &Rung, path: &Path) -> Option<Problem> {
     let verify = rung.verify.as_ref().filter(|_| is_key(spec))?;
     let path = path.member("verify");
-    if verify.when.is_some() {
-        let message = "target.key names no object: an expression over it proves nothing";
+    let is_alert = spec.trigger.alert.is_some();
+    if is_alert && verify.when.is_some() {
+        let message = "the target is only a name: an expression over it proves nothing";
         let problem = Problem::error(path.member("when").to_string(), message);
         return Some(problem.help("leave it out to wait until the alert is resolved, or use target.ref"));
     }
-    let message = "an event is over at once and target.key names no object: nothing proves that it worked";
-    spec.trigger.webhook.as_ref().map(|_| Problem::error(path.to_string(), message))
+    let message = "the target is only a name, and an event is over at once: nothing proves that it worked";
+    (!is_alert).then(|| Problem::error(path.to_string(), message).help("use target.ref"))
 }
 
 /// A template reads outputs of rungs that came before, which their Actions declare.
@@ -330,6 +335,39 @@ mod tests {
             false,
             &["spec.ladder[1].run: the first evidence is collected after clean-disk has changed things; \
                make it the first rung"],
+        );
+    }
+
+    #[test]
+    fn a_schedule_can_be_and_leads_to_something() {
+        let schedule =
+            |cron: &str, zone: &str| json!({"resource": null, "schedule": {"cron": cron, "timeZone": zone}});
+        for (cron, zone, expected) in [
+            ("0 0 31 2 *", "UTC", "spec.trigger.schedule.cron: \"0 0 31 2 *\" never fires"),
+            (
+                "0 3 * * *",
+                "Europe/Londno",
+                "spec.trigger.schedule.timeZone: \"Europe/Londno\" is not an IANA zone; did you mean \"Europe/London\"?",
+            ),
+        ] {
+            check_with(&json!({"trigger": schedule(cron, zone), "when": null}), false, &[expected]);
+        }
+        let nightly =
+            |target: Value| json!({"trigger": schedule("0 3 * * *", "UTC"), "when": null, "target": target});
+        check_with(&nightly(Value::Null), false, &[]);
+        check_with(
+            &nightly(json!("workload")),
+            false,
+            &["spec.target: this trigger is about no object; use ref: {apiVersion, kind, name} or key"],
+        );
+        let mut proven = nightly(Value::Null);
+        proven["ladder"] = json!([{"run": "elsewhere", "verify": {}}]);
+        check_with(
+            &proven,
+            false,
+            &[
+                "spec.ladder[0].verify: the target is only a name, and an event is over at once: nothing proves that it worked; use target.ref",
+            ],
         );
     }
 

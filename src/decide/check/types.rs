@@ -63,6 +63,7 @@ fn target(spec: &RuleSpec, schemas: &Schemas) -> Type {
     let resource = spec.trigger.resource.as_ref();
     match (&spec.target, resource) {
         (Some(Target::Owner(owner)), _) => schemas.of(&owner.api_version, &owner.kind),
+        (Some(Target::Ref(object)), _) => schemas.of(&object.api_version, &object.kind),
         (Some(Target::Object), Some(resource)) => schemas.of(&resource.api_version, &resource.kind),
         (None, Some(resource)) if resource.kind != "Pod" => schemas.of(&resource.api_version, &resource.kind),
         _ => Type::Any,

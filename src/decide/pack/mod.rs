@@ -288,6 +288,14 @@ impl<'a> Reader<'a> {
             let news = problems.into_iter().filter(|problem| !document.is_wrong_at(&problem.path));
             findings.extend(news.map(|problem| document.finding(problem)));
         }
+        let rules = self.documents.iter().filter_map(|document| match &document.object {
+            Some(Object::Rule(rule)) => Some((document, &rule.spec)),
+            _ => None,
+        });
+        let rules: Vec<_> = rules.collect();
+        let named: Vec<_> = rules.iter().map(|(document, spec)| (document.name.as_str(), *spec)).collect();
+        let follows = check::follows(&named).into_iter();
+        findings.extend(follows.map(|(place, problem)| rules[place].0.finding(problem)));
         findings
     }
 }

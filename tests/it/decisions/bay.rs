@@ -256,6 +256,58 @@ impl Bay {
         .await;
     }
 
+    /// A rule that answers no object.
+    pub async fn told_rule(&self, name: &str, trigger: Value, changes: Value) {
+        let mut spec = json!({"when": null, "trigger": {"resource": null}, "ladder": [{"run": PAINT}]});
+        json_patch::merge(&mut spec["trigger"], &trigger);
+        json_patch::merge(&mut spec, &changes);
+        self.rule(name, spec).await;
+    }
+
+    /// Waits until what has ended by now has ended for certain: ends are kept in whole seconds.
+    pub async fn later(&self) {
+        let ended = now();
+        self.until("it is later than what has ended", || {
+            let age = now().duration_since(ended).as_millis();
+            if age > 1100 { Ok(()) } else { Err(age.to_string()) }
+        })
+        .await;
+    }
+
+    /// How often something stopped a rule since the controller began.
+    pub fn stopped(&self, rule: &str, guard: &str) -> u64 {
+        let labels = format!("{{namespace=\"{NAMESPACE}\",rule=\"{rule}\",guard=\"{guard}\"}}");
+        self.metric(&format!("fother_rule_suppressed_total{labels}"))
+    }
+
+    /// Waits until something has stopped a rule so often.
+    pub async fn until_stopped(&self, rule: &str, guard: &str, times: u64) {
+        self.until(&format!("{rule} is stopped by {guard}"), || {
+            let stopped = self.stopped(rule, guard);
+            if stopped >= times { Ok(()) } else { Err(stopped.to_string()) }
+        })
+        .await;
+    }
+
+    /// Waits until something holds of all Executions.
+    pub async fn all(&self, what: &str, holds: impl Fn(&[Execution]) -> bool) -> Vec<Execution> {
+        eventually(what, DEADLINE, async || {
+            let found = self.executions().await;
+            if holds(&found) { Ok(found) } else { Err(format!("{found:#?}")) }
+        })
+        .await
+    }
+
+    /// Waits until something holds of a rule.
+    pub async fn until_rule(&self, rule: &str, what: &str, holds: impl Fn(&Rule) -> bool) -> Rule {
+        let rules: Api<Rule> = Api::namespaced(self.admin.clone(), NAMESPACE);
+        eventually(what, DEADLINE, async || {
+            let found = rules.get(rule).await.map_err(|error| error.to_string())?;
+            if holds(&found) { Ok(found) } else { Err(format!("{:#?}", found.status)) }
+        })
+        .await
+    }
+
     async fn created(&self, rule: &str) -> Timestamp {
         let rules: Api<Rule> = Api::namespaced(self.admin.clone(), NAMESPACE);
         rules.get(rule).await.unwrap().metadata.creation_timestamp.unwrap().0

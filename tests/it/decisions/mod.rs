@@ -4,3 +4,5 @@
 mod bay;
 mod executions;
 mod rules;
+mod time;
+mod together;

@@ -79,7 +79,12 @@ const REFUSED: [(&str, &str, &str, &str); 36] = [
     (RULE, "serviceAccountName: healer", "serviceAccountName: ''", "serviceAccountName"),
     (RULE, "mode: Enforce", "mode: enforce", "mode"),
     (RULE, "{matchLabels: {tier: web}}", "{}", "selector is empty"),
-    (RULE, "{resource: {", "{event: {}, resource: {", "exactly one of resource, event, alert and webhook"),
+    (
+        RULE,
+        "{resource: {",
+        "{event: {}, resource: {",
+        "exactly one of resource, event, alert, webhook, schedule and execution",
+    ),
     (RULE, "  when: crashLooping(object, 3, duration('10m'))\n", "", "when is required"),
     (RULE, "target: workload", "target: workloads", "target"),
     (RULE, "target: workload", "target: {owned: {}}", "target"),

@@ -4,3 +4,4 @@ mod alerts;
 mod events;
 mod refusals;
 pub mod stage;
+mod time;

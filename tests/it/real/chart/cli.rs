@@ -160,7 +160,7 @@ async fn a_check_of_the_installation_names_what_is_missing() {
         })
         .await;
     }
-    let old = r#"[{"op":"remove","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/limits"}]"#;
+    let old = r#"[{"op":"remove","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/unless"}]"#;
     kubectl.run(&["patch", "crd", "rules.fother.dev", "--type=json", "-p", old]).await;
     says(1, &["✗ kind rules.fother.dev is of another version than this fother"]).await;
 }

@@ -1,0 +1,214 @@
+//! Alerts are states: those that fire and lead to one target are decided about together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::{Listener, known};
+use crate::api::{Execution, ObjectReference, OutcomeKind, TriggerEvent};
+use crate::cluster::Result;
+use crate::controller::heard::{self, From};
+use crate::controller::rule::fire::{self, Making};
+use crate::controller::rule::held::Hold;
+use crate::controller::rule::load::Counted;
+use crate::controller::rule::seen::Seen;
+use crate::controller::rule::{Executions, LOOK_AGAIN, executions_of, objection, past_of, targets};
+use crate::decide::episode::{self, Held, Past, Question, Verdict};
+use crate::decide::identity::TargetKey;
+use crate::decide::inbox::{Item, starts_at};
+use crate::decide::matching::received;
+use crate::decide::unless::Objection;
+use crate::decide::view::TargetView;
+use crate::source::watch::now;
+
+/// Alerts that lead to one target.
+struct Alerts {
+    view: TargetView,
+    /// The first comes first: it stands for all.
+    items: Vec<Item>,
+}
+
+impl Listener<'_> {
+    /// Decides about each target that alerts lead to, and each whose episode is open.
+    pub(super) async fn alerts(&mut self, firing: Vec<Item>) {
+        let executions = executions_of(self.context, self.case.compiled);
+        let mut found = self.grouped(firing, &executions);
+        let views = found.iter().map(|(key, alerts)| (key.clone(), alerts.view.clone())).collect();
+        let seen = Seen { targets: views, ..Seen::default() };
+        for target in targets(&seen, &executions) {
+            let alerts = found.remove(&target);
+            if let Err(error) = self.target(&target, alerts, known(&executions, &target)).await {
+                self.round.failed.get_or_insert((target, error));
+            }
+        }
+    }
+
+    /// The alerts by their targets.
+    fn grouped(&mut self, firing: Vec<Item>, executions: &Executions) -> BTreeMap<TargetKey, Alerts> {
+        let (mut found, matched) = (BTreeMap::<TargetKey, Alerts>::new(), self.matched());
+        for item in firing {
+            let Some(target) = self.lead(&item) else { continue };
+            let (key, began) = (TargetKey::from(&target), starts_at(&item).unwrap_or_else(now));
+            if let Some(known) = remedied(known(executions, &key), began) {
+                self.note(&item, OutcomeKind::Duplicate, "it was dealt with", Some(known));
+                continue;
+            }
+            let view = TargetView { target, object: matched.clone(), since: began, began: Some(began) };
+            let alerts = found.entry(key).or_insert_with(|| Alerts { view, items: Vec::new() });
+            alerts.view.since = alerts.view.since.min(began);
+            alerts.view.began = alerts.view.began.max(Some(began));
+            alerts.items.push(item);
+        }
+        for alerts in found.values_mut() {
+            alerts.items.sort_by_key(starts_at);
+        }
+        found
+    }
+
+    async fn target(
+        &mut self,
+        target: &TargetKey,
+        alerts: Option<Alerts>,
+        executions: &[Arc<Execution>],
+    ) -> Result<()> {
+        let past = past_of(executions);
+        let items = alerts.as_ref().map_or(&[][..], |alerts| &alerts.items).to_vec();
+        let (context, view) = (self.context, alerts.as_ref().map(|alerts| &alerts.view));
+        let mut verdict = self.verdict(target, view, &past);
+        if let (Verdict::Fire { .. }, Some(alerts)) = (&verdict, &alerts) {
+            match self.fire(target, alerts).await? {
+                Some(otherwise) => verdict = otherwise,
+                None => return Ok(()),
+            }
+        }
+        match verdict {
+            Verdict::InEpisode => {
+                let name = latest(executions).map(|execution| execution.name_any());
+                for item in &items {
+                    self.note(item, OutcomeKind::Fired, "", name.clone());
+                }
+            }
+            Verdict::Close => {
+                fire::close(context, executions).await?;
+                self.round.wake_in(LOOK_AGAIN);
+            }
+            Verdict::Prove => self.round.wake_in(LOOK_AGAIN),
+            Verdict::Held(held, until) => {
+                if let Some(view) = view {
+                    self.hold(target, view, (held, until));
+                }
+                self.wait(&items, &format!("{held:?}"));
+            }
+            Verdict::Clear | Verdict::Fire { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn question<'q>(
+        &'q self,
+        target: &'q TargetKey,
+        view: Option<&'q TargetView>,
+        past: &'q [Past],
+    ) -> Question<'q> {
+        Question { rule: &self.case.compiled.facts, target, view, sight: self.case.seen.sight, past }
+    }
+
+    fn verdict(&self, target: &TargetKey, view: Option<&TargetView>, past: &[Past]) -> Verdict {
+        let counted = Counted { rule: &self.case.compiled.facts, target, since: None, now: now() };
+        let load = self.context.places.load(&self.context.executions, counted);
+        episode::decide(self.question(target, view, past), load, self.context.caps, now())
+    }
+
+    fn hold(&mut self, target: &TargetKey, view: &TargetView, (held, until): (Held, Option<Timestamp>)) {
+        let waits = Hold { target: view.target.clone(), held, until };
+        self.round.holds.insert(target.clone(), waits);
+        match (held, until) {
+            (Held::ObservedLimit, _) => self.round.unrecorded += 1,
+            (_, Some(until)) => self.round.wake_at(until),
+            (_, None) => self.round.wake_in(LOOK_AGAIN),
+        }
+    }
+
+    fn wait(&mut self, items: &[Item], why: &str) {
+        for item in items {
+            self.note(item, OutcomeKind::Held, why, None);
+        }
+    }
+
+    /// What speaks against acting for an alert now.
+    async fn objection(&self, event: &TriggerEvent, target: &ObjectReference) -> Result<Option<Objection>> {
+        let bindings = received(&json!(event), &self.case.compiled.spec.trigger, now());
+        objection::raised(self.context, self.case, bindings, target).await
+    }
+
+    /// Fires for alerts, after a last look at what the API server has of them and of the target; the verdict, if they are
+    /// decided otherwise by what it has of Executions.
+    async fn fire(&mut self, target: &TargetKey, alerts: &Alerts) -> Result<Option<Verdict>> {
+        let context = self.context;
+        let past = fire::stored(context, self.case.compiled, target).await?;
+        let counted = Counted { rule: &self.case.compiled.facts, target, since: None, now: now() };
+        let question = self.question(target, Some(&alerts.view), &past);
+        let taken = context.places.take(&context.executions, counted, |load| {
+            match episode::decide(question, load, context.caps, now()) {
+                Verdict::Fire { id, occurrence } => Ok((id, occurrence)),
+                verdict => Err(verdict),
+            }
+        });
+        let (id, occurrence, place) = match taken {
+            Ok(taken) => taken,
+            Err(verdict) => return Ok(Some(verdict)),
+        };
+        let alert = heard::firing(context, self.case.compiled, &alerts.view.target, From::ApiServer).await?;
+        let Some(alert) = alert else {
+            self.round.wake_in(LOOK_AGAIN);
+            return Ok(None);
+        };
+        let Some(live) = self.live(&alerts.view.target).await? else {
+            self.wait(&alerts.items, &format!("{target} does not exist"));
+            self.round.wake_in(LOOK_AGAIN);
+            return Ok(None);
+        };
+        let event = &alert.accepted().event;
+        if let Some(objection) = self.objection(event, &live).await? {
+            self.round.object(target, &objection);
+            self.wait(&alerts.items, &format!("{:?} {objection}", Held::Unless));
+            self.hold(target, &alerts.view, (Held::Unless, None));
+            return Ok(None);
+        }
+        let making = Making {
+            rule: self.case.rule,
+            id,
+            occurrence,
+            target: &live,
+            matched: &alerts.view.object,
+            since: Some(alerts.view.since),
+            event: Some(event),
+            captured: &[],
+            depth: 0,
+            passed: fire::passed(self.case.compiled),
+        };
+        let name = making.name();
+        fire::create(context, making, place).await?;
+        for item in &alerts.items {
+            self.note(item, OutcomeKind::Fired, "", Some(name.clone()));
+        }
+        Ok(None)
+    }
+}
+
+/// The Execution that has dealt with an alert of this start: its episode is over, and what still says that the alert
+/// fires was sent before that, or is late.
+fn remedied(executions: &[Arc<Execution>], began: Timestamp) -> Option<String> {
+    let latest = latest(executions)?;
+    let closed = latest.status.as_ref().is_some_and(|status| status.episode_closed_at.is_some());
+    let since = latest.spec.decision.as_ref()?.since.as_ref()?.0;
+    // Times in objects are kept in whole seconds.
+    (closed && began.as_second() <= since.as_second()).then(|| latest.name_any())
+}
+
+fn latest(executions: &[Arc<Execution>]) -> Option<&Arc<Execution>> {
+    executions.iter().max_by_key(|execution| execution.spec.decision.as_ref().map(|d| d.time.0))
+}

@@ -1,0 +1,183 @@
+//! Events are over at once: each is decided about one time, alone or as the last of several.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{Listener, known};
+use crate::api::{CapturedEvent, MatchedObject, ObjectReference, OutcomeKind};
+use crate::controller::rule::fire::Decided;
+use crate::controller::rule::seen::{Edge, Seen};
+use crate::controller::rule::{Case, Executions, chosen, decide_edge, executions_of};
+use crate::decide::capture::Correlation;
+use crate::decide::correlation::Found;
+use crate::decide::identity::{TargetKey, occurrence};
+use crate::decide::inbox::{self, Item, received_at};
+use crate::decide::matching::received;
+use crate::source::watch::now;
+
+/// Events that one round decides, at the most: then other rules have their turn.
+const EVENTS: usize = 200;
+
+/// An event that leads to a target, and the events of which it is made.
+type Led = (Edge, Vec<Item>);
+
+impl Listener<'_> {
+    /// Decides about events, oldest first.
+    pub(super) async fn events(&mut self, waiting: Vec<Item>) {
+        let executions = executions_of(self.context, self.case.compiled);
+        let led = match &self.case.compiled.correlation {
+            Some(correlation) => self.together(waiting, correlation, &executions),
+            None => self.alone(waiting),
+        };
+        let edges = led.iter().map(|(edge, _)| edge.clone()).collect();
+        let seen = Seen { edges, ..self.case.seen.clone() };
+        let chosen = chosen(self.case.compiled, &seen);
+        if led.len() > EVENTS {
+            self.round.wake_in(std::time::Duration::from_millis(50));
+        }
+        for (edge, items) in led.into_iter().take(EVENTS) {
+            let (chosen, target) =
+                (chosen.get(edge.occurrence.as_str()).copied(), TargetKey::from(&edge.target));
+            let known = known(&executions, &target);
+            let decided = match self.live(&edge.target).await {
+                Ok(Some(live)) => {
+                    let edge = Edge { target: live, ..edge };
+                    let case = Case { seen: &seen, ..self.case };
+                    decide_edge(self.context, case, (&edge, known, chosen), &mut self.round).await
+                }
+                Ok(None) => Ok(Some(Decided::Failed(format!("{} does not exist", edge.target)))),
+                Err(error) if error.is_lasting() => Ok(Some(Decided::Failed(error.to_string()))),
+                Err(error) => Err(error),
+            };
+            match decided {
+                Ok(decided) => self.told(&items, decided),
+                // It stays, and is tried again with the rule.
+                Err(error) => drop(self.round.failed.get_or_insert((target, error))),
+            }
+        }
+    }
+
+    /// What came of an event is the outcome of all of which it is made.
+    fn told(&mut self, items: &[Item], decided: Option<Decided>) {
+        let (kind, reason, execution) = match decided {
+            None => (OutcomeKind::Held, "a later one may come".to_owned(), None),
+            Some(Decided::Fired(name)) => (OutcomeKind::Fired, String::new(), Some(name)),
+            Some(Decided::Suppressed(suppressed, None)) => {
+                (OutcomeKind::Suppressed, format!("{suppressed:?}"), None)
+            }
+            Some(Decided::Suppressed(suppressed, Some(objection))) => {
+                let why = format!("{suppressed:?} {objection}");
+                self.round.mistake = self.round.mistake.take().or(objection.mistake);
+                (OutcomeKind::Suppressed, why, None)
+            }
+            Some(Decided::Failed(why)) => (OutcomeKind::Failed, why, None),
+        };
+        for item in items {
+            self.note(item, kind, reason.clone(), execution.clone());
+        }
+    }
+
+    /// Each means something alone.
+    fn alone(&mut self, waiting: Vec<Item>) -> Vec<Led> {
+        // Which of several counts can be told only if all are there.
+        let many = if self.case.compiled.facts.once.is_some() { waiting.len() } else { EVENTS + 1 };
+        let led = waiting.into_iter().take(many).filter_map(|item| {
+            let target = self.lead(&item)?;
+            Some((self.edge(&item, target, Vec::new()), vec![item]))
+        });
+        led.collect()
+    }
+
+    fn edge(&self, item: &Item, target: ObjectReference, captured: Vec<CapturedEvent>) -> Edge {
+        let event = &item.accepted().event;
+        let MatchedObject { object, resource_version } = self.matched();
+        Edge {
+            target,
+            event: MatchedObject { object, resource_version },
+            occurrence: occurrence(event),
+            // A clock that goes ahead gets no event past a cooldown.
+            time: event.time.0.min(received_at(&item.batch)),
+            data: Arc::new(json!(event)),
+            recorded: Some(event.clone()),
+            captured,
+            depth: 0,
+        }
+    }
+
+    /// Several mean something together. The windows are filled anew from what waits, so that nothing of them is lost
+    /// with the process.
+    fn together(
+        &mut self,
+        waiting: Vec<Item>,
+        correlation: &Correlation,
+        executions: &Executions,
+    ) -> Vec<Led> {
+        let used = used(executions);
+        let (mut windows, mut items) = (correlation.windows(), BTreeMap::new());
+        for item in waiting {
+            let id = occurrence(&item.accepted().event);
+            if let Some(execution) = used.get(id.as_str()) {
+                self.note(&item, OutcomeKind::Fired, "", Some((*execution).to_owned()));
+                continue;
+            }
+            if let Err(otherwise) = inbox::matches(self.case.compiled, item.accepted(), now()) {
+                self.leads_nowhere(&item, otherwise);
+                continue;
+            }
+            let edge = self.edge(&item, ObjectReference::default(), Vec::new());
+            let bindings = received(&edge.data, &self.case.compiled.spec.trigger, now());
+            match correlation.capture((&id, edge.time), &bindings, edge.data) {
+                Ok(Some(captured)) => {
+                    windows.take(captured);
+                    items.insert(id, item);
+                }
+                Ok(None) => self.note(&item, OutcomeKind::NotMatched, "no member of the pattern", None),
+                Err(error) => self.note(&item, OutcomeKind::Failed, error.to_string(), None),
+            }
+        }
+        let found = windows.found(now());
+        let led = found.iter().filter_map(|found| self.complete(found, correlation, &mut items)).collect();
+        for id in windows.waiting() {
+            if let Some(item) = items.remove(id) {
+                self.note(&item, OutcomeKind::Held, "waits for others", None);
+            }
+        }
+        for item in items.into_values() {
+            self.note(&item, OutcomeKind::Suppressed, "its window ended without the others", None);
+        }
+        self.dropped = windows.dropped();
+        if let Some(due) = windows.due().or_else(|| windows.oldest()?.checked_add(correlation.within()).ok())
+        {
+            self.round.wake_at(due);
+        }
+        led
+    }
+
+    /// A pattern that is complete, led to the target of the event that completed it.
+    fn complete(
+        &mut self,
+        found: &Found,
+        correlation: &Correlation,
+        items: &mut BTreeMap<String, Item>,
+    ) -> Option<Led> {
+        let parts: Vec<Item> = found.events.iter().filter_map(|(_, event)| items.remove(&event.id)).collect();
+        let last = found
+            .events
+            .last()
+            .and_then(|(_, last)| parts.iter().find(|item| occurrence(&item.accepted().event) == last.id))?;
+        let target = self.lead(last)?;
+        let edge = self.edge(last, target, correlation.record(found));
+        Some((Edge { occurrence: found.occurrence.clone(), time: found.time, ..edge }, parts))
+    }
+}
+
+/// The events that Executions were made of, each with the name of its own.
+fn used(executions: &Executions) -> BTreeMap<&str, &str> {
+    let all = executions.values().flatten().filter_map(|execution| {
+        Some((execution.metadata.name.as_deref()?, execution.spec.decision.as_ref()?))
+    });
+    all.flat_map(|(name, decision)| decision.captured.iter().map(move |event| (event.id.as_str(), name)))
+        .collect()
+}

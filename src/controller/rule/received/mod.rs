@@ -1,0 +1,138 @@
+//! Rules that listen to a Webhook: alerts are states, decided like those of objects; events are decided once. Every
+//! event gets its outcome, in the status of its batch.
+
+mod alerts;
+mod events;
+
+use std::sync::Arc;
+
+use super::seen::Seen;
+use super::{Case, Checked, Executions, LOOK_AGAIN, Outcome, RESYNC, write_status};
+use crate::api::{
+    EventBatch, EventOutcome, Execution, GROUP, MatchedObject, ObjectReference, OutcomeKind, Rule, VERSION,
+};
+use crate::cluster::Result;
+use crate::cluster::account::Account;
+use crate::cluster::objects::Objects;
+use crate::controller::context::Context;
+use crate::controller::heard::{self, From};
+use crate::controller::outcomes;
+use crate::controller::queue::Requeue;
+use crate::decide::identity::TargetKey;
+use crate::decide::inbox::{self, Item, Lead};
+use crate::decide::matching::CompiledRule;
+use crate::decide::view::Sight;
+use crate::source::watch::now;
+
+/// A rule that listens, while it is decided about.
+struct Listener<'a> {
+    context: &'a Context,
+    case: Case<'a>,
+    namespaced: bool,
+    outcomes: Vec<(Arc<EventBatch>, EventOutcome)>,
+    round: Outcome,
+    dropped: u64,
+}
+
+/// Decides about what a rule's Webhook received.
+pub async fn reconcile(
+    context: &Context,
+    rule: &Arc<Rule>,
+    checked: &Checked,
+    (compiled, account): (&CompiledRule, &Account),
+) -> Result<Requeue> {
+    let namespaced = heard::is_namespaced(context, compiled).await?;
+    // What was received is all there is to see.
+    let sight = Sight { heard_at: Some(now()), complete_at: Some(now()), all_resolved: true };
+    let seen = Seen { sight, ..Seen::default() };
+    let case = Case { rule, compiled, account, seen: &seen };
+    let (outcomes, round) = (Vec::new(), Outcome::default());
+    let mut listener = Listener { context, case, namespaced, outcomes, round, dropped: 0 };
+    let inbox = heard::inbox(context, compiled, From::Store).await?;
+    for (item, kind, reason) in &inbox.over {
+        listener.note(item, *kind, *reason, None);
+    }
+    match compiled.spec.trigger.is_state() {
+        true => listener.alerts(inbox.firing).await,
+        false => listener.events(inbox.waiting).await,
+    }
+    let Listener { outcomes, mut round, dropped, .. } = listener;
+    outcomes::record(context, outcomes).await?;
+    let waiting = context.evaluators.waiting(&compiled.facts.namespace, &compiled.facts.name);
+    for held in waiting.take_in(&round.holds, rule.status.as_ref(), now()) {
+        context.metrics.suppressed(held, &compiled.facts.namespace, &compiled.facts.name);
+    }
+    let (mistake, held) = (round.mistake.take(), round.held.take());
+    let seen = Seen { mistake, held, dropped, ..seen };
+    write_status(context, rule, checked, Some((&seen, Some(&waiting))), &mut round).await?;
+    if let Some((_, error)) = round.failed.take() {
+        return Err(error);
+    }
+    Ok(Requeue::After(round.wake.unwrap_or(RESYNC).min(RESYNC)))
+}
+
+impl Listener<'_> {
+    fn note(&mut self, item: &Item, kind: OutcomeKind, reason: impl Into<String>, execution: Option<String>) {
+        let outcome = item.outcome(&self.case.compiled.facts.name, kind, reason, now());
+        self.outcomes.push((item.batch.clone(), EventOutcome { execution, ..outcome }));
+    }
+
+    /// The target of an event. What does not match, or leads nowhere, has its outcome by that.
+    fn lead(&mut self, item: &Item) -> Option<ObjectReference> {
+        match inbox::lead(self.case.compiled, item.accepted(), self.namespaced, now()) {
+            Lead::To(target) => Some(target),
+            otherwise => {
+                self.leads_nowhere(item, otherwise);
+                None
+            }
+        }
+    }
+
+    fn leads_nowhere(&mut self, item: &Item, lead: Lead) {
+        let facts = &self.case.compiled.facts;
+        match lead {
+            // Time alone may make it match.
+            Lead::Nowhere(_) if self.case.compiled.reads_now() && item.accepted().alert.is_some() => {
+                self.round.wake_in(LOOK_AGAIN);
+            }
+            Lead::Nowhere(why) => {
+                self.context.metrics.evaluated(&facts.namespace, &facts.name, "not_matched");
+                self.note(item, OutcomeKind::NotMatched, why, None);
+            }
+            Lead::Unknown(why) => {
+                self.context.metrics.evaluated(&facts.namespace, &facts.name, "error");
+                self.note(item, OutcomeKind::Failed, why, None);
+            }
+            Lead::To(_) => {}
+        }
+    }
+
+    /// What stands for what matched.
+    fn matched(&self) -> MatchedObject {
+        let webhook = self.case.compiled.spec.trigger.webhook_name().unwrap_or_default();
+        let object = ObjectReference {
+            api_version: format!("{GROUP}/{VERSION}"),
+            kind: "Webhook".to_owned(),
+            namespace: Some(self.case.compiled.facts.namespace.clone()),
+            name: webhook.to_owned(),
+            uid: None,
+        };
+        MatchedObject { object, resource_version: String::new() }
+    }
+
+    /// The target with its UID; none if there is none. A name needs no object.
+    async fn live(&self, target: &ObjectReference) -> Result<Option<ObjectReference>> {
+        if target.is_key() {
+            return Ok(Some(target.clone()));
+        }
+        let objects = Objects::around(self.case.account.client(), &self.context.kinds, target).await?;
+        let found = objects.get(&target.name).await?;
+        let uid = |object: &serde_json::Value| object["metadata"]["uid"].as_str().map(str::to_owned);
+        Ok(found.map(|object| ObjectReference { uid: uid(&object), ..target.clone() }))
+    }
+}
+
+/// The Executions of a rule for a target.
+fn known<'e>(executions: &'e Executions, target: &TargetKey) -> &'e [Arc<Execution>] {
+    executions.get(target).map_or(&[], Vec::as_slice)
+}

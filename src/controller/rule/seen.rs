@@ -1,0 +1,144 @@
+//! What a rule has seen: targets that match, events that wait, and which were decided.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::api::{CapturedEvent, Duration, MatchedObject, ObjectReference, TriggerEvent};
+use crate::cluster::owners;
+use crate::decide::capture::Correlation;
+use crate::decide::identity::TargetKey;
+use crate::decide::matching::{CompiledRule, envelope};
+use crate::decide::view::{ObjectKey, Sight, TargetView};
+
+/// Decided events that are remembered, at the most. A list brings back what is younger than an hour.
+const DECIDED: usize = 10_000;
+/// How long Kubernetes keeps Events, unless it is told otherwise.
+const EVENTS_KEPT: SignedDuration = SignedDuration::from_hours(1);
+
+/// An event that matches, led to its target.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    /// What is to be remedied.
+    pub target: ObjectReference,
+    /// The Event itself.
+    pub event: MatchedObject,
+    /// What tells this occurrence from others.
+    pub occurrence: String,
+    /// When it happened.
+    pub time: Timestamp,
+    /// What expressions see as `event`.
+    pub data: Arc<Value>,
+    /// The same, to be recorded because nobody else keeps it.
+    pub recorded: Option<TriggerEvent>,
+    /// The events that mean something only together.
+    pub captured: Vec<CapturedEvent>,
+    /// How many Executions it follows from.
+    pub depth: u32,
+}
+
+impl Edge {
+    /// A Kubernetes Event, or the last of several.
+    pub fn of_event(
+        event: &Value,
+        target: ObjectReference,
+        (occurrence, time): (String, Timestamp),
+        captured: Vec<CapturedEvent>,
+    ) -> Self {
+        let (data, event) = (Arc::new(envelope(event)), matched(event));
+        Self { target, event, occurrence, time, data, recorded: None, captured, depth: 0 }
+    }
+}
+
+/// The newest occurrences that were decided.
+#[derive(Default)]
+pub struct Occurrences {
+    known: BTreeSet<String>,
+    in_order: VecDeque<String>,
+}
+
+impl Occurrences {
+    /// Whether one is among them.
+    pub fn has(&self, occurrence: &str) -> bool {
+        self.known.contains(occurrence)
+    }
+
+    /// Adds one; the oldest goes if there are too many.
+    pub fn add(&mut self, occurrence: &str) {
+        if !self.known.insert(occurrence.to_owned()) {
+            return;
+        }
+        self.in_order.push_back(occurrence.to_owned());
+        if self.in_order.len() > DECIDED
+            && let Some(oldest) = self.in_order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
+/// What a reconcile sees of it.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Targets that match.
+    pub targets: BTreeMap<TargetKey, TargetView>,
+    /// Events that wait for their decision, oldest first.
+    pub edges: Vec<Edge>,
+    /// How far all that can be trusted.
+    pub sight: Sight,
+    /// Why the watch does not work.
+    pub broken: Option<String>,
+    /// An object that could not be judged, and why.
+    pub mistake: Option<String>,
+    /// A target that is held because something speaks against acting.
+    pub held: Option<String>,
+    /// What cannot be known because it was forgotten before it was seen.
+    pub blind: Option<String>,
+    /// How many events were dropped because too many waited for others.
+    pub dropped: u64,
+    /// When something will happen because of the time alone.
+    pub next: Option<Timestamp>,
+}
+
+/// Kubernetes keeps Events for an hour: what a longer window held before this controller began is not all known.
+pub fn blind(rule: &CompiledRule, started: Timestamp) -> Option<(Timestamp, String)> {
+    rule.spec.trigger.event.as_ref()?;
+    let waits = rule.facts.once.as_ref().map(|once| once.within);
+    let window = rule.correlation.as_ref().map(Correlation::within);
+    let window = window.max(waits.map(Duration::signed))?;
+    let known_from = started.saturating_sub(EVENTS_KEPT).ok().filter(|from| *from > rule.created_at)?;
+    let until = known_from.saturating_add(window).ok().filter(|until| *until > started)?;
+    let text =
+        format!("Events of before {known_from:.0} may be forgotten: until {until:.0} a window may lack some");
+    Some((until, text))
+}
+
+/// An object as a decision names it.
+pub fn matched(object: &Value) -> MatchedObject {
+    let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
+    MatchedObject { object: owners::reference(object), resource_version: version.to_owned() }
+}
+
+/// What an object is known by in a view.
+pub fn key_of(object: &Value) -> ObjectKey {
+    let reference = owners::reference(object);
+    (reference.namespace.unwrap_or_default(), reference.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_newest_decisions_are_remembered() {
+        let mut decided = Occurrences::default();
+        for number in 0..=DECIDED {
+            decided.add(&number.to_string());
+            decided.add(&number.to_string());
+        }
+        assert_eq!((decided.known.len(), decided.in_order.len()), (DECIDED, DECIDED));
+        assert!(!decided.known.contains("0") && decided.known.contains("1"));
+    }
+}

@@ -1,0 +1,356 @@
+//! Events that no watch of the rule's account brings: times of a schedule, and ends of Executions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::seen::{Edge, Occurrences, Seen};
+use super::windows::used;
+use crate::api::{
+    AnyValue, CapturedEvent, Execution, GROUP, MatchedObject, ObjectReference, Rule, ScheduleStatus,
+    TriggerEvent, VERSION,
+};
+use crate::cluster::account::Account;
+use crate::cluster::events::{Telling, tell};
+use crate::cluster::objects::Objects;
+use crate::cluster::{Error, Result, owners};
+use crate::controller::context::Context;
+use crate::controller::reference_to;
+use crate::decide::capture::Correlation;
+use crate::decide::correlation::{Found, Windows};
+use crate::decide::ends::{End, OLDEST, end};
+use crate::decide::identity::{digest, readable};
+use crate::decide::matching::CompiledRule;
+use crate::decide::view::Sight;
+use crate::expr::{Bindings, EvalErrorKind};
+use crate::source::watch::now;
+
+/// Whose events they are.
+#[derive(Clone, Copy)]
+pub struct Listener<'a> {
+    /// The rule.
+    pub rule: &'a Rule,
+    /// The rule, compiled.
+    pub compiled: &'a CompiledRule,
+    /// Its account.
+    pub account: &'a Account,
+}
+
+/// No generation.
+const UNKNOWN: i64 = -1;
+
+/// What a rule knows of the ends of Executions.
+#[derive(Default)]
+pub struct Ends {
+    edges: BTreeMap<String, Edge>,
+    decided: Occurrences,
+    windows: Option<Windows>,
+    generation: i64,
+}
+
+impl Ends {
+    /// Forgets an event that has been decided.
+    pub fn decided(&mut self, occurrence: &str) {
+        self.edges.remove(occurrence);
+        self.decided.add(occurrence);
+    }
+}
+
+/// An event that is about no object, and where it may lead.
+struct Told<'a> {
+    event: TriggerEvent,
+    time: Timestamp,
+    matched: MatchedObject,
+    /// The target, unless the rule says another.
+    default: &'a ObjectReference,
+    depth: u32,
+}
+
+/// Nothing that is seen here is seen late.
+fn seen(now: Timestamp) -> Seen {
+    let sight = Sight { heard_at: Some(now), complete_at: Some(now), all_resolved: true };
+    Seen { sight, ..Seen::default() }
+}
+
+/// What is due of a schedule, and how far it has come with that.
+pub async fn schedule(
+    context: &Context,
+    listener: Listener<'_>,
+    now: Timestamp,
+) -> Result<(Seen, Option<ScheduleStatus>)> {
+    let Listener { rule, compiled, .. } = listener;
+    let (Some(trigger), Some(schedule)) = (&compiled.spec.trigger.schedule, &compiled.schedule) else {
+        return Ok((seen(now), None));
+    };
+    let known = rule.status.as_ref().and_then(|status| status.schedule.as_ref());
+    // What an older text of the rule did not say is not made up for.
+    let is_first = rule.metadata.generation.is_none_or(|generation| generation <= 1);
+    let begun = if is_first { compiled.created_at } else { now };
+    let (due, status) = schedule.advance(trigger, known, (begun, now));
+    let mut seen = Seen { next: schedule.next(now), ..seen(now) };
+    let Some(time) = due.latest else { return Ok((seen, Some(status))) };
+    let event = TriggerEvent {
+        id: time.to_string(),
+        source: "schedule.fother.dev".to_owned(),
+        event_type: "schedule".to_owned(),
+        time: MicroTime(time),
+        data: AnyValue(json!({"missed": due.missed})),
+    };
+    let facts = &compiled.facts;
+    let default = ObjectReference::key(&facts.namespace, facts.name.clone());
+    let told = Told { event, time, matched: the_rule(rule), default: &default, depth: 0 };
+    match lead(context, listener, told, now).await {
+        Ok(edge) => seen.edges.extend(edge),
+        // Tomorrow is another day.
+        Err(error) if error.is_lasting() => seen.mistake = Some(error.to_string()),
+        Err(error) => return Err(error),
+    }
+    Ok((seen, Some(status)))
+}
+
+/// Records on the rule that times of its schedule have passed while nobody looked.
+pub async fn tell_missed(context: &Context, rule: &Rule, edge: &Edge) {
+    let missed = edge.data["data"]["missed"].as_u64().unwrap_or_default();
+    if missed == 0 {
+        return;
+    }
+    let (name, regarding) = (rule.name_any(), the_rule(rule).object);
+    tracing::warn!(rule = name, missed, "times of the schedule were missed");
+    let telling = Telling {
+        name: readable(&name, &digest(&["missed", &name, &edge.occurrence])[..16]),
+        reason: "ScheduleMissed",
+        warning: true,
+        note: format!("{missed} times before {} were missed and are not made up for", edge.occurrence),
+        regarding: &regarding,
+        related: None,
+    };
+    if let Err(error) = tell(&context.home, &telling, now()).await {
+        tracing::warn!(%error, "event not written");
+    }
+}
+
+fn the_rule(rule: &Rule) -> MatchedObject {
+    let object = ObjectReference {
+        api_version: format!("{GROUP}/{VERSION}"),
+        kind: "Rule".to_owned(),
+        namespace: rule.namespace(),
+        name: rule.name_any(),
+        uid: rule.uid(),
+    };
+    MatchedObject { object, resource_version: rule.resource_version().unwrap_or_default() }
+}
+
+/// The ends of Executions that wait for their decision.
+pub async fn ends(context: &Context, listener: Listener<'_>, now: Timestamp) -> Result<Seen> {
+    let facts = &listener.compiled.facts;
+    let of_rule = |ends: &mut Ends| {
+        let generation = listener.rule.metadata.generation.unwrap_or_default();
+        if ends.generation != generation {
+            ends.generation = generation;
+            ends.windows = listener.compiled.correlation.as_ref().map(Correlation::windows);
+        }
+    };
+    context.evaluators.with_ends(&facts.namespace, &facts.name, of_rule);
+    let mut seen = seen(now);
+    let fresh = fresh(context, listener.compiled, now);
+    match &listener.compiled.correlation {
+        None => alone(context, listener, (&fresh, &mut seen), now).await?,
+        Some(_) => together(context, listener, (&fresh, &mut seen), now).await?,
+    }
+    context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| {
+        seen.edges = ends.edges.values().cloned().collect();
+        seen.dropped = ends.windows.as_ref().map_or(0, Windows::dropped);
+    });
+    seen.edges.sort_by(|a, b| (a.time, &a.occurrence).cmp(&(b.time, &b.occurrence)));
+    Ok(seen)
+}
+
+/// The ends that a rule may not have decided about yet. One of before the rule is not its business.
+fn fresh(context: &Context, compiled: &CompiledRule, now: Timestamp) -> Vec<(Arc<Execution>, End)> {
+    let Some(trigger) = &compiled.spec.trigger.execution else { return Vec::new() };
+    let facts = &compiled.facts;
+    let window = compiled.spec.correlate.as_ref().map(|correlate| correlate.within.signed());
+    let oldest = now.saturating_sub(OLDEST + window.unwrap_or_default()).unwrap_or(Timestamp::MIN);
+    let here = context.executions.filter(|execution| {
+        execution.metadata.namespace.as_deref() == Some(&facts.namespace) && execution.is_finished()
+    });
+    let ends = here.into_iter().filter_map(|execution| {
+        let end = end(&execution, trigger)?;
+        (end.time > oldest && end.time >= compiled.created_at).then_some((execution, end))
+    });
+    let mut ends: Vec<_> = ends.collect();
+    context.evaluators.with_ends(&facts.namespace, &facts.name, |known| {
+        ends.retain(|(_, end)| !known.decided.has(&end.event.id) && !known.edges.contains_key(&end.event.id));
+    });
+    ends
+}
+
+async fn alone(
+    context: &Context,
+    listener: Listener<'_>,
+    (fresh, seen): (&[(Arc<Execution>, End)], &mut Seen),
+    now: Timestamp,
+) -> Result<()> {
+    let facts = &listener.compiled.facts;
+    for (execution, end) in fresh {
+        let edge = lead_or_say(context, listener, (told(execution, end), seen), now).await?;
+        context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| match edge {
+            Some(edge) => drop(ends.edges.insert(edge.occurrence.clone(), edge)),
+            None => ends.decided.add(&end.event.id),
+        });
+    }
+    Ok(())
+}
+
+fn told<'a>(execution: &'a Execution, end: &End) -> Told<'a> {
+    let object = reference_to(execution);
+    let resource_version = execution.resource_version().unwrap_or_default();
+    Told {
+        event: end.event.clone(),
+        time: end.time,
+        matched: MatchedObject { object, resource_version },
+        default: execution.spec.target.as_ref().unwrap_or(&NOWHERE),
+        depth: end.depth,
+    }
+}
+
+/// What an Execution without a target would lead to: a Rule's always have one.
+static NOWHERE: ObjectReference = ObjectReference {
+    api_version: String::new(),
+    kind: String::new(),
+    namespace: None,
+    name: String::new(),
+    uid: None,
+};
+
+async fn together(
+    context: &Context,
+    listener: Listener<'_>,
+    (fresh, seen): (&[(Arc<Execution>, End)], &mut Seen),
+    now: Timestamp,
+) -> Result<()> {
+    let (compiled, facts) = (listener.compiled, &listener.compiled.facts);
+    let Some(correlation) = &compiled.correlation else { return Ok(()) };
+    let mut captured = Vec::new();
+    for (_, end) in fresh.iter().filter(|(_, end)| matches(compiled, &end.event, now).unwrap_or(false)) {
+        let data = Arc::new(json!(end.event));
+        let bindings = Bindings::at(now).with("event", data.clone());
+        match correlation.capture((&end.event.id, end.time), &bindings, data) {
+            Ok(found) => captured.extend(found),
+            Err(error) => seen.mistake = Some(error.to_string()),
+        }
+    }
+    let mut found = Vec::new();
+    context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| {
+        let Some(windows) = &mut ends.windows else { return };
+        captured.drain(..).for_each(|event| windows.take(event));
+        used(&context.executions, compiled, windows);
+        found = windows.found(now);
+        found.retain(|found| !ends.decided.has(&found.occurrence));
+        seen.next = windows.due();
+        // Until all of it is led to its targets, it has to be found again.
+        ends.generation = UNKNOWN;
+    });
+    for found in found {
+        let of = |id: &str| fresh.iter().find(|(_, end)| end.event.id == id);
+        let Some((execution, end)) = found.events.last().and_then(|(_, event)| of(&event.id)) else {
+            continue;
+        };
+        let depth = found.events.iter().filter_map(|(_, event)| Some(of(&event.id)?.1.depth)).max();
+        let told = Told { time: found.time, depth: depth.unwrap_or(end.depth), ..told(execution, end) };
+        if let Some(edge) = lead_or_say(context, listener, (told, seen), now).await? {
+            let edge =
+                Edge { occurrence: found.occurrence.clone(), captured: recorded(compiled, &found), ..edge };
+            context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| {
+                drop(ends.edges.insert(edge.occurrence.clone(), edge));
+            });
+        }
+    }
+    let generation = listener.rule.metadata.generation.unwrap_or_default();
+    context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| ends.generation = generation);
+    Ok(())
+}
+
+/// What is recorded of a pattern's events.
+pub fn recorded(compiled: &CompiledRule, found: &Found) -> Vec<CapturedEvent> {
+    compiled.correlation.as_ref().map(|correlation| correlation.record(found)).unwrap_or_default()
+}
+
+/// Whether an event matches. Fields come and go: one that lacks a field does not, and that is no mistake.
+fn matches(compiled: &CompiledRule, event: &TriggerEvent, now: Timestamp) -> Result<bool> {
+    match compiled.matches_received(event, now) {
+        Err(error) if error.kind == EvalErrorKind::Absent => Ok(false),
+        other => other.map_err(|error| Error::Unexpected(error.to_string())),
+    }
+}
+
+/// The same, where what will not be better the next time is said and left.
+async fn lead_or_say(
+    context: &Context,
+    listener: Listener<'_>,
+    (told, seen): (Told<'_>, &mut Seen),
+    now: Timestamp,
+) -> Result<Option<Edge>> {
+    match lead(context, listener, told, now).await {
+        Err(error) if error.is_lasting() => {
+            seen.mistake = Some(error.to_string());
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+/// An event led to its target; none if it does not match.
+async fn lead(
+    context: &Context,
+    listener: Listener<'_>,
+    told: Told<'_>,
+    now: Timestamp,
+) -> Result<Option<Edge>> {
+    let Listener { compiled, .. } = listener;
+    let facts = &compiled.facts;
+    if !matches(compiled, &told.event, now)? {
+        context.metrics.evaluated(&facts.namespace, &facts.name, "not_matched");
+        return Ok(None);
+    }
+    let data = Arc::new(json!(told.event));
+    let target = match &compiled.aim {
+        None => told.default.clone(),
+        Some(aim) => {
+            let bindings = Bindings::at(now).with("event", data.clone());
+            let target = aim.at(&bindings, &facts.namespace).map_err(Error::Unexpected)?;
+            live(context, listener, target).await?
+        }
+    };
+    Ok(Some(Edge {
+        target,
+        event: told.matched,
+        occurrence: told.event.id.clone(),
+        time: told.time,
+        data,
+        recorded: Some(told.event),
+        captured: Vec::new(),
+        depth: told.depth,
+    }))
+}
+
+/// The object that a rule names, with its UID; a name needs no object.
+async fn live(context: &Context, listener: Listener<'_>, target: ObjectReference) -> Result<ObjectReference> {
+    if target.is_key() {
+        return Ok(target);
+    }
+    let own = &listener.compiled.facts.namespace;
+    if target.namespace.as_ref().is_some_and(|namespace| namespace != own) {
+        return Err(Error::Unexpected(format!("{target} is in another namespace than the Rule")));
+    }
+    let served = context.kinds.find(&context.home, &target.api_version, &target.kind).await?;
+    let objects = Objects::of(listener.account.client(), &served, Some(own));
+    let found = objects.get(&target.name).await?;
+    let found = found.ok_or_else(|| Error::Unexpected(format!("{target} does not exist")))?;
+    let namespace = served.namespaced.then(|| own.clone());
+    Ok(ObjectReference { namespace, uid: owners::reference(&found).uid, ..target })
+}

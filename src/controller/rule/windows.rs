@@ -1,0 +1,83 @@
+//! A rule's windows over the Kubernetes Events that its watch brings.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::Value;
+
+use crate::api::{Execution, LABEL};
+use crate::controller::store::Store;
+use crate::decide::correlation::{Found, Windows};
+use crate::decide::matching::{CompiledRule, envelope};
+use crate::expr::{Bindings, EvalError};
+
+/// Events that wait for others.
+pub struct Capturing {
+    rule: Arc<CompiledRule>,
+    executions: Store<Execution>,
+    windows: Windows,
+    /// What is complete and not led to its target yet.
+    found: Vec<Found>,
+}
+
+impl Capturing {
+    /// With nothing in it; none if the rule's events mean something alone.
+    pub fn of(rule: &Arc<CompiledRule>, executions: &Store<Execution>) -> Option<Self> {
+        let windows = rule.correlation.as_ref()?.windows();
+        Some(Self { rule: rule.clone(), executions: executions.clone(), windows, found: Vec::new() })
+    }
+
+    /// Takes an Event in that matches.
+    pub fn take(
+        &mut self,
+        event: &Value,
+        occurrence: (&str, Timestamp),
+        now: Timestamp,
+    ) -> Result<(), EvalError> {
+        let Some(correlation) = &self.rule.correlation else { return Ok(()) };
+        let data = Arc::new(envelope(event));
+        let bindings = Bindings::at(now).with("event", data.clone());
+        if let Some(captured) = correlation.capture(occurrence, &bindings, data)? {
+            self.windows.take(captured);
+        }
+        Ok(())
+    }
+
+    /// Takes in what Executions have used, which a list brings again.
+    pub fn use_up(&mut self) {
+        used(&self.executions, &self.rule, &mut self.windows);
+    }
+
+    /// What is complete, given that all that happened by a time is known, and what was and has been put back.
+    pub fn complete(&mut self, known_by: Timestamp) -> Vec<Found> {
+        self.found.extend(self.windows.found(known_by));
+        std::mem::take(&mut self.found)
+    }
+
+    /// Keeps what could not be led to its target yet.
+    pub fn put_back(&mut self, found: Found) {
+        self.found.push(found);
+    }
+
+    /// Whether something would be complete now if it were known that nothing has happened.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.windows.due().is_some_and(|due| due < now)
+    }
+
+    /// How many events were dropped because too many waited.
+    pub fn dropped(&self) -> u64 {
+        self.windows.dropped()
+    }
+}
+
+/// Takes the events out of windows that Executions of the rule have used.
+pub fn used(executions: &Store<Execution>, rule: &CompiledRule, windows: &mut Windows) {
+    let facts = &rule.facts;
+    let of_rule = executions.filter(|execution| {
+        execution.metadata.namespace.as_deref() == Some(&facts.namespace)
+            && execution.labels().get(LABEL.rule).is_some_and(|rule| *rule == facts.name)
+    });
+    let decisions = of_rule.iter().filter_map(|execution| execution.spec.decision.as_ref());
+    windows.use_up(decisions.flat_map(|decision| &decision.captured).map(|event| event.id.as_str()));
+}

@@ -1,0 +1,426 @@
+//! Several events that mean something together: enough of them, all of some, some in order, or one that stays away.
+//!
+//! Windows go by the time at which events happened, not by when they are seen, so that a list after a restart leads to
+//! what the live stream led to. An event counts once: what it has completed is recorded with the Execution, and what an
+//! Execution used is not used again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+/// The most events that wait in one group; the oldest goes first, and is counted.
+const IN_A_GROUP: usize = 1_000;
+/// The most groups of one rule.
+const GROUPS: usize = 10_000;
+/// The most used events that are remembered, beside those that Executions record.
+const USED: usize = 10_000;
+
+/// What makes events one occurrence.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pattern {
+    /// So many of them.
+    Count(usize),
+    /// One of any member.
+    Any,
+    /// One of each of so many members, in any order; one event may stand for several.
+    All(usize),
+    /// One of each of so many members, one after the other.
+    Sequence(usize),
+    /// One of member 0, and none of member 1 for as long as the window after it.
+    Absent,
+}
+
+/// An event that was taken in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Captured {
+    /// What tells it from every other.
+    pub id: String,
+    /// When it happened.
+    pub time: Timestamp,
+    /// What it belongs together with: the value of `groupBy`.
+    pub group: String,
+    /// The members of the pattern that it is one of, by their place.
+    pub members: Vec<usize>,
+    /// The event, as expressions see it.
+    pub data: Arc<Value>,
+}
+
+impl Captured {
+    fn is(&self, member: usize) -> bool {
+        self.members.contains(&member)
+    }
+
+    fn order(&self) -> (Timestamp, &str) {
+        (self.time, &self.id)
+    }
+}
+
+/// A pattern that is complete.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The group in which it was found.
+    pub group: String,
+    /// What tells this occurrence from others: the event that completed it.
+    pub occurrence: String,
+    /// When it was complete.
+    pub time: Timestamp,
+    /// The events that make it, by when they happened, each with the member that it stands for.
+    pub events: Vec<(usize, Captured)>,
+}
+
+/// The windows of one rule.
+#[derive(Clone, Debug)]
+pub struct Windows {
+    pattern: Pattern,
+    within: SignedDuration,
+    groups: BTreeMap<String, Vec<Captured>>,
+    used: BTreeSet<(Timestamp, String)>,
+    dropped: u64,
+}
+
+impl Windows {
+    /// Empty windows.
+    pub fn new(pattern: Pattern, within: SignedDuration) -> Self {
+        Self { pattern, within, groups: BTreeMap::new(), used: BTreeSet::new(), dropped: 0 }
+    }
+
+    /// Takes an event in. One that waits already, or was used, changes nothing.
+    pub fn take(&mut self, event: Captured) {
+        if self.used.contains(&(event.time, event.id.clone())) {
+            return;
+        }
+        if !self.groups.contains_key(&event.group) && self.groups.len() >= GROUPS {
+            self.dropped += 1;
+            return;
+        }
+        let group = self.groups.entry(event.group.clone()).or_default();
+        let Err(place) = group.binary_search_by(|known| known.order().cmp(&event.order())) else { return };
+        group.insert(place, event);
+        if group.len() > IN_A_GROUP {
+            group.remove(0);
+            self.dropped += 1;
+        }
+    }
+
+    /// Takes in that an Execution used these events.
+    pub fn use_up<'a>(&mut self, ids: impl IntoIterator<Item = &'a str>) {
+        let ids: BTreeSet<&str> = ids.into_iter().collect();
+        self.groups.values_mut().for_each(|group| group.retain(|event| !ids.contains(event.id.as_str())));
+    }
+
+    /// What is complete, given that everything that happened by `known_by` was taken in. Its events are used up.
+    pub fn found(&mut self, known_by: Timestamp) -> Vec<Found> {
+        let mut found = Vec::new();
+        for (name, group) in &mut self.groups {
+            match self.pattern {
+                Pattern::Absent => absent(name, group, self.within, known_by, &mut found),
+                pattern => complete(pattern, name, group, self.within, &mut found),
+            }
+        }
+        for (_, event) in found.iter().flat_map(|found| &found.events) {
+            self.used.insert((event.time, event.id.clone()));
+        }
+        self.forget(known_by);
+        found
+    }
+
+    /// The next instant at which something becomes complete because nothing happens.
+    pub fn due(&self) -> Option<Timestamp> {
+        if self.pattern != Pattern::Absent {
+            return None;
+        }
+        let awaiting = self.groups.values().flatten().filter(|event| event.is(0));
+        awaiting.map(|event| end_of(event, self.within)).min()
+    }
+
+    /// The oldest event that waits: nothing younger may be forgotten by whoever keeps the events.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.groups.values().filter_map(|group| group.first()).map(|event| event.time).min()
+    }
+
+    /// Ids of the events that wait.
+    pub fn waiting(&self) -> impl Iterator<Item = &str> {
+        self.groups.values().flatten().map(|event| event.id.as_str())
+    }
+
+    /// How many events were dropped because too many waited.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Lets go of what can complete nothing any more.
+    fn forget(&mut self, known_by: Timestamp) {
+        let within = self.within;
+        self.groups.retain(|_, group| {
+            group.retain(|event| end_of(event, within) >= known_by);
+            !group.is_empty()
+        });
+        while self.used.len() > USED {
+            self.used.pop_first();
+        }
+    }
+}
+
+fn end_of(event: &Captured, within: SignedDuration) -> Timestamp {
+    event.time.saturating_add(within).unwrap_or(Timestamp::MAX)
+}
+
+/// Finds what is complete, by the order in which it happened.
+fn complete(
+    pattern: Pattern,
+    name: &str,
+    group: &mut Vec<Captured>,
+    within: SignedDuration,
+    found: &mut Vec<Found>,
+) {
+    let mut last = 0;
+    while last < group.len() {
+        let from = group.partition_point(|event| end_of(event, within) < group[last].time);
+        let Some(chosen) = completed_by(pattern, &group[from..=last]) else {
+            last += 1;
+            continue;
+        };
+        let (occurrence, time) = (group[last].id.clone(), group[last].time);
+        let events: Vec<_> =
+            chosen.iter().map(|(member, place)| (*member, group[from + place].clone())).collect();
+        let places: BTreeSet<usize> = chosen.into_iter().map(|(_, place)| from + place).collect();
+        for place in places.iter().rev() {
+            group.remove(*place);
+        }
+        last = last + 1 - places.len();
+        found.push(Found { group: name.to_owned(), occurrence, time, events });
+    }
+}
+
+/// The events of a window that complete the pattern with its last event: (member, place), by when they happened.
+fn completed_by(pattern: Pattern, window: &[Captured]) -> Option<Vec<(usize, usize)>> {
+    let (last, before) = window.split_last()?;
+    let end = before.len();
+    match pattern {
+        Pattern::Count(count) => {
+            let from = window.len().checked_sub(count.max(1))?;
+            Some((from..window.len()).map(|place| (0, place)).collect())
+        }
+        Pattern::Any => last.members.first().map(|member| vec![(*member, end)]),
+        Pattern::All(count) => {
+            last.members.first()?;
+            let latest = |member| Some((member, window.iter().rposition(|event| event.is(member))?));
+            let mut chosen: Vec<_> = (0..count).map(latest).collect::<Option<_>>()?;
+            chosen.sort_by_key(|(_, place)| *place);
+            Some(chosen)
+        }
+        Pattern::Sequence(count) => {
+            let final_member = count.checked_sub(1).filter(|member| last.is(*member))?;
+            let mut chosen = vec![(final_member, end)];
+            let mut before = before;
+            for member in (0..final_member).rev() {
+                let place = before.iter().rposition(|event| event.is(member))?;
+                chosen.push((member, place));
+                before = &before[..place];
+            }
+            chosen.reverse();
+            Some(chosen)
+        }
+        Pattern::Absent => None,
+    }
+}
+
+/// Finds what was not followed by what should have followed.
+fn absent(
+    name: &str,
+    group: &mut Vec<Captured>,
+    within: SignedDuration,
+    known_by: Timestamp,
+    found: &mut Vec<Found>,
+) {
+    let expected: Vec<Timestamp> = group.iter().filter(|event| event.is(1)).map(|event| event.time).collect();
+    group.retain(|event| {
+        if !event.is(0) {
+            return true;
+        }
+        let end = end_of(event, within);
+        let followed = expected.iter().any(|time| (event.time..=end).contains(time));
+        let missed = !followed && end < known_by;
+        if missed {
+            let events = vec![(0, event.clone())];
+            found.push(Found { group: name.to_owned(), occurrence: event.id.clone(), time: end, events });
+        }
+        !followed && !missed
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
+    }
+
+    /// An event `a12`: member 0 (`a`, `b` is 1, …) at second 12.
+    fn event(text: &str) -> Captured {
+        let (member, second) = text.split_at(1);
+        let member = usize::from(member.as_bytes()[0] - b'a');
+        Captured {
+            id: text.to_owned(),
+            time: at(second.parse().expect("a second")),
+            group: "g".to_owned(),
+            members: vec![member],
+            data: Arc::new(Value::Null),
+        }
+    }
+
+    fn windows(pattern: Pattern) -> Windows {
+        Windows::new(pattern, SignedDuration::from_secs(10))
+    }
+
+    fn found(pattern: Pattern, events: &str) -> Vec<String> {
+        let mut windows = windows(pattern);
+        events.split_whitespace().for_each(|text| windows.take(event(text)));
+        windows.found(at(1000)).iter().map(texts).collect()
+    }
+
+    fn texts(found: &Found) -> String {
+        found.events.iter().map(|(_, event)| event.id.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn each_pattern_by_examples() {
+        for (pattern, events, expected) in [
+            (Pattern::Count(3), "a1 a2 a3", vec!["a1 a2 a3"]),
+            (Pattern::Count(3), "a1 a2 a12", vec![]),
+            (Pattern::Count(3), "a1 a5 a12 a13", vec!["a5 a12 a13"]),
+            (Pattern::Count(2), "a1 a2 a3 a4 a5", vec!["a1 a2", "a3 a4"]),
+            (Pattern::Any, "a1 b2", vec!["a1", "b2"]),
+            (Pattern::All(2), "a1 b2", vec!["a1 b2"]),
+            (Pattern::All(2), "b1 a2", vec!["b1 a2"]),
+            (Pattern::All(2), "a1 a2 b3", vec!["a2 b3"]),
+            (Pattern::All(2), "a1 b12", vec![]),
+            (Pattern::Sequence(2), "a1 b2", vec!["a1 b2"]),
+            (Pattern::Sequence(2), "b1 a2", vec![]),
+            (Pattern::Sequence(3), "a1 b2 a3 c4", vec!["a1 b2 c4"]),
+            (Pattern::Sequence(3), "a1 b8 c12", vec![]),
+            (Pattern::Absent, "a1 b2", vec![]),
+            (Pattern::Absent, "a1 b12", vec!["a1"]),
+            (Pattern::Absent, "b1 a2", vec!["a2"]),
+            (Pattern::Absent, "a1 a2 b11", vec![]),
+        ] {
+            assert_eq!(found(pattern, events), expected, "{pattern:?} {events}");
+        }
+    }
+
+    #[test]
+    fn one_event_may_stand_for_several_of_all_but_not_of_a_sequence() {
+        for (pattern, count) in [(Pattern::All(2), 1), (Pattern::Sequence(2), 0)] {
+            let mut windows = windows(pattern);
+            windows.take(Captured { members: vec![0, 1], ..event("a1") });
+            assert_eq!(windows.found(at(2)).len(), count, "{pattern:?}");
+        }
+    }
+
+    #[test]
+    fn groups_do_not_mix() {
+        let mut windows = windows(Pattern::Count(2));
+        windows.take(event("a1"));
+        windows.take(Captured { group: "other".to_owned(), ..event("a2") });
+        assert_eq!(windows.found(at(3)), []);
+    }
+
+    #[test]
+    fn what_stays_away_is_known_only_when_everything_until_then_is() {
+        let mut windows = windows(Pattern::Absent);
+        windows.take(event("a1"));
+        assert_eq!(windows.due(), Some(at(11)));
+        assert_eq!(windows.found(at(11)), [], "an event of this very instant may still come");
+        let found = windows.found(at(12));
+        assert_eq!((texts(&found[0]), found[0].time), ("a1".to_owned(), at(11)));
+        assert_eq!(windows.due(), None);
+    }
+
+    #[test]
+    fn what_an_execution_used_is_not_used_again() {
+        let mut windows = windows(Pattern::Count(3));
+        for text in ["a1", "a2", "a3", "a4"] {
+            windows.take(event(text));
+        }
+        windows.use_up(["a1", "a2", "a4"]);
+        assert_eq!(windows.found(at(5)), []);
+        assert_eq!(windows.waiting().collect::<Vec<_>>(), ["a3"]);
+    }
+
+    #[test]
+    fn more_than_can_wait_is_dropped_and_counted() {
+        let mut windows = windows(Pattern::Sequence(2));
+        for number in 0..=IN_A_GROUP {
+            windows.take(Captured { id: format!("{number:05}"), ..event("a1") });
+        }
+        assert_eq!((windows.dropped(), windows.waiting().count()), (1, IN_A_GROUP));
+    }
+
+    fn pattern() -> impl Strategy<Value = Pattern> {
+        prop_oneof![
+            (1..4usize).prop_map(Pattern::Count),
+            Just(Pattern::Any),
+            (1..4usize).prop_map(Pattern::All),
+            (1..4usize).prop_map(Pattern::Sequence),
+            Just(Pattern::Absent),
+        ]
+    }
+
+    fn stream() -> impl Strategy<Value = Vec<Captured>> {
+        let one = (0..3u8, 0..40i64)
+            .prop_map(|(member, second)| event(&format!("{}{second}", char::from(b'a' + member))));
+        proptest::collection::vec(one, 0..30)
+    }
+
+    proptest! {
+        /// One at a time as it happens, or all at once from a list: the same is found.
+        #[test]
+        fn a_list_leads_to_what_the_stream_led_to(pattern in pattern(), mut events in stream()) {
+            events.sort_by(|a, b| a.order().cmp(&b.order()));
+            let (mut live, mut listed) = (windows(pattern), windows(pattern));
+            let mut seen = Vec::new();
+            for event in &events {
+                live.take(event.clone());
+                seen.extend(live.found(event.time));
+                listed.take(event.clone());
+            }
+            seen.extend(live.found(at(1000)));
+            let mut at_once = listed.found(at(1000));
+            let order = |found: &Found| (found.time, found.occurrence.clone());
+            seen.sort_by_key(order);
+            at_once.sort_by_key(order);
+            prop_assert_eq!(seen, at_once);
+        }
+
+        /// However events are shuffled, repeated and listed again after a restart, none counts twice.
+        #[test]
+        fn no_event_counts_twice(pattern in pattern(), events in stream(), again in stream(), split in 0..30usize) {
+            let mut first = windows(pattern);
+            let mut used: Vec<String> = Vec::new();
+            let mut note = |found: Vec<Found>| used.extend(found.iter().flat_map(|found| {
+                let ids: BTreeSet<String> = found.events.iter().map(|(_, event)| event.id.clone()).collect();
+                ids
+            }));
+            for event in events.iter().take(split).chain(&again) {
+                first.take(event.clone());
+                note(first.found(event.time));
+            }
+            let before = used.clone();
+            let mut second = windows(pattern);
+            events.iter().chain(&again).for_each(|event| second.take(event.clone()));
+            second.use_up(before.iter().map(String::as_str));
+            let found = second.found(at(1000));
+            used.extend(found.iter().flat_map(|found| {
+                let ids: BTreeSet<String> = found.events.iter().map(|(_, event)| event.id.clone()).collect();
+                ids
+            }));
+            let distinct: BTreeSet<_> = used.iter().collect();
+            prop_assert_eq!(distinct.len(), used.len(), "{:?}", used);
+        }
+    }
+}

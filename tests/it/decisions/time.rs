@@ -1,0 +1,185 @@
+//! What holds a rule back, how often it acts, times of the clock, and ends of Executions; through restarts.
+
+use fother::api::{Execution, Rule};
+use fother::source::watch::now;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::jiff::SignedDuration;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::bay::{Bay, MEND, NAMESPACE};
+use crate::support::wait::{DEADLINE, eventually};
+
+fn regarding(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": NAMESPACE, "name": name})
+}
+
+fn all_ended(executions: &[Execution], count: usize) -> bool {
+    executions.len() == count && executions.iter().all(Execution::is_finished)
+}
+
+async fn crew(bay: &Bay, name: &str, crew: &Value) {
+    let data = json!({"hull": "leaking", "crew": crew});
+    bay.apply(
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE},
+        "data": data}),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_state_is_held_while_something_speaks_against_it() {
+    let bay = Bay::new().await;
+    crew(&bay, "ark", &json!("aboard")).await;
+    let unless = json!([{"if": "target.data.crew == 'aboard'", "reason": "Manned"}]);
+    bay.rule("ark", json!({"unless": unless, "ladder": [{"run": MEND}]})).await;
+    let says = |rule: &Rule, text: &str| {
+        let conditions = rule.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+        conditions.iter().any(|c| c.type_ == "Ready" && c.message.contains(text))
+    };
+    bay.until_rule("ark", "it says what it holds", |rule| says(rule, "holds ConfigMap/ark: Manned")).await;
+    assert_eq!(bay.executions().await.len(), 0);
+    crew(&bay, "ark", &json!("ashore")).await;
+    bay.only("it acts when nothing speaks against it", Execution::is_finished).await;
+}
+
+#[tokio::test]
+async fn an_event_that_something_spoke_against_stays_dropped() {
+    let mut bay = Bay::new().await;
+    crew(&bay, "ark", &json!("aboard")).await;
+    let unless = json!([{"if": "target.data.crew == 'aboard'", "reason": "Manned"}]);
+    bay.event_rule("springs", json!({"unless": unless, "ladder": [{"run": MEND}]})).await;
+    bay.answers("springs").await;
+    bay.event("first", regarding("ark")).await;
+    let is_kept = |rule: &Rule| rule.status.as_ref().is_some_and(|status| status.objected.len() == 1);
+    bay.until_rule("springs", "it is remembered", is_kept).await;
+    let events: Api<Event> = Api::namespaced(bay.admin.clone(), NAMESPACE);
+    let told = events.list(&ListParams::default()).await.unwrap().items;
+    let note = told.iter().filter(|event| event.reason.as_deref() == Some("RuleFireSuppressed"));
+    let notes: Vec<_> = note.filter_map(|event| event.note.clone()).collect();
+    assert_eq!(notes, ["Rule springs did not fire: Unless Manned"]);
+    crew(&bay, "ark", &json!("ashore")).await;
+    bay.restart().await;
+    bay.event("second", regarding("ark")).await;
+    let only = bay.only("the second alone is answered", Execution::is_finished).await;
+    assert_eq!(only.spec.decision.unwrap().matched.object.name, "second");
+}
+
+#[tokio::test]
+async fn a_rule_acts_no_more_often_than_it_may_and_a_restart_changes_nothing() {
+    let mut bay = Bay::new().await;
+    bay.rule("boat", json!({"limits": {"perRule": "2/1h"}, "ladder": [{"run": MEND}]})).await;
+    for boat in ["boat-1", "boat-2", "boat-3"] {
+        bay.boat(boat, "leaking").await;
+    }
+    bay.all("two act", |executions| all_ended(executions, 2)).await;
+    bay.until_stopped("boat", "rate", 1).await;
+    bay.restart().await;
+    bay.until_stopped("boat", "rate", 1).await;
+    assert_eq!(bay.executions().await.len(), 2);
+}
+
+#[tokio::test]
+async fn events_beyond_the_rate_of_a_target_are_dropped_for_good() {
+    let mut bay = Bay::new().await;
+    for boat in ["ark", "brig"] {
+        bay.boat(boat, "leaking").await;
+    }
+    bay.event_rule("springs", json!({"limits": {"perTarget": "1/1h"}, "ladder": [{"run": MEND}]})).await;
+    bay.answers("springs").await;
+    bay.event("first", regarding("ark")).await;
+    bay.all("it is answered", |executions| all_ended(executions, 1)).await;
+    bay.later().await;
+    bay.event("second", regarding("ark")).await;
+    bay.until_stopped("springs", "rate", 1).await;
+    bay.restart().await;
+    bay.until_stopped("springs", "rate", 1).await;
+    bay.event("other", regarding("brig")).await;
+    bay.all("another target has its own", |executions| all_ended(executions, 2)).await;
+}
+
+#[tokio::test]
+async fn of_many_events_the_first_or_the_last_is_acted_on() {
+    let mut bay = Bay::new().await;
+    for (rule, once) in [
+        ("first", json!({"take": "First", "within": "1h"})),
+        ("last", json!({"take": "Last", "within": "4s"})),
+    ] {
+        bay.boat(rule, "leaking").await;
+        let when = format!("event.data.regarding.name == '{rule}'");
+        bay.event_rule(rule, json!({"when": when, "limits": {"once": once}, "ladder": [{"run": MEND}]}))
+            .await;
+        bay.answers(rule).await;
+    }
+    for event in ["one", "two", "three"] {
+        for rule in ["first", "last"] {
+            bay.event(&format!("{rule}-{event}"), regarding(rule)).await;
+        }
+    }
+    bay.restart().await;
+    let acted = bay.all("each rule acts once", |executions| all_ended(executions, 2)).await;
+    let decisions = acted.iter().filter_map(|execution| execution.spec.decision.as_ref());
+    let mut chosen: Vec<_> =
+        decisions.map(|decision| (&*decision.rule.name, &*decision.matched.object.name)).collect();
+    chosen.sort_unstable();
+    assert_eq!(chosen, [("first", "first-one"), ("last", "last-three")]);
+    bay.restart().await;
+    bay.until_stopped("first", "superseded", 2).await;
+    bay.until_stopped("last", "superseded", 2).await;
+    assert_eq!(bay.executions().await.len(), 2);
+}
+
+#[tokio::test]
+async fn no_time_of_a_schedule_is_taken_twice() {
+    let mut bay = Bay::new().await;
+    bay.boat("ark", "leaking").await;
+    let target = json!({"ref": {"apiVersion": "v1", "kind": "ConfigMap", "name": "ark"}});
+    bay.told_rule("often", json!({"schedule": {"cron": "* * * * *"}}), json!({"target": target})).await;
+    let began = |rule: &Rule| rule.status.as_ref().is_some_and(|status| status.schedule.is_some());
+    bay.until_rule("often", "it waits for the minute", began).await;
+    assert_eq!(bay.executions().await.len(), 0, "nothing from before it existed");
+    let first = eventually("the minute comes", DEADLINE * 2, async || {
+        let found = bay.executions().await;
+        found.first().filter(|first| first.is_finished()).cloned().ok_or("none yet")
+    })
+    .await;
+    let occurrences = |executions: &[Execution]| -> Vec<String> {
+        let decisions = executions.iter().filter_map(|execution| execution.spec.decision.clone());
+        decisions.map(|decision| decision.occurrence).collect()
+    };
+    assert!(occurrences(&[first])[0].ends_with(":00Z"));
+    // As if what was taken had not been written down, and nobody had looked for a while.
+    let last = now() - SignedDuration::from_mins(4);
+    let status = json!({"status": {"schedule": {"lastScheduledAt": format!("{last:.0}")}}});
+    let rules: Api<Rule> = Api::namespaced(bay.admin.clone(), NAMESPACE);
+    rules.patch_status("often", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+    bay.restart().await;
+    let missed = |rule: &Rule| rule.status.as_ref().and_then(|status| status.schedule.as_ref()?.missed);
+    bay.until_rule("often", "it says what it missed", |rule| missed(rule).is_some_and(|count| count >= 2))
+        .await;
+    let mut taken = occurrences(&bay.executions().await);
+    taken.sort_unstable();
+    let all = taken.len();
+    taken.dedup();
+    assert_eq!(taken.len(), all, "{taken:?}");
+}
+
+#[tokio::test]
+async fn a_rule_follows_the_end_of_another() {
+    let mut bay = Bay::new().await;
+    bay.boat("ark", "leaking").await;
+    let follow = |rules: Value| json!({"execution": {"rules": rules, "outcomes": ["Failed"]}});
+    bay.told_rule("rescue", follow(json!(["ark"])), json!({"ladder": [{"run": MEND}]})).await;
+    bay.watching("rescue").await;
+    bay.rule("ark", json!({})).await;
+    bay.all("both have ended", |executions| all_ended(executions, 2)).await;
+    bay.restart().await;
+    bay.watching("rescue").await;
+    let all = bay.all("there are two still", |executions| all_ended(executions, 2)).await;
+    let rescue = all.iter().find(|e| e.spec.decision.as_ref().is_some_and(|d| d.rule.name == "rescue"));
+    let (target, decision) = rescue.map(|e| (e.spec.target.clone(), e.spec.decision.clone())).unwrap();
+    let (decision, target) = (decision.unwrap(), target.unwrap());
+    assert_eq!((decision.depth, target.name.as_str()), (Some(1), "ark"));
+    let event = decision.event.unwrap();
+    assert_eq!((event.event_type.as_str(), &event.data.0["reason"]), ("Failed", &json!("Quarantined")));
+}

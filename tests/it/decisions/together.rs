@@ -1,0 +1,66 @@
+//! Events that mean something only together; through restarts.
+
+use fother::api::Execution;
+use serde_json::{Value, json};
+
+use super::bay::{Bay, MEND, NAMESPACE};
+
+fn regarding(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": NAMESPACE, "name": name})
+}
+
+#[tokio::test]
+async fn enough_events_of_a_group_act_once_and_a_restart_forgets_none() {
+    let mut bay = Bay::new().await;
+    for boat in ["ark", "brig"] {
+        bay.boat(boat, "leaking").await;
+    }
+    let correlate = json!({"groupBy": "event.data.regarding.name", "within": "10m", "count": 3});
+    let few = json!([{"if": "events.size() < 3 || events[0].data.regarding.name != 'ark'", "reason": "Few"}]);
+    bay.event_rule("springs", json!({"correlate": correlate, "unless": few, "ladder": [{"run": MEND}]}))
+        .await;
+    bay.answers("springs").await;
+    for (event, boat) in [("one", "ark"), ("two", "ark"), ("other", "brig")] {
+        bay.event(event, regarding(boat)).await;
+    }
+    bay.restart().await;
+    bay.watching("springs").await;
+    assert_eq!(bay.executions().await.len(), 0);
+    bay.event("three", regarding("ark")).await;
+    let acted = bay.only("three of the ark are enough", Execution::is_finished).await;
+    let notes = |execution: &Execution| -> Vec<String> {
+        let captured = execution.spec.decision.iter().flat_map(|decision| &decision.captured);
+        captured.map(|event| event.data.0["note"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(notes(&acted), ["one", "two", "three"]);
+    bay.later().await;
+    bay.restart().await;
+    for event in ["four", "five"] {
+        bay.event(event, regarding("ark")).await;
+    }
+    // Were one of the used ones used again, these two would be enough; this one is, with those of its own boat.
+    for event in ["another", "more"] {
+        bay.event(event, regarding("brig")).await;
+    }
+    bay.until_stopped("springs", "unless", 1).await;
+    bay.only("what was used is not used again", |_| true).await;
+}
+
+#[tokio::test]
+async fn what_stays_away_is_noticed() {
+    let bay = Bay::new().await;
+    bay.boat("ark", "leaking").await;
+    let named = |name: &str, start: &str| json!({"name": name, "when": format!("event.data.note.startsWith('{start}')")});
+    let absent = json!({"after": named("left", "left"), "expected": named("home", "home")});
+    let correlate = json!({"groupBy": "event.data.regarding.name", "within": "3s", "absent": absent});
+    bay.event_rule("lost", json!({"correlate": correlate, "ladder": [{"run": MEND}]})).await;
+    bay.answers("lost").await;
+    bay.boat("brig", "leaking").await;
+    bay.event("left-1", regarding("brig")).await;
+    bay.event("home-1", regarding("brig")).await;
+    bay.event("left-2", regarding("ark")).await;
+    let acted = bay.only("the ark is missed", Execution::is_finished).await;
+    assert_eq!(acted.spec.target.map(|target| target.name).as_deref(), Some("ark"));
+    let captured = acted.spec.decision.map(|decision| decision.captured).unwrap_or_default();
+    assert_eq!(captured.first().and_then(|event| event.member.as_deref()), Some("left"));
+}

@@ -1,0 +1,176 @@
+//! What Rules make of time, for what Webhooks receive.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::{Value, json};
+
+use super::stage::{Running, Scene, alert, at, notification};
+
+/// A Rule over events of disks, each of which happens at this moment.
+async fn scene(changes: Value) -> (Scene, Running) {
+    let scene = Scene::new().await;
+    let mapping = json!({"id": "body.id", "type": "body.kind", "time": "timestamp(body.at)"});
+    scene.webhook("disks", json!({"generic": mapping})).await;
+    let mut rule = json!({"trigger": {"webhook": {"name": "disks"}},
+        "target": {"ref": {"name": "${{ event.data.disk }}"}},
+        "ladder": [{"run": "mark", "with": {"by": "${{ event.id }}"}}]});
+    json_patch::merge(&mut rule, &changes);
+    scene.rule("full", rule).await;
+    for disk in ["sda", "sdb"] {
+        scene.disk(disk).await;
+    }
+    let running = start(&scene, "one").await;
+    scene.aged("full").await;
+    (scene, running)
+}
+
+async fn start(scene: &Scene, identity: &str) -> Running {
+    let running = scene.start(identity).await;
+    scene.ready("Rule", "full").await;
+    scene.ready("Webhook", "disks").await;
+    running
+}
+
+async fn happens(running: &Running, id: &str, kind: &str, disk: &str) {
+    let event = json!({"id": id, "kind": kind, "at": at(5), "disk": disk});
+    assert_eq!(running.post("disks", &event).await.status, 202);
+}
+
+#[tokio::test]
+async fn enough_events_of_a_group_act_once_whoever_leads_by_then() {
+    let (scene, running) = scene(json!({
+        "correlate": {"groupBy": "event.data.disk", "within": "10m", "count": 3},
+        "ladder": [{"run": "mark", "with": {"by": "${{ events.map(e, e.data.disk).join('+') }}"}}]}))
+    .await;
+    for (id, disk) in [("1", "sda"), ("2", "sdb"), ("3", "sda")] {
+        happens(&running, id, "error", disk).await;
+    }
+    let waits =
+        ["1 full Held waits for others", "2 full Held waits for others", "3 full Held waits for others"];
+    scene.came_to(&waits).await;
+    running.stop().await;
+    let running = start(&scene, "two").await;
+    happens(&running, "4", "error", "sda").await;
+    scene.came_to(&["1 full Fired", waits[1], "3 full Fired", "4 full Fired"]).await;
+    let found = scene.ended(&["Completed"]).await;
+    assert_eq!(scene.mark_of("sda").await.as_deref(), Some("sda+sda+sda"));
+    let decision = found[0].spec.decision.as_ref().unwrap();
+    assert_eq!(decision.captured.len(), 3, "{decision:#?}");
+    running.stop().await;
+    let running = start(&scene, "three").await;
+    happens(&running, "5", "error", "sda").await;
+    scene
+        .came_to(&["1 full Fired", waits[1], "3 full Fired", "4 full Fired", "5 full Held waits for others"])
+        .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_window_that_ends_lets_go_of_what_waited() {
+    let members = json!([{"name": "down", "when": "event.type == 'down'"}, {"name": "up", "when": "event.type == 'up'"}]);
+    let (scene, running) = scene(json!({
+        "correlate": {"groupBy": "event.data.disk", "within": "1s", "sequence": members}}))
+    .await;
+    happens(&running, "1", "down", "sda").await;
+    happens(&running, "2", "left", "sda").await;
+    let ended = "1 full Suppressed its window ended without the others";
+    scene.came_to(&[ended, "2 full NotMatched no member of the pattern"]).await;
+    happens(&running, "3", "up", "sda").await;
+    scene
+        .came_to(&[
+            ended,
+            "2 full NotMatched no member of the pattern",
+            "3 full Suppressed its window ended without the others",
+        ])
+        .await;
+    assert_eq!(scene.executions().await.len(), 0);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_stays_away_is_noticed_when_the_window_ends() {
+    let absent = json!({"after": {"name": "began", "when": "event.type == 'began'"},
+        "expected": {"name": "ended", "when": "event.type == 'ended'"}});
+    let (scene, running) = scene(json!({
+        "correlate": {"groupBy": "event.data.disk", "within": "3s", "absent": absent}}))
+    .await;
+    happens(&running, "1", "began", "sda").await;
+    happens(&running, "2", "began", "sdb").await;
+    happens(&running, "3", "ended", "sdb").await;
+    let found = scene.ended(&["Completed"]).await;
+    assert_eq!(found[0].spec.target.as_ref().unwrap().name, "sda");
+    let over = "its window ended without the others";
+    scene
+        .came_to(&[
+            "1 full Fired",
+            &format!("2 full Suppressed {over}"),
+            &format!("3 full Suppressed {over}"),
+        ])
+        .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn of_many_events_the_last_is_acted_on() {
+    let (scene, running) = scene(json!({"limits": {"once": {"take": "Last", "within": "3s"}}})).await;
+    for id in ["1", "2", "3"] {
+        happens(&running, id, "error", "sda").await;
+    }
+    scene.came_to(&["1 full Suppressed Superseded", "2 full Suppressed Superseded", "3 full Fired"]).await;
+    scene.ended(&["Completed"]).await;
+    assert_eq!(scene.mark_of("sda").await.as_deref(), Some("3"));
+    running.stop().await;
+}
+
+fn paused() -> Value {
+    json!([{"if": "target.metadata.annotations['example.com/paused'] == 'true'", "reason": "Paused"}])
+}
+
+fn pause(is_paused: bool) -> Value {
+    json!({"metadata": {"annotations": {"example.com/paused": is_paused.to_string()}}})
+}
+
+#[tokio::test]
+async fn an_event_that_something_speaks_against_is_dropped() {
+    let (scene, running) = scene(json!({"unless": paused()})).await;
+    scene.patch::<ConfigMap>("sda", pause(true)).await;
+    happens(&running, "1", "error", "sda").await;
+    happens(&running, "2", "error", "sdb").await;
+    scene.came_to(&["1 full Suppressed Unless Paused", "2 full Fired"]).await;
+    scene.patch::<ConfigMap>("sda", pause(false)).await;
+    happens(&running, "3", "error", "sda").await;
+    scene.came_to(&["1 full Suppressed Unless Paused", "2 full Fired", "3 full Fired"]).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_alert_that_something_speaks_against_waits() {
+    let scene = Scene::new().await;
+    scene.webhook("disks", json!({"alertmanager": {}})).await;
+    scene
+        .rule(
+            "full",
+            json!({"trigger": {"alert": {"webhook": "disks"}}, "unless": paused(),
+            "limits": {"perRule": "2/1h"}}),
+        )
+        .await;
+    for disk in ["sda", "sdb", "sdc"] {
+        scene.disk(disk).await;
+    }
+    let running = start(&scene, "one").await;
+    scene.patch::<ConfigMap>("sda", pause(true)).await;
+    let starts = at(-5);
+    let say = async |disk: &str| {
+        let answer = running.post("disks", &notification(&[alert(disk, &starts, None)])).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+    };
+    let is = |disk: &str, what: &str| format!("f-{disk}/{starts}/firing full {what}");
+    say("sda").await;
+    scene.came_to(&[&is("sda", "Held Unless Paused")]).await;
+    say("sdb").await;
+    scene.came_to(&[&is("sda", "Held Unless Paused"), &is("sdb", "Fired")]).await;
+    scene.patch::<ConfigMap>("sda", pause(false)).await;
+    scene.came_to(&[&is("sda", "Fired"), &is("sdb", "Fired")]).await;
+    say("sdc").await;
+    scene.came_to(&[&is("sda", "Fired"), &is("sdb", "Fired"), &is("sdc", "Held Rate")]).await;
+    running.stop().await;
+}
