@@ -73,7 +73,7 @@ const LONG: &str = "name: of-a-length-that-leaves-no-room-in-a-label-for-what-is
 const NO_RESTART: &str = "kubernetes: {restart: {}}";
 
 /// What is changed in the manifest above, and a word of the refusal of both.
-const REFUSED: [(&str, &str, &str, &str); 36] = [
+const REFUSED: [(&str, &str, &str, &str); 40] = [
     (RULE, "serviceAccountName:", "serviceAccountNam:", "serviceAccountNam"),
     (RULE, "serviceAccountName: healer", "description: x", "serviceAccountName"),
     (RULE, "serviceAccountName: healer", "serviceAccountName: ''", "serviceAccountName"),
@@ -109,6 +109,10 @@ const REFUSED: [(&str, &str, &str, &str); 36] = [
         "trigger: {event: {}}\n  since: timestamp(event.time)",
         "since needs a resource trigger",
     ),
+    (RULE, "cooldown: 30m", "once: {take: First, within: 1m}", "limits.once chooses among events"),
+    (RULE, "for: 2m", "correlate: {within: 1m, count: 3}", "correlate needs events"),
+    (RULE, "for: 2m", "for: 2m\n  correlate: {within: 1m, count: 3}", "for does not go with correlate"),
+    (RULE, "for: 2m", "correlate: {within: 1m}", "exactly one of count, any, all, sequence and absent"),
     (WEBHOOK, "name: alerts", LONG, "name is"),
     (WEBHOOK, "alertmanager: {}", "alertmanager: {}\n  github: {}", "exactly one of alertmanager"),
     (WEBHOOK, "{bearer: {secretRef: {name: s, key: k}}}", "{}", "exactly one of bearer"),
