@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::stage::{Stage, alert};
+use super::stage::{Place, Stage, alert};
 use crate::webhooks::stage::at;
 
 const SECRET: &str = "swordfish-4711";
@@ -37,10 +37,10 @@ async fn ticket_system() -> (String, JoinHandle<(String, Value)>) {
     (address, taken)
 }
 
-async fn stage(address: &str) -> Stage {
+async fn stage(place: &Place, address: &str) -> Stage {
     let file = format!("url = \"{address}\"\nheader = \"Authorization: Bearer {SECRET}\"\n");
     let untouched: fn(&mut Rule) = |_| {};
-    Stage::of(("alert-job", "tickets"), json!({"tickets": {"curlrc": file}}), untouched).await
+    Stage::of(place, ("alert-job", "tickets"), json!({"tickets": {"curlrc": file}}), untouched).await
 }
 
 fn test_alert(region: &str, severity: &str, ends: Option<&str>) -> Value {
@@ -77,10 +77,9 @@ fn logs(folder: &Path) -> String {
     found
 }
 
-#[tokio::test]
-async fn an_alert_opens_a_ticket_and_its_number_is_recorded() {
+pub async fn an_alert_opens_a_ticket_and_its_number_is_recorded(place: &Place) {
     let (address, taken) = ticket_system().await;
-    let stage = stage(&address).await;
+    let stage = stage(place, &address).await;
     stage.told_twice(&test_alert("eu-north", "critical", None)).await;
     let found = stage.ended(&["Completed"]).await;
     let rung = &found[0].status.as_ref().unwrap().rungs[0];
@@ -105,9 +104,8 @@ async fn an_alert_opens_a_ticket_and_its_number_is_recorded() {
     assert_eq!(stage.executions().await.len(), 1);
 }
 
-#[tokio::test]
-async fn what_does_not_fit_the_parameters_starts_nothing() {
-    let stage = stage("http://127.0.0.1:9/").await;
+pub async fn what_does_not_fit_the_parameters_starts_nothing(place: &Place) {
+    let stage = stage(place, "http://127.0.0.1:9/").await;
     stage.told_twice(&test_alert("us-east", "critical", None)).await;
     stage.came_to("us-east", &["alert-job NotMatched"]).await;
     stage.told_twice(&test_alert("eu-south", "dreadful", None)).await;

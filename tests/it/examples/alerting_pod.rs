@@ -6,11 +6,11 @@ use fother::api::Rule;
 use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, WatchEvent, WatchParams};
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::stage::{Stage, alert};
+use super::stage::{Place, Stage, alert};
 use crate::support::wait::{DEADLINE, eventually};
 use crate::webhooks::stage::at;
 
@@ -21,8 +21,8 @@ fn quicker(rule: &mut Rule) {
 }
 
 /// With two consumers that are Ready.
-async fn stage() -> Stage {
-    let stage = Stage::of(PACK, json!({}), quicker).await;
+async fn stage(place: &Place) -> Stage {
+    let stage = Stage::of(place, PACK, json!({}), quicker).await;
     stage.set_up("workload.yaml").await;
     is_ready(&stage, "consumer-0", true).await;
     is_ready(&stage, "consumer-1", true).await;
@@ -55,7 +55,7 @@ async fn becomes_stuck(stage: &Stage, name: &str) -> String {
 /// The UIDs of all consumers that are deleted from now on.
 async fn deletions(stage: &Stage) -> Arc<Mutex<Vec<String>>> {
     let pods: Api<Pod> = stage.api();
-    let from = pods.list(&Default::default()).await.unwrap().metadata.resource_version.unwrap();
+    let from = pods.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
     let params = WatchParams::default().labels("app.kubernetes.io/name=consumer");
     let seen = Arc::<Mutex<Vec<String>>>::default();
     let told = seen.clone();
@@ -73,9 +73,8 @@ async fn deletions(stage: &Stage) -> Arc<Mutex<Vec<String>>> {
     seen
 }
 
-#[tokio::test]
-async fn an_alerting_pod_is_deleted_once_and_nothing_is_when_it_is_resolved() {
-    let stage = stage().await;
+pub async fn an_alerting_pod_is_deleted_once_and_nothing_is_when_it_is_resolved(place: &Place) {
+    let stage = stage(place).await;
     let deleted = deletions(&stage).await;
     let broken = becomes_stuck(&stage, "consumer-0").await;
     let starts = at(0);
@@ -105,12 +104,12 @@ async fn an_alerting_pod_is_deleted_once_and_nothing_is_when_it_is_resolved() {
         .await;
     assert!(answer.status < 300, "{answer:?}");
     assert_eq!(is_ready(&stage, "consumer-0", true).await, replacement);
-    assert_eq!((deleted.lock().as_slice(), stage.executions().await.len()), (&[broken][..], 1));
+    assert_eq!(stage.executions().await.len(), 1);
+    assert_eq!(deleted.lock().as_slice(), [broken]);
 }
 
-#[tokio::test]
-async fn a_pod_that_is_ready_newer_or_another_is_left_alone() {
-    let stage = stage().await;
+pub async fn a_pod_that_is_ready_newer_or_another_is_left_alone(place: &Place) {
+    let stage = stage(place).await;
     let deleted = deletions(&stage).await;
     stage.told_twice(&stuck("consumer-0", (&at(0), None), json!({}))).await;
     stage.came_to("consumer-0", &["alerting-pod Held Unless PodIsReady"]).await;
@@ -134,5 +133,6 @@ async fn a_pod_that_is_ready_newer_or_another_is_left_alone() {
         }
     })
     .await;
-    assert_eq!((deleted.lock().len(), stage.executions().await.len()), (0, 0));
+    assert_eq!(stage.executions().await.len(), 0);
+    assert_eq!(deleted.lock().as_slice(), [""; 0]);
 }

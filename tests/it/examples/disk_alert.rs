@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::stage::{Stage, alert};
+use super::stage::{Place, Stage, alert};
 use crate::support::wait::{DEADLINE, eventually};
 use crate::webhooks::stage::at;
 
@@ -44,9 +44,8 @@ async fn is_cleaned(stage: &Stage, host: &str) {
     stage.told_twice(&full(host, &starts, Some(&at(0)))).await;
 }
 
-#[tokio::test]
-async fn two_hosts_are_cleaned_and_a_repeat_and_a_third_wait() {
-    let stage = Stage::of(("disk-alert", "storage"), json!({}), |_| {}).await;
+pub async fn two_hosts_are_cleaned_and_a_repeat_and_a_third_wait(place: &Place) {
+    let stage = Stage::of(place, ("disk-alert", "storage"), json!({}), |_| {}).await;
     stage.set_up("claim.yaml").await;
     for host in ["server-x", "server-y", "server-z"] {
         fill(&stage, host);
@@ -82,9 +81,8 @@ async fn two_hosts_are_cleaned_and_a_repeat_and_a_third_wait() {
     assert_eq!(stage.executions().await.len(), 2);
 }
 
-#[tokio::test]
-async fn what_is_no_name_of_a_host_is_nothing_to_clean() {
-    let stage = Stage::of(("disk-alert", "storage"), json!({}), |_| {}).await;
+pub async fn what_is_no_name_of_a_host_is_nothing_to_clean(place: &Place) {
+    let stage = Stage::of(place, ("disk-alert", "storage"), json!({}), |_| {}).await;
     stage.set_up("claim.yaml").await;
     fill(&stage, "server-x");
     stage.told_twice(&full("server-x/..", &at(0), None)).await;

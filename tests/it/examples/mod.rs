@@ -1,8 +1,28 @@
 //! Example packs that listen to alerts, played in the sandbox: the packs' own files, the rights in their `rbac.yaml` and no
-//! others, make-believe workloads, and a node that runs their Jobs.
+//! others, make-believe workloads, and a node that runs their Jobs. `real::examples` plays them on a real control plane.
 
-mod alert_job;
-mod alerting_pod;
-mod disk_alert;
-mod node_restart;
-mod stage;
+pub mod alert_job;
+pub mod alerting_pod;
+pub mod disk_alert;
+pub mod node_restart;
+pub mod stage;
+
+macro_rules! scenarios {
+    ($($module:ident :: $name:ident,)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            $module::$name(&stage::Place::Memory).await;
+        }
+    )*};
+}
+
+scenarios! {
+    alert_job::an_alert_opens_a_ticket_and_its_number_is_recorded,
+    alert_job::what_does_not_fit_the_parameters_starts_nothing,
+    alerting_pod::an_alerting_pod_is_deleted_once_and_nothing_is_when_it_is_resolved,
+    alerting_pod::a_pod_that_is_ready_newer_or_another_is_left_alone,
+    disk_alert::two_hosts_are_cleaned_and_a_repeat_and_a_third_wait,
+    disk_alert::what_is_no_name_of_a_host_is_nothing_to_clean,
+    node_restart::a_crash_loop_on_a_node_that_came_back_is_told_only_if_it_goes_on,
+    node_restart::a_crash_loop_that_ends_with_the_restart_is_told_to_nobody,
+}

@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::stage::{Stage, alert};
+use super::stage::{Place, Stage, alert};
 use crate::support::wait::{DEADLINE, eventually};
 use crate::webhooks::stage::at;
 
@@ -39,9 +39,8 @@ async fn explained(stage: &Stage, reason: &str) {
     .await;
 }
 
-#[tokio::test]
-async fn a_crash_loop_on_a_node_that_came_back_is_told_only_if_it_goes_on() {
-    let stage = Stage::of(("node-restart", "oncall"), json!({}), |_| {}).await;
+pub async fn a_crash_loop_on_a_node_that_came_back_is_told_only_if_it_goes_on(place: &Place) {
+    let stage = Stage::of(place, ("node-restart", "oncall"), json!({}), |_| {}).await;
     node(&stage, "worker-7", "True", 60).await;
     let starts = at(-5);
     stage.told_twice(&crash_looping("web-1", "worker-7", &starts, None)).await;
@@ -61,9 +60,8 @@ async fn a_crash_loop_on_a_node_that_came_back_is_told_only_if_it_goes_on() {
     assert_eq!(stage.executions().await.len(), 1);
 }
 
-#[tokio::test]
-async fn a_crash_loop_that_ends_with_the_restart_is_told_to_nobody() {
-    let stage = Stage::of(("node-restart", "oncall"), json!({}), |_| {}).await;
+pub async fn a_crash_loop_that_ends_with_the_restart_is_told_to_nobody(place: &Place) {
+    let stage = Stage::of(place, ("node-restart", "oncall"), json!({}), |_| {}).await;
     node(&stage, "worker-8", "False", 30).await;
     let starts = at(-5);
     stage.told_twice(&crash_looping("web-2", "worker-8", &starts, None)).await;

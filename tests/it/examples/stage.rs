@@ -1,18 +1,60 @@
 //! A pack in its namespace, and everything that it needs around it.
 
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fother::api::{HeldTarget, Rule};
 use fother::sandbox::kubelet::{Kubelet, KubeletOptions};
 use fother::sandbox::world::{World, WorldOptions};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PostParams;
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::support::control_plane::ControlPlane;
 use crate::support::examples::{folder, manifests};
 use crate::support::wait::{DEADLINE, eventually};
 use crate::webhooks::stage::{Running, Scene, TOKEN, notification};
+
+/// Where packs are played.
+pub enum Place {
+    /// On an in-memory API server of its own each, with make-believe controllers.
+    Memory,
+    /// On a real control plane, as who may do everything there and as fother's account.
+    Real(Client, Client),
+}
+
+impl Place {
+    pub async fn real(plane: &ControlPlane) -> Self {
+        let admin = plane.admin().client().await;
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "fother"}});
+        let namespaces: Api<Namespace> = Api::all(admin.clone());
+        namespaces.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
+        Self::Real(admin, plane.service_account("fother", "fother").await.client().await)
+    }
+
+    async fn scene(&self, namespace: &'static str) -> Scene {
+        match self {
+            Self::Memory => Scene::bare(namespace).await,
+            Self::Real(admin, fother) => Scene::on((admin.clone(), fother.clone()), namespace).await,
+        }
+    }
+
+    /// A node for a namespace, and the controllers that the API server lacks.
+    fn start(&self, scene: &Scene, namespace: &str, root: &Path) -> DropGuard {
+        let stop = CancellationToken::new();
+        let is_real = matches!(self, Self::Real(..));
+        let mut node = KubeletOptions::new("node-1", root.to_owned());
+        (node.namespace, node.serve_logs) = (Some(namespace.to_owned()), is_real);
+        tokio::spawn(Kubelet::new(scene.admin.clone(), node).run(stop.clone()));
+        if !is_real {
+            tokio::spawn(World::new(scene.admin.clone(), WorldOptions::default()).run(stop.clone()));
+        }
+        stop.drop_guard()
+    }
+}
 
 /// Where a pack is at work.
 pub struct Stage {
@@ -35,11 +77,12 @@ impl Deref for Stage {
 impl Stage {
     /// Installs a pack whose Rule has its name, changed by `tune`, and starts a controller; `secrets` have to be there.
     pub async fn of(
+        place: &Place,
         (pack, namespace): (&'static str, &'static str),
         secrets: Value,
         tune: fn(&mut Rule),
     ) -> Self {
-        let scene = Scene::bare(namespace).await;
+        let scene = place.scene(namespace).await;
         set_up(&scene, pack, "rbac.yaml").await;
         scene.own("v1", "Secret", "alertmanager", json!({"stringData": {"token": TOKEN}})).await;
         for (name, data) in secrets.as_object().into_iter().flatten() {
@@ -49,14 +92,12 @@ impl Stage {
             manifest["metadata"]["namespace"] = namespace.into();
             scene.apply(&manifest).await;
         }
-        let (root, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
-        tokio::spawn(World::new(scene.admin.clone(), WorldOptions::default()).run(stop.clone()));
-        let node = KubeletOptions::new("node-1", root.path().to_owned());
-        tokio::spawn(Kubelet::new(scene.admin.clone(), node).run(stop.clone()));
+        let root = tempfile::tempdir().unwrap();
+        let stop = place.start(&scene, namespace, root.path());
         let running = scene.start("one").await;
         scene.ready("Webhook", "alertmanager").await;
         scene.ready("Rule", pack).await;
-        Self { scene, running, pack, namespace, root, _stop: stop.drop_guard() }
+        Self { scene, running, pack, namespace, root, _stop: stop }
     }
 
     /// Applies a file of the pack's setup.
@@ -70,7 +111,7 @@ impl Stage {
     }
 
     /// What the node keeps.
-    pub fn node(&self) -> &std::path::Path {
+    pub fn node(&self) -> &Path {
         self.root.path()
     }
 

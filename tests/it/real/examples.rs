@@ -8,6 +8,8 @@ use fother::sandbox::kubelet::{Kubelet, KubeletOptions};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::examples::stage::Place;
+use crate::examples::{alert_job, alerting_pod, disk_alert, node_restart};
 use crate::support::control_plane::ControlPlane;
 use crate::support::examples::{self, Stage};
 use crate::support::kubectl::Kubectl;
@@ -53,4 +55,15 @@ async fn the_examples_heal_their_incidents() {
 
     stop.cancel();
     tokio::time::timeout(DEADLINE, node).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_act_on_alerts() {
+    let Some(plane) = ControlPlane::private().await else { return };
+    let place = Place::real(&plane).await;
+    // One after the other: each has the controller to itself.
+    alerting_pod::an_alerting_pod_is_deleted_once_and_nothing_is_when_it_is_resolved(&place).await;
+    disk_alert::two_hosts_are_cleaned_and_a_repeat_and_a_third_wait(&place).await;
+    alert_job::an_alert_opens_a_ticket_and_its_number_is_recorded(&place).await;
+    node_restart::a_crash_loop_on_a_node_that_came_back_is_told_only_if_it_goes_on(&place).await;
 }

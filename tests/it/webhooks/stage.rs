@@ -35,8 +35,9 @@ pub const TOKEN: &str = "open-sesame";
 
 /// A cluster.
 pub struct Scene {
-    pub server: ApiServer,
     pub admin: Client,
+    /// Fother's own account.
+    connection: Client,
     namespace: &'static str,
     files: TempDir,
 }
@@ -78,10 +79,20 @@ impl Scene {
     /// With fother installed, and the namespace bare.
     pub async fn bare(namespace: &'static str) -> Self {
         let server = ApiServer::new();
-        let admin = server.client(&User::admin());
-        let scene = Self { server, admin, namespace, files: tempfile::tempdir().unwrap() };
+        let fother = server.client(&User::service_account("fother", "fother"));
+        Self::on((server.client(&User::admin()), fother), namespace).await
+    }
+
+    /// The same on any API server, as who may do everything there and as fother's account.
+    pub async fn on((admin, connection): (Client, Client), namespace: &'static str) -> Self {
+        let scene = Self { admin, connection, namespace, files: tempfile::tempdir().unwrap() };
         for crd in fother::api::crds() {
+            let kind = crd.spec.names.kind.clone();
             scene.apply(&serde_json::to_value(crd).unwrap()).await;
+            eventually(&format!("{kind} is served"), DEADLINE, || async {
+                Kinds::default().find(&scene.admin, "fother.dev/v1alpha1", &kind).await
+            })
+            .await;
         }
         for name in ["fother", namespace] {
             scene.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await;
@@ -170,7 +181,7 @@ impl Scene {
 
     /// A controller; one that leads already keeps its Lease.
     pub async fn start(&self, identity: &str) -> Running {
-        let connection = self.server.client(&User::service_account("fother", "fother"));
+        let connection = self.connection.clone();
         let (metrics, stop) = (Arc::new(Metrics::default()), CancellationToken::new());
         let receiver = Receiver::new(connection.clone(), metrics.clone());
         let (address, serving) = hooks::serve(([127, 0, 0, 1], 0).into(), receiver.clone()).await.unwrap();
