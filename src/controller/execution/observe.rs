@@ -1,7 +1,9 @@
 //! What the next step of an Execution has to know, read as the account and straight from the store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::try_join;
 use kube::ResourceExt;
 use serde_json::Value;
 
@@ -40,9 +42,9 @@ pub async fn observe(
             }
             if seen.job.as_ref().is_none_or(|job| job.placeholder) {
                 seen.busy = is_busy(context, execution);
-                seen.look.target = live_target(context, execution, account).await?;
-                (seen.object, seen.look.matches) =
-                    matching(context, execution, definition, account, From::ApiServer).await?;
+                let matching = matching(context, execution, definition, account, From::ApiServer);
+                let (target, matching) = try_join!(live_target(context, execution, account), matching)?;
+                (seen.look.target, (seen.object, seen.look.matches)) = (target, matching);
             }
         }
         Need::Job(name, uid) => {
@@ -77,11 +79,15 @@ fn is_busy(context: &Context, execution: &Execution) -> bool {
     let acts = |other: &Execution| {
         let other_target = other.spec.target.as_ref().map(TargetKey::from);
         let observes = other.spec.decision.as_ref().is_some_and(|d| d.mode == crate::api::Mode::Observe);
-        !other.is_finished() && !observes && other_target.as_ref() == Some(&target)
+        !observes && other_target.as_ref() == Some(&target)
     };
     let mut acting = context.acting.lock();
-    acting.retain(|_, uid| context.executions.is_any(|e| !e.is_finished() && e.uid().as_ref() == Some(uid)));
-    let others = context.executions.filter(|other| acts(other) && other.uid().as_ref() != Some(&own));
+    let running = context.executions.filter(|execution| !execution.is_finished());
+    let uids: BTreeSet<_> =
+        running.iter().filter_map(|execution| execution.metadata.uid.as_deref()).collect();
+    acting.retain(|_, uid| uids.contains(uid.as_str()));
+    let others: Vec<_> =
+        running.iter().filter(|other| acts(other) && other.uid().as_ref() != Some(&own)).collect();
     let holder = acting.get(&target);
     let held = others.iter().any(|other| other.uid().as_ref() == holder);
     if held || holder != Some(&own) && others.iter().any(|other| turn(other) < turn(execution)) {
@@ -120,7 +126,10 @@ async fn matching(
         return Ok((None, Some(fires)));
     }
     let object = match is_state {
-        true => recheck::matching(context, account, &compiled, target).await?,
+        true => {
+            let decided = execution.spec.decision.as_ref().map(|decision| &decision.matched);
+            recheck::matching(context, account, &compiled, target, decided).await?
+        }
         false => the_event(context, execution, account).await?,
     };
     let matches = is_state.then_some(object.is_some());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::try_join;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, PostParams};
@@ -69,7 +70,8 @@ pub enum Fired {
 pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Result<Fired> {
     let Case { rule, compiled, account, seen } = case;
     let target = TargetKey::from(&view.target);
-    let past = stored(context, compiled, &target).await?;
+    let still = recheck::still(context, account, compiled, &view.object);
+    let (past, still) = try_join!(stored(context, compiled, &target), still)?;
     let question =
         Question { rule: &compiled.facts, target: &target, view: Some(view), sight: seen.sight, past: &past };
     let counted = Counted { rule: &compiled.facts, target: &target, since: None };
@@ -84,7 +86,7 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
         Ok(taken) => taken,
         Err(verdict) => return Ok(Fired::Decided(verdict)),
     };
-    if !recheck::still(context, account, compiled, &view.object).await? {
+    if !still {
         return Ok(Fired::Changed);
     }
     let (target, matched) = (&view.target, &view.object);
