@@ -44,6 +44,7 @@ use std::time::Instant;
 use clap::{Parser, ValueEnum};
 
 use harbor::Harbor;
+use machine::Moment;
 use report::Section;
 use scale::Scale;
 
@@ -95,7 +96,7 @@ fn main() -> ExitCode {
 async fn measure(cli: &Cli) {
     let scale = if cli.smoke { Scale::SMOKE } else { Scale::FULL };
     let wanted = |measurement: &Measurement| cli.only.is_empty() || cli.only.contains(measurement);
-    let started = Instant::now();
+    let (moment, started) = (Moment::now(), Instant::now());
     let mut sections = Vec::new();
     for measurement in Measurement::value_variants().iter().filter(|measurement| wanted(measurement)) {
         let begun = Instant::now();
@@ -106,7 +107,7 @@ async fn measure(cli: &Cli) {
         sections.push(section);
     }
     if cli.only.is_empty() && !cli.smoke {
-        report::write(&sections, started.elapsed());
+        report::write(&sections, &moment, started.elapsed());
     }
 }
 
