@@ -99,6 +99,11 @@ impl CompiledRule {
         when.matches(&Bindings::at(now).with("event", envelope(event)))
     }
 
+    /// Its condition.
+    pub(super) fn when(&self) -> Option<&Expression> {
+        self.when.as_ref()
+    }
+
     /// Whether time alone can change the answer.
     pub fn reads_now(&self) -> bool {
         self.when.as_ref().is_some_and(Expression::reads_now)

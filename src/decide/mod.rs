@@ -3,6 +3,7 @@
 //!
 //! - [`identity`]: names that are the same whoever computes them, so that nothing happens twice.
 //! - [`matching`]: a rule, compiled: what matches it.
+//! - [`index`]: of many rules, those that an object may match.
 //! - [`view`]: which objects of a watch match a rule, and since when.
 //! - [`episode`]: whether a target that matches gets an Execution now, later, or not again.
 //! - [`definition`]: what an Execution runs, frozen at the decision.
@@ -20,6 +21,7 @@ pub mod definition;
 pub mod episode;
 pub mod execution;
 pub mod identity;
+pub mod index;
 pub mod job;
 pub mod lineage;
 pub mod matching;

@@ -1,6 +1,7 @@
 //! Rules: compile, check, watch, and decide about every target that matches.
 
 mod checks;
+mod concern;
 mod evaluator;
 mod fire;
 mod load;
