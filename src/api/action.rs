@@ -24,6 +24,7 @@ use super::{AnyValue, Duration, FreeForm, Output, Parameter, PodSettings, Volume
     printcolumn(name = "Type", type_ = "string", json_path = ".status.runner"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Image", type_ = "string", json_path = ".status.image", priority = 1),
     printcolumn(
         name = "Revision",
         type_ = "string",
@@ -104,6 +105,10 @@ pub enum RunnerKind {
     Kubernetes,
     /// A collector of evidence.
     Collect,
+    /// What a later version of fother knows and this one does not.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 impl ActionSpec {
@@ -414,4 +419,8 @@ pub struct ActionStatus {
     /// The kind of runner: script, container, kubernetes or collect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner: Option<RunnerKind>,
+    /// The image that its Job runs; none for an Action without a Job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub image: Option<String>,
 }

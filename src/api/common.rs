@@ -20,6 +20,8 @@ pub struct LabelKeys {
     pub target_hash: &'static str,
     /// Name of the Execution that a Job or `ConfigMap` belongs to.
     pub execution: &'static str,
+    /// Identity of the decision that a Job carries out: the event, in the words of metrics and columns.
+    pub event_id: &'static str,
     /// Name of the Pack that an object was synced from.
     pub pack: &'static str,
 }
@@ -29,6 +31,7 @@ pub const LABEL: LabelKeys = LabelKeys {
     rule: "fother.dev/rule",
     target_hash: "fother.dev/target-hash",
     execution: "fother.dev/execution",
+    event_id: "fother.dev/event-id",
     pack: "fother.dev/pack",
 };
 

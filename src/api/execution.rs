@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConditionType, FreeForm, Mode, ObjectReference, Verify, condition};
+use super::{ConditionType, FreeForm, Guard, Mode, ObjectReference, Verify, condition};
 
 /// One episode's remediation, decided by a Rule, or one run of an Action by hand (`spec.run`).
 ///
@@ -38,6 +38,7 @@ use super::{ConditionType, FreeForm, Mode, ObjectReference, Verify, condition};
     printcolumn(name = "Step", type_ = "string", json_path = ".status.step"),
     printcolumn(name = "Duration", type_ = "string", json_path = ".status.duration"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Event", type_ = "string", json_path = ".spec.decision.id", priority = 1),
     printcolumn(
         name = "Revision",
         type_ = "string",
@@ -111,6 +112,10 @@ pub struct Decision {
     /// Since when the target had a matching object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+    /// The guards that were asked and let it pass, in the order in which they were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub passed: Vec<Guard>,
     /// Name of the `ControllerRevision` that keeps the ladder and its Actions as they were.
     #[schemars(length(min = 1, max = 253))]
     pub definition: String,
@@ -244,12 +249,16 @@ pub enum AttemptState {
     DeadlineExceeded,
     /// Its Job vanished before its outcome was recorded. It is never repeated.
     Lost,
+    /// What a later version of fother knows and this one does not: the Execution is left to that one.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 impl AttemptState {
     /// Whether the Action has ended.
     pub const fn is_over(self) -> bool {
-        !matches!(self, Self::Launching | Self::Running)
+        !matches!(self, Self::Launching | Self::Running | Self::Unknown)
     }
 }
 

@@ -8,6 +8,7 @@ mod common;
 mod condition;
 mod duration;
 mod execution;
+mod guard;
 mod name;
 mod pack;
 mod parameter;
@@ -29,6 +30,7 @@ pub use execution::{
     AttemptState, Decision, Execution, ExecutionSpec, ExecutionStatus, MatchedObject, RuleReference,
     RungStatus, VerifyStatus,
 };
+pub use guard::{Guard, HeldTarget};
 pub use name::{MAX_NAME, is_valid_name};
 pub use pack::{
     GitReference, InventoryEntry, Origin, Pack, PackSpec, PackStatus, SecretReference, Signer, Verification,

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, FreeForm, Target};
+use super::{Duration, FreeForm, HeldTarget, Target};
 
 /// When to act, on what, as whom, and with which ladder of remedies.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -24,6 +24,8 @@ use super::{Duration, FreeForm, Target};
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Last-Fired", type_ = "date", json_path = ".status.lastFiredAt"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Trigger", type_ = "string", json_path = ".status.trigger", priority = 1),
+    printcolumn(name = "Held", type_ = "string", json_path = ".status.heldCount", priority = 1),
     printcolumn(
         name = "Revision",
         type_ = "string",
@@ -99,6 +101,10 @@ pub enum Mode {
     Observe,
     /// Do it.
     Enforce,
+    /// What a later version of fother knows and this one does not. Nothing is done for it.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// What a Rule watches: exactly one of the fields.
@@ -214,6 +220,19 @@ pub struct RuleStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// What the Rule watches, in short. Example: `Pod`, `Event FailedMount`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub trigger: Option<String>,
+    /// Targets that match and have to wait, those that wait longest first, at most 20. Each is decided again when its
+    /// wait ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub held: Vec<HeldTarget>,
+    /// How many targets are held; `20+` if there are more than `held` lists. Left out if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub held_count: Option<String>,
     /// When the Rule last decided to act (or, observing, would have).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_fired_at: Option<Time>,

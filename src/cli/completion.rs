@@ -1,6 +1,6 @@
 //! `fother completion SHELL`.
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 
 use super::Exit;
@@ -18,12 +18,14 @@ pub struct Completion {
 impl Completion {
     /// Prints it.
     pub fn run(self) -> Exit {
-        clap_complete::generate(
-            self.shell,
-            &mut super::Arguments::command(),
-            "fother",
-            &mut std::io::stdout(),
-        );
+        clap_complete::generate(self.shell, &mut visible(), "fother", &mut std::io::stdout());
         Exit::Yes
     }
+}
+
+/// The command line without what is hidden, which some of the scripts would offer.
+fn visible() -> Command {
+    let all = super::Arguments::command();
+    let shown = all.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
+    Command::new("fother").version(env!("CARGO_PKG_VERSION")).subcommands(shown)
 }

@@ -54,6 +54,10 @@ pub struct Controller {
     /// the Pod Security admission of their namespace lets pass. Whoever may write an Action then decides.
     #[arg(long)]
     allow_pod_overlays: bool,
+    /// Whether every image that an Action runs has to be pinned by a sha256 digest. An Action without one is refused,
+    /// in Packs too; without this flag it is warned of.
+    #[arg(long)]
+    require_image_digests: bool,
     /// The most Executions of one rule that may run at a time, whatever the rules say.
     #[arg(long, value_name = "N", default_value_t = Caps::default().rule)]
     max_per_rule: usize,
@@ -81,7 +85,7 @@ impl Controller {
             namespace: self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone()),
             identity: self.identity.clone().unwrap_or_else(identity),
             git: self.git(scratch.path())?,
-            pods: PodPolicy::of_flag(self.allow_pod_overlays),
+            pods: PodPolicy { overlays: self.allow_pod_overlays, digests: self.require_image_digests },
             caps: Caps { rule: self.max_per_rule, namespace: self.max_per_namespace, total: self.max_total },
         };
         let connected: Client = client::connect(config).context("failed to use the configuration")?;
@@ -89,12 +93,11 @@ impl Controller {
             (Health::default(), Arc::new(Metrics::default()), CancellationToken::new());
         let serving = server::serve(self.listen, health.clone(), metrics.clone()).await?;
         // A replica that stands by is ready too, or no rollout and no budget of disruptions could count on it.
-        let tell = move |standing: Standing| {
-            health.works_as(match standing {
-                Standing::Starting => None,
-                Standing::StandingBy => Some("standing by"),
-                Standing::Leading => Some("leading"),
-            });
+        let tell = move |standing: Standing| match standing {
+            Standing::Starting => health.starts(),
+            Standing::Lacking(what) => health.lacks(what),
+            Standing::StandingBy => health.works_as("standing by"),
+            Standing::Leading => health.works_as("leading"),
         };
         let told = stop.clone();
         tokio::spawn(async move {

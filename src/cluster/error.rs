@@ -24,6 +24,9 @@ pub enum Error {
         /// Kind.
         kind: String,
     },
+    /// A later version of fother wrote it, and it says more than this one understands.
+    #[error("{0}")]
+    Unknown(String),
     /// Something else has to end first.
     #[error("{0}")]
     Busy(String),

@@ -5,7 +5,8 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
 
 use super::error::{Error, Result};
 use super::objects::MANAGER;
@@ -33,6 +34,37 @@ pub struct Telling<'a> {
 
 /// Writes an Event. Events are for people: one that cannot be written is no reason to stop.
 pub async fn tell(home: &Client, telling: &Telling<'_>, now: Timestamp) -> Result<()> {
+    create(home, telling, now).await.map(drop)
+}
+
+/// Writes an Event about something that happens again and again, or counts it: those of one name are one series. What
+/// happened no later than what was counted last has been told already.
+pub async fn tell_again(home: &Client, telling: &Telling<'_>, at: Timestamp) -> Result<()> {
+    if create(home, telling, at).await? {
+        return Ok(());
+    }
+    let namespace = telling.regarding.namespace.as_deref().unwrap_or("default");
+    let api: Api<Event> = Api::namespaced(home.clone(), namespace);
+    let patch = async |patch: Value| {
+        let patched = api.patch(&telling.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.map_err(Error::request(format!("count Event {}", telling.reason)))
+    };
+    // The answer to a patch that changes nothing is the Event: reading it needs no further right.
+    let known = patch(json!({})).await?;
+    let (count, last) = match &known.series {
+        Some(series) => (series.count, Some(series.last_observed_time.0)),
+        None => (1, known.event_time.as_ref().map(|time| time.0)),
+    };
+    if last.is_some_and(|last| at.as_microsecond() <= last.as_microsecond()) {
+        return Ok(());
+    }
+    patch(json!({"series": {"count": count.saturating_add(1), "lastObservedTime": MicroTime(at)}}))
+        .await
+        .map(drop)
+}
+
+/// Whether it is new.
+async fn create(home: &Client, telling: &Telling<'_>, now: Timestamp) -> Result<bool> {
     let namespace = telling.regarding.namespace.as_deref().unwrap_or("default");
     let event = Event {
         metadata: ObjectMeta {
@@ -53,8 +85,8 @@ pub async fn tell(home: &Client, telling: &Telling<'_>, now: Timestamp) -> Resul
     };
     let api: Api<Event> = Api::namespaced(home.clone(), namespace);
     match api.create(&PostParams::default(), &event).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        other => other.map(drop).map_err(Error::request(format!("write Event {}", telling.reason))),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        other => other.map(|_| true).map_err(Error::request(format!("write Event {}", telling.reason))),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod discovery;
 pub mod error;
 pub mod events;
 pub mod evidence;
+pub mod installed;
 pub mod jobs;
 pub mod lease;
 pub mod objects;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::queue::Requeue;
+use super::strange::not_known;
 use crate::api::{
-    Action, ActionStatus, ConditionStatus, ConditionType, Progress, Reason, ScriptRunner, set_condition,
-    set_progress,
+    Action, ActionSpec, ActionStatus, ConditionStatus, ConditionType, Progress, Reason, Runner, ScriptRunner,
+    set_condition, set_progress,
 };
 use crate::cluster::{Result, status};
 use crate::decide::check;
@@ -18,16 +19,17 @@ use crate::source::watch::now;
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
     let Some(action) = context.actions.get(namespace, name) else { return Ok(Requeue::OnChange) };
     let mut fresh = action.status.clone().unwrap_or_default();
-    describe(&mut fresh, &action, context.pods);
+    let unknown = context.actions.unknown_field(namespace, name);
+    describe(&mut fresh, &action, unknown, context.pods);
     if let Some(written) = status::write(&context.home, &*action, action.status.as_ref(), &fresh).await? {
         context.actions.insert(Arc::new(written));
     }
     Ok(Requeue::OnChange)
 }
 
-fn describe(status: &mut ActionStatus, action: &Action, pods: PodPolicy) {
+fn describe(status: &mut ActionStatus, action: &Action, unknown: Option<String>, pods: PodPolicy) {
     let (generation, now) = (action.metadata.generation, now());
-    let mistake = mistake(action, pods);
+    let mistake = unknown.map(|field| not_known(&field)).or_else(|| mistake(action, pods));
     let unsupported = Reason::UnsupportedValue;
     let (state, ready, accepted, progress) = match mistake {
         None => (ConditionStatus::True, Reason::Active, Reason::Accepted, Progress::Settled),
@@ -43,8 +45,17 @@ fn describe(status: &mut ActionStatus, action: &Action, pods: PodPolicy) {
         now,
     );
     set_condition(&mut status.conditions, (ConditionType::Ready, state, ready), message, generation, now);
-    status.runner = action.spec.runner().map(crate::api::Runner::kind);
+    status.runner = action.spec.runner().map(Runner::kind);
+    status.image = image(&action.spec);
     status.observed_generation = generation;
+}
+
+fn image(spec: &ActionSpec) -> Option<String> {
+    match spec.runner()? {
+        Runner::Script(script) => Some(script.image.clone()),
+        Runner::Container(container) => Some(container.image.clone()),
+        Runner::Kubernetes(_) | Runner::Collect(_) => None,
+    }
 }
 
 fn mistake(action: &Action, pods: PodPolicy) -> Option<String> {

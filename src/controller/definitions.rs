@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::context::Context;
 use crate::cluster::objects::MANAGER;
 use crate::cluster::{Error, Result};
-use crate::decide::definition::Definition;
+use crate::decide::definition::{Definition, DefinitionError};
 
 /// Namespace and name.
 type Key = (String, String);
@@ -148,8 +148,10 @@ pub async fn read(context: &Context, namespace: &str, name: &str) -> Result<Arc<
     let api: Api<ControllerRevision> = Api::namespaced(context.home.clone(), namespace);
     let found = api.get(name).await.map_err(Error::request(format!("read definition {name}")))?;
     let data: Value = found.data.map(|data| data.0).unwrap_or_default();
-    let definition =
-        Arc::new(Definition::read(name, &data).map_err(|error| Error::Unexpected(error.to_string()))?);
+    let definition = Arc::new(Definition::read(name, &data).map_err(|error| match error {
+        DefinitionError::Unknown { .. } => Error::Unknown(error.to_string()),
+        _ => Error::Unexpected(error.to_string()),
+    })?);
     context.definitions.put(key, definition.clone());
     Ok(definition)
 }

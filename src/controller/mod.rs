@@ -4,21 +4,27 @@ mod action;
 mod context;
 mod definitions;
 mod execution;
+mod installed;
 mod pack;
 mod queue;
 mod recheck;
 mod rights;
 mod rule;
 mod store;
+mod strange;
 mod sweep;
 
 use std::sync::Arc;
 
 use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
-use crate::api::{ANNOTATION, ConditionType, Execution, GROUP, LABEL, ObjectReference, VERSION, condition};
+use crate::api::{
+    ANNOTATION, Action, ConditionType, Execution, GROUP, LABEL, ObjectReference, Rule, VERSION, condition,
+};
 use crate::cluster::discovery::Kinds;
 use crate::cluster::error::Consequence;
 use crate::cluster::lease::Candidate;
@@ -57,11 +63,13 @@ pub struct Settings {
 }
 
 /// How far the controller has come.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Standing {
     /// It does not know yet whether it leads, or has not seen all of its own objects.
     #[default]
     Starting,
+    /// It cannot work, for want of this.
+    Lacking(String),
     /// Another leads, and it would take over.
     StandingBy,
     /// It leads and has seen everything.
@@ -79,6 +87,10 @@ pub async fn run(
     let connection = client::counted(connection, metrics.clone());
     let mut candidate =
         Candidate::new(connection.clone(), &settings.namespace, LEASE, settings.identity.clone());
+    tokio::select! {
+        () = installed::wait(&connection, &tell) => {}
+        () = stop.cancelled() => return Ok(()),
+    }
     tokio::select! {
         () = candidate.acquire(|| tell(Standing::StandingBy)) => tell(Standing::Starting),
         () = stop.cancelled() => return Ok(()),
@@ -99,7 +111,7 @@ pub async fn run(
 }
 
 async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, tell: impl Fn(Standing)) {
-    let (queue, worker) = queue(CONCURRENCY);
+    let (queue, worker) = queue(CONCURRENCY, metrics.work.clone());
     let context = Arc::new(Context {
         home: home.clone(),
         kinds: Kinds::default(),
@@ -132,6 +144,7 @@ async fn lead(home: Client, settings: Settings, metrics: Arc<Metrics>, tell: imp
             () = reconcile_all(context.clone(), worker) => {}
             () = sweep::run(&context) => {}
             () = gauges(&context) => {}
+            () = installed::watch(&home, &tell) => {}
         }
     };
     tokio::select! {
@@ -173,38 +186,61 @@ async fn follow(context: &Arc<Context>, home: &Client, queue: &Queue) {
         let queue = queue.clone();
         move |namespace: &str, name: &str| queue.add(kind, namespace, name)
     };
-    let (pack, rule, action, execution) =
-        (add(Kind::Pack), add(Kind::Rule), add(Kind::Action), add(Kind::Execution));
-    let (rules, rule_of_execution, rule_of_action) =
-        (context.rules.clone(), add(Kind::Rule), add(Kind::Rule));
-    let packs = context.packs.clone().follow(home.clone(), move |before, o| {
-        if !is_status_only(before, o) {
-            pack(&namespace_of(o), &o.name_any());
-        }
-    });
-    let actions = context.actions.clone().follow(home.clone(), move |before, o| {
-        if is_status_only(before, o) {
-            return;
-        }
-        let (namespace, name) = (namespace_of(o), o.name_any());
-        action(&namespace, &name);
-        let names_it = |rule: &crate::api::Rule| rule.spec.ladder.iter().any(|rung| rung.run == name);
-        for rule in rules.filter(|rule| namespace_of(rule) == namespace && names_it(rule)) {
-            rule_of_action(&namespace, &rule.name_any());
-        }
-    });
-    let executions = context.executions.clone().follow(home.clone(), move |_, o| {
-        execution(&namespace_of(o), &o.name_any());
-        if let Some(name) = o.labels().get(LABEL.rule) {
-            rule_of_execution(&namespace_of(o), name);
-        }
-    });
-    let rules = context.rules.clone().follow(home.clone(), move |before, o| {
-        if !is_status_only(before, o) {
-            rule(&namespace_of(o), &o.name_any());
-        }
-    });
+    let (pack, rule, execution) = (add(Kind::Pack), add(Kind::Rule), add(Kind::Execution));
+    let rule_of_execution = add(Kind::Rule);
+    let packs = context.packs.clone().follow(
+        home.clone(),
+        move |before, o| {
+            if !is_status_only(before, o) {
+                pack(&namespace_of(o), &o.name_any());
+            }
+        },
+        add(Kind::Pack),
+    );
+    let (named_by, action) = (context.clone(), add(Kind::Action));
+    let actions = context.actions.clone().follow(
+        home.clone(),
+        move |before, o| {
+            if !is_status_only(before, o) {
+                action(&namespace_of(o), &o.name_any());
+                wake_those_that_run(&named_by, o);
+            }
+        },
+        add(Kind::Action),
+    );
+    let executions = context.executions.clone().follow(
+        home.clone(),
+        move |_, o| {
+            execution(&namespace_of(o), &o.name_any());
+            if let Some(name) = o.labels().get(LABEL.rule) {
+                rule_of_execution(&namespace_of(o), name);
+            }
+        },
+        add(Kind::Execution),
+    );
+    let rules = context.rules.clone().follow(
+        home.clone(),
+        move |before, o| {
+            if !is_status_only(before, o) {
+                rule(&namespace_of(o), &o.name_any());
+            }
+        },
+        add(Kind::Rule),
+    );
     tokio::join!(packs, actions, executions, rules);
+}
+
+/// Wakes the Rules that name an Action, and the Executions by hand that have not ended.
+fn wake_those_that_run(context: &Context, action: &Action) {
+    let (namespace, name) = (namespace_of(action), action.name_any());
+    let names_it = |rule: &Rule| rule.spec.ladder.iter().any(|rung| rung.run == name);
+    for rule in context.rules.filter(|rule| namespace_of(rule) == namespace && names_it(rule)) {
+        context.queue.add(Kind::Rule, &namespace, &rule.name_any());
+    }
+    let runs_it = |e: &Execution| e.spec.run.as_ref() == Some(&name) && !e.is_finished();
+    for execution in context.executions.filter(|e| namespace_of(e) == namespace && runs_it(e)) {
+        context.queue.add(Kind::Execution, &namespace, &execution.name_any());
+    }
 }
 
 fn namespace_of(object: &impl ResourceExt) -> String {
@@ -214,16 +250,30 @@ fn namespace_of(object: &impl ResourceExt) -> String {
 async fn reconcile_all(context: Arc<Context>, worker: Worker) {
     worker
         .run(move |key| {
-            let context = context.clone();
-            async move {
+            let (context, span) = (context.clone(), span(&key));
+            let work = async move {
                 let result = reconcile(&context, &key).await;
                 settle(&context, &key, result)
-            }
+            };
+            work.instrument(span)
         })
         .await;
 }
 
+/// What logs say of whatever happens in a reconcile.
+fn span(Key { kind, namespace, name }: &Key) -> Span {
+    match kind {
+        Kind::Pack => tracing::info_span!("reconcile", namespace, pack = name),
+        Kind::Rule => tracing::info_span!("reconcile", namespace, rule = name),
+        Kind::Action => tracing::info_span!("reconcile", namespace, action = name),
+        Kind::Execution => tracing::info_span!("reconcile", namespace, execution = name),
+    }
+}
+
 async fn reconcile(context: &Context, Key { kind, namespace, name }: &Key) -> Result<Requeue> {
+    if let Some((object, error)) = unreadable(context, *kind, namespace, name) {
+        return strange::say(context, *kind, &object, &error).await;
+    }
     match kind {
         Kind::Pack => pack::reconcile(context, namespace, name).await,
         Kind::Rule => rule::reconcile(context, namespace, name).await,
@@ -232,21 +282,30 @@ async fn reconcile(context: &Context, Key { kind, namespace, name }: &Key) -> Re
     }
 }
 
+fn unreadable(context: &Context, kind: Kind, namespace: &str, name: &str) -> Option<(Arc<Value>, String)> {
+    match kind {
+        Kind::Pack => context.packs.unreadable(namespace, name),
+        Kind::Rule => context.rules.unreadable(namespace, name),
+        Kind::Action => context.actions.unreadable(namespace, name),
+        Kind::Execution => context.executions.unreadable(namespace, name),
+    }
+}
+
 /// What follows from the result of a reconcile.
 fn settle(context: &Context, key: &Key, result: Result<Requeue>) -> Requeue {
     let controller = key.kind.as_str();
     match result {
         Ok(requeue) => {
-            context.metrics.reconciled(controller, "success");
+            context.metrics.work.reconciled(controller, "success");
             requeue
         }
         Err(error) if error.is_conflict() => {
-            context.metrics.reconciled(controller, "requeue");
+            context.metrics.work.reconciled(controller, "requeue");
             tracing::debug!(controller, namespace = key.namespace, name = key.name, %error, "somebody was faster");
             Requeue::Failed
         }
         Err(error) => {
-            context.metrics.reconciled(controller, "error");
+            context.metrics.work.reconciled(controller, "error");
             tracing::warn!(controller, namespace = key.namespace, name = key.name, %error, "reconcile failed");
             match error.consequence() {
                 Consequence::Retry => Requeue::Failed,

@@ -1,6 +1,7 @@
 //! What is to be reconciled, and when: each key at most once at a time, however often it is asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -9,6 +10,8 @@ use futures::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+use crate::telemetry::{Backlog, Work};
 
 /// An object to reconcile: its kind, namespace and name.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -35,6 +38,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    const ALL: [Self; 4] = [Self::Pack, Self::Rule, Self::Action, Self::Execution];
+
     /// The name of its controller, in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -50,6 +56,9 @@ impl Kind {
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// The first pause after a failure.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+
+/// How often the metrics show how much there is to do.
+const SAMPLE: Duration = Duration::from_secs(5);
 
 /// When a key is to be looked at again.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,20 +81,23 @@ pub struct Queue {
 pub struct Worker {
     receiver: mpsc::UnboundedReceiver<(Key, Instant)>,
     due: BTreeMap<Key, Instant>,
-    running: BTreeSet<Key>,
+    /// And since when.
+    running: BTreeMap<Key, Instant>,
     failures: BTreeMap<Key, u32>,
     concurrency: usize,
+    metrics: Work,
 }
 
 /// A queue whose worker runs at most so many reconciles at a time.
-pub fn queue(concurrency: usize) -> (Queue, Worker) {
+pub fn queue(concurrency: usize, metrics: Work) -> (Queue, Worker) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let worker = Worker {
         receiver,
         due: BTreeMap::new(),
-        running: BTreeSet::new(),
+        running: BTreeMap::new(),
         failures: BTreeMap::new(),
         concurrency,
+        metrics,
     };
     (Queue { sender }, worker)
 }
@@ -107,6 +119,7 @@ impl Worker {
         R: Future<Output = Requeue> + Send + 'static,
     {
         let mut tasks: JoinSet<(Key, Option<Requeue>)> = JoinSet::new();
+        let mut sample = tokio::time::interval(SAMPLE);
         loop {
             while let Some(key) = self.next_due() {
                 let (name, work) = (key.clone(), reconcile(key));
@@ -127,13 +140,37 @@ impl Worker {
                     Err(error) => return tracing::error!(%error, "a reconcile was aborted"),
                 },
                 () = tokio::time::sleep_until(wake) => {}
+                _ = sample.tick() => self.measure(),
             }
         }
     }
 
     fn ask(&mut self, key: Key, at: Instant) {
-        let due = self.due.entry(key).or_insert(at);
-        *due = (*due).min(at);
+        let controller = key.kind.as_str();
+        match self.due.entry(key) {
+            Entry::Vacant(free) => drop(free.insert(at)),
+            Entry::Occupied(mut known) if at < *known.get() => drop(known.insert(at)),
+            Entry::Occupied(_) => return,
+        }
+        self.metrics.added(controller);
+    }
+
+    /// Shows how much there is to do.
+    fn measure(&self) {
+        let now = Instant::now();
+        for kind in Kind::ALL {
+            let of_kind = |key: &Key| key.kind == kind;
+            let waiting = self.due.iter().filter(|(key, at)| of_kind(key) && **at <= now);
+            let running = self.running.iter().filter(|(key, _)| of_kind(key));
+            let ages: Vec<Duration> = running.map(|(_, since)| now.duration_since(*since)).collect();
+            let backlog = Backlog {
+                waiting: waiting.count(),
+                running: ages.len(),
+                unfinished: ages.iter().sum(),
+                longest: ages.iter().max().copied().unwrap_or_default(),
+            };
+            self.metrics.stands(kind.as_str(), backlog);
+        }
     }
 
     fn next_due(&mut self) -> Option<Key> {
@@ -141,25 +178,29 @@ impl Worker {
             return None;
         }
         let now = Instant::now();
-        let ready = self.due.iter().filter(|(key, at)| **at <= now && !self.running.contains(*key));
-        let key = ready.min_by_key(|(_, at)| **at).map(|(key, _)| key.clone())?;
+        let ready = self.due.iter().filter(|(key, at)| **at <= now && !self.running.contains_key(*key));
+        let (key, at) = ready.min_by_key(|(_, at)| **at).map(|(key, at)| (key.clone(), *at))?;
         self.due.remove(&key);
-        self.running.insert(key.clone());
+        self.running.insert(key.clone(), now);
+        self.metrics.began(key.kind.as_str(), now.duration_since(at));
         Some(key)
     }
 
     fn wake_at(&self) -> Instant {
-        let waiting = self.due.iter().filter(|(key, _)| !self.running.contains(*key)).map(|(_, at)| *at);
+        let waiting = self.due.iter().filter(|(key, _)| !self.running.contains_key(*key)).map(|(_, at)| *at);
         let full = self.running.len() >= self.concurrency;
         waiting.min().filter(|_| !full).unwrap_or_else(|| Instant::now() + LONGEST_BACKOFF)
     }
 
     fn ended(&mut self, key: Key, requeue: Requeue) {
-        self.running.remove(&key);
+        if let Some(since) = self.running.remove(&key) {
+            self.metrics.ended(key.kind.as_str(), since.elapsed());
+        }
         let pause = match requeue {
             Requeue::Failed => {
                 let failures = self.failures.entry(key.clone()).or_default();
                 *failures += 1;
+                self.metrics.retried(key.kind.as_str());
                 Some(FIRST_BACKOFF.saturating_mul(1 << (*failures).min(7)).min(LONGEST_BACKOFF))
             }
             Requeue::After(pause) => {
@@ -185,6 +226,7 @@ async fn contained(work: impl Future<Output = Requeue>) -> Option<Requeue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::Metrics;
     use parking_lot::Mutex;
     use std::sync::Arc;
 
@@ -194,7 +236,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_asked_for_many_times_runs_once_and_never_twice_at_a_time() {
-        let (queue, worker) = queue(8);
+        let (queue, worker) = queue(8, Metrics::default().work);
         let log = Arc::new(Mutex::new(Vec::new()));
         let seen = log.clone();
         for _ in 0..5 {
@@ -220,7 +262,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failures_wait_longer_and_longer() {
-        let (queue, worker) = queue(1);
+        let (queue, worker) = queue(1, Metrics::default().work);
         let (times, started) = (Arc::new(Mutex::new(Vec::new())), Instant::now());
         let seen = times.clone();
         queue.add(Kind::Rule, "a", "x");
@@ -234,7 +276,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reconcile_that_panics_stops_no_other() {
-        let (queue, worker) = queue(1);
+        let (queue, worker) = queue(1, Metrics::default().work);
         let log = Arc::new(Mutex::new(Vec::new()));
         let seen = log.clone();
         queue.add(Kind::Rule, "a", "poison");
@@ -250,9 +292,36 @@ mod tests {
         assert_eq!(*log.lock(), ["poison", "x", "poison"]);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn work_is_measured() {
+        let metrics = Metrics::default();
+        let (queue, worker) = queue(1, metrics.work.clone());
+        queue.add(Kind::Rule, "a", "long");
+        queue.add(Kind::Rule, "a", "waits");
+        let run = worker.run(async |key: Key| {
+            if key.name == "long" {
+                tokio::time::sleep(Duration::from_secs(7)).await;
+            }
+            Requeue::Failed
+        });
+        let _ = tokio::time::timeout(Duration::from_millis(6500), run).await;
+        let text = metrics.render();
+        for line in [
+            "workqueue_adds_total{name=\"rule\"} 2",
+            "workqueue_depth{name=\"rule\"} 1",
+            "workqueue_depth{name=\"pack\"} 0",
+            "workqueue_unfinished_work_seconds{name=\"rule\"} 5.0",
+            "workqueue_longest_running_processor_seconds{name=\"rule\"} 5.0",
+            "workqueue_queue_duration_seconds_count{name=\"rule\"} 1",
+            "controller_runtime_active_workers{controller=\"rule\"} 1",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+
     #[test]
     fn an_earlier_time_wins() {
-        let (_queue, mut worker) = queue(1);
+        let (_queue, mut worker) = queue(1, Metrics::default().work);
         let now = Instant::now();
         worker.ask(key("x"), now + Duration::from_secs(60));
         worker.ask(key("x"), now);

@@ -1,6 +1,6 @@
 //! fother's own objects, as last seen: one watch per kind over the whole cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,13 +11,17 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
+use super::strange::{self, Strange};
 use crate::source::watch::{self as source, Delivery, Scope};
 
-type Objects<K> = BTreeMap<(String, String), Arc<K>>;
+type Key = (String, String);
+type Objects<K> = BTreeMap<Key, Arc<K>>;
 
 /// The objects of one kind.
 pub struct Store<K> {
     objects: Arc<RwLock<Objects<K>>>,
+    /// What of the objects this version does not understand.
+    strange: Arc<RwLock<BTreeMap<Key, Strange>>>,
     /// The newest version that the watch has brought.
     newest: Arc<AtomicU64>,
     synced: watch::Sender<bool>,
@@ -25,7 +29,12 @@ pub struct Store<K> {
 
 impl<K> Clone for Store<K> {
     fn clone(&self) -> Self {
-        Self { objects: self.objects.clone(), newest: self.newest.clone(), synced: self.synced.clone() }
+        Self {
+            objects: self.objects.clone(),
+            strange: self.strange.clone(),
+            newest: self.newest.clone(),
+            synced: self.synced.clone(),
+        }
     }
 }
 
@@ -35,30 +44,43 @@ where
 {
     /// An empty store.
     pub fn new() -> Self {
-        Self { objects: Arc::default(), newest: Arc::default(), synced: watch::Sender::new(false) }
+        Self {
+            objects: Arc::default(),
+            strange: Arc::default(),
+            newest: Arc::default(),
+            synced: watch::Sender::new(false),
+        }
     }
 
-    /// Watches for ever; `changed` hears of every object that came, changed or went, with what was known of it.
-    pub async fn follow(self, client: Client, changed: impl Fn(Option<&K>, &K) + Send) {
+    /// Watches for ever; `changed` hears of every object that came, changed or went, with what was known of it, and
+    /// `unreadable` of the name of each that cannot be read.
+    pub async fn follow(
+        self,
+        client: Client,
+        changed: impl Fn(Option<&K>, &K) + Send,
+        unreadable: impl Fn(&str, &str) + Send,
+    ) {
         let scope = Scope { resource: ApiResource::erase::<K>(&()), namespace: None };
         source::run(client, scope, &Notify::new(), |delivery| match delivery {
             Delivery::Synced(listing) => {
                 let listed = listing.version.parse().unwrap_or_default();
-                self.replace(listing.items.iter().filter_map(|item| decode::<K>(item)), listed, &changed);
+                self.list(&listing.items, listed, (&changed, &unreadable));
                 self.synced.send_replace(true);
             }
             Delivery::Changed(item) => {
-                if let Some(object) = decode::<K>(&item) {
+                if let Some(object) = self.read(&item) {
                     let before = self.objects.read().get(&key_of(&*object)).cloned();
                     self.put(object.clone());
                     changed(before.as_deref(), &object);
+                } else {
+                    self.lose(&item, &changed);
+                    let (namespace, name) = key_in(&item);
+                    unreadable(&namespace, &name);
                 }
             }
             Delivery::Deleted(item) => {
-                if let Some(object) = decode::<K>(&item) {
-                    self.remove(&object);
-                    changed(None, &object);
-                }
+                self.strange.write().remove(&key_in(&item));
+                self.lose(&item, &changed);
             }
             Delivery::Alive => {}
             Delivery::Broken(error) => tracing::warn!(kind = %K::kind(&()), error, "watch is broken"),
@@ -75,6 +97,22 @@ where
     /// One object.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         self.objects.read().get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// The first field of an object's spec that this version does not know: nothing may be done as if it were not there.
+    pub fn unknown_field(&self, namespace: &str, name: &str) -> Option<String> {
+        match self.strange.read().get(&(namespace.to_owned(), name.to_owned())) {
+            Some(Strange::Field(field)) => Some(field.clone()),
+            _ => None,
+        }
+    }
+
+    /// An object that cannot be read, and why.
+    pub fn unreadable(&self, namespace: &str, name: &str) -> Option<(Arc<Value>, String)> {
+        match self.strange.read().get(&(namespace.to_owned(), name.to_owned())) {
+            Some(Strange::Unreadable(object, error)) => Some((object.clone(), error.clone())),
+            _ => None,
+        }
     }
 
     /// All objects for which something holds.
@@ -114,13 +152,47 @@ where
         }
     }
 
+    /// An object is gone, or cannot be read any more: what it was before does not count either.
+    fn lose(&self, item: &Value, changed: &impl Fn(Option<&K>, &K)) {
+        let version = item.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
+        if let Some(known) = self.remove(&key_in(item), version.parse().unwrap_or_default()) {
+            changed(None, &known);
+        }
+    }
+
     /// Takes in that an object is gone; one that was created since under the same name stays.
-    fn remove(&self, object: &K) {
+    fn remove(&self, key: &Key, version: u64) -> Option<Arc<K>> {
         let mut objects = self.objects.write();
-        self.newest.fetch_max(version_of(object), Ordering::Relaxed);
-        let key = key_of(object);
-        if objects.get(&key).is_some_and(|known| version_of(&**known) <= version_of(object)) {
-            objects.remove(&key);
+        self.newest.fetch_max(version, Ordering::Relaxed);
+        if objects.get(key).is_some_and(|known| version_of(&**known) <= version) {
+            return objects.remove(key);
+        }
+        None
+    }
+
+    fn read(&self, item: &Arc<Value>) -> Option<Arc<K>> {
+        let (object, strange) = strange::read(item);
+        let mut known = self.strange.write();
+        match strange {
+            Some(strange) => known.insert(key_in(item), strange),
+            None => known.remove(&key_in(item)),
+        };
+        object.map(Arc::new)
+    }
+
+    /// Reads a complete list that was taken at a version.
+    fn list(
+        &self,
+        items: &[Arc<Value>],
+        listed: u64,
+        (changed, unreadable): (&impl Fn(Option<&K>, &K), &impl Fn(&str, &str)),
+    ) {
+        let read: Vec<_> = items.iter().map(|item| (key_in(item), self.read(item))).collect();
+        let names: BTreeSet<_> = read.iter().map(|(key, _)| key).collect();
+        self.strange.write().retain(|key, _| names.contains(key));
+        self.replace(read.iter().filter_map(|(_, object)| object.clone()), listed, changed);
+        for ((namespace, name), _) in read.iter().filter(|(_, object)| object.is_none()) {
+            unreadable(namespace, name);
         }
     }
 
@@ -161,25 +233,18 @@ pub fn is_status_only<K: Resource>(before: Option<&K>, after: &K) -> bool {
     before.is_some_and(|before| of(before) == of(after))
 }
 
-fn key_of<K: Resource>(object: &K) -> (String, String) {
+fn key_of<K: Resource>(object: &K) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn key_in(item: &Value) -> Key {
+    let text = |path| item.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    (text("/metadata/namespace"), text("/metadata/name"))
 }
 
 /// Versions of one kind are comparable numbers (Kubernetes 1.35 made this a promise).
 fn version_of<K: Resource>(object: &K) -> u64 {
     object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default()
-}
-
-/// An object that does not decode blocks only itself.
-fn decode<K: Resource<DynamicType = ()> + DeserializeOwned>(item: &Value) -> Option<Arc<K>> {
-    match K::deserialize(item) {
-        Ok(object) => Some(Arc::new(object)),
-        Err(error) => {
-            let name = item.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            tracing::error!(kind = %K::kind(&()), name, %error, "object cannot be read and is left alone");
-            None
-        }
-    }
 }
 
 #[cfg(test)]
@@ -208,6 +273,32 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_not_what_it_was() {
+        let store = Store::<Execution>::new();
+        let item = |name: &str, spec: Value| {
+            let metadata = serde_json::json!({"name": name, "namespace": "n", "resourceVersion": "5"});
+            Arc::new(serde_json::json!({"metadata": metadata, "spec": spec}))
+        };
+        let later = item("later", serde_json::json!({"serviceAccountName": "h", "pace": 1}));
+        let known = item("other", serde_json::json!({"serviceAccountName": "h"}));
+        let other = item("other", serde_json::json!({"serviceAccountName": {"name": "h"}}));
+        store.list(&[later.clone(), known], 5, (&|_, _| (), &|_, name| panic!("{name} can be read")));
+        assert_eq!(store.unknown_field("n", "later").as_deref(), Some("spec.pace"));
+        assert!(store.unreadable("n", "other").is_none() && store.get("n", "other").is_some());
+
+        let (heard, unreadable) = (std::cell::RefCell::new(Vec::new()), std::cell::RefCell::new(Vec::new()));
+        let hear = |_: Option<&Execution>, object: &Execution| heard.borrow_mut().push(object.name_any());
+        store.list(&[later, other], 6, (&hear, &|_, name| unreadable.borrow_mut().push(name.to_owned())));
+        assert_eq!(
+            (heard.into_inner(), unreadable.into_inner()),
+            (vec!["other".into(), "later".into()], vec!["other".into()])
+        );
+        assert!(store.unreadable("n", "other").is_some() && store.get("n", "other").is_none());
+        store.list(&[], 7, (&|_, _| (), &|_, _| ()));
+        assert!(store.unreadable("n", "other").is_none() && store.unknown_field("n", "later").is_none());
+    }
+
+    #[test]
     fn a_list_takes_away_nothing_that_is_newer() {
         let store = Store::new();
         for (name, version) in [("a", 5), ("b", 12), ("c", 13), ("d", 3)] {
@@ -227,7 +318,7 @@ mod tests {
         let store = Store::new();
         store.put(execution("a", 5));
         store.insert(execution("a", 8));
-        store.remove(&execution("a", 7));
+        store.remove(&key_of(&*execution("a", 5)), 7);
         assert_eq!(versions(&store), [8]);
     }
 
@@ -235,7 +326,7 @@ mod tests {
     fn an_answer_that_comes_after_the_deletion_brings_nothing_back() {
         let store = Store::new();
         store.put(execution("a", 5));
-        store.remove(&execution("a", 7));
+        store.remove(&key_of(&*execution("a", 5)), 7);
         store.insert(execution("a", 6));
         assert_eq!(versions(&store), [] as [u64; 0]);
         store.insert(execution("a", 8));

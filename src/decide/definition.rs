@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::identity::{digest, readable};
+use super::unknown;
 use crate::api::{ActionSpec, RuleSpec, Rung};
 
 /// The ladder and all that it needs.
@@ -38,6 +39,14 @@ pub enum DefinitionError {
         /// Its name.
         name: String,
     },
+    /// A later version of fother wrote it, and it says more than this one understands.
+    #[error("definition {name} has {field}, which this version of fother does not know")]
+    Unknown {
+        /// Its name.
+        name: String,
+        /// The field.
+        field: String,
+    },
 }
 
 impl Definition {
@@ -62,8 +71,13 @@ impl Definition {
         if digest != digest_of(data) {
             return Err(DefinitionError::Changed { name: name.to_owned() });
         }
-        serde_json::from_value(data.clone())
-            .map_err(|source| DefinitionError::Unreadable { name: name.to_owned(), source })
+        let mut fields = Vec::new();
+        let read = unknown::read(data, |field| fields.push(field))
+            .map_err(|source| DefinitionError::Unreadable { name: name.to_owned(), source })?;
+        match fields.into_iter().next() {
+            None => Ok(read),
+            Some(field) => Err(DefinitionError::Unknown { name: name.to_owned(), field }),
+        }
     }
 }
 
@@ -118,6 +132,17 @@ mod tests {
         data["ladder"][0]["run"] = "delete-everything".into();
         let error = Definition::read(&name, &data).expect_err("refused").to_string();
         assert_eq!(error, format!("definition {name} was changed after it was written: refusing to run it"));
+    }
+
+    #[test]
+    fn what_a_later_version_wrote_is_not_half_understood() {
+        let mut data = definition().data();
+        data["ladder"][0]["retry"] = json!({"count": 3});
+        let name = stored_name("crashloop", &data);
+        let error = Definition::read(&name, &data).expect_err("refused").to_string();
+        let expected =
+            format!("definition {name} has ladder[0].retry, which this version of fother does not know");
+        assert_eq!(error, expected);
     }
 
     #[test]

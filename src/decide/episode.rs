@@ -214,7 +214,7 @@ pub fn decide_edge(question: EdgeQuestion<'_>, load: Load, caps: Caps) -> Result
     if time < rule_created_at {
         return Err(Suppressed::BeforeRule);
     }
-    let acting = past.iter().filter(|past| past.mode == Mode::Enforce || rule.mode == Mode::Observe);
+    let acting = past.iter().filter(|past| past.mode != Mode::Observe || rule.mode == Mode::Observe);
     let resting = |past: &Past| match past.finished_at {
         None => true,
         Some(finished) => time < finished.saturating_add(rule.cooldown.signed()).unwrap_or(Timestamp::MAX),
@@ -266,7 +266,7 @@ fn guard(
     let rested = question
         .past
         .iter()
-        .filter(|past| past.mode == Mode::Enforce)
+        .filter(|past| past.mode != Mode::Observe)
         .filter_map(|past| past.finished_at)
         .max()
         .and_then(|finished| finished.saturating_add(rule.cooldown.signed()).ok());

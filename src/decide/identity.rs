@@ -130,6 +130,16 @@ mod tests {
         assert_eq!(TargetKey::from(&one), TargetKey::from(&other));
     }
 
+    /// Another version of fother has to come to the same names, or what one began the other would begin again.
+    #[test]
+    fn names_are_those_of_every_version() {
+        let id = decision_id("a", "crashloop", &target("web"), "");
+        assert_eq!(id, "54cb4caff47c072e54df9740440295c3");
+        assert_eq!(execution_name("crashloop", &id), format!("crashloop-{}", &id[..16]));
+        assert_eq!(target("web").hash(), "8a05e43e945537e3");
+        assert_eq!(job_name("clean", "9c6e2f5e-0000-4000-8000-000000000000", 1), "clean-d416c93cfa231be7");
+    }
+
     #[test]
     fn names_stay_short_and_well_formed() {
         let name = execution_name(&"x".repeat(52), "0123456789abcdef0123456789abcdef");

@@ -14,6 +14,10 @@ use crate::api::{ActionSpec, Execution, LABEL, Runner, SecretMount, VolumeMount}
 const ACTION_FOLDER: &str = "/fother/action";
 /// Where the container writes its outputs: the kubelet reads it when the container ends.
 const OUTPUT_FILE: &str = "/dev/termination-log";
+/// How long what is told to stop may take. A shell that is the first process of its container does not heed SIGTERM, so
+/// that with the default each Job at its deadline, and each that is canceled, would go on for half a minute. An overlay
+/// can give more to a container that makes use of it.
+const GRACE_SECONDS: i64 = 5;
 /// The user that the container runs as, `nobody`: images of everyday tools would run as root.
 const USER: i64 = 65534;
 /// Annotations of the Pod that become files in the container.
@@ -156,6 +160,7 @@ pub fn labels(execution: &Execution) -> Value {
     });
     if let Some(decision) = &execution.spec.decision {
         labels[LABEL.rule] = json!(decision.rule.name);
+        labels[LABEL.event_id] = json!(decision.id);
     }
     labels
 }
@@ -191,6 +196,7 @@ fn pod_spec(execution: &Execution, parts: &Parts<'_>, inputs: &Inputs) -> Value 
     }
     json!({
         "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
         "serviceAccountName": execution.spec.service_account_name,
         "automountServiceAccountToken": parts.token,
         "enableServiceLinks": false,
@@ -308,7 +314,7 @@ mod tests {
 
     fn built(spec: Value, inputs: Value) -> Value {
         let inputs = serde_json::from_value(inputs).expect("inputs");
-        let job = build(&execution(), 1, (&action(spec), &inputs), PodPolicy::Restricted);
+        let job = build(&execution(), 1, (&action(spec), &inputs), PodPolicy::default());
         let job = job.expect("no overlay").expect("a Job");
         serde_json::to_value(job).expect("JSON")
     }
@@ -339,6 +345,7 @@ mod tests {
         let pod = &job["spec"]["template"]["spec"];
         assert_eq!(pod["automountServiceAccountToken"], false);
         assert_eq!(pod["restartPolicy"], "Never");
+        assert_eq!(pod["terminationGracePeriodSeconds"], 5, "a shell as first process is deaf to SIGTERM");
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
         assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
         let container = &pod["containers"][0]["securityContext"];
@@ -362,7 +369,7 @@ mod tests {
     #[test]
     fn a_placeholder_has_the_same_name_and_starts_no_pod() {
         let spec = action(json!({"container": {"image": "i"}}));
-        let real = build(&execution(), 1, (&spec, &Inputs::new()), PodPolicy::Restricted);
+        let real = build(&execution(), 1, (&spec, &Inputs::new()), PodPolicy::default());
         let real = real.expect("no overlay").expect("a Job");
         let placeholder = placeholder(&execution(), 1);
         assert_eq!(placeholder.metadata.name, real.metadata.name);

@@ -9,6 +9,7 @@ use kube::core::{Selector, SelectorExt};
 use serde_json::{Value, json};
 
 use super::episode::{KEPT, RuleFacts};
+use super::excerpt::envelope_for;
 use super::problem::Problem;
 use crate::api::{EventTrigger, GROUP, LABEL, Rule, RuleSpec, Target};
 use crate::expr::{Bindings, EvalError, Expression, Scope, Type};
@@ -96,7 +97,7 @@ impl CompiledRule {
             return Ok(false);
         }
         let Some(when) = &self.when else { return Ok(true) };
-        when.matches(&Bindings::at(now).with("event", envelope(event)))
+        when.matches(&Bindings::at(now).with("event", envelope_for(event, when)))
     }
 
     /// Its condition.

@@ -6,6 +6,7 @@
 //! - [`index`]: of many rules, those that an object may match.
 //! - [`view`]: which objects of a watch match a rule, and since when.
 //! - [`episode`]: whether a target that matches gets an Execution now, later, or not again.
+//! - [`guards`]: by name, what a decision has to pass and what holds a target.
 //! - [`definition`]: what an Execution runs, frozen at the decision.
 //! - [`execution`]: the ladder, as a state machine over what was observed.
 //! - [`parameters`], [`job`], [`pod`], [`outcome`], [`operation`], [`verify`]: the parts of a rung.
@@ -14,12 +15,15 @@
 //! - [`sync`]: from the objects of a revision to what changes in the cluster.
 //! - [`lineage`]: whether a revision may follow the one that is in force.
 //! - [`rights`]: what a Rule's account will need, known in advance.
+//! - [`unknown`]: what a later version wrote and this one does not know.
 //! - [`retention`]: which finished Executions may go.
 
 pub mod check;
 pub mod definition;
 pub mod episode;
+mod excerpt;
 pub mod execution;
+pub mod guards;
 pub mod identity;
 pub mod index;
 pub mod job;
@@ -35,5 +39,6 @@ pub mod problem;
 pub mod retention;
 pub mod rights;
 pub mod sync;
+pub mod unknown;
 pub mod verify;
 pub mod view;

@@ -21,21 +21,36 @@ pub const REFUSED: &str = "field not settable here; the controller's pod policy 
 /// Folders that the Action's own files and the kernel's are in: what is mounted there would hide them.
 const TAKEN: [&str; 4] = ["/fother", "/proc", "/sys", "/dev"];
 
-/// What Actions may say about their Pods: the controller's flag.
+/// What is said of an image that can come to mean another one.
+pub const UNPINNED: &str = "image is not pinned by sha256 digest";
+
+/// What Actions may say about their Pods: the controller's flags. The default is nothing that loosens them, and any image.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum PodPolicy {
-    /// Nothing that loosens them.
-    #[default]
-    Restricted,
-    /// Anything.
-    Overlays,
+pub struct PodPolicy {
+    /// `--allow-pod-overlays`: whether they may say anything.
+    pub overlays: bool,
+    /// `--require-image-digests`: whether every image has to be pinned.
+    pub digests: bool,
 }
 
 impl PodPolicy {
-    /// What `--allow-pod-overlays` says.
-    pub const fn of_flag(allowed: bool) -> Self {
-        if allowed { Self::Overlays } else { Self::Restricted }
+    /// What is wrong with an image: nothing, a warning, or an error where digests are required.
+    pub fn image(self, path: String, image: &str) -> Option<Problem> {
+        if is_pinned(image) {
+            return None;
+        }
+        let (problem, help) = match self.digests {
+            true => (Problem::error(path, UNPINNED), "the controller requires name@sha256:…"),
+            false => (Problem::warning(path, UNPINNED), "a tag can come to mean another image"),
+        };
+        Some(problem.help(help))
     }
+}
+
+/// Whether an image is named by what is in it.
+fn is_pinned(image: &str) -> bool {
+    let digest = image.split_once("@sha256:").map_or("", |(_, digest)| digest);
+    digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// What is wrong with an Action's settings of its Pod.
@@ -49,11 +64,14 @@ pub fn problems(action: &ActionSpec, policy: PodPolicy) -> Vec<Problem> {
     }
     if let Some(overlay) = settings.and_then(|settings| settings.overlay.as_ref()) {
         let path = runner.member("pod").member("overlay");
-        problems.extend(
-            parse(overlay, policy)
-                .err()
-                .map(|(field, problem)| Problem::error(format!("{path}{field}"), problem)),
-        );
+        match parse(overlay, policy) {
+            Err((field, problem)) => problems.push(Problem::error(format!("{path}{field}"), problem)),
+            Ok(pod) => problems.extend(
+                images(&pod)
+                    .into_iter()
+                    .filter_map(|(field, image)| policy.image(format!("{path}{field}"), image)),
+            ),
+        }
     }
     problems
 }
@@ -62,7 +80,17 @@ pub fn problems(action: &ActionSpec, policy: PodPolicy) -> Vec<Problem> {
 pub fn apply(pod: Value, action: &ActionSpec, policy: PodPolicy) -> Result<PodSpec, String> {
     let settings = settings(action).and_then(|(_, settings, _)| settings);
     let base: PodSpec = serde_json::from_value(with_settings(pod, settings)).expect("the literals are a Pod");
-    let Some(overlay) = settings.and_then(|settings| settings.overlay.as_ref()) else { return Ok(base) };
+    let pod = match settings.and_then(|settings| settings.overlay.as_ref()) {
+        Some(overlay) => overlaid(base, overlay, policy)?,
+        None => base,
+    };
+    // The whole Pod is what runs, whatever its parts come from.
+    let unpinned = images(&pod).into_iter().find(|(_, image)| policy.digests && !is_pinned(image));
+    unpinned.map_or(Ok(()), |(_, image)| Err(format!("{image}: {UNPINNED}; the controller requires one")))?;
+    Ok(pod)
+}
+
+fn overlaid(base: PodSpec, overlay: &FreeForm, policy: PodPolicy) -> Result<PodSpec, String> {
     let overlay =
         parse(overlay, policy).map_err(|(field, problem)| format!("pod.overlay{field}: {problem}"))?;
     let mut pod = base.clone();
@@ -72,6 +100,20 @@ pub fn apply(pod: Value, action: &ActionSpec, policy: PodPolicy) -> Result<PodSp
     pod.service_account = None;
     pod.restart_policy = base.restart_policy;
     Ok(pod)
+}
+
+/// All images that a Pod names, with their fields.
+fn images(pod: &PodSpec) -> Vec<(String, &str)> {
+    let initial = pod.init_containers.iter().flatten().enumerate();
+    let initial = initial.map(|(at, container)| (format!(".initContainers[{at}].image"), &container.image));
+    let others = pod.containers.iter().enumerate();
+    let others = others.map(|(at, container)| (format!(".containers[{at}].image"), &container.image));
+    let volumes = pod.volumes.iter().flatten().enumerate();
+    let volumes = volumes.filter_map(|(at, volume)| {
+        Some((format!(".volumes[{at}].image.reference"), &volume.image.as_ref()?.reference))
+    });
+    let named = initial.chain(others).chain(volumes);
+    named.filter_map(|(field, image)| Some((field, image.as_deref()?))).collect()
 }
 
 /// The runner's name, what it says about its Pod, and what it mounts; none for an Action without a Pod.
@@ -119,7 +161,7 @@ fn resources(wanted: Option<&Resources>) -> Value {
 
 /// Reads an overlay; the error is the field below it and what is wrong there.
 fn parse(overlay: &FreeForm, policy: PodPolicy) -> Result<PodSpec, (String, String)> {
-    if policy == PodPolicy::Restricted {
+    if !policy.overlays {
         return Err((String::new(), REFUSED.to_owned()));
     }
     let pod: PodSpec =

@@ -211,7 +211,7 @@ mod tests {
     use super::*;
     use crate::decide::pack::{Surroundings, read};
 
-    const ACTION: &str = "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {name: clean}\nspec: {script: {image: 'a@sha256:1', file: clean.sh}}\n";
+    const ACTION: &str = "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {name: clean}\nspec: {script: {image: 'a@sha256:1111111111111111111111111111111111111111111111111111111111111111', file: clean.sh}}\n";
     const RULE: &str = "apiVersion: fother.dev/v1alpha1\nkind: Rule\nmetadata: {name: crash}\nspec:\n  serviceAccountName: h\n  trigger: {resource: {apiVersion: v1, kind: Pod}}\n  when: 'true'\n  ladder: [{run: clean}]\n";
 
     fn wanted(files: &[(&str, &str)]) -> Vec<Desired> {

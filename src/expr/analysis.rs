@@ -102,6 +102,20 @@ fn collect<'a>(node: &'a IdedExpr, locals: &mut Vec<&'a str>, found: &mut BTreeS
     locals.truncate(outer);
 }
 
+/// The durations that calls are given as their last argument, where they are written out, with the function's name:
+/// `(f, 10m)` of `f(x, duration('10m'))`.
+pub(super) fn durations(node: &IdedExpr) -> Vec<(String, String)> {
+    let mut found: Vec<_> = ast::children(node).into_iter().flat_map(durations).collect();
+    if let Expr::Call(call) = &node.expr
+        && let Some(Expr::Call(last)) = call.args.last().map(|last| &last.expr)
+        && last.func_name == "duration"
+        && let Some(text) = last.args.first().and_then(ast::literal_text)
+    {
+        found.push((call.func_name.clone(), text.to_owned()));
+    }
+    found
+}
+
 /// The fields that a predicate reads of its object, the object, and the other arguments.
 fn predicate(node: &IdedExpr) -> Option<(&'static [&'static str], &IdedExpr, &[IdedExpr])> {
     let Expr::Call(call) = &node.expr else { return None };

@@ -41,6 +41,7 @@ pub(super) struct Program {
     pub(super) reads: BTreeMap<String, Reads>,
     conjuncts: Vec<Conjunct>,
     bounds: Vec<LowerBound>,
+    durations: Vec<(String, String)>,
     reads_now: bool,
     comes_true_with_time: bool,
     /// What kind of value it has.
@@ -65,6 +66,7 @@ impl Expression {
         }
         let (paths, conjuncts) = (analysis::paths(&root), analysis::conjuncts(&root));
         let (reads, bounds) = (analysis::reads(&paths), analysis::lower_bounds(&info, &root));
+        let durations = analysis::durations(&root);
         let comes_true_with_time = analysis::comes_true_with_time(&root);
         instrument(&mut root);
         let patterns = Patterns(Arc::new(patterns));
@@ -77,6 +79,7 @@ impl Expression {
             reads,
             conjuncts,
             bounds,
+            durations,
             reads_now,
             comes_true_with_time,
             result,
@@ -122,6 +125,11 @@ impl Expression {
     /// that is below it: `object` alone means the whole object.
     pub fn paths(&self) -> impl Iterator<Item = &[String]> {
         self.program.paths.iter().map(Vec::as_slice)
+    }
+
+    /// The durations that the calls of a function are given as their last argument, where they are written out.
+    pub fn durations_given(&self, function: &str) -> impl Iterator<Item = &str> {
+        self.program.durations.iter().filter(move |(name, _)| name == function).map(|(_, text)| text.as_str())
     }
 
     /// Conditions without which it cannot be true, for an index.

@@ -15,16 +15,36 @@ use tokio::task::JoinHandle;
 
 use crate::telemetry::Metrics;
 
+/// What is said before anything is known.
+const STARTING: &str = "not in sync yet";
+
 /// Whether the controller works, and what it does.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Health {
-    works_as: Arc<Mutex<Option<&'static str>>>,
+    /// As what it works, or why it does not.
+    state: Arc<Mutex<Result<&'static str, String>>>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { state: Arc::new(Mutex::new(Err(STARTING.to_owned()))) }
+    }
 }
 
 impl Health {
-    /// Says as what it works; nothing while it does not.
-    pub fn works_as(&self, what: Option<&'static str>) {
-        *self.works_as.lock() = what;
+    /// Says as what it works.
+    pub fn works_as(&self, what: &'static str) {
+        *self.state.lock() = Ok(what);
+    }
+
+    /// Says that it does not work yet.
+    pub fn starts(&self) {
+        self.lacks(STARTING.to_owned());
+    }
+
+    /// Says why it does not work.
+    pub fn lacks(&self, what: String) {
+        *self.state.lock() = Err(what);
     }
 }
 
@@ -48,10 +68,10 @@ pub async fn serve(
 }
 
 async fn readiness(State(health): State<Health>) -> impl IntoResponse {
-    let what = *health.works_as.lock();
-    match what {
-        Some(what) => (StatusCode::OK, what),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "not in sync yet"),
+    let state = health.state.lock().clone();
+    match state {
+        Ok(what) => (StatusCode::OK, what.to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     }
 }
 

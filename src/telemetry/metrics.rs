@@ -10,10 +10,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
-type Labels = Vec<(&'static str, String)>;
-type Counters = Family<Labels, Counter>;
-type Gauges = Family<Labels, Gauge>;
-type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
+use super::work::Work;
+
+pub(super) type Labels = Vec<(&'static str, String)>;
+pub(super) type Counters = Family<Labels, Counter>;
+pub(super) type Gauges = Family<Labels, Gauge>;
+pub(super) type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 
 /// What is counted and measured.
 pub struct Metrics {
@@ -29,9 +31,10 @@ pub struct Metrics {
     active: Gauges,
     durations: Histograms,
     recoveries: Histograms,
-    reconciles: Counters,
     requests: Counters,
     leader: Gauges,
+    /// The work queue.
+    pub work: Work,
 }
 
 /// From a tenth of a second to about fourteen hours.
@@ -39,7 +42,7 @@ fn buckets() -> Histogram {
     Histogram::new([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 50000.0])
 }
 
-fn register<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+pub(super) fn register<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
     registry.register(name, help, metric.clone());
     metric
 }
@@ -72,7 +75,7 @@ impl Default for Metrics {
             suppressed: register(
                 r,
                 "fother_rule_suppressed",
-                "Matches held or suppressed, by guard",
+                "Matches that began to be held or were suppressed, by guard",
                 Family::default(),
             ),
             info: register(r, "fother_rule_info", "Rules, and how they stand", Family::default()),
@@ -101,12 +104,6 @@ impl Default for Metrics {
                 "From the first match of a target to its verified recovery",
                 histograms(),
             ),
-            reconciles: register(
-                r,
-                "controller_runtime_reconcile",
-                "Reconciles by controller and result",
-                Family::default(),
-            ),
             requests: register(
                 r,
                 "rest_client_requests",
@@ -119,6 +116,7 @@ impl Default for Metrics {
                 "Whether this process leads",
                 Family::default(),
             ),
+            work: Work::new(r),
             registry: Mutex::new(registry),
         }
     }
@@ -129,7 +127,8 @@ fn of_rule(namespace: &str, rule: &str) -> Labels {
 }
 
 impl Metrics {
-    /// A source showed a change (`resource`) or an Event (`event`), which was `accepted` or `dropped`.
+    /// A source showed a change (`resource`) or an Event (`event`), which was `accepted`, `dropped`, or `deduplicated`:
+    /// decided already.
     pub fn received(&self, source: &'static str, result: &'static str, at_seconds: i64) {
         self.received.get_or_create(&vec![("source", source.into()), ("result", result.into())]).inc();
         self.last_event.get_or_create(&vec![("source", source.into())]).set(at_seconds);
@@ -147,7 +146,7 @@ impl Metrics {
         self.evaluations.get_or_create(&labels).inc();
     }
 
-    /// A match was held or suppressed by a guard.
+    /// A match began to be held, or was suppressed, by a guard.
     pub fn suppressed(&self, guard: impl std::fmt::Debug, namespace: &str, rule: &str) {
         let mut labels = of_rule(namespace, rule);
         labels.push(("guard", format!("{guard:?}").to_lowercase()));
@@ -195,13 +194,6 @@ impl Metrics {
         self.executions.get_or_create(&labels).inc();
     }
 
-    /// A reconcile ended.
-    pub fn reconciled(&self, controller: &'static str, result: &'static str) {
-        self.reconciles
-            .get_or_create(&vec![("controller", controller.into()), ("result", result.into())])
-            .inc();
-    }
-
     /// A request was answered, or was not (`<error>`, as client-go says).
     pub fn requested(&self, method: &str, code: Option<u16>) {
         let code = code.map_or("<error>".to_owned(), |code| code.to_string());
@@ -237,7 +229,8 @@ mod tests {
         metrics.unindexed(3);
         metrics.active([["a", "Running"].map(str::to_owned)]);
         metrics.ended(("a", "r"), "TargetRecovered", 2.0, Some(3.0));
-        metrics.reconciled("rule", "success");
+        metrics.work.reconciled("rule", "success");
+        metrics.work.reconciled("rule", "error");
         metrics.requested("GET", Some(200));
         metrics.leads("fother", true);
         let text = metrics.render();
@@ -253,6 +246,7 @@ mod tests {
             "fother_executions_total{namespace=\"a\",rule=\"r\",outcome=\"succeeded\",reason=\"TargetRecovered\"} 1",
             "fother_time_to_recovery_seconds_sum{namespace=\"a\",rule=\"r\",outcome=\"succeeded\"} 3.0",
             "controller_runtime_reconcile_total{controller=\"rule\",result=\"success\"} 1",
+            "controller_runtime_reconcile_errors_total{controller=\"rule\"} 1",
             "rest_client_requests_total{method=\"GET\",code=\"200\"} 1",
             "leader_election_master_status{name=\"fother\"} 1",
         ] {

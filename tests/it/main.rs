@@ -14,8 +14,11 @@
     reason = "tables of literals, and several of one thing, read best so"
 )]
 
+mod cli;
+mod controller;
 mod decisions;
 mod dev;
+mod dev_cluster;
 mod docs;
 mod git;
 mod git_history;

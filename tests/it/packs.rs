@@ -28,7 +28,7 @@ use crate::support::wait::{DEADLINE, eventually};
 
 const NAMESPACE: &str = "ops";
 
-const ACTION: &str = "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {name: clean}\nspec:\n  script: {image: 'busybox@sha256:1', file: scripts/clean.sh}\n";
+const ACTION: &str = "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {name: clean}\nspec:\n  script: {image: 'busybox@sha256:1111111111111111111111111111111111111111111111111111111111111111', file: scripts/clean.sh}\n";
 
 fn rule(name: &str, hold_for: &str) -> String {
     format!(
@@ -118,7 +118,7 @@ impl Scene {
             namespace: "fother".into(),
             identity: "test".into(),
             caps: Caps::default(),
-            pods: PodPolicy::Restricted,
+            pods: PodPolicy::default(),
             git: FetcherOptions::new(env!("CARGO_BIN_EXE_fother"), self.cache.path()),
         };
         let (client, stop) = (Client::new(counting, "fother"), CancellationToken::new());

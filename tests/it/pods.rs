@@ -8,6 +8,7 @@ use fother::decide::job;
 use fother::decide::pack::{Source, Surroundings, read};
 use fother::decide::parameters::Inputs;
 use fother::decide::pod::{PodPolicy, REFUSED};
+use fother::decide::problem::Severity;
 use k8s_openapi::api::core::v1::{Container, PodSecurityContext, PodSpec, SecurityContext, Volume};
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 /// Everything that an Action may say about its Pod without the flag.
 pub fn everything() -> Value {
     json!({"container": {
-        "image": "busybox@sha256:1",
+        "image": "busybox@sha256:1111111111111111111111111111111111111111111111111111111111111111",
         "pod": {
             "nodeSelector": {"disktype": "ssd"},
             "tolerations": [{"key": "dedicated", "operator": "Equal", "value": "ops", "effect": "NoExecute", "tolerationSeconds": 60}],
@@ -31,6 +32,9 @@ pub fn everything() -> Value {
     }})
 }
 
+/// With the flag `--allow-pod-overlays`.
+pub const OVERLAYS: PodPolicy = PodPolicy { overlays: true, digests: false };
+
 /// The spec of the Pod that comes of an Action.
 pub fn pod_of(action: &Value, policy: PodPolicy) -> Result<Value, String> {
     let spec: ActionSpec = serde_json::from_value(action.clone()).unwrap();
@@ -44,7 +48,7 @@ pub fn pod_of(action: &Value, policy: PodPolicy) -> Result<Value, String> {
 }
 
 fn plain() -> Value {
-    json!({"container": {"image": "busybox@sha256:1"}})
+    json!({"container": {"image": "busybox@sha256:1111111111111111111111111111111111111111111111111111111111111111"}})
 }
 
 fn with(mut action: Value, patch: Value) -> Value {
@@ -87,7 +91,7 @@ fn harm() -> [Value; 4] {
 fn no_field_of_a_pod_loosens_it() {
     let safe: BTreeSet<_> =
         ["nodeSelector", "tolerations", "resources", "imagePullSecrets"].map(str::to_owned).into();
-    let baseline = pod_of(&plain(), PodPolicy::Restricted).unwrap();
+    let baseline = pod_of(&plain(), PodPolicy::default()).unwrap();
     let fields: BTreeSet<_> = [
         fields_of::<PodSpec>(),
         fields_of::<Container>(),
@@ -107,11 +111,11 @@ fn no_field_of_a_pod_loosens_it() {
                 "{field}: {said:?}"
             );
             // An API server that keeps what it does not know does not make a difference.
-            assert_eq!(pod_of(&action, PodPolicy::Restricted).unwrap(), baseline, "{field}");
+            assert_eq!(pod_of(&action, PodPolicy::default()).unwrap(), baseline, "{field}");
             let overlay = with(plain(), json!({"container": {"pod": {"overlay": {field: value}}}}));
             assert!(said_of(&overlay).iter().any(|text| text.contains(REFUSED)), "{field}");
             assert_eq!(
-                pod_of(&overlay, PodPolicy::Restricted).unwrap_err(),
+                pod_of(&overlay, PodPolicy::default()).unwrap_err(),
                 format!("pod.overlay: {REFUSED}")
             );
         }
@@ -124,7 +128,7 @@ fn no_field_of_a_pod_loosens_it() {
             let action = with(plain(), json!({"container": {field: value}}));
             let said = said_of(&action);
             assert!(said.iter().any(|text| text.contains(field.as_str())), "{field}: {said:?}");
-            assert_eq!(pod_of(&action, PodPolicy::Restricted).unwrap(), baseline, "{field}");
+            assert_eq!(pod_of(&action, PodPolicy::default()).unwrap(), baseline, "{field}");
         }
     }
 }
@@ -132,7 +136,7 @@ fn no_field_of_a_pod_loosens_it() {
 #[test]
 fn no_volume_leads_out_of_the_pod() {
     let safe = ["configMap", "emptyDir", "secret"];
-    let baseline = pod_of(&plain(), PodPolicy::Restricted).unwrap();
+    let baseline = pod_of(&plain(), PodPolicy::default()).unwrap();
     let sources = fields_of::<Volume>();
     assert!(sources.contains("hostPath") && sources.len() > 25, "{sources:?}");
     for source in sources.iter().filter(|source| !safe.contains(&source.as_str())) {
@@ -141,7 +145,7 @@ fn no_volume_leads_out_of_the_pod() {
         let said = said_of(&action);
         let expected = format!("spec.container.volumes[0].{source}: ");
         assert!(said.iter().any(|text| text.starts_with(&expected)), "{source}: {said:?}");
-        assert_eq!(pod_of(&action, PodPolicy::Restricted).unwrap(), baseline, "{source}");
+        assert_eq!(pod_of(&action, PodPolicy::default()).unwrap(), baseline, "{source}");
     }
     let host_path = json!({"mountPath": "/x", "hostPath": {"path": "/"}});
     let said = said_of(&with(plain(), json!({"container": {"volumes": [host_path]}})));
@@ -162,7 +166,7 @@ fn no_volume_leads_out_of_the_pod() {
 #[test]
 fn what_is_safe_is_there_and_changes_nothing_else() {
     assert_eq!(said_of(&everything()), Vec::<String>::new());
-    let mut pod = pod_of(&everything(), PodPolicy::Restricted).unwrap();
+    let mut pod = pod_of(&everything(), PodPolicy::default()).unwrap();
     assert_eq!(pod["nodeSelector"], json!({"disktype": "ssd"}));
     assert_eq!(pod["tolerations"], everything()["container"]["pod"]["tolerations"]);
     assert_eq!(pod["imagePullSecrets"], json!([{"name": "registry"}]));
@@ -185,7 +189,7 @@ fn what_is_safe_is_there_and_changes_nothing_else() {
     assert_eq!(read_only, [true, true, true, false]);
 
     // Without them it is the Pod that every Action gets.
-    let baseline = pod_of(&plain(), PodPolicy::Restricted).unwrap();
+    let baseline = pod_of(&plain(), PodPolicy::default()).unwrap();
     let members = pod.as_object_mut().unwrap();
     for field in ["nodeSelector", "tolerations", "imagePullSecrets"] {
         members.remove(field);
@@ -216,7 +220,7 @@ fn memory_always_has_a_limit() {
         ),
     ] {
         let action = with(plain(), json!({"container": {"pod": {"resources": resources}}}));
-        let pod = pod_of(&action, PodPolicy::Restricted).unwrap();
+        let pod = pod_of(&action, PodPolicy::default()).unwrap();
         assert_eq!(pod["containers"][0]["resources"], expected, "{resources}");
     }
 }
@@ -266,20 +270,23 @@ fn the_flag_lets_overlays_through_but_for_whose_they_are() {
             "volumeMounts": [{"name": "host", "mountPath": "/host"}]}],
         "volumes": [{"name": "host", "hostPath": {"path": "/var/log"}}],
     });
-    let pod = pod_of(&overlay(wanted.clone()), PodPolicy::Overlays).unwrap();
+    let pod = pod_of(&overlay(wanted.clone()), OVERLAYS).unwrap();
     assert_eq!((&pod["hostNetwork"], &pod["serviceAccountName"]), (&json!(true), &json!("healer")));
     assert_eq!((&pod["restartPolicy"], pod.get("serviceAccount")), (&json!("Never"), None));
     let container = &pod["containers"][0];
     assert_eq!(
         (&container["image"], &container["securityContext"]["privileged"]),
-        (&json!("busybox@sha256:1"), &json!(true))
+        (
+            &json!("busybox@sha256:1111111111111111111111111111111111111111111111111111111111111111"),
+            &json!(true)
+        )
     );
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "what is not named stays");
     assert_eq!(container["volumeMounts"].as_array().unwrap().len(), 3);
     assert_eq!(pod["volumes"].as_array().unwrap().len(), 3);
 
     let spec: ActionSpec = serde_json::from_value(overlay(wanted)).unwrap();
-    assert!(check::action(&spec, PodPolicy::Overlays).is_empty());
+    assert!(check::action(&spec, OVERLAYS).is_empty());
     for (wrong, expected) in [
         (json!({"hostNetwrok": true}), ".hostNetwrok: unknown field"),
         (
@@ -288,9 +295,53 @@ fn the_flag_lets_overlays_through_but_for_whose_they_are() {
         ),
         (json!({"hostNetwork": "yes"}), ": invalid type: string \"yes\", expected a boolean"),
     ] {
-        assert_eq!(
-            pod_of(&overlay(wrong), PodPolicy::Overlays).unwrap_err(),
-            format!("pod.overlay{expected}")
-        );
+        assert_eq!(pod_of(&overlay(wrong), OVERLAYS).unwrap_err(), format!("pod.overlay{expected}"));
+    }
+}
+
+#[test]
+fn where_digests_are_required_no_image_goes_without() {
+    const PINNED: PodPolicy = PodPolicy { overlays: true, digests: true };
+    let digest = format!("@sha256:{}", "a".repeat(64));
+    let good = format!("registry.example.com:5000/ops/cleaner:1{digest}");
+    let container =
+        |image: &str, overlay: Value| json!({"container": {"image": image, "pod": {"overlay": overlay}}});
+    let script = |image: &str| json!({"script": {"image": image, "inline": "true"}});
+    for (action, path) in [
+        (script("debian:12"), "spec.script.image"),
+        (json!({"container": {"image": "debian@sha256:abc"}}), "spec.container.image"),
+        (
+            json!({"container": {"image": format!("debian{}", digest.replace('a', "g"))}}),
+            "spec.container.image",
+        ),
+        (
+            container(&good, json!({"containers": [{"name": "action", "image": "debian:12"}]})),
+            "spec.container.pod.overlay.containers[0].image",
+        ),
+        (
+            container(&good, json!({"initContainers": [{"name": "first", "image": "debian"}]})),
+            "spec.container.pod.overlay.initContainers[0].image",
+        ),
+        (
+            container(&good, json!({"volumes": [{"name": "data", "image": {"reference": "data:1"}}]})),
+            "spec.container.pod.overlay.volumes[0].image.reference",
+        ),
+    ] {
+        let spec: ActionSpec = serde_json::from_value(action.clone()).unwrap();
+        let found = |policy: PodPolicy| {
+            let problems = check::action(&spec, policy);
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            (problems[0].path.clone(), problems[0].message.clone(), problems[0].severity)
+        };
+        let said = |severity| (path.to_owned(), "image is not pinned by sha256 digest".to_owned(), severity);
+        assert_eq!(found(PINNED), said(Severity::Error), "{action}");
+        assert_eq!(found(OVERLAYS), said(Severity::Warning), "{action}");
+        let refused = pod_of(&action, PINNED).unwrap_err();
+        assert!(refused.contains("image is not pinned by sha256 digest"), "{refused}");
+        assert!(pod_of(&action, OVERLAYS).is_ok(), "{action}");
+    }
+    for action in [script(&good), container(&good, json!({"hostNetwork": true}))] {
+        let spec: ActionSpec = serde_json::from_value(action.clone()).unwrap();
+        assert!(check::action(&spec, PINNED).is_empty() && pod_of(&action, PINNED).is_ok(), "{action}");
     }
 }

@@ -169,7 +169,7 @@ fn options_say_what_is_around() {
 
 #[test]
 fn an_overlay_of_a_pod_needs_the_flag_that_the_controller_has() {
-    let runner = "container: {image: 'x@sha256:1', pod: {overlay: {hostNetwork: true}}}";
+    let runner = "container: {image: 'x@sha256:1111111111111111111111111111111111111111111111111111111111111111', pod: {overlay: {hostNetwork: true}}}";
     let folder = folder(&[("pack/a.yaml", &ACTION.replace("kubernetes: {restart: {}}", runner))]);
     let (code, out, _) = validate(folder.path(), &["pack"], "");
     assert!(
@@ -177,6 +177,17 @@ fn an_overlay_of_a_pod_needs_the_flag_that_the_controller_has() {
         "{out}"
     );
     assert_eq!(validate(folder.path(), &["pack", "--allow-pod-overlays"], "").0, 0);
+}
+
+#[test]
+fn a_tag_is_warned_of_or_refused_as_the_controller_does() {
+    let runner = "container: {image: 'debian:12'}";
+    let folder = folder(&[("pack/a.yaml", &ACTION.replace("kubernetes: {restart: {}}", runner))]);
+    let (code, out, _) = validate(folder.path(), &["pack"], "");
+    assert!(code == 0 && out.contains("warning: image is not pinned by sha256 digest"), "{out}");
+    let (code, out, _) = validate(folder.path(), &["pack", "--require-image-digests"], "");
+    assert!(code == 1 && out.contains("error: image is not pinned by sha256 digest"), "{out}");
+    assert!(out.contains("a.yaml:4:27") && out.contains("the controller requires name@sha256:…"), "{out}");
 }
 
 #[test]

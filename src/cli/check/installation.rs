@@ -8,7 +8,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::report::Report;
 use crate::cli::installed::ControllerAccount;
@@ -44,16 +44,20 @@ pub async fn kinds(client: &Client, report: &mut Report) -> anyhow::Result<bool>
     for wanted in crate::api::crds() {
         let name = wanted.name_any();
         let found = optional(api.get(&name).await).with_context(|| format!("failed to read {name}"))?;
-        match found.as_ref().map(|found| (is_established(found), is_same(&wanted, found))) {
+        match found.as_ref().map(|found| (is_established(found), age(&wanted, found))) {
             None => report.error(format!("kind {name} is not installed"), INSTALL),
             Some((false, _)) => {
                 report.error(format!("kind {name} is not served"), format!("kubectl describe crd {name}"));
             }
-            Some((true, false)) => {
+            Some((true, Age::Other)) => {
                 let what = format!("kind {name} is of another version than this fother");
                 report.error(what, "fother crds | kubectl apply --server-side -f -, or upgrade the chart");
             }
-            Some((true, true)) => report.good(format!("kind {name}")),
+            Some((true, Age::Later)) => {
+                let what = format!("kind {name} is of a later version than this fother");
+                report.warning(what, "right after a rollback; otherwise upgrade this fother");
+            }
+            Some((true, Age::Same)) => report.good(format!("kind {name}")),
         }
         usable &= found.is_some_and(|found| is_established(&found));
     }
@@ -65,13 +69,42 @@ fn is_established(crd: &CustomResourceDefinition) -> bool {
     conditions.into_iter().any(|c| c.type_ == "Established" && c.status == "True")
 }
 
-/// Whether a kind has the fields of this version; the API server adds nothing to a schema.
-fn is_same(wanted: &CustomResourceDefinition, found: &CustomResourceDefinition) -> bool {
+/// How a kind in the cluster compares with this version's.
+#[derive(Debug, Eq, PartialEq)]
+enum Age {
+    /// It is the same.
+    Same,
+    /// It has all that this version's has, and more.
+    Later,
+    /// It lacks something.
+    Other,
+}
+
+/// The API server adds nothing to a schema.
+fn age(wanted: &CustomResourceDefinition, found: &CustomResourceDefinition) -> Age {
     let fields = |crd: &CustomResourceDefinition| {
         let versions = crd.spec.versions.iter();
-        versions.map(|v| json!([v.name, v.schema, v.selectable_fields])).collect::<Vec<_>>()
+        versions.map(|v| json!([v.name, v.schema, v.selectable_fields])).collect::<Value>()
     };
-    fields(wanted) == fields(found)
+    let (wanted, found) = (fields(wanted), fields(found));
+    match wanted == found {
+        true => Age::Same,
+        false if has_all(&wanted, &found) => Age::Later,
+        false => Age::Other,
+    }
+}
+
+/// Whether one schema has every member and item of the other; texts may differ.
+fn has_all(wanted: &Value, found: &Value) -> bool {
+    match (wanted, found) {
+        (Value::Object(wanted), Value::Object(found)) => wanted.iter().all(|(name, wanted)| {
+            name == "description" || found.get(name).is_some_and(|found| has_all(wanted, found))
+        }),
+        (Value::Array(wanted), Value::Array(found)) => {
+            wanted.iter().all(|wanted| found.iter().any(|found| has_all(wanted, found)))
+        }
+        _ => wanted == found,
+    }
 }
 
 /// Looks at the controller, its rights and what guards them. None if there is no controller.
@@ -213,11 +246,21 @@ mod tests {
     }
 
     #[test]
-    fn another_field_is_another_version() {
+    fn a_kind_that_lacks_a_field_is_not_a_later_one() {
         let wanted = &crate::api::crds()[0];
-        let mut other = wanted.clone();
-        assert!(is_same(wanted, &other));
-        other.spec.versions[0].schema = None;
-        assert!(!is_same(wanted, &other));
+        let other = |change: fn(&mut Value)| {
+            let mut other = serde_json::to_value(wanted).expect("plain data");
+            change(
+                &mut other["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"],
+            );
+            age(wanted, &serde_json::from_value(other).expect("a kind"))
+        };
+        assert_eq!(other(|_| ()), Age::Same);
+        assert_eq!(other(|fields| fields["pace"] = json!({"type": "string"})), Age::Later);
+        assert_eq!(other(|fields| fields["url"]["maxLength"] = json!(1)), Age::Other);
+        assert_eq!(
+            other(|fields| drop(fields.as_object_mut().map(|fields| fields.remove("url")))),
+            Age::Other
+        );
     }
 }

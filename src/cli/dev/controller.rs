@@ -1,6 +1,7 @@
 //! The controller, as a process of its own: it can really be killed.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::Context;
@@ -11,20 +12,18 @@ use super::cluster::{Cluster, SYSTEM};
 
 /// The controller's process.
 pub struct Child {
-    kubeconfig: PathBuf,
-    git_cache: PathBuf,
+    arguments: Vec<OsString>,
     log: PathBuf,
     process: tokio::process::Child,
 }
 
 impl Child {
     /// Starts it.
-    pub fn start(cluster: &Cluster) -> anyhow::Result<Self> {
-        let data = cluster.data();
-        let (kubeconfig, git_cache) = (data.join("controller.kubeconfig"), data.join("git"));
-        let log = data.join("controller.log");
-        let process = spawn(&kubeconfig, &git_cache, &log)?;
-        Ok(Self { kubeconfig, git_cache, log, process })
+    pub fn start(cluster: &Cluster, require_image_digests: bool) -> anyhow::Result<Self> {
+        let arguments = arguments(cluster, require_image_digests);
+        let log = cluster.data().join("controller.log");
+        let process = spawn(&arguments, &log)?;
+        Ok(Self { arguments, log, process })
     }
 
     /// Its process id, if it runs.
@@ -39,7 +38,7 @@ impl Child {
 
     /// Starts it again.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        self.process = spawn(&self.kubeconfig, &self.git_cache, &self.log)?;
+        self.process = spawn(&self.arguments, &self.log)?;
         Ok(())
     }
 
@@ -65,22 +64,24 @@ impl Child {
     }
 }
 
-fn spawn(kubeconfig: &PathBuf, git_cache: &PathBuf, log: &PathBuf) -> anyhow::Result<tokio::process::Child> {
+fn arguments(cluster: &Cluster, require_image_digests: bool) -> Vec<OsString> {
+    let data = cluster.data();
+    let (kubeconfig, git_cache) = (data.join("controller.kubeconfig"), data.join("git"));
+    let mut arguments: Vec<OsString> =
+        ["controller", "--listen", "127.0.0.1:0", "--allow-local-git"].map(Into::into).into();
+    arguments.extend(["--kubeconfig".into(), kubeconfig.into(), "--git-cache".into(), git_cache.into()]);
+    // One identity for all its lives: a restarted controller need not wait for its own lease to end.
+    arguments.extend(["--namespace", SYSTEM, "--identity", "dev"].map(Into::into));
+    arguments.extend(require_image_digests.then(|| "--require-image-digests".into()));
+    arguments
+}
+
+fn spawn(arguments: &[OsString], log: &Path) -> anyhow::Result<tokio::process::Child> {
     let program = std::env::current_exe().context("failed to find this program")?;
     let output = std::fs::File::options().create(true).append(true).open(log);
     let output = output.with_context(|| format!("failed to open {}", log.display()))?;
     let mut command = Command::new(program);
-    command.arg("controller").arg("--kubeconfig").arg(kubeconfig).arg("--git-cache").arg(git_cache);
-    // One identity for all its lives: a restarted controller need not wait for its own lease to end.
-    command.args([
-        "--namespace",
-        SYSTEM,
-        "--identity",
-        "dev",
-        "--listen",
-        "127.0.0.1:0",
-        "--allow-local-git",
-    ]);
+    command.args(arguments);
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
     command.spawn().context("failed to start the controller")
 }

@@ -48,6 +48,9 @@ pub struct Dev {
     /// What becomes of containers. Default: process, or print if a pack comes from a remote URL.
     #[arg(long, value_enum)]
     runner: Option<RunnerName>,
+    /// Whether the controller requires a digest of every image (its flag of the same name).
+    #[arg(long, conflicts_with = "demo")]
+    require_image_digests: bool,
     /// How long the demo may take. Example: 5m.
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     timeout: crate::api::Duration,
@@ -81,7 +84,7 @@ impl Dev {
         let data = data.canonicalize().with_context(|| format!("failed to find {}", data.display()))?;
         let stop = CancellationToken::new();
         let cluster = Cluster::start(&data, self.port, self.runner(), &stop).await?;
-        let mut controller = Child::start(&cluster)?;
+        let mut controller = Child::start(&cluster, self.require_image_digests)?;
         let ended = tokio::select! {
             ended = self.work(&cluster, &mut controller) => ended,
             () = stop_signal() => Ok(Exit::Yes),

@@ -45,6 +45,9 @@ pub struct Validate {
     /// Whether the controller lets Actions say anything about their Pods (its flag of the same name).
     #[arg(long)]
     allow_pod_overlays: bool,
+    /// Whether the controller requires a digest of every image (its flag of the same name).
+    #[arg(long)]
+    require_image_digests: bool,
     /// How to write the findings.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -113,7 +116,7 @@ impl Validate {
             external_actions: self.external_actions.iter().map(String::as_str).collect(),
             // A folder of definitions alone is no pack.
             partial: set.folder.is_none() || pack::custom_kinds(&sources).1,
-            pods: PodPolicy::of_flag(self.allow_pod_overlays),
+            pods: PodPolicy { overlays: self.allow_pod_overlays, digests: self.require_image_digests },
             schemas: schemas.clone(),
         };
         let reading = pack::read(&sources, &surroundings);

@@ -16,6 +16,7 @@ use kube::ResourceExt;
 use super::context::Context;
 use super::definitions;
 use super::queue::{Kind, Requeue};
+use super::strange::not_known;
 use crate::api::{
     ConditionStatus, ConditionType, Execution, ExecutionStatus, LABEL, Reason, Rung, set_condition,
 };
@@ -24,6 +25,7 @@ use crate::cluster::{Error, Result, status};
 use crate::decide::definition::Definition;
 use crate::decide::execution::{
     Again, Blind, Deserted, EXECUTION_FINALIZER, PATIENCE, Seen, Trouble, deserted, is_canceled, needs, next,
+    unknown_value,
 };
 use crate::decide::verify;
 use crate::source::watch::now;
@@ -44,6 +46,10 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
             context.troubles.over(namespace, name);
             return Ok(Requeue::OnChange);
         };
+        if let Some(field) = unknown(context, &execution) {
+            stand_still(context, &execution, Reason::UnsupportedValue, &not_known(&field)).await?;
+            return Ok(Requeue::OnChange);
+        }
         let Some((definition, account)) = prepare(context, &execution).await? else {
             return Ok(Requeue::OnChange);
         };
@@ -66,6 +72,20 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         }
     }
     Ok(Requeue::Failed)
+}
+
+/// What of an Execution that goes on, or of the Action that one by hand is about to run, this version does not know.
+fn unknown(context: &Context, execution: &Execution) -> Option<String> {
+    if execution.is_finished() {
+        return None;
+    }
+    let namespace = execution.namespace().unwrap_or_default();
+    let own = context.executions.unknown_field(&namespace, &execution.name_any());
+    own.or_else(|| unknown_value(execution)).or_else(|| {
+        let run = execution.spec.run.as_ref().filter(|_| execution.definition().is_none())?;
+        let field = context.actions.unknown_field(&namespace, run)?;
+        Some(format!("Action {run:?}: {field}"))
+    })
 }
 
 /// What was seen, or that nothing could be. A server that does not answer is asked again, but not for ever, as what it is
@@ -127,6 +147,10 @@ async fn without_definition(
 ) -> Result<Option<(Arc<Definition>, Account)>> {
     if execution.is_finished() || is_canceled(execution) {
         return Ok(Some((Arc::default(), account)));
+    }
+    if let Error::Unknown(message) = &error {
+        stand_still(context, execution, Reason::UnsupportedValue, message).await?;
+        return Err(error);
     }
     let now = now();
     let trouble = Trouble { since: context.troubles.since(execution, now), is_meant: true };

@@ -18,6 +18,7 @@ use crate::cluster::discovery::Served;
 use crate::cluster::objects::Objects;
 use crate::cluster::{Result, secrets, status};
 use crate::controller::rights::lacking;
+use crate::controller::strange::not_known;
 use crate::decide::lineage::{self, Descent};
 use crate::decide::pack::{self as manifests, Reading, Surroundings};
 use crate::decide::problem::Severity;
@@ -37,9 +38,10 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     if pack.metadata.deletion_timestamp.is_some() {
         return Ok(Requeue::OnChange);
     }
-    let report = match pack.spec.suspend {
-        true => Report::suspended(&pack),
-        false => sync(context, &pack).await?,
+    let report = match context.packs.unknown_field(namespace, name) {
+        _ if pack.spec.suspend => Report::suspended(&pack),
+        Some(field) => Report::failed(&pack, Reason::UnsupportedValue, &not_known(&field)),
+        None => sync(context, &pack).await?,
     };
     let mut fresh = newest(context, &pack).status.clone().unwrap_or_default();
     report.write(&mut fresh, &pack, now());

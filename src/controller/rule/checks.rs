@@ -8,13 +8,14 @@ use kube::ResourceExt;
 
 use super::evaluator::Seen;
 use crate::api::{
-    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Progress, Reason, Rule, condition,
-    set_condition, set_progress,
+    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Progress, Reason, Rule, Trigger,
+    condition, set_condition, set_progress,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result};
 use crate::controller::context::Context;
 use crate::controller::rights::lacking;
+use crate::controller::strange::not_known;
 use crate::decide::check::{self, Known};
 use crate::decide::matching::CompiledRule;
 use crate::decide::problem::Severity;
@@ -25,6 +26,8 @@ use crate::decide::rights::needed;
 pub struct Checked {
     /// The rule, if its text and all that it names is good.
     pub compiled: Option<Arc<CompiledRule>>,
+    /// What of it only a later version of fother knows.
+    pub unknown: Option<String>,
     /// What is wrong with its text.
     pub mistake: Option<String>,
     /// What it names that is not there.
@@ -37,6 +40,9 @@ pub struct Checked {
 
 /// Checks the text and what it names.
 pub fn check(context: &Context, rule: &Rule) -> Checked {
+    if let Some(unknown) = unknown(context, rule) {
+        return Checked { unknown: Some(unknown), ..Checked::default() };
+    }
     if let Some(mistake) = mistakes(context, rule) {
         return Checked { mistake: Some(mistake), ..Checked::default() };
     }
@@ -51,6 +57,20 @@ pub fn check(context: &Context, rule: &Rule) -> Checked {
         Ok(_) => Checked { compiled: Some(Arc::new(compiled)), ..Checked::default() },
         Err(missing) => Checked { missing: Some(missing), ..Checked::default() },
     }
+}
+
+/// What of the rule or its Actions this version does not know. It may be what was to hold the rule back, so the rule is
+/// not used as if it were not there.
+fn unknown(context: &Context, rule: &Rule) -> Option<String> {
+    let namespace = rule.namespace().unwrap_or_default();
+    let own = context.rules.unknown_field(&namespace, &rule.name_any());
+    if let Some(field) = own.or_else(|| (rule.spec.mode == Mode::Unknown).then(|| "spec.mode".to_owned())) {
+        return Some(not_known(&field));
+    }
+    rule.spec.ladder.iter().find_map(|rung| {
+        let field = context.actions.unknown_field(&namespace, &rung.run)?;
+        Some(format!("Action {:?}: {}", rung.run, not_known(&field)))
+    })
 }
 
 /// What `fother validate` would say of the rule among the Actions that there are. An Action that is missing is not a
@@ -129,7 +149,11 @@ pub fn conditions(
         Some(problem) => (S::False, bad, problem.clone()),
         None => (S::True, good, text.to_owned()),
     };
-    let accepted = verdict(&checked.mistake, R::Accepted, R::InvalidExpression, "the text is valid");
+    let (wrong, why) = match &checked.unknown {
+        Some(_) => (&checked.unknown, R::UnsupportedValue),
+        None => (&checked.mistake, R::InvalidExpression),
+    };
+    let accepted = verdict(wrong, R::Accepted, why, "the text is valid");
     let resolved =
         verdict(&checked.missing, R::ResolvedRefs, R::ActionNotFound, "everything it names exists");
     let authorized =
@@ -171,6 +195,17 @@ fn watching(checked: &Checked, seen: Option<&Seen>) -> String {
         text.push_str("; without `since`, `for` starts again when the controller does");
     }
     text
+}
+
+/// What a rule watches, in the words of a column.
+pub fn trigger(trigger: &Trigger) -> String {
+    let text = match (&trigger.resource, &trigger.event) {
+        (Some(resource), _) => resource.kind.clone(),
+        (None, Some(event)) if event.reasons.is_empty() => "Event".to_owned(),
+        (None, Some(event)) => format!("Event {}", event.reasons.join(",")),
+        (None, None) => String::new(),
+    };
+    text.chars().take(256).collect()
 }
 
 /// How work on a rule goes that is Ready or not for a reason. What is not there or not allowed needs a person; a watch

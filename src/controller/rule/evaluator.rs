@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
+use super::held::Waiting;
 use crate::api::{MatchedObject, ObjectReference, Target};
 use crate::cluster::account::Account;
 use crate::cluster::discovery::{Kinds, Served};
@@ -137,6 +138,8 @@ pub struct Evaluator {
     state: Arc<Mutex<State>>,
     task: AbortHandle,
     relist: Arc<Notify>,
+    /// The targets that wait.
+    pub waiting: Waiting,
     /// What it was started for: another text or account needs another evaluator.
     pub started_for: (i64, String),
 }
@@ -175,7 +178,7 @@ impl Evaluator {
         };
         let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
         let task = tokio::spawn(contained(eye.follow(watched), queue, facts)).abort_handle();
-        Ok(Self { state, task, relist, started_for })
+        Ok(Self { state, task, relist, waiting: Waiting::default(), started_for })
     }
 
     /// Whether it has ended, which it does only by a panic.
@@ -457,8 +460,11 @@ impl Eye {
 
     async fn event(&mut self, event: &Arc<Value>) {
         let (occurrence, time) = (event_identity(event), occurred(event, now()));
-        if time < self.rule.created_at || self.state.lock().decided.known.contains(&occurrence) {
+        if time < self.rule.created_at {
             return;
+        }
+        if self.state.lock().decided.known.contains(&occurrence) {
+            return self.metrics.received("event", "deduplicated", now().as_second());
         }
         self.metrics.lagged(now().duration_since(time).as_secs_f64().max(0.0));
         let key = key_of(event);
@@ -607,7 +613,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rule_whose_evaluator_panics_is_looked_at_again_after_a_pause() {
-        let (queue, worker) = queue(1);
+        let (queue, worker) = queue(1, Metrics::default().work);
         let facts = RuleFacts {
             namespace: "a".to_owned(),
             name: "poisoned".to_owned(),

@@ -9,9 +9,9 @@ use kube::{Api, ResourceExt};
 
 use super::evaluator::Edge;
 use super::load::{Counted, Taken};
-use super::{Case, checks, past_of};
+use super::{Case, checks, past_of, told};
 use crate::api::{
-    ANNOTATION, Decision, Execution, ExecutionSpec, LABEL, MatchedObject, ObjectReference, Rule,
+    ANNOTATION, Decision, Execution, ExecutionSpec, Guard, LABEL, MatchedObject, ObjectReference, Rule,
     RuleReference,
 };
 use crate::cluster::events::{Telling, tell};
@@ -22,7 +22,8 @@ use crate::controller::{definitions, recheck};
 use crate::decide::definition::Definition;
 use crate::decide::episode::{self, EdgeQuestion, Past, Question, Suppressed, Verdict};
 use crate::decide::execution::EXECUTION_FINALIZER;
-use crate::decide::identity::{TargetKey, execution_name, readable};
+use crate::decide::guards::asked;
+use crate::decide::identity::{TargetKey, execution_name};
 use crate::decide::matching::CompiledRule;
 use crate::decide::view::TargetView;
 use crate::source::watch::now;
@@ -35,6 +36,7 @@ struct Making<'a> {
     target: &'a ObjectReference,
     matched: &'a MatchedObject,
     since: Option<Timestamp>,
+    passed: Vec<Guard>,
 }
 
 /// What came of firing for a target that matches.
@@ -69,8 +71,9 @@ pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Resu
     if !recheck::still(context, account, compiled, &view.object).await? {
         return Ok(Fired::Changed);
     }
-    let making =
-        Making { rule, id, occurrence, target: &view.target, matched: &view.object, since: Some(view.since) };
+    let (target, matched) = (&view.target, &view.object);
+    let (since, passed) = (Some(view.since), asked(&compiled.facts));
+    let making = Making { rule, id, occurrence, target, matched, since, passed };
     create(context, making, place).await.map(Fired::Done)
 }
 
@@ -101,35 +104,17 @@ pub async fn edge(
         Ok((id, (), place)) => {
             let occurrence = edge.occurrence.clone();
             let (target, matched) = (&edge.target, &edge.event);
-            let making = Making { rule, id, occurrence, target, matched, since: Some(edge.time) };
+            let (since, passed) = (Some(edge.time), asked(&compiled.facts));
+            let making = Making { rule, id, occurrence, target, matched, since, passed };
             create(context, making, place).await
         }
         Err(suppressed) => {
             context.metrics.suppressed(suppressed, &rule.namespace().unwrap_or_default(), &rule.name_any());
             if suppressed != Suppressed::BeforeRule {
-                tell_suppressed(context, rule, edge, &format!("{suppressed:?}")).await;
+                told::suppressed(context, rule, edge, &format!("{suppressed:?}")).await;
             }
             Ok(None)
         }
-    }
-}
-
-/// Records on its target that an event leads to nothing, and why.
-pub async fn tell_suppressed(context: &Context, rule: &Rule, edge: &Edge, why: &str) {
-    let name = rule.name_any();
-    let telling = Telling {
-        name: readable(
-            &name,
-            &crate::decide::identity::digest(&["suppressed", &name, &edge.occurrence])[..16],
-        ),
-        reason: "RuleFireSuppressed",
-        warning: false,
-        note: format!("Rule {name} did not fire: {why}"),
-        regarding: &edge.target,
-        related: None,
-    };
-    if let Err(error) = tell(&context.home, &telling, now()).await {
-        tracing::warn!(%error, "event not written");
     }
 }
 
@@ -202,6 +187,7 @@ fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
         occurrence: making.occurrence.clone(),
         matched: making.matched.clone(),
         since: making.since.map(Time),
+        passed: making.passed.clone(),
         definition: definition.to_owned(),
     };
     let spec = ExecutionSpec {

@@ -120,7 +120,7 @@ fn add_execution(load: &mut Load, execution: &Execution, counted: Counted<'_>) {
     let status = execution.status.as_ref();
     let ended = match mode {
         Mode::Observe => status.and_then(|status| status.episode_closed_at.as_ref()),
-        Mode::Enforce => status.and_then(|status| status.finished_at.as_ref()),
+        Mode::Enforce | Mode::Unknown => status.and_then(|status| status.finished_at.as_ref()),
     };
     let over = ended.is_some_and(|ended| {
         counted.since.is_none_or(|since| ended.0.saturating_add(KEPT).unwrap_or(Timestamp::MAX) <= since)

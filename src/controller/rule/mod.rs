@@ -4,7 +4,9 @@ mod checks;
 mod concern;
 mod evaluator;
 mod fire;
+mod held;
 mod load;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use crate::source::watch::now;
 use checks::Checked;
 use evaluator::{Evaluator, Seen};
 use fire::Fired;
+use held::{Hold, Holds};
 use load::Counted;
 pub use load::Places;
 
@@ -79,10 +82,13 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let mut seen = evaluator.seen();
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
     let mut fired = decide(context, case, &evaluator).await;
+    for held in evaluator.waiting.take_in(&fired.holds, rule.status.as_ref(), now()) {
+        context.metrics.suppressed(held, namespace, name);
+    }
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));
     }
-    write_status(context, &rule, &checked, Some(&seen), &fired).await?;
+    write_status(context, &rule, &checked, Some((&seen, &evaluator)), &fired).await?;
     if let Some((_, error)) = fired.failed.take() {
         return Err(error);
     }
@@ -117,6 +123,10 @@ struct Outcome {
     fired_at: Option<Timestamp>,
     /// Targets that match and are not recorded: the rule observes, and has as many open records as are kept.
     unrecorded: usize,
+    /// Targets that match and have to wait.
+    holds: Holds,
+    /// Whether the watch was too old to say anything.
+    is_blind: bool,
     /// The first target about which nothing could be done: it does not stop the others.
     failed: Option<(TargetKey, Error)>,
 }
@@ -152,7 +162,7 @@ async fn decide(context: &Context, case: Case<'_>, evaluator: &Evaluator) -> Out
         match fire::edge(context, rule, compiled, (edge, known)).await {
             Ok(fired_at) => outcome.fired_at = fired_at.or(outcome.fired_at),
             Err(error) if error.is_lasting() => {
-                fire::tell_suppressed(context, rule, edge, &error.to_string()).await;
+                told::suppressed(context, rule, edge, &error.to_string()).await;
             }
             // It stays, and is tried again with the rule.
             Err(error) => {
@@ -199,7 +209,10 @@ async fn decide_target(
         Verdict::Close => fire::close(context, executions).await?,
         Verdict::Prove => outcome.wake_in(prove(context, case, now)),
         Verdict::Held(held, until) => {
-            context.metrics.suppressed(held, &compiled.facts.namespace, &compiled.facts.name);
+            outcome.is_blind |= held == Held::Blind;
+            if let Some(view) = view {
+                outcome.holds.insert(target.clone(), Hold { target: view.target.clone(), held, until });
+            }
             let pause = until.map_or(LOOK_AGAIN, |until| {
                 // A little late rather than a little early: timestamps have whole microseconds.
                 Duration::try_from(until.duration_since(now)).unwrap_or_default() + Duration::from_millis(5)
@@ -259,11 +272,20 @@ async fn write_status(
     context: &Context,
     rule: &Arc<Rule>,
     checked: &Checked,
-    seen: Option<&Seen>,
+    watched: Option<(&Seen, &Evaluator)>,
     outcome: &Outcome,
 ) -> Result<()> {
     let mut fresh: RuleStatus = rule.status.clone().unwrap_or_default();
+    let seen = watched.map(|(seen, _)| seen);
     checks::conditions(&mut fresh.conditions, checked, seen, rule.metadata.generation, now());
+    fresh.trigger = Some(checks::trigger(&rule.spec.trigger));
+    if let Some((seen, evaluator)) = watched {
+        let is_blind = outcome.is_blind || seen.sight.heard_at.is_none();
+        evaluator.waiting.show(&outcome.holds, is_blind, &mut fresh);
+    } else {
+        // What is not watched is not held.
+        (fresh.held, fresh.held_count) = (Vec::new(), None);
+    }
     fresh.observed_generation = rule.metadata.generation;
     fresh.unrecorded = i32::try_from(outcome.unrecorded).ok().filter(|count| *count > 0);
     if let Some(at) = outcome.fired_at {
@@ -271,6 +293,7 @@ async fn write_status(
     }
     if let Some(written) = status::write(&context.home, &**rule, rule.status.as_ref(), &fresh).await? {
         context.rules.insert(Arc::new(written));
+        told::trouble(context, rule, &fresh, now()).await;
     }
     Ok(())
 }

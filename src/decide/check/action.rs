@@ -22,7 +22,7 @@ pub fn check(spec: &ActionSpec, pods: PodPolicy) -> Vec<Problem> {
     match spec.runner() {
         Some(Runner::Script(script)) => {
             let path = root.member("script");
-            check_image(&script.image, &path, &mut problems);
+            problems.extend(image(&script.image, &path, pods));
             no_templates("interpreter", &script.interpreter, &path, spec, &mut problems);
             if script.inline.as_deref().is_some_and(has_template) {
                 problems.push(no_template("inline", &path.member("inline"), spec));
@@ -30,7 +30,7 @@ pub fn check(spec: &ActionSpec, pods: PodPolicy) -> Vec<Problem> {
         }
         Some(Runner::Container(container)) => {
             let path = root.member("container");
-            check_image(&container.image, &path, &mut problems);
+            problems.extend(image(&container.image, &path, pods));
             no_templates("command", &container.command, &path, spec, &mut problems);
             no_templates("args", &container.args, &path, spec, &mut problems);
         }
@@ -77,14 +77,12 @@ fn check_parameter(parameter: &Parameter, path: &Path, problems: &mut Vec<Proble
     }
 }
 
-fn check_image(image: &str, runner: &Path, problems: &mut Vec<Problem>) {
-    let path = runner.member("image");
+fn image(image: &str, runner: &Path, pods: PodPolicy) -> Option<Problem> {
+    let path = runner.member("image").to_string();
     if has_template(image) {
-        problems.push(Problem::error(path.to_string(), "templating not allowed in image"));
-    } else if !image.contains("@sha256:") {
-        let problem = Problem::warning(path.to_string(), "image is not pinned by sha256 digest");
-        problems.push(problem.help("a tag can come to mean another image"));
+        return Some(Problem::error(path, "templating not allowed in image"));
     }
+    pods.image(path, image)
 }
 
 fn no_templates(
@@ -120,8 +118,7 @@ mod tests {
 
     fn check_all(spec: Value, expected: &[&str]) {
         let spec: ActionSpec = serde_json::from_value(spec).unwrap();
-        let found: Vec<String> =
-            check(&spec, PodPolicy::Restricted).iter().map(ToString::to_string).collect();
+        let found: Vec<String> = check(&spec, PodPolicy::default()).iter().map(ToString::to_string).collect();
         assert_eq!(found, expected);
     }
 
@@ -179,7 +176,7 @@ mod tests {
         );
         let wrong = json!({"kubernetes": {"annotate": {"values": {"a.b/c": "${{ object.x }}"}}}});
         let spec: ActionSpec = serde_json::from_value(wrong).unwrap();
-        let found = check(&spec, PodPolicy::Restricted);
+        let found = check(&spec, PodPolicy::default());
         assert_eq!(found[0].path, "spec.kubernetes.annotate.values[\"a.b/c\"]");
         assert_eq!(found[0].span, Some(4..10));
     }

@@ -6,12 +6,12 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::{Known, expression, growing, has_template, templates, types};
-use crate::api::{ActionSpec, GROUP, Rule, RuleSpec, Rung};
-use crate::decide::matching::CompiledRule;
+use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung};
+use crate::decide::matching::{CompiledRule, RESOURCE_VARIABLES};
 use crate::decide::parameters::{resolve, undeclared};
 use crate::decide::path::Path;
 use crate::decide::problem::Problem;
-use crate::expr::Type;
+use crate::expr::{Expression, Scope, Type};
 
 /// An earlier rung, and the output that is read of it if the path goes so far.
 static LADDER: LazyLock<Regex> = LazyLock::new(|| {
@@ -33,6 +33,35 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
         check_rung(spec, index, rung, known, &mut problems);
     }
     problems.extend(late_evidence(spec, known));
+    problems.extend(proven_too_late(spec, known));
+    problems
+}
+
+/// What a script mends in place goes on matching until its last crash is as long ago as `crashLooping` says.
+fn proven_too_late(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
+    let when = spec.when.as_deref().map(|when| Expression::compile(when, &Scope::of(RESOURCE_VARIABLES)));
+    let Some(Ok(when)) = when else { return Vec::new() };
+    let given = when.durations_given("crashLooping");
+    let Some(longest) = given.filter_map(|text| text.parse::<Duration>().ok()).max() else {
+        return Vec::new();
+    };
+    let in_place = |rung: &Rung| {
+        let action = known.actions.get(rung.run.as_str()).copied().flatten();
+        action.is_some_and(|action| action.script.is_some() || action.container.is_some())
+    };
+    let ladder = Path::default().member("spec").member("ladder");
+    let mut problems = Vec::new();
+    for (index, rung) in spec.ladder.iter().enumerate().filter(|(_, rung)| in_place(rung)) {
+        if let Some(verify) = rung.verify.as_ref().filter(|v| v.when.is_none() && v.within < longest) {
+            let message = format!(
+                "within {} is shorter than the {longest} for which crashLooping stays true of what recovers in place",
+                verify.within
+            );
+            let path = ladder.item(index).member("verify").member("within");
+            let help = "make it longer, or verify.when: rolloutComplete(target)";
+            problems.push(Problem::warning(path.to_string(), message).help(help));
+        }
+    }
     problems
 }
 
@@ -274,6 +303,31 @@ mod tests {
             &["spec.ladder[1].run: the first evidence is collected after clean-disk has changed things; \
                make it the first rung"],
         );
+    }
+
+    #[test]
+    fn a_recovery_in_place_has_time_to_be_seen() {
+        let rule = |verify: Value, run: &str| {
+            json!({"when": "object.spec.x == 1 && crashLooping(object, 3, duration('10m'))",
+                "ladder": [{"run": run, "with": if run == "evidence" { json!({}) } else { json!({"host": "h"}) },
+                    "verify": verify}]})
+        };
+        check_with(
+            &rule(json!({"within": "5m"}), "clean-disk"),
+            false,
+            &[
+                "spec.ladder[0].verify.within: within 5m is shorter than the 10m for which crashLooping stays true of what \
+               recovers in place; make it longer, or verify.when: rolloutComplete(target)",
+            ],
+        );
+        check_with(&rule(json!({"within": "10m"}), "clean-disk"), false, &[]);
+        check_with(&rule(json!({}), "clean-disk"), false, &[]);
+        check_with(
+            &rule(json!({"within": "5m", "when": "rolloutComplete(target)"}), "clean-disk"),
+            false,
+            &[],
+        );
+        check_with(&rule(json!({"within": "5m"}), "evidence"), false, &[]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ const TRY_EVERY: SignedDuration = SignedDuration::from_secs(5);
 pub(super) fn next(context: Context<'_>, phase: &Phase<'_>, blind: &Blind) -> Next {
     let patience = after(blind.since, PATIENCE);
     match phase {
-        Phase::Ended => ended(context, patience),
+        Phase::Ended | Phase::Unknown => ended(context, patience),
         Phase::Launching(_, rung) if rung.replacement.is_some() => replacing(context, patience, blind),
         _ if is_canceled(context.execution) => canceled(context, phase, (patience, blind)),
         Phase::Begin(index) | Phase::Launching(index, _) => given_up(context, *index, (patience, blind)),

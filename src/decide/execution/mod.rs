@@ -186,11 +186,16 @@ enum Phase<'a> {
     Running(usize, &'a RungStatus),
     Verifying(usize, &'a RungStatus),
     Ended,
+    /// A later version of fother has brought it somewhere that this one does not know.
+    Unknown,
 }
 
 fn phase<'a>(execution: &'a Execution, definition: &Definition) -> Phase<'a> {
     if execution.is_finished() {
         return Phase::Ended;
+    }
+    if unknown_value(execution).is_some() {
+        return Phase::Unknown;
     }
     let rungs = execution.status.as_ref().map_or(&[][..], |s| s.rungs.as_slice());
     let Some((rung, index)) = rungs.last().map(|last| (last, rungs.len() - 1)) else {
@@ -264,7 +269,7 @@ pub fn needs(execution: &Execution, definition: &Definition) -> Need {
         {
             Need::Jobs
         }
-        Phase::Ended => Need::Nothing,
+        Phase::Ended | Phase::Unknown => Need::Nothing,
         Phase::Begin(_) if is_observed(execution) => Need::Nothing,
         Phase::Begin(rung) if rung >= definition.ladder.len() => Need::Nothing,
         Phase::Begin(rung) => {
@@ -279,6 +284,17 @@ pub fn needs(execution: &Execution, definition: &Definition) -> Need {
     }
 }
 
+/// The field of an Execution whose value this version does not know. A later one gave it, and only that one knows what
+/// may be done: not even that it can be stopped is certain.
+pub fn unknown_value(execution: &Execution) -> Option<String> {
+    if execution.spec.decision.as_ref().is_some_and(|d| d.mode == Mode::Unknown) {
+        return Some("spec.decision.mode".to_owned());
+    }
+    let rungs = execution.status.as_ref().map_or(&[][..], |status| status.rungs.as_slice());
+    let unknown = rungs.iter().position(|rung| rung.state == AttemptState::Unknown);
+    unknown.map(|index| format!("status.rungs[{index}].state"))
+}
+
 fn is_observed(execution: &Execution) -> bool {
     execution.spec.decision.as_ref().is_some_and(|d| d.mode == Mode::Observe)
 }
@@ -287,6 +303,9 @@ fn is_observed(execution: &Execution) -> bool {
 pub fn next(execution: &Execution, definition: &Definition, seen: &Seen, now: Timestamp) -> Next {
     let context = Context { execution, definition, seen, now };
     let phase = phase(execution, definition);
+    if let Phase::Unknown = phase {
+        return Next::wait(Again::OnChange);
+    }
     if let Some(blind) = &seen.blind {
         return blind::next(context, &phase, blind);
     }
@@ -308,7 +327,7 @@ pub fn next(execution: &Execution, definition: &Definition, seen: &Seen, now: Ti
         Phase::Launching(index, rung) => rung::launching(context, index, rung),
         Phase::Running(index, rung) => rung::running(context, index, rung),
         Phase::Verifying(index, rung) => rung::verifying(context, index, rung),
-        Phase::Ended => Next::wait(Again::OnChange),
+        Phase::Ended | Phase::Unknown => Next::wait(Again::OnChange),
     }
 }
 

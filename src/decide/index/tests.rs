@@ -1,6 +1,8 @@
 //! The index against evaluating every rule.
 
 use super::*;
+use crate::decide::matching::envelope;
+use crate::expr::Bindings;
 use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -175,6 +177,19 @@ proptest! {
         }
         rules.keys().for_each(|id| index.remove(*id));
         prop_assert!(index.root.is_empty() && index.rules.is_empty() && index.always.is_empty());
+    }
+}
+
+proptest! {
+    /// `matches_event` hands an expression no more of the envelope than it reads.
+    #[test]
+    fn an_excerpt_gives_the_same_answer(when in whens("event.data"), objects in prop::collection::vec(objects(), 1..8)) {
+        let rule = rule(&json!({"event": {}}), Some(&when));
+        for object in objects {
+            let whole = Bindings::at(NOW).with("event", envelope(&object));
+            let answer = rule.when().expect("there").matches(&whole);
+            prop_assert_eq!(rule.matches_event(&object, NOW), answer, "{} over {}", when, object);
+        }
     }
 }
 

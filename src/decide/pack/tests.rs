@@ -28,7 +28,7 @@ apiVersion: fother.dev/v1alpha1
 kind: Action
 metadata: {name: clean}
 spec:
-  script: {image: 'debian@sha256:0', file: scripts/clean.sh}
+  script: {image: 'debian@sha256:0000000000000000000000000000000000000000000000000000000000000000', file: scripts/clean.sh}
 ";
 
 fn read_files(files: &[(&str, &str)], surroundings: &Surroundings<'_>) -> Reading {
@@ -193,12 +193,12 @@ fn scripts_are_there() {
     check(
         &[("a.yaml", SCRIPT), ("scripts/clear.sh", "x")],
         &[
-            "a.yaml:5:44: spec.script.file: no file \"scripts/clean.sh\" in the pack; did you mean \"scripts/clear.sh\"?",
+            "a.yaml:5:107: spec.script.file: no file \"scripts/clean.sh\" in the pack; did you mean \"scripts/clear.sh\"?",
         ],
     );
     check(
         &[("a.yaml", SCRIPT), ("scripts/clean.sh", "")],
-        &["a.yaml:5:44: spec.script.file: \"scripts/clean.sh\" is empty"],
+        &["a.yaml:5:107: spec.script.file: \"scripts/clean.sh\" is empty"],
     );
 }
 

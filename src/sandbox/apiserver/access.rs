@@ -2,21 +2,21 @@
 
 use super::error::{ApiError, ApiResult, qualified};
 use super::rbac::Attributes;
-use super::route::ResourceRequest;
+use super::route::Asked;
 use super::state::State;
 use super::user::User;
 
 /// What a request about objects asks of RBAC. A list of one name asks for that name, as the real one does.
-pub fn attributes(request: &ResourceRequest, selected_name: Option<&str>) -> Attributes {
-    let is_namespace = request.resource.is("namespaces", "");
-    let name = request.name.clone().or_else(|| selected_name.map(str::to_owned)).unwrap_or_default();
+pub fn attributes(asked: &Asked, selected_name: Option<&str>) -> Attributes {
+    let is_namespace = asked.plural == "namespaces" && asked.group.is_empty();
+    let name = asked.name.clone().or_else(|| selected_name.map(str::to_owned)).unwrap_or_default();
     Attributes {
-        verb: request.verb.to_owned(),
-        group: request.resource.group.clone(),
-        resource: request.resource.plural.clone(),
-        subresource: request.subresource.clone().unwrap_or_default(),
+        verb: asked.verb.to_owned(),
+        group: asked.group.clone(),
+        resource: asked.plural.clone(),
+        subresource: asked.subresource.clone().unwrap_or_default(),
         // A namespace counts as inside itself.
-        namespace: match &request.namespace {
+        namespace: match &asked.namespace {
             Some(namespace) => namespace.clone(),
             None if is_namespace => name.clone(),
             None => String::new(),
@@ -36,7 +36,7 @@ fn refusal(user: &User, asked: &Attributes) -> ApiError {
         let message = format!("forbidden: User {:?} cannot {} path {:?}", user.name, asked.verb, asked.path);
         return ApiError::forbidden(message, None);
     }
-    let scope = if asked.namespace.is_empty() || asked.resource == "namespaces" {
+    let scope = if asked.namespace.is_empty() {
         "at the cluster scope".to_owned()
     } else {
         format!("in the namespace {:?}", asked.namespace)

@@ -156,11 +156,11 @@ fn roles() -> Vec<Value> {
         },
         role(
             "system:basic-user",
-            &json!([{
-                "apiGroups": ["authorization.k8s.io", "authentication.k8s.io"],
-                "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"],
-                "verbs": ["create"],
-            }]),
+            &json!([
+                {"apiGroups": ["authorization.k8s.io"],
+                 "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], "verbs": ["create"]},
+                {"apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"], "verbs": ["create"]},
+            ]),
         ),
         role("system:discovery", &json!([{"nonResourceURLs": discovery, "verbs": ["get"]}])),
         role(

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::error::{ApiError, ApiResult};
 use super::query::FieldValidation;
-use super::registry::Resource;
+use super::registry::{Resource, split_api_version};
 use super::schema::{self, Schema};
 
 /// Brings an object into the form of its kind. Returns warnings for the caller's eyes.
@@ -15,18 +15,14 @@ pub fn decode(
     validation: FieldValidation,
 ) -> ApiResult<Vec<String>> {
     check_identity(resource, object)?;
-    drop_empty_metadata(&mut object["metadata"]);
-    let Some(schema) = schema::of(resource) else { return Ok(Vec::new()) };
-    if resource.custom.is_none() {
+    let schema = schema::of(resource);
+    if let (Some(schema), None) = (schema, &resource.custom) {
+        check_types(schema, object, "", &resource.kind)
+            .map_err(|complaint| unhandled(resource, &resource.version, &complaint))?;
         drop_empty(schema, object);
-        check_types(schema, object, "", &resource.kind).map_err(|complaint| {
-            let version = &resource.version;
-            let kind = &resource.kind;
-            ApiError::bad_request(format!(
-                "{kind} in version {version:?} cannot be handled as a {kind}: json: {complaint}"
-            ))
-        })?;
     }
+    drop_empty_metadata(&mut object["metadata"]);
+    let Some(schema) = schema else { return Ok(Vec::new()) };
     let mut unknown = Vec::new();
     prune(schema, object, "", &mut unknown);
     if resource.custom.is_some() {
@@ -35,45 +31,89 @@ pub fn decode(
     let complaints: Vec<String> = unknown.iter().map(|path| format!("unknown field {path:?}")).collect();
     match validation {
         FieldValidation::Strict if !complaints.is_empty() => {
-            let version = &resource.version;
-            let kind = &resource.kind;
-            let text = complaints.join(", ");
-            let message = format!(
-                "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {text}"
-            );
-            Err(ApiError::bad_request(message))
+            let text = format!("strict decoding error: {}", complaints.join(", "));
+            Err(unhandled(resource, &resource.version, &text))
         }
         FieldValidation::Warn => Ok(complaints),
         _ => Ok(Vec::new()),
     }
 }
 
-/// The object's own apiVersion and kind must be the resource's; absent ones are filled in.
+/// A body of the kind that cannot be read as one.
+fn unhandled(resource: &Resource, version: &str, complaint: &str) -> ApiError {
+    let kind = &resource.kind;
+    ApiError::bad_request(format!("{kind} in version {version:?}{HANDLED}{kind}: {complaint}"))
+}
+
+const HANDLED: &str = " cannot be handled as a ";
+
+/// The complaint alone, for a patch, which is not said to be of a kind.
+pub fn complaint(error: &ApiError) -> &str {
+    let rest = error.message.split_once(HANDLED).map_or(error.message.as_str(), |(_, rest)| rest);
+    rest.split_once(": ").map_or(rest, |(_, complaint)| complaint)
+}
+
+/// The object's own apiVersion and kind must be the resource's. Built-in kinds may leave them out.
 fn check_identity(resource: &Resource, object: &mut Value) -> ApiResult<()> {
     let Some(map) = object.as_object_mut() else {
         let message = format!("the object provided is unrecognized (must be of type {})", resource.kind);
         return Err(ApiError::bad_request(message));
     };
-    let expected = resource.api_version();
-    for (field, expected, what) in
-        [("apiVersion", &expected, "API version"), ("kind", &resource.kind, "kind")]
-    {
-        match map.get(field).and_then(Value::as_str) {
-            None | Some("") => {
-                map.insert(field.into(), expected.clone().into());
-            }
-            Some(given) if given == expected => {}
-            Some(given) => {
-                return Err(ApiError::bad_request(format!(
-                    "the {what} in the data ({given}) does not match the expected {what} ({expected})"
-                )));
-            }
-        }
+    let text = |map: &Map<String, Value>, field: &str| {
+        map.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let (api_version, kind) = (text(map, "apiVersion"), text(map, "kind"));
+    if resource.custom.is_some() {
+        check_custom_identity(resource, &api_version, &kind)?;
+    } else {
+        check_built_in_identity(resource, &api_version, &kind)?;
     }
+    map.insert("apiVersion".into(), resource.api_version().into());
+    map.insert("kind".into(), resource.kind.clone().into());
     if !map.get("metadata").is_some_and(Value::is_object) {
         map.insert("metadata".into(), Value::Object(Map::new()));
     }
     Ok(())
+}
+
+fn check_custom_identity(resource: &Resource, api_version: &str, kind: &str) -> ApiResult<()> {
+    let expected = resource.api_version();
+    let message = if kind.is_empty() {
+        format!(
+            "the object provided is unrecognized (must be of type {}): Object 'Kind' is missing in it",
+            resource.kind
+        )
+    } else if kind != resource.kind {
+        format!("the kind in the data ({kind}) does not match the expected kind ({})", resource.kind)
+    } else if api_version != expected {
+        format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({expected})"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::bad_request(message))
+}
+
+fn check_built_in_identity(resource: &Resource, api_version: &str, kind: &str) -> ApiResult<()> {
+    let expected = resource.api_version();
+    let given = if api_version.is_empty() { &expected } else { api_version };
+    let kind = if kind.is_empty() { &resource.kind } else { kind };
+    if given == expected && kind == resource.kind {
+        return Ok(());
+    }
+    let (group, version) = split_api_version(given);
+    let complaint = if schema::of_kind(group, version, kind).is_some() {
+        let internal = match resource.group.split('.').next() {
+            None | Some("") => "core",
+            Some(name) => name,
+        };
+        format!("converting ({version}.{kind}) to ({internal}.{}): unknown conversion", resource.kind)
+    } else {
+        format!("no kind {kind:?} is registered for version {given:?} in scheme")
+    };
+    let expected = &resource.kind;
+    Err(ApiError::bad_request(format!("{kind} in version {version:?}{HANDLED}{expected}: {complaint}")))
 }
 
 /// Empty collections of the metadata are as good as absent, and shown so.
@@ -140,6 +180,9 @@ fn check_types(schema: Schema<'_>, value: &Value, path: &str, parent: &str) -> R
             ("integer", Some(format @ ("int32" | "int64"))) => format,
             ("integer", _) => "int64",
             ("array", _) => "[]",
+            ("object", _) if schema.additional().is_some_and(|values| values.kind() == "string") => {
+                "map[string]string"
+            }
             ("object", _) => "map or struct",
             (kind, _) => kind,
         };
@@ -151,9 +194,15 @@ fn check_types(schema: Schema<'_>, value: &Value, path: &str, parent: &str) -> R
             _ => "object",
         };
         let field = format!("{parent}.{path}");
-        return Err(format!("cannot unmarshal {given} into Go struct field {field} of type {go}"));
+        return Err(format!("json: cannot unmarshal {given} into Go struct field {field} of type {go}"));
     }
     match value {
+        Value::String(text) if schema.text("format") == Some("byte") => {
+            let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
+            if let Some(place) = text.find(|c| !is_base64(c)) {
+                return Err(format!("illegal base64 data at input byte {place}"));
+            }
+        }
         Value::Object(map) => {
             for (name, child) in map {
                 if let Some(field) = schema.property(name) {
@@ -224,6 +273,12 @@ pub fn apply_defaults(schema: Schema<'_>, value: &mut Value) {
                     map.insert(name.to_owned(), default.clone());
                 }
             }
+            // Elsewhere, too, a null that is not allowed is as good as nothing.
+            map.retain(|name, child| {
+                let field = schema.property(name);
+                !child.is_null()
+                    || field.is_none_or(|field| field.flag("nullable") || field.kind().is_empty())
+            });
             for (name, child) in map.iter_mut() {
                 if name != "metadata"
                     && let Some(field) = schema.field(name)
@@ -267,7 +322,8 @@ mod tests {
             ),
             (
                 json!({"kind": "Pod"}),
-                "the kind in the data (Pod) does not match the expected kind (Deployment)",
+                "Pod in version \"v1\" cannot be handled as a Deployment: no kind \"Pod\" is registered for version \"apps/v1\" in \
+                 scheme",
             ),
         ];
         for (mut object, message) in cases {

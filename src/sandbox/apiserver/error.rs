@@ -37,6 +37,18 @@ impl Cause {
         Self { reason, field: field.to_owned(), message }
     }
 
+    /// Whether an object of which this is true may not have the shape that rules rely on.
+    pub fn blocks_rules(&self) -> bool {
+        const BLOCKING: [&str; 5] = [
+            "FieldValueNotSupported",
+            "FieldValueRequired",
+            "FieldValueTooLong",
+            "FieldValueTooMany",
+            "FieldValueTypeInvalid",
+        ];
+        BLOCKING.contains(&self.reason)
+    }
+
     /// `Invalid value: <value>: <detail>`.
     pub fn invalid(field: &str, value: &Value, detail: &str) -> Self {
         Self::new("FieldValueInvalid", "Invalid value", field, &format!("{}: {detail}", show(value)))
@@ -108,7 +120,10 @@ pub fn qualified(resource: &str, group: &str) -> String {
 }
 
 fn details(name: &str, group: &str, kind: &str) -> Value {
-    let mut details = json!({"kind": kind});
+    let mut details = json!({});
+    if !kind.is_empty() {
+        details["kind"] = kind.into();
+    }
     if !name.is_empty() {
         details["name"] = name.into();
     }
@@ -137,6 +152,16 @@ impl ApiError {
     /// 404 for a path that nothing serves.
     pub fn no_such_path() -> Self {
         Self::plain(404, "NotFound", "the server could not find the requested resource").about(json!({}))
+    }
+
+    /// 404 for a path outside of the API, which is answered with a bare text.
+    pub fn page_not_found() -> Self {
+        Self::plain(404, "", "404 page not found\n")
+    }
+
+    /// 500 that the real server gives no reason for, although it is the request that is wrong.
+    pub fn unexplained(message: impl Into<String>) -> Self {
+        Self::plain(500, "", message)
     }
 
     /// 409 because the name is taken.
@@ -207,12 +232,23 @@ impl ApiError {
         Self::plain(410, "Expired", message)
     }
 
-    /// 415.
-    pub fn unsupported_media_type() -> Self {
-        let message = "the body of the request was in an unknown format - accepted media types include: application/json, \
-                       application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
-                       application/apply-patch+yaml";
+    /// 415, with what may come instead.
+    pub fn unsupported_media_type(accepted: &[&str]) -> Self {
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {}",
+            accepted.join(", ")
+        );
         Self::plain(415, "UnsupportedMediaType", message)
+    }
+
+    /// 415 for a patch of a built-in kind, which the real server's router refuses before the API sees it.
+    pub fn unknown_patch() -> Self {
+        Self::plain(415, "UnsupportedMediaType", "415: Unsupported Media Type").about(json!({}))
+    }
+
+    /// 422 for a patch after which an object is no longer one of its kind.
+    pub fn invalid_patch(patch: &Value, complaint: &str) -> Self {
+        Self::invalid("", "", "", &[Cause::invalid("patch", &patch.to_string().into(), complaint)])
     }
 
     /// 422 with its causes; `kind` and `group` are those of the object.
@@ -261,8 +297,11 @@ impl ApiError {
     pub fn status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = self.reason.into();
+        }
         if let Some(details) = &self.details {
             status["details"] = (**details).clone();
         }

@@ -1,6 +1,6 @@
 //! Events are kept once and shown in two forms: core `v1` (involvedObject) and `events.k8s.io` (regarding).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::meta;
 
@@ -32,7 +32,24 @@ fn rename(
 
 /// As `events.k8s.io/v1` shows it.
 pub fn to_regarding(event: &Value) -> Value {
-    rename(event, "events.k8s.io/v1", NAMES.iter().copied())
+    let mut event = rename(event, "events.k8s.io/v1", NAMES.iter().copied());
+    fill(&mut event, "deprecatedSource", json!({}));
+    event
+}
+
+/// What the old form is written with even where nothing was said.
+pub fn filled(event: &Value) -> Value {
+    let mut event = event.clone();
+    fill(&mut event, "source", json!({}));
+    fill(&mut event, "reportingComponent", "".into());
+    fill(&mut event, "reportingInstance", "".into());
+    event
+}
+
+fn fill(event: &mut Value, field: &str, value: Value) {
+    if event.get(field).is_none() {
+        event[field] = value;
+    }
 }
 
 /// As core `v1` shows it, and as it is kept.
@@ -42,8 +59,6 @@ pub fn to_involved(event: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -53,6 +68,7 @@ mod tests {
         let other = to_regarding(&core);
         assert_eq!((&other["regarding"]["name"], &other["note"]), (&json!("p"), &json!("m")));
         assert_eq!(other["reportingController"], "c");
-        assert_eq!(to_involved(&other), core);
+        assert_eq!(to_involved(&other)["message"], core["message"]);
+        assert_eq!(filled(&core)["reportingInstance"], "");
     }
 }

@@ -114,12 +114,7 @@ impl FieldSet {
             paths.push(prefix.to_owned());
         }
         for (step, child) in &self.children {
-            let here = match step {
-                Step::Field(name) => format!("{prefix}.{name}"),
-                Step::Item(value) => format!("{prefix}[={value}]"),
-                Step::Key(keys) => format!("{prefix}[{}]", show_keys(keys)),
-            };
-            child.collect_paths(&here, paths);
+            child.collect_paths(&format!("{prefix}{}", show_step(step)), paths);
         }
     }
 
@@ -157,6 +152,15 @@ impl FieldSet {
             Some((step, Self::from_json(child)))
         });
         Self { member: map.contains_key("."), children: children.collect() }
+    }
+}
+
+/// A step as people read it.
+pub fn show_step(step: &Step) -> String {
+    match step {
+        Step::Field(name) => format!(".{name}"),
+        Step::Item(value) => format!("[={value}]"),
+        Step::Key(keys) => format!("[{}]", show_keys(keys)),
     }
 }
 
@@ -205,9 +209,12 @@ pub fn applied(schema: Option<Schema<'_>>, value: &Value) -> FieldSet {
         (Shape::Map, Value::Object(map)) if !map.is_empty() => {
             let children = map.iter().map(|(name, child)| {
                 let field = schema.and_then(|schema| schema.field(name));
-                (Step::Field(name.clone()), applied(field, child))
+                let mut below = applied(field, child);
+                // An entry of a map is somebody's itself; a field of a struct is always there.
+                below.member |= schema.and_then(|schema| schema.property(name)).is_none();
+                (Step::Field(name.clone()), below)
             });
-            FieldSet { member: false, children: children.collect() }
+            FieldSet::normalized(false, children.collect())
         }
         (Shape::Keyed | Shape::Set, Value::Array(items)) if !items.is_empty() => {
             let Some(schema) = schema else { return FieldSet::leaf() };
@@ -218,6 +225,8 @@ pub fn applied(schema: Option<Schema<'_>>, value: &Value) -> FieldSet {
             });
             FieldSet { member: false, children: children.collect() }
         }
+        // Whose items are owned one by one, is nobody's without items.
+        (Shape::Keyed | Shape::Set, Value::Array(_)) => FieldSet::default(),
         _ => FieldSet::leaf(),
     }
 }

@@ -9,6 +9,7 @@ use http::header;
 use serde_json::{Value, json};
 
 use super::Shared;
+use super::access::authorize;
 use super::error::{ApiError, ApiResult};
 use super::http::{Answer, Call, Reply};
 use super::lifecycle::DeleteOptions;
@@ -16,7 +17,8 @@ use super::list::Selection;
 use super::media::{Accept, Renderer};
 use super::meta;
 use super::patch::Patch;
-use super::query::{ListOptions, WriteOptions, dry_run};
+use super::query::{ListOptions, WriteOptions, parse_version};
+use super::rbac::Attributes;
 use super::route::ResourceRequest;
 use super::state::{Change, Write, present};
 use super::store::{Key, Object};
@@ -53,8 +55,12 @@ pub fn place(request: &ResourceRequest) -> (&str, &str) {
 fn get(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
     call.query.only(&["resourceVersion", "includeObject"])?;
     let (namespace, name) = place(request);
+    let asked = call.query.get("resourceVersion").map(parse_version).transpose()?.unwrap_or(0);
     let object = {
         let state = shared.state.lock();
+        if asked > state.store.version() {
+            return Err(ApiError::too_large_resource_version(asked, state.store.version()));
+        }
         present(&request.resource, state.find(&request.resource, namespace, name)?)
     };
     Ok(Answer::Json(200, renderer(shared, call, request)?.object(&object)).into())
@@ -97,22 +103,22 @@ fn begin_watch(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiRe
     Ok(Answer::Stream(Box::pin(lines), media).into())
 }
 
-/// Reads the body as one JSON (or, where YAML may come, YAML) document.
-pub fn body(call: &Call, yaml: bool) -> ApiResult<Value> {
-    if let Ok(value) = serde_json::from_slice(&call.body) {
-        return Ok(value);
-    }
-    if yaml
-        && let Ok(text) = std::str::from_utf8(&call.body)
-        && let Ok(value) = serde_saphyr::from_str(text)
-    {
-        return Ok(value);
-    }
-    let error = serde_json::from_slice::<Value>(&call.body).err().map(|error| error.to_string());
-    let message = error.unwrap_or_default();
-    Err(ApiError::bad_request(format!(
-        "the object provided is unrecognized: couldn't get version/kind; json parse error: {message}"
-    )))
+/// The body as one JSON document.
+fn json_body(call: &Call) -> Result<Value, String> {
+    serde_json::from_slice(&call.body).map_err(|error| error.to_string())
+}
+
+/// The body as one document of JSON or YAML.
+pub fn yaml_body(call: &Call) -> Result<Value, String> {
+    json_body(call).or_else(|_| {
+        let text = std::str::from_utf8(&call.body).map_err(|error| error.to_string())?;
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    })
+}
+
+/// A patch from the body.
+pub fn patch_body(call: &Call) -> ApiResult<Value> {
+    json_body(call).map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))
 }
 
 /// The media type of the body.
@@ -121,15 +127,24 @@ pub fn content_type(call: &Call) -> &str {
     value.and_then(|value| value.split(';').next()).map_or("application/json", str::trim)
 }
 
-/// A whole object from the body.
-pub fn object_body(call: &Call) -> ApiResult<Value> {
-    match content_type(call) {
-        "application/json" => body(call, false),
-        "application/yaml" => body(call, true),
-        "application/vnd.kubernetes.protobuf" => protobuf::decode(&call.body)
-            .ok_or_else(|| ApiError::bad_request("the body is no protobuf object of a kind that is served")),
-        _ => Err(ApiError::unsupported_media_type()),
-    }
+const OBJECTS: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+
+/// A whole object from the body; `kind` is what it should be.
+pub fn object_body(call: &Call, kind: &str) -> ApiResult<Value> {
+    let unrecognized = |error: &str| {
+        ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error}"
+        ))
+    };
+    let object = match content_type(call) {
+        "application/json" => json_body(call).map_err(|error| unrecognized(&error))?,
+        "application/yaml" => yaml_body(call).map_err(|error| unrecognized(&error))?,
+        "application/vnd.kubernetes.protobuf" => protobuf::decode(&call.body).ok_or_else(|| {
+            ApiError::bad_request("the body is no protobuf object of a kind that is served")
+        })?,
+        _ => return Err(ApiError::unsupported_media_type(OBJECTS)),
+    };
+    if object.is_object() { Ok(object) } else { Err(unrecognized("it is no object")) }
 }
 
 /// Who writes: the parameter, else the client program's name.
@@ -141,8 +156,8 @@ pub fn manager(call: &Call, options: &WriteOptions) -> String {
 }
 
 fn create(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
-    let options = WriteOptions::from_query(&call.query)?;
-    let mut object = object_body(call)?;
+    let options = WriteOptions::from_query(&call.query, "CreateOptions")?;
+    let mut object = object_body(call, &request.resource.kind)?;
     if object["metadata"].is_object() {
         meta::remove(&mut object["metadata"], "managedFields");
     }
@@ -150,70 +165,92 @@ fn create(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<
         meta::remove(&mut object["metadata"], "namespace");
     }
     let manager = manager(call, &options);
-    let (namespace, _) = place(request);
-    let mut write = Write {
-        resource: &request.resource,
-        subresource: "",
-        namespace,
-        options: &options,
-        manager: &manager,
-        warnings: Vec::new(),
-    };
+    let mut write = write_for(request, &options, &manager);
     let created = shared.state.lock().create(&mut write, object)?;
     let warnings = std::mem::take(&mut write.warnings);
     Ok(Reply { answer: Answer::Json(201, renderer(shared, call, request)?.object(&created)), warnings })
 }
 
+/// Custom kinds have no struct to merge along.
+const CUSTOM_PATCHES: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
 fn change(call: &Call, request: &ResourceRequest) -> ApiResult<Change> {
+    let is_custom = request.resource.custom.is_some();
     if request.verb == "update" {
-        return object_body(call).map(Change::Replace);
+        return object_body(call, &request.resource.kind).map(Change::Replace);
     }
     let patch = match content_type(call) {
-        "application/json-patch+json" => Patch::Json(body(call, false)?),
-        "application/merge-patch+json" => Patch::Merge(body(call, false)?),
-        "application/strategic-merge-patch+json" => Patch::Strategic(body(call, false)?),
-        "application/apply-patch+yaml" => Patch::Apply(body(call, true)?),
-        _ => return Err(ApiError::unsupported_media_type()),
+        "application/json-patch+json" => Patch::Json(patch_body(call)?),
+        "application/merge-patch+json" => Patch::Merge(patch_body(call)?),
+        "application/strategic-merge-patch+json" if !is_custom => Patch::Strategic(patch_body(call)?),
+        "application/apply-patch+yaml" => Patch::Apply(
+            yaml_body(call)
+                .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?,
+        ),
+        _ if is_custom => return Err(ApiError::unsupported_media_type(CUSTOM_PATCHES)),
+        _ => return Err(ApiError::unknown_patch()),
     };
     Ok(Change::Patch(patch))
 }
 
 fn update(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
-    let options = WriteOptions::from_query(&call.query)?;
+    let kind = if request.verb == "update" { "UpdateOptions" } else { "PatchOptions" };
+    let options = WriteOptions::from_query(&call.query, kind)?;
     let change = change(call, request)?;
     let is_apply = matches!(change, Change::Patch(Patch::Apply(_)));
-    if is_apply && options.field_manager.is_none() {
-        let cause = super::error::Cause::required("fieldManager", "is required for apply patch");
-        return Err(ApiError::invalid("PatchOptions", "meta.k8s.io", "", &[cause]));
+    if request.verb == "patch" {
+        options.check_patch(&call.query, is_apply)?;
     }
     let manager = manager(call, &options);
     let (namespace, name) = place(request);
-    let mut write = Write {
-        resource: &request.resource,
-        subresource: request.subresource.as_deref().unwrap_or_default(),
-        namespace,
-        options: &options,
-        manager: &manager,
-        warnings: Vec::new(),
-    };
-    let (object, created) = shared.state.lock().update(&mut write, name, &change)?;
+    let mut write = write_for(request, &options, &manager);
+    write.subresource = request.subresource.as_deref().unwrap_or_default();
+    let mut state = shared.state.lock();
+    if is_apply && write.subresource.is_empty() && state.find(&request.resource, namespace, name).is_err() {
+        authorize(&state, &call.user, &creation(request))?;
+    }
+    let (object, created) = state.update(&mut write, name, &change)?;
+    drop(state);
     let warnings = std::mem::take(&mut write.warnings);
     let code = if created { 201 } else { 200 };
     Ok(Reply { answer: Answer::Json(code, renderer(shared, call, request)?.object(&object)), warnings })
 }
 
+/// What an apply needs to be allowed as well, where there is nothing yet.
+fn creation(request: &ResourceRequest) -> Attributes {
+    let (namespace, name) = place(request);
+    Attributes {
+        verb: "create".into(),
+        group: request.resource.group.clone(),
+        resource: request.resource.plural.clone(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        ..Attributes::default()
+    }
+}
+
 /// Options of a deletion come in the body, the query, or both.
 fn delete_options(call: &Call) -> ApiResult<DeleteOptions> {
-    let given = if call.body.is_empty() { Value::Null } else { body(call, false)? };
-    let mut options = DeleteOptions::from_body(&given)?;
+    let given = if call.body.is_empty() {
+        json!({})
+    } else {
+        json_body(call).map_err(|error| {
+            ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+        })?
+    };
+    let mut given = DeleteOptions::check_types(given)?;
     if let Some(grace) = call.query.number("gracePeriodSeconds")? {
-        options.grace = i64::try_from(grace).ok();
+        given["gracePeriodSeconds"] = grace.into();
     }
     if let Some(policy) = call.query.get("propagationPolicy") {
-        options.propagation = Some(super::lifecycle::Propagation::parse(policy)?);
+        given["propagationPolicy"] = policy.into();
     }
-    options.dry_run |= dry_run(call.query.get("dryRun"))?;
-    Ok(options)
+    let dry_runs = call.query.all("dryRun");
+    if !dry_runs.is_empty() && given["dryRun"].is_null() {
+        given["dryRun"] = dry_runs.into_iter().collect();
+    }
+    DeleteOptions::from_body(&given)
 }
 
 const DELETE_PARAMETERS: &[&str] = &["gracePeriodSeconds", "propagationPolicy", "dryRun"];
@@ -277,7 +314,7 @@ fn delete_collection(shared: &Shared, call: &Call, request: &ResourceRequest) ->
     Ok(Answer::Json(200, renderer(shared, call, request)?.list(&page)).into())
 }
 
-/// A writer on behalf of a subresource that changes the object itself.
+/// A writer on behalf of a request.
 pub fn write_for<'a>(request: &'a ResourceRequest, options: &'a WriteOptions, manager: &'a str) -> Write<'a> {
     let (namespace, _) = place(request);
     Write { resource: arc(request), subresource: "", namespace, options, manager, warnings: Vec::new() }

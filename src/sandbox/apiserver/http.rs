@@ -23,7 +23,8 @@ use super::media::Accept;
 use super::nonresource;
 use super::query::{ListOptions, Query};
 use super::rbac::Attributes;
-use super::route::{ResourceRequest, Target, route};
+use super::registry::Registry;
+use super::route::{Asked, Target, read, resolve};
 use super::user::User;
 use super::{ApiServer, Shared};
 
@@ -64,6 +65,8 @@ pub enum Answer {
     Json(u16, Value),
     /// A JSON document in another media type.
     Typed(Value, &'static str),
+    /// A plain text.
+    Text(u16, String),
     /// Bytes in a media type, perhaps compressed with gzip.
     Raw(Vec<u8>, &'static str, bool),
     /// A stream of bytes in a media type.
@@ -102,6 +105,9 @@ impl ApiService {
     {
         match self.answer(request).await {
             Ok(reply) => write(reply),
+            Err(error) if error.reason.is_empty() && error.code == 404 => {
+                write(Answer::Text(error.code, error.message).into())
+            }
             Err(error) => {
                 let mut response = write(Answer::Json(error.code, error.status()).into());
                 if matches!(error.code, 429 | 504) {
@@ -159,31 +165,32 @@ fn route_and_authorize(
     query: &Query,
 ) -> ApiResult<Target> {
     let state = shared.state.lock();
-    let target = route(&state.registry, method, path, query)?;
-    let asked = match &target {
-        Target::Resource(request) => attributes(request, selected_name(request, query).as_deref()),
-        Target::Path => {
-            let verb = if method == Method::GET { "get".to_owned() } else { method.as_str().to_lowercase() };
-            Attributes { verb, path: path.to_owned(), ..Attributes::default() }
-        }
+    let Some(asked) = read(method, path, query) else {
+        let verb = if method == Method::GET { "get".to_owned() } else { method.as_str().to_lowercase() };
+        let attributes = Attributes { verb, path: path.to_owned(), ..Attributes::default() };
+        authorize(&state, user, &attributes)?;
+        return Ok(Target::Path);
     };
-    authorize(&state, user, &asked)?;
-    Ok(target)
+    let name = selected_name(&state.registry, &asked, query);
+    authorize(&state, user, &attributes(&asked, name.as_deref()))?;
+    resolve(&state.registry, asked).map(Target::Resource)
 }
 
-fn selected_name(request: &ResourceRequest, query: &Query) -> Option<String> {
-    if !matches!(request.verb, "list" | "watch" | "deletecollection") {
+fn selected_name(registry: &Registry, asked: &Asked, query: &Query) -> Option<String> {
+    if !matches!(asked.verb, "list" | "watch" | "deletecollection") {
         return None;
     }
+    let resource = registry.find(&asked.group, &asked.version, &asked.plural)?;
     let field_selector = query.get("fieldSelector").map(str::to_owned);
     let options = ListOptions { field_selector, ..ListOptions::default() };
-    let selection = Selection::parse(&request.resource, None, &options).ok()?;
+    let selection = Selection::parse(resource, None, &options).ok()?;
     selection.name().map(str::to_owned)
 }
 
 fn write(reply: Reply) -> Response<Body> {
     let (code, media, gzip, body) = match reply.answer {
         Answer::Json(code, value) => (code, "application/json", false, full(value.to_string().into_bytes())),
+        Answer::Text(code, text) => (code, "text/plain; charset=utf-8", false, full(text.into_bytes())),
         Answer::Typed(value, media) => (200, media, false, full(value.to_string().into_bytes())),
         Answer::Raw(bytes, media, gzip) => (200, media, gzip, full(bytes)),
         Answer::Stream(stream, media) => {

@@ -24,7 +24,7 @@ pub fn effective(state: &State, user: User, headers: &HeaderMap) -> ApiResult<Us
         if groups.is_empty() {
             return Ok(user);
         }
-        let message = "requested impersonation of groups without impersonating a user";
+        let message = "requested groups without impersonating a user name";
         return Err(ApiError::bad_request(message));
     };
     let mut target = User { name, groups };

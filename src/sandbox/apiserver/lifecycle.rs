@@ -9,9 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::crd;
-use super::error::{ApiError, ApiResult};
+use super::error::{ApiError, ApiResult, Cause};
+use super::managed;
 use super::meta::{self, FOREGROUND, ORPHAN};
-use super::query::dry_run;
+use super::query::{check_dry_run, refuse};
 use super::registry::Resource;
 use super::state::{State, present};
 use super::store::{Key, Object, owner_uids};
@@ -43,32 +44,77 @@ pub struct DeleteOptions {
 }
 
 impl DeleteOptions {
-    /// Reads them from a body; an absent one is null.
+    /// Checks that a body is of this kind, before anything is made of it.
+    pub fn check_types(mut body: Value) -> ApiResult<Value> {
+        const KNOWN: &[&str] = &[
+            "kind",
+            "apiVersion",
+            "gracePeriodSeconds",
+            "preconditions",
+            "orphanDependents",
+            "propagationPolicy",
+            "dryRun",
+        ];
+        let kind = body["kind"].as_str().unwrap_or("DeleteOptions");
+        if kind != "DeleteOptions" {
+            let message = format!("converting (v1.{kind}) to (v1.DeleteOptions): unknown conversion");
+            return Err(ApiError::bad_request(message));
+        }
+        if body["gracePeriodSeconds"].is_string() {
+            let field = "DeleteOptions.gracePeriodSeconds of type int64";
+            let message = format!("json: cannot unmarshal string into Go struct field {field}");
+            return Err(ApiError::bad_request(message));
+        }
+        let Some(map) = body.as_object_mut() else {
+            return Err(ApiError::bad_request(
+                "couldn't get version/kind; json parse error: it is no object",
+            ));
+        };
+        match map.keys().find(|key| !KNOWN.contains(&key.as_str())) {
+            Some(key) => Err(ApiError::bad_request(format!("unknown field {key:?} in DeleteOptions"))),
+            None => Ok(body),
+        }
+    }
+
+    /// Reads them from a body.
     pub fn from_body(body: &Value) -> ApiResult<Self> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
+        let (policy, orphan) = (body["propagationPolicy"].as_str(), body["orphanDependents"].as_bool());
+        let mut causes = Vec::new();
+        if let (Some(policy), Some(_)) = (policy, orphan) {
+            let detail = "orphanDependents and deletionPropagation cannot be both set";
+            causes.push(Cause::invalid("propagationPolicy", &policy.into(), detail));
+        }
+        if let Some(policy) = policy.filter(|policy| Propagation::parse(policy).is_none()) {
+            let allowed: Vec<Value> = ["Foreground", "Background", "Orphan", "nil"].map(Value::from).to_vec();
+            causes.push(Cause::unsupported("propagationPolicy", &policy.into(), &allowed));
+        }
+        let dry_runs = body["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let dry_runs: Vec<&str> = dry_runs.collect();
+        causes.extend(check_dry_run(&dry_runs));
+        refuse("DeleteOptions", &causes)?;
         Ok(Self {
             grace: body["gracePeriodSeconds"].as_i64(),
             uid: text(&body["preconditions"]["uid"]),
             resource_version: text(&body["preconditions"]["resourceVersion"]),
-            propagation: match (body["propagationPolicy"].as_str(), body["orphanDependents"].as_bool()) {
-                (None, None) => None,
-                (None, Some(true)) => Some(Propagation::Orphan),
-                (Some(policy), _) => Some(Propagation::parse(policy)?),
-                (None, Some(false)) => Some(Propagation::Background),
+            propagation: match orphan {
+                Some(true) => Some(Propagation::Orphan),
+                Some(false) => Some(Propagation::Background),
+                None => policy.and_then(Propagation::parse),
             },
-            dry_run: dry_run(body["dryRun"][0].as_str())?,
+            dry_run: !dry_runs.is_empty(),
         })
     }
 }
 
 impl Propagation {
     /// Reads a `propagationPolicy`.
-    pub fn parse(text: &str) -> ApiResult<Self> {
+    fn parse(text: &str) -> Option<Self> {
         match text {
-            "Background" => Ok(Self::Background),
-            "Foreground" => Ok(Self::Foreground),
-            "Orphan" => Ok(Self::Orphan),
-            other => Err(ApiError::bad_request(format!("invalid propagation policy: {other:?}"))),
+            "Background" => Some(Self::Background),
+            "Foreground" => Some(Self::Foreground),
+            "Orphan" => Some(Self::Orphan),
+            _ => None,
         }
     }
 }
@@ -136,7 +182,10 @@ impl State {
         if !meta::is_deleting(object) || before.is_some_and(|before| grace < before) {
             let at = now.checked_add(SignedDuration::from_secs(grace)).unwrap_or(Timestamp::MAX);
             marked["metadata"]["deletionTimestamp"] = meta::time(at).into();
-            marked["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+            // A namespace has a way of its own to go.
+            if !holds_itself {
+                marked["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+            }
             if let Some(generation) =
                 object["metadata"]["generation"].as_i64().filter(|_| !meta::is_deleting(object))
             {
@@ -182,6 +231,12 @@ impl State {
         }
     }
 
+    /// Whether an update leaves nothing that holds an object that is being deleted: then it goes without a last version.
+    pub(super) fn is_let_go(&self, key: &Key, new: &Value) -> bool {
+        let waits = new["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|grace| grace > 0);
+        meta::is_deleting(new) && meta::finalizers(new).is_empty() && !waits && key.storage != "namespaces."
+    }
+
     /// Removes an object that is being deleted once nothing holds it.
     fn settle(&mut self, key: &Key) {
         let Some(object) = self.store.get(key) else { return };
@@ -210,15 +265,18 @@ impl State {
 
     /// Takes an object out and collects what depended on it. A queue, so that long chains of owners need
     /// no deep recursion.
-    fn remove(&mut self, key: &Key) {
+    pub(super) fn remove(&mut self, key: &Key) {
         let mut queue = VecDeque::from([key.clone()]);
         while let Some(key) = queue.pop_front() {
             let Some(object) = self.store.remove(&key) else { continue };
             if key.storage == crd::STORAGE {
                 self.registry.set_custom(&key.name.1, Vec::new());
             }
-            for dependent in self.store.dependents(meta::text(&object, "uid")) {
-                if self.is_orphaned(&dependent) && self.begin_collection(&dependent) {
+            let uid = meta::text(&object, "uid");
+            for dependent in self.store.dependents(uid) {
+                if !self.is_orphaned(&dependent) {
+                    self.release(&dependent, uid);
+                } else if self.begin_collection(&dependent) {
                     queue.push_back(dependent);
                 }
             }
@@ -300,16 +358,22 @@ impl State {
 
     fn release_dependents(&mut self, uid: &str) {
         for key in self.store.dependents(uid) {
-            let Some(object) = self.store.get(&key) else { continue };
-            let mut object = (**object).clone();
-            if let Some(Value::Array(owners)) = object["metadata"].get_mut("ownerReferences") {
-                owners.retain(|owner| owner["uid"] != *uid);
-                if owners.is_empty() {
-                    meta::remove(&mut object["metadata"], "ownerReferences");
-                }
-            }
-            self.store.put(&key, object);
+            self.release(&key, uid);
         }
+    }
+
+    /// Takes one owner from an object.
+    fn release(&mut self, key: &Key, uid: &str) {
+        let Some(old) = self.store.get(key).cloned() else { return };
+        let mut object = (*old).clone();
+        if let Some(Value::Array(owners)) = object["metadata"].get_mut("ownerReferences") {
+            owners.retain(|owner| owner["uid"] != *uid);
+            if owners.is_empty() {
+                meta::remove(&mut object["metadata"], "ownerReferences");
+            }
+        }
+        managed::forget(&old, &mut object, self.clock.now());
+        self.store.put(key, object);
     }
 
     fn empty_namespace(&mut self, namespace: &str) {

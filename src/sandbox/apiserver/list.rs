@@ -40,6 +40,11 @@ impl Selection {
             && self.fields.matches(object)
     }
 
+    /// Whether only some objects are selected.
+    pub fn is_partial(&self) -> bool {
+        !self.labels.is_empty() || !self.fields.is_empty()
+    }
+
     /// The single name that the field selector asks for.
     pub fn name(&self) -> Option<&str> {
         self.fields.name()
@@ -54,8 +59,8 @@ pub struct Page {
     pub version: u64,
     /// How to go on.
     pub continue_token: Option<String>,
-    /// How many are left.
-    pub remaining: u64,
+    /// How many are left, where that is known without looking at them.
+    pub remaining: Option<u64>,
 }
 
 const EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. You can \
@@ -66,7 +71,7 @@ impl State {
     pub fn list(&self, resource: &Resource, selection: &Selection, options: &ListOptions) -> ApiResult<Page> {
         let current = self.store.version();
         let (version, start) = match &options.continue_token {
-            Some(token) => read_token(token)?,
+            Some(token) => read_token(token, selection.namespace.as_deref())?,
             None => (self.version_asked(options)?, None),
         };
         let objects = if version == current {
@@ -90,15 +95,24 @@ impl State {
             .map(|(name, stored)| (name.clone(), present(resource, stored)))
             .filter(|(name, object)| selection.matches(name, object))
             .collect();
-        let limit = options.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        // A list of whatever there is comes from a cache, which is not paged.
+        let is_paged = options.resource_version != Some(0) || options.continue_token.is_some();
+        let limit = options
+            .limit
+            .filter(|_| is_paged)
+            .and_then(|limit| usize::try_from(limit).ok())
+            .unwrap_or(usize::MAX);
         let left = found.len().saturating_sub(limit);
         found.truncate(limit);
-        let last = found.last().filter(|_| left > 0).map(|(name, _)| write_token(version, name));
+        let last = found
+            .last()
+            .filter(|_| left > 0)
+            .map(|(name, _)| write_token(version, selection.namespace.as_deref(), name));
         Ok(Page {
             items: found.into_iter().map(|(_, object)| object).collect(),
             version,
             continue_token: last,
-            remaining: u64::try_from(left).unwrap_or(u64::MAX),
+            remaining: u64::try_from(left).ok().filter(|_| !selection.is_partial()),
         })
     }
 
@@ -109,20 +123,30 @@ impl State {
         if asked > current {
             return Err(ApiError::too_large_resource_version(asked, current));
         }
-        Ok(if options.version_match == Some(Match::Exact) { asked } else { current })
+        // A page of a named version means that very version.
+        let is_page = options.version_match.is_none() && options.limit.is_some() && asked > 0;
+        Ok(if options.version_match == Some(Match::Exact) || is_page { asked } else { current })
     }
 }
 
-fn write_token(version: u64, last: &Name) -> String {
-    let token = json!({"v": "meta.k8s.io/v1", "rv": version, "start": [last.0, last.1]});
+/// The real server's form: where to go on is a path below the one that is listed, and its end.
+fn write_token(version: u64, namespace: Option<&str>, last: &Name) -> String {
+    let start = match namespace {
+        Some(_) => format!("/{}\0", last.1),
+        None => format!("{}/{}\0", last.0, last.1),
+    };
+    let token = json!({"v": "meta.k8s.io/v1", "rv": version, "start": start});
     URL_SAFE_NO_PAD.encode(token.to_string())
 }
 
-fn read_token(token: &str) -> ApiResult<(u64, Option<Name>)> {
+fn read_token(token: &str, namespace: Option<&str>) -> ApiResult<(u64, Option<Name>)> {
     let bad = || ApiError::bad_request("invalid continue token: continue key is not valid");
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?;
     let token: Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-    let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(bad);
-    let start = (text(&token["start"][0])?, text(&token["start"][1])?);
-    Ok((token["rv"].as_u64().ok_or_else(bad)?, Some(start)))
+    let start = token["start"].as_str().ok_or_else(bad)?.trim_start_matches('/').trim_end_matches('\0');
+    let (space, name) = match namespace {
+        Some(namespace) => (namespace, start),
+        None => start.split_once('/').unwrap_or(("", start)),
+    };
+    Ok((token["rv"].as_u64().ok_or_else(bad)?, Some((space.to_owned(), name.to_owned()))))
 }

@@ -64,10 +64,7 @@ fn query(call: &Call, pod: &Value, now: Timestamp) -> ApiResult<LogQuery> {
         ApiResult::Ok(number.and_then(|number| usize::try_from(number).ok()))
     };
     let since = match (call.query.number("sinceSeconds")?, call.query.get("sinceTime")) {
-        (Some(seconds), _) => {
-            let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-            now.checked_sub(jiff::SignedDuration::from_secs(seconds)).ok()
-        }
+        (Some(seconds), _) => now.checked_sub(jiff::SignedDuration::from_secs(seconds)).ok(),
         (None, Some(text)) => {
             Some(text.parse().map_err(|_| ApiError::bad_request("sinceTime is not a time"))?)
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::error::{ApiError, ApiResult};
 use super::fieldset::{FieldSet, applied, compare};
 use super::meta;
-use super::schema::Schema;
+use super::schema::{self, Schema};
 use super::ssa;
 
 /// Who writes, and how its ownership is recorded.
@@ -29,12 +29,9 @@ const UNOWNED: &[&[&str]] = &[
     &["metadata", "name"],
     &["metadata", "namespace"],
     &["metadata", "creationTimestamp"],
-    &["metadata", "deletionTimestamp"],
-    &["metadata", "deletionGracePeriodSeconds"],
     &["metadata", "selfLink"],
     &["metadata", "uid"],
     &["metadata", "generation"],
-    &["metadata", "generateName"],
     &["metadata", "managedFields"],
     &["metadata", "resourceVersion"],
 ];
@@ -140,28 +137,71 @@ fn strip(set: &FieldSet) -> FieldSet {
     UNOWNED.iter().fold(set.clone(), |set, path| set.without_below(&FieldSet::of_path(path)))
 }
 
-/// Records an ordinary write. `new` may carry an emptied `managedFields`, which resets ownership.
+/// The owners before a write: those that the request brings, for it may correct them, else those of the live object.
+/// An emptied list asks for a reset.
+fn entries_before(old: Option<&Value>, new: &Value) -> Vec<Entry> {
+    let is_reset = new["metadata"]["managedFields"].as_array().is_some_and(|list| {
+        list.is_empty() || list.iter().all(|entry| entry.as_object().is_some_and(serde_json::Map::is_empty))
+    });
+    let given = entries(new);
+    match old {
+        _ if is_reset => Vec::new(),
+        Some(old) if given.is_empty() => entries(old),
+        _ => given,
+    }
+}
+
+/// Records an ordinary write. An object whose owners are not known stays so until somebody applies it.
 pub fn record_update(
     schema: Option<Schema<'_>>,
     old: Option<&Value>,
     new: &mut Value,
     manager: &Manager<'_>,
 ) {
-    let reset = new["metadata"]["managedFields"].as_array().is_some_and(|list| {
-        list.is_empty() || list.iter().all(|entry| entry.as_object().is_some_and(serde_json::Map::is_empty))
-    });
-    let mut entries = if reset { Vec::new() } else { old.map(entries).unwrap_or_default() };
+    let mut entries = match (old, manager.subresource) {
+        // Through a subresource nobody's ownership can be set.
+        (Some(old), "status" | "scale") => self::entries(old),
+        _ => entries_before(old, new),
+    };
+    if old.is_some() && entries.is_empty() {
+        write_entries(new, entries);
+        return;
+    }
     let empty = json!({});
-    let (changed, removed) = compare(schema, Some(old.unwrap_or(&empty)), Some(new));
+    update(&mut entries, schema, (old.unwrap_or(&empty), new), manager);
+    write_entries(new, entries);
+}
+
+fn update(
+    entries: &mut Vec<Entry>,
+    schema: Option<Schema<'_>>,
+    (old, new): (&Value, &Value),
+    manager: &Manager<'_>,
+) {
+    let (changed, removed) = compare(schema, Some(old), Some(new));
     let (changed, removed) = (strip(&changed), strip(&removed));
     if !(changed.is_empty() && removed.is_empty()) {
         let touched = changed.union(&removed);
         for entry in entries.iter_mut().filter(|entry| !entry.belongs_to(manager, "Update")) {
             entry.fields = entry.fields.difference(&touched);
         }
-        own(&mut entries, manager, "Update", |fields| fields.union(&changed).difference(&removed));
+        own(entries, manager, "Update", |fields| fields.union(&changed).difference(&removed));
     }
-    write_entries(new, entries);
+}
+
+/// Who owns what of an object that nobody has applied before and whose owners are not known.
+const BEFORE: &str = "before-first-apply";
+
+/// The client that may apply what it once wrote by other means.
+const KUBECTL: &str = "kubectl";
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// The fields of which kubectl's own annotation says that it wrote them, and which are still as it did.
+fn last_applied(schema: Option<Schema<'_>>, live: &Value) -> FieldSet {
+    let text = live["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap_or_default();
+    let Ok(config) = serde_json::from_str::<Value>(text) else { return FieldSet::default() };
+    let (changed, removed) = compare(schema, Some(&config), Some(live));
+    strip(&applied(schema, &config)).difference(&changed).difference(&removed)
 }
 
 /// Applies a configuration to the live object: merges it, drops what this manager applied before and no
@@ -176,6 +216,10 @@ pub fn apply(
     let fresh = json!({"apiVersion": config["apiVersion"], "kind": config["kind"], "metadata": {}});
     let base = live.unwrap_or(&fresh);
     let mut entries = entries(base);
+    if let (Some(live), true) = (live, entries.is_empty()) {
+        let before = Manager { name: BEFORE, subresource: "", ..manager.clone() };
+        update(&mut entries, schema, (&json!({}), live), &before);
+    }
     let applied_now = strip(&applied(schema, config));
     let mine = entries.iter().position(|entry| entry.belongs_to(manager, "Apply"));
     let applied_before = mine.map(|index| entries[index].fields.clone()).unwrap_or_default();
@@ -187,10 +231,12 @@ pub fn apply(
 
     let (changed, removed) = compare(schema, Some(base), Some(&merged));
     let (changed, removed) = (strip(&changed), strip(&removed));
+    let migrated = if manager.name == KUBECTL { last_applied(schema, base) } else { FieldSet::default() };
     let mut conflicts = Vec::new();
     for entry in entries.iter_mut().filter(|entry| !entry.belongs_to(manager, "Apply")) {
         let contested = entry.fields.intersection(&changed);
-        conflicts.extend(contested.paths().into_iter().map(|path| (path, entry.show())));
+        conflicts
+            .extend(contested.difference(&migrated).paths().into_iter().map(|path| (path, entry.show())));
         entry.fields = entry.fields.difference(&contested).difference(&removed);
     }
     if !conflicts.is_empty() && !force {
@@ -201,9 +247,14 @@ pub fn apply(
     Ok(merged)
 }
 
+/// Takes from everybody what an object has lost by itself.
+pub fn forget(old: &Value, new: &mut Value, now: Timestamp) {
+    let manager = Manager { name: "", api_version: String::new(), subresource: "", now };
+    record_update(Some(schema::any_object()), Some(old), new, &manager);
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::schema;
     use super::*;
 
     fn manager(name: &str) -> Manager<'_> {

@@ -99,13 +99,7 @@ impl<'a> Renderer<'a> {
     pub fn event(&self, kind: &str, object: &Object, first: bool) -> Value {
         match (kind, self.accept) {
             ("ERROR", _) => (**object).clone(),
-            ("BOOKMARK", Accept::Table) => {
-                let mut table = self.table(&[], first);
-                table["metadata"] = object["metadata"].clone();
-                // kubectl reads a bookmark's row like any other.
-                table["rows"] = json!([{"cells": [], "object": partial(object)}]);
-                table
-            }
+            // A bookmark, too: kubectl reads its row like any other.
             (_, Accept::Table) => {
                 let mut table = self.table(std::slice::from_ref(object), first);
                 table["metadata"] = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
@@ -115,12 +109,28 @@ impl<'a> Renderer<'a> {
         }
     }
 
+    /// An object in a list, which says for all of them what kind they are. Custom ones say it themselves too.
+    fn item(&self, object: &Value) -> Value {
+        let mut item = object.clone();
+        if let (Value::Object(map), None) = (&mut item, &self.resource.custom) {
+            map.remove("kind");
+            map.remove("apiVersion");
+        }
+        item
+    }
+
     /// A list.
     pub fn list(&self, page: &Page) -> Value {
         let mut metadata = json!({"resourceVersion": page.version.to_string()});
+        // Lists of custom kinds say that nothing follows.
+        if self.resource.custom.is_some() && *self.accept == Accept::Whole {
+            metadata["continue"] = "".into();
+        }
         if let Some(token) = &page.continue_token {
             metadata["continue"] = token.as_str().into();
-            metadata["remainingItemCount"] = page.remaining.into();
+            if let Some(remaining) = page.remaining {
+                metadata["remainingItemCount"] = remaining.into();
+            }
         }
         let resource = self.resource;
         match self.accept {
@@ -136,7 +146,7 @@ impl<'a> Renderer<'a> {
             }
             _ => {
                 let kind = format!("{}List", resource.kind);
-                let items: Vec<Value> = page.items.iter().map(|object| (**object).clone()).collect();
+                let items: Vec<Value> = page.items.iter().map(|object| self.item(object)).collect();
                 json!({"kind": kind, "apiVersion": resource.api_version(), "metadata": metadata, "items": items})
             }
         }

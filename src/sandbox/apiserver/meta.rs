@@ -124,15 +124,18 @@ pub enum NameRule {
 /// Checks name, labels, annotations' keys, finalizers and owner references.
 pub fn validate(object: &Value, rule: NameRule) -> Vec<Cause> {
     let mut causes = Vec::new();
-    check_name(text(object, "name"), rule, &mut causes);
+    let prefix = text(object, "generateName");
+    if !prefix.is_empty() {
+        // What follows makes it whole.
+        check_name(("metadata.generateName", prefix, &format!("{prefix}x")), rule, &mut causes);
+    }
+    let name = text(object, "name");
+    check_name(("metadata.name", name, name), rule, &mut causes);
     let metadata = &object["metadata"];
     for (key, value) in metadata["labels"].as_object().into_iter().flatten() {
         check_qualified("metadata.labels", key, &mut causes);
-        let value_text = value.as_str().unwrap_or_default();
-        if value_text.len() > 63 {
-            causes.push(Cause::invalid("metadata.labels", value, "must be no more than 63 bytes"));
-        } else if !is_dotted(value_text, true) && !value_text.is_empty() {
-            causes.push(Cause::invalid("metadata.labels", value, LABEL_VALUE));
+        if let Some(problem) = label_value_problem(value.as_str().unwrap_or_default()) {
+            causes.push(Cause::invalid("metadata.labels", value, problem));
         }
     }
     let mut annotations_size = 0;
@@ -143,15 +146,40 @@ pub fn validate(object: &Value, rule: NameRule) -> Vec<Cause> {
     if annotations_size > 262_144 {
         causes.push(Cause::too_long("metadata.annotations", 262_144));
     }
-    for (index, owner) in metadata["ownerReferences"].as_array().into_iter().flatten().enumerate() {
-        for field in ["apiVersion", "kind", "name", "uid"] {
+    check_owners(object, &mut causes);
+    for name in finalizers(object) {
+        check_qualified("metadata.finalizers", &name, &mut causes);
+    }
+    causes
+}
+
+fn check_owners(object: &Value, causes: &mut Vec<Cause>) {
+    let owners = object["metadata"]["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for owner in owners {
+        for (field, detail) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
             if owner[field].as_str().unwrap_or_default().is_empty() {
-                let path = format!("metadata.ownerReferences[{index}].{field}");
-                causes.push(Cause::invalid(&path, &json!(""), &format!("{field} must not be empty")));
+                causes.push(Cause::invalid(&format!("metadata.ownerReferences.{field}"), &json!(""), detail));
             }
         }
     }
-    causes
+    let mut controllers = owners.iter().filter(|owner| owner["controller"] == true);
+    if let (Some(one), Some(two)) = (controllers.next(), controllers.next()) {
+        let named = |owner: &Value| {
+            let text = |field: &str| owner[field].as_str().unwrap_or_default().to_owned();
+            format!("{}/{}", text("kind"), text("name"))
+        };
+        let detail = format!(
+            "Only one reference can have Controller set to true. Found \"true\" in references for {} and {}",
+            named(one),
+            named(two)
+        );
+        causes.push(Cause::invalid("metadata.ownerReferences", &owners.iter().cloned().collect(), &detail));
+    }
 }
 
 /// A built-in kind takes finalizers only with a domain, or the few that Kubernetes itself knows.
@@ -166,25 +194,29 @@ pub fn validate_finalizers(object: &Value) -> Vec<Cause> {
         .collect()
 }
 
-fn check_name(name: &str, rule: NameRule, causes: &mut Vec<Cause>) {
-    let value = Value::from(name);
+/// Checks a name, or the beginning of one, which is shown as it was given.
+fn check_name((field, shown, name): (&str, &str, &str), rule: NameRule, causes: &mut Vec<Cause>) {
+    let value = Value::from(shown);
     let (valid, max, text) = match rule {
         NameRule::PathSegment => {
             if name == "." || name == ".." || name.contains(['/', '%']) {
                 let detail = "may not contain '/' or '%' and may not be '.' or '..'";
-                causes.push(Cause::invalid("metadata.name", &value, detail));
+                causes.push(Cause::invalid(field, &value, detail));
             }
             return;
         }
         NameRule::Subdomain => (name.split('.').all(is_label), 253, SUBDOMAIN),
+        NameRule::Label if name.contains('.') && name.split('.').all(is_label) => {
+            (false, 63, "must not contain dots")
+        }
         NameRule::Label => (is_label(name), 63, LABEL),
     };
     if name.len() > max {
-        let detail = format!("must be no more than {max} bytes");
-        causes.push(Cause::invalid("metadata.name", &value, &detail));
+        let detail = format!("must be no more than {max} characters");
+        causes.push(Cause::invalid(field, &value, &detail));
     }
     if !valid {
-        causes.push(Cause::invalid("metadata.name", &value, text));
+        causes.push(Cause::invalid(field, &value, text));
     }
 }
 
@@ -201,20 +233,50 @@ fn is_dotted(text: &str, upper: bool) -> bool {
 }
 
 fn check_qualified(field: &str, key: &str, causes: &mut Vec<Cause>) {
+    if let Some(problem) = label_key_problem(key) {
+        causes.push(Cause::invalid(field, &key.into(), &problem));
+    }
+}
+
+/// The value at a path as complaints name it: `spec.list[0].name`, `spec.map[key]`.
+pub fn at<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    let parts = path.split(['.', '[']).map(|part| part.trim_end_matches(']'));
+    parts.into_iter().try_fold(object, |value, part| match value {
+        Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+        other => other.get(part),
+    })
+}
+
+/// What is wrong with the key of a label, an annotation or a finalizer.
+pub fn label_key_problem(key: &str) -> Option<String> {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
     };
-    let value = Value::from(key);
-    if prefix.is_some_and(|prefix| !prefix.split('.').all(is_label)) {
-        causes.push(Cause::invalid(field, &value, &format!("prefix part {SUBDOMAIN}")));
+    if name.contains('/') {
+        let form = QUALIFIED.trim_start_matches("name part");
+        return Some(format!(
+            "a valid label key{form} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        ));
     }
-    if name.is_empty() {
-        causes.push(Cause::invalid(field, &value, "name part must be non-empty"));
-    } else if name.len() > 63 {
-        causes.push(Cause::invalid(field, &value, "name part must be no more than 63 bytes"));
-    } else if !is_dotted(name, true) {
-        causes.push(Cause::invalid(field, &value, QUALIFIED));
+    if prefix.is_some_and(|prefix| !prefix.split('.').all(is_label)) {
+        return Some(format!("prefix part {SUBDOMAIN}"));
+    }
+    match name {
+        "" => Some("name part must be non-empty".into()),
+        name if name.len() > 63 => Some("name part must be no more than 63 bytes".into()),
+        name if !is_dotted(name, true) => Some(QUALIFIED.into()),
+        _ => None,
+    }
+}
+
+/// What is wrong with the value of a label.
+pub fn label_value_problem(value: &str) -> Option<&'static str> {
+    match value {
+        "" => None,
+        value if value.len() > 63 => Some("must be no more than 63 bytes"),
+        value if !is_dotted(value, true) => Some(LABEL_VALUE),
+        _ => None,
     }
 }
 

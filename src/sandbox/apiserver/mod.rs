@@ -5,7 +5,7 @@
 //! A request goes `http` (who asks) → `route` (for what) → `access` (may they) → `handler` (the verb) →
 //! `state` and `lifecycle` (the write) or `list` and `watch` (the read) → `media` (the form of the answer).
 //! What is pure has a file of its own: `patch`, `ssa`, `fieldset`, `managed`, `schema`, `decode`,
-//! `validate`, `rules`, `selector`, `jsonpath`, `table`, `rbac`.
+//! `validate`, `typed`, `rules`, `selector`, `jsonpath`, `table`, `rbac`.
 //!
 //! # Not modelled
 //!
@@ -22,13 +22,18 @@
 //!   and `extra`.
 //! - Streams into containers (exec, attach, port-forward), the proxy verbs, CBOR and answers in protobuf are
 //!   refused; bodies in protobuf are read.
-//! - CEL rules run without type checking and cost budget, and know only the `cel` crate's functions.
+//! - CEL rules run without type checking and cost budget, and know only the `cel` crate's functions: a definition
+//!   whose rules call others is refused.
+//! - A field that a JSON body has twice counts once, as the last one says.
+//! - Which answers differ from a real server's, request by request, is in
+//!   `tests/it/sandbox/conformance/deviations.txt`; a test holds that nothing else does.
 //! - A list at an exact older version reaches back as far as the log of changes, a few thousand per kind.
 
 mod access;
 mod bootstrap;
 mod clock;
 mod crd;
+mod crd_schema;
 mod decode;
 mod discovery;
 mod error;
@@ -38,6 +43,7 @@ mod handler;
 mod http;
 mod impersonate;
 mod jsonpath;
+mod labels;
 mod lifecycle;
 mod list;
 mod logs;
@@ -64,6 +70,7 @@ mod strategy;
 mod subresource;
 mod table;
 mod table_cells;
+mod typed;
 mod user;
 mod validate;
 mod watch;

@@ -9,6 +9,7 @@ use super::error::{ApiError, ApiResult};
 use super::http::{Answer, Call, Reply};
 use super::media::Accept;
 use super::openapi_view;
+use super::route::unknown;
 
 const V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 const V2_BETA: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
@@ -45,14 +46,16 @@ pub fn answer(shared: &Shared, call: &Call) -> ApiResult<Reply> {
         ["api", version] if registry.has_version("", version) => {
             json(discovery::resource_list(&registry, "", version))
         }
-        ["apis", group] => json(discovery::group(&registry, group).ok_or_else(ApiError::no_such_path)?),
+        ["apis", group] => json(discovery::group(&registry, group).ok_or_else(ApiError::page_not_found)?),
         ["apis", group, version] if registry.has_version(group, version) => {
             json(discovery::resource_list(&registry, group, version))
         }
         ["openapi", "v2"] => openapi_view::v2(&call.headers),
         ["openapi", "v3"] => json(openapi_view::index(&registry)),
         ["openapi", "v3", path @ ..] => openapi_view::document(&registry, &path.join("/"), &call.headers)?,
-        _ => return Err(ApiError::no_such_path()),
+        ["api", version] => return Err(unknown(&registry, "", version)),
+        ["apis", group, version] => return Err(unknown(&registry, group, version)),
+        _ => return Err(ApiError::page_not_found()),
     };
     Ok(answer.into())
 }

@@ -65,7 +65,7 @@ fn custom_document(registry: &Registry, path: &str) -> Value {
         add_paths(resource, &mut paths);
         schemas.insert(schema_name(resource), schema(resource));
     }
-    schemas.insert(OBJECT_META.into(), object_meta());
+    schemas.extend(object_meta());
     json!({"openapi": "3.0.0", "info": {"title": "Kubernetes CRD Swagger", "version": "v0.1.0"},
            "paths": paths, "components": {"schemas": schemas}})
 }
@@ -110,19 +110,16 @@ fn schema(resource: &Resource) -> Value {
     schema
 }
 
-fn object_meta() -> Value {
-    json!({"type": "object", "description": "ObjectMeta is metadata that all persisted resources must have.",
-    "properties": {
-        "name": {"type": "string"}, "namespace": {"type": "string"}, "generateName": {"type": "string"},
-        "labels": {"type": "object", "additionalProperties": {"type": "string"}},
-        "annotations": {"type": "object", "additionalProperties": {"type": "string"}},
-        "finalizers": {"type": "array", "items": {"type": "string"}},
-        "ownerReferences": {"type": "array", "items": {"type": "object"}},
-        "uid": {"type": "string"}, "resourceVersion": {"type": "string"},
-        "generation": {"type": "integer", "format": "int64"},
-        "creationTimestamp": {"type": "string", "format": "date-time"},
-        "deletionTimestamp": {"type": "string", "format": "date-time"},
-    }})
+/// The metadata of all objects and what it refers to, as recorded.
+fn object_meta() -> impl Iterator<Item = (String, Value)> {
+    const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+    let text = openapi::document("api/v1").unwrap_or_default();
+    let mut document: Value = serde_json::from_slice(&text).unwrap_or_default();
+    ["ObjectMeta", "OwnerReference", "ManagedFieldsEntry", "FieldsV1", "Time"].into_iter().map(move |name| {
+        let name = format!("{META}{name}");
+        let schema = document["components"]["schemas"][&name].take();
+        (name, schema)
+    })
 }
 
 /// The operations, with the parameters by which kubectl finds out what it may ask for.

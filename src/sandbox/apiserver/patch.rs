@@ -24,12 +24,12 @@ pub fn patched(schema: Option<Schema<'_>>, object: &Value, patch: &Patch) -> Api
     let mut result = object.clone();
     match patch {
         Patch::Json(operations) => {
-            let operations: json_patch::Patch = serde_json::from_value(operations.clone())
-                .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
-            // The real server says no more either.
-            let refused =
-                || ApiError::unprocessable("the server rejected our request due to an error in our request");
-            json_patch::patch(&mut result, &operations).map_err(|_| refused())?;
+            let Value::Array(operations) = operations else {
+                return Err(ApiError::bad_request("error decoding patch: it is no list"));
+            };
+            for operation in operations {
+                operate(&mut result, operation)?;
+            }
         }
         Patch::Merge(patch) if patch.is_object() => json_patch::merge(&mut result, patch),
         Patch::Strategic(patch) if patch.is_object() => {
@@ -38,6 +38,22 @@ pub fn patched(schema: Option<Schema<'_>>, object: &Value, patch: &Patch) -> Api
         _ => return Err(ApiError::bad_request("error decoding patch: the patch is not an object")),
     }
     Ok(result)
+}
+
+/// One operation of a JSON patch. As in the real server, a field that is not there can be replaced.
+fn operate(object: &mut Value, operation: &Value) -> ApiResult<()> {
+    // The real server says no more either.
+    let refused =
+        || ApiError::unprocessable("the server rejected our request due to an error in our request");
+    let mut operation = operation.clone();
+    let path = operation["path"].as_str().unwrap_or_default();
+    let parent = path.rsplit_once('/').and_then(|(parent, _)| object.pointer(parent));
+    let is_missing = parent.is_some_and(Value::is_object) && object.pointer(path).is_none();
+    if is_missing && operation["op"] == "replace" {
+        operation["op"] = "add".into();
+    }
+    let operation: json_patch::PatchOperation = serde_json::from_value(operation).map_err(|_| refused())?;
+    json_patch::patch(object, &[operation]).map_err(|_| refused())
 }
 
 /// Merges along the schema; nothing where the patch deletes the value.
@@ -52,7 +68,10 @@ fn strategic(schema: Option<Schema<'_>>, old: Option<&Value>, patch: &Value) -> 
             )));
         }
         Some("merge") | None => {}
-        Some(other) => return Err(ApiError::bad_request(format!("unknown patch type: {other:?}"))),
+        Some(other) => {
+            let map = Value::Object(patch.clone());
+            return Err(ApiError::unexplained(format!("unknown patch type: {other} in map: {map}")));
+        }
     }
     let mut result = old.and_then(Value::as_object).cloned().unwrap_or_default();
     if let Some(Value::Array(retained)) = patch.get("$retainKeys") {
@@ -116,7 +135,7 @@ fn merge_list(schema: Option<Schema<'_>>, old: Option<&Value>, patch: &[Value]) 
     for item in items {
         let Some(identity) = item.get(&key) else {
             let message = format!("map: {item} does not contain declared merge key: {key}");
-            return Err(ApiError::bad_request(message));
+            return Err(ApiError::unexplained(message));
         };
         let position = result.iter().position(|old| old.get(&key) == Some(identity));
         let schema = schema.and_then(|schema| schema.items());

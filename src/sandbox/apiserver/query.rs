@@ -18,9 +18,9 @@ impl Query {
         Self { pairs }
     }
 
-    /// The last value of a parameter; an empty one counts as absent.
+    /// The first value of a parameter; an empty one counts as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let value = self.pairs.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let value = self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         value.filter(|value| !value.is_empty())
     }
 
@@ -34,11 +34,22 @@ impl Query {
         self.get(name).map(|_| self.flag(name))
     }
 
-    /// A number.
-    pub fn number(&self, name: &str) -> ApiResult<Option<u64>> {
+    /// All values of a parameter.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        self.pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// A whole number.
+    pub fn number(&self, name: &str) -> ApiResult<Option<i64>> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let bad = || ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
         text.parse().map(Some).map_err(|_| bad())
+    }
+
+    /// A number for which anything below one means that there is no limit.
+    fn limit(&self, name: &str) -> ApiResult<Option<u64>> {
+        let number = self.number(name)?.and_then(|number| u64::try_from(number).ok());
+        Ok(number.filter(|number| *number > 0))
     }
 
     /// Refuses parameters that are not in the list. How long a client waits (`timeout`) is its own matter
@@ -80,39 +91,60 @@ pub struct WriteOptions {
     pub force: bool,
 }
 
+/// The longest name of a field manager.
+const MANAGER_BYTES: usize = 128;
+
 impl WriteOptions {
-    /// Reads them from the query.
-    pub fn from_query(query: &Query) -> ApiResult<Self> {
+    /// Reads them from the query; `kind` is `CreateOptions`, `UpdateOptions` or `PatchOptions`.
+    pub fn from_query(query: &Query, kind: &str) -> ApiResult<Self> {
         query.only(&["dryRun", "fieldManager", "fieldValidation", "force"])?;
+        let mut causes = check_dry_run(&query.all("dryRun"));
         let field_validation = match query.get("fieldValidation") {
             None | Some("Warn") => FieldValidation::Warn,
             Some("Strict") => FieldValidation::Strict,
             Some("Ignore") => FieldValidation::Ignore,
             Some(other) => {
-                let allowed: Vec<Value> = ["Ignore", "Strict", "Warn"].map(Value::from).to_vec();
-                let cause = Cause::unsupported("fieldValidation", &other.into(), &allowed);
-                return Err(ApiError::invalid("CreateOptions", "meta.k8s.io", "", &[cause]));
+                let allowed: Vec<Value> = ["", "Ignore", "Strict", "Warn"].map(Value::from).to_vec();
+                causes.push(Cause::unsupported("fieldValidation", &other.into(), &allowed));
+                FieldValidation::Warn
             }
         };
+        if query.get("fieldManager").is_some_and(|name| name.len() > MANAGER_BYTES) {
+            causes.push(Cause::too_long("fieldManager", 128));
+        }
+        refuse(kind, &causes)?;
         Ok(Self {
-            dry_run: dry_run(query.get("dryRun"))?,
+            dry_run: query.get("dryRun").is_some(),
             field_manager: query.get("fieldManager").map(str::to_owned),
             field_validation,
             force: query.flag("force"),
         })
     }
+
+    /// What a patch demands of its parameters: apply a manager, and others no force.
+    pub fn check_patch(&self, query: &Query, is_apply: bool) -> ApiResult<()> {
+        let mut causes = Vec::new();
+        if is_apply && self.field_manager.is_none() {
+            causes.push(Cause::required("fieldManager", "is required for apply patch"));
+        }
+        if !is_apply && query.get("force").is_some() {
+            causes.push(Cause::forbidden("force", "may not be specified for non-apply patch"));
+        }
+        refuse("PatchOptions", &causes)
+    }
+}
+
+/// Refuses options that have something against them.
+pub fn refuse(kind: &str, causes: &[Cause]) -> ApiResult<()> {
+    if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(kind, "meta.k8s.io", "", causes)) }
 }
 
 /// `All` is the only dry run there is.
-pub fn dry_run(value: Option<&str>) -> ApiResult<bool> {
-    match value {
-        None => Ok(false),
-        Some("All") => Ok(true),
-        Some(other) => {
-            let cause = Cause::unsupported("dryRun", &other.into(), &["All".into()]);
-            Err(ApiError::invalid("CreateOptions", "meta.k8s.io", "", &[cause]))
-        }
+pub fn check_dry_run(values: &[&str]) -> Vec<Cause> {
+    if values.iter().all(|value| *value == "All") {
+        return Vec::new();
     }
+    vec![Cause::unsupported("dryRun", &values.iter().copied().collect::<Value>(), &["All".into()])]
 }
 
 /// How a resourceVersion is meant.
@@ -164,61 +196,93 @@ impl ListOptions {
 
     /// Reads them from the query; whoever calls has checked for unknown parameters.
     pub fn from_query(query: &Query) -> ApiResult<Self> {
-        let version_match = match query.get("resourceVersionMatch") {
-            None => None,
-            Some("NotOlderThan") => Some(Match::NotOlderThan),
-            Some("Exact") => Some(Match::Exact),
-            Some(other) => {
-                let allowed: Vec<Value> = ["Exact", "NotOlderThan", ""].map(Value::from).to_vec();
-                let cause = Cause::unsupported("resourceVersionMatch", &other.into(), &allowed);
-                return Err(ApiError::invalid("ListOptions", "meta.k8s.io", "", &[cause]));
-            }
-        };
+        let watch = query.flag("watch");
+        let version = query.get("resourceVersion");
         let options = Self {
             label_selector: query.get("labelSelector").map(str::to_owned),
             field_selector: query.get("fieldSelector").map(str::to_owned),
-            limit: query.number("limit")?.filter(|limit| *limit > 0),
+            limit: query.limit("limit")?,
             continue_token: query.get("continue").map(str::to_owned),
-            resource_version: query.get("resourceVersion").map(parse_version).transpose()?,
-            version_match,
-            timeout_seconds: query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0),
+            resource_version: None,
+            version_match: match query.get("resourceVersionMatch") {
+                Some("Exact") => Some(Match::Exact),
+                Some("NotOlderThan") => Some(Match::NotOlderThan),
+                _ => None,
+            },
+            timeout_seconds: query.limit("timeoutSeconds")?,
             bookmarks: query.flag("allowWatchBookmarks"),
             send_initial_events: query.flag_option("sendInitialEvents"),
         };
-        options.check(query.flag("watch"))?;
-        Ok(options)
+        let causes = if watch { options.against_watch(query) } else { options.against_list(query) };
+        refuse("ListOptions", &causes)?;
+        if options.continue_token.is_some() && version.is_some_and(|version| version != "0") && !watch {
+            return Err(ApiError::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        let resource_version = match version {
+            None => None,
+            Some(text) if watch => Some(parse_version(text)?),
+            Some(text) => Some(parse_version(text).map_err(|error| {
+                ApiError::bad_request(format!("invalid resource version: {}", error.message))
+            })?),
+        };
+        Ok(Self { resource_version, ..options })
     }
 
-    fn check(&self, watch: bool) -> ApiResult<()> {
-        let exact = self.version_match == Some(Match::Exact);
-        let (field, why) = if self.send_initial_events.is_some() && !watch {
-            ("sendInitialEvents", "sendInitialEvents is forbidden for list")
-        } else if self.send_initial_events.is_some() && self.version_match != Some(Match::NotOlderThan) {
-            (
-                "resourceVersionMatch",
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            )
-        } else if watch && self.version_match.is_some() && self.send_initial_events.is_none() {
-            (
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            )
-        } else if !watch && self.version_match.is_some() && self.resource_version.is_none() {
-            ("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided")
-        } else if exact && self.resource_version == Some(0) {
-            ("resourceVersionMatch", "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
-        } else {
-            return Ok(());
-        };
-        Err(ApiError::invalid("ListOptions", "meta.k8s.io", "", &[Cause::forbidden(field, why)]))
+    fn against_list(&self, query: &Query) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        let mut forbid = |field: &str, why: &str| causes.push(Cause::forbidden(field, why));
+        let (given, version) = (query.get("resourceVersionMatch"), query.get("resourceVersion"));
+        if given.is_some() && version.is_none() {
+            forbid(MATCH, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+        }
+        if given.is_some() && self.continue_token.is_some() {
+            forbid(MATCH, "resourceVersionMatch is forbidden when continue is provided");
+        }
+        if self.version_match == Some(Match::Exact) && version == Some("0") {
+            forbid(MATCH, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+        }
+        if self.send_initial_events.is_some() {
+            forbid("sendInitialEvents", "sendInitialEvents is forbidden for list");
+        }
+        if let (Some(other), None) = (given, self.version_match) {
+            let allowed: Vec<Value> = ["Exact", "NotOlderThan", ""].map(Value::from).to_vec();
+            causes.push(Cause::unsupported(MATCH, &other.into(), &allowed));
+        }
+        causes
+    }
+
+    fn against_watch(&self, query: &Query) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        let given = query.get("resourceVersionMatch");
+        let is_newest = self.version_match == Some(Match::NotOlderThan);
+        if self.send_initial_events.is_some() && !is_newest {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            causes.push(Cause::forbidden(MATCH, why));
+        }
+        if given.is_some() && self.send_initial_events.is_none() {
+            let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            causes.push(Cause::forbidden(MATCH, why));
+        }
+        if let Some(other) = given.filter(|_| !is_newest) {
+            causes.push(Cause::unsupported(MATCH, &other.into(), &["NotOlderThan".into()]));
+        }
+        if self.continue_token.is_some() {
+            causes
+                .push(Cause::forbidden(MATCH, "resourceVersionMatch is forbidden when continue is provided"));
+        }
+        causes
     }
 }
+
+const MATCH: &str = "resourceVersionMatch";
 
 /// Reads a resourceVersion.
 pub fn parse_version(text: &str) -> ApiResult<u64> {
     text.parse().map_err(|_| {
-        ApiError::bad_request(format!(
-            "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+        ApiError::unexplained(format!(
+            "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
         ))
     })
 }
@@ -242,7 +306,7 @@ mod tests {
             assert!(ListOptions::from_query(&Query::parse(text)).is_err(), "{text}");
         }
         for text in ["dryRun=Some", "fieldValidation=Nope", "watch=1"] {
-            assert!(WriteOptions::from_query(&Query::parse(text)).is_err(), "{text}");
+            assert!(WriteOptions::from_query(&Query::parse(text), "CreateOptions").is_err(), "{text}");
         }
         let query = Query::parse("watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan");
         assert_eq!(ListOptions::from_query(&query).unwrap().send_initial_events, Some(true));

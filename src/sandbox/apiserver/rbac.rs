@@ -81,26 +81,35 @@ const GROUP: &str = "rbac.authorization.k8s.io";
 impl State {
     /// The rules that a user has in a namespace, or at cluster scope.
     pub fn rules_of(&self, user: &User, namespace: &str) -> Vec<Value> {
-        let mut rules = Vec::new();
-        for (_, binding) in self.store.list(&format!("clusterrolebindings.{GROUP}"), None) {
-            if binds(binding, user, "") {
-                rules.extend(self.role_rules(&binding["roleRef"], ""));
-            }
-        }
-        if !namespace.is_empty() {
-            for (_, binding) in self.store.list(&format!("rolebindings.{GROUP}"), Some(namespace)) {
-                if binds(binding, user, namespace) {
-                    rules.extend(self.role_rules(&binding["roleRef"], namespace));
-                }
-            }
-        }
-        rules
+        self.grants(user, namespace).into_iter().flat_map(|grant| grant.rules).collect()
+    }
+
+    /// The bindings that give a user something in a namespace, or at cluster scope.
+    fn grants(&self, user: &User, namespace: &str) -> Vec<Grant> {
+        let everywhere = self.store.list(&format!("clusterrolebindings.{GROUP}"), None).map(|(_, b)| (b, ""));
+        let storage = format!("rolebindings.{GROUP}");
+        let here = (!namespace.is_empty()).then(|| self.store.list(&storage, Some(namespace)));
+        let here = here.into_iter().flatten().map(|(_, binding)| (binding, namespace));
+        let bound = everywhere.chain(here).filter_map(|(binding, namespace)| {
+            let subject = subject_of(binding, user, namespace)?;
+            let rules = self.role_rules(&binding["roleRef"], namespace);
+            Some(Grant { reason: reason(binding, subject, namespace), rules })
+        });
+        bound.collect()
     }
 
     /// Whether the user may.
     pub fn allows(&self, user: &User, asked: &Attributes) -> bool {
-        user.in_group("system:masters")
-            || self.rules_of(user, &asked.namespace).iter().any(|rule| rule_allows(rule, asked))
+        self.allowed_by(user, asked).is_some()
+    }
+
+    /// Why the user may; nothing where they may not. Who may do everything needs no reason.
+    pub fn allowed_by(&self, user: &User, asked: &Attributes) -> Option<String> {
+        if user.in_group("system:masters") {
+            return Some(String::new());
+        }
+        let mut grants = self.grants(user, &asked.namespace).into_iter();
+        grants.find(|grant| grant.rules.iter().any(|rule| rule_allows(rule, asked))).map(|grant| grant.reason)
     }
 
     fn role_rules(&self, reference: &Value, namespace: &str) -> Vec<Value> {
@@ -140,8 +149,31 @@ impl State {
     }
 }
 
-fn binds(binding: &Value, user: &User, namespace: &str) -> bool {
-    binding["subjects"].as_array().into_iter().flatten().any(|subject| is_subject(subject, user, namespace))
+/// The rules of one binding, and how a review names it.
+struct Grant {
+    reason: String,
+    rules: Vec<Value>,
+}
+
+fn subject_of<'a>(binding: &'a Value, user: &User, namespace: &str) -> Option<&'a Value> {
+    let mut subjects = binding["subjects"].as_array().into_iter().flatten();
+    subjects.find(|subject| is_subject(subject, user, namespace))
+}
+
+fn reason(binding: &Value, subject: &Value, namespace: &str) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let name = text(&binding["metadata"]["name"]);
+    let (kind, name) = match namespace {
+        "" => ("ClusterRoleBinding", name),
+        namespace => ("RoleBinding", format!("{name}/{namespace}")),
+    };
+    let (role_kind, role) = (text(&binding["roleRef"]["kind"]), text(&binding["roleRef"]["name"]));
+    let subject_name = match subject["namespace"].as_str() {
+        Some(namespace) => format!("{}/{namespace}", text(&subject["name"])),
+        None => text(&subject["name"]),
+    };
+    let subject_kind = text(&subject["kind"]);
+    format!("RBAC: allowed by {kind} {name:?} of {role_kind} {role:?} to {subject_kind} {subject_name:?}")
 }
 
 #[cfg(test)]

@@ -191,6 +191,8 @@ impl<'a> Schema<'a> {
             (Some("map"), _, _) => Shape::Keyed,
             (Some("set"), _, _) => Shape::Set,
             (_, Some("atomic"), _) => Shape::Atomic,
+            // In a built-in kind, what is not declared is read and written as a whole.
+            (_, _, "object") if self.definitions.is_some() && self.keeps_unknown() => Shape::Atomic,
             (_, _, "object") => Shape::Map,
             (_, _, "") if self.is_object_root || self.get("properties").is_some() => Shape::Map,
             _ => Shape::Atomic,
@@ -203,6 +205,12 @@ pub fn object_meta() -> Option<Schema<'static>> {
     let definitions = definitions("api/v1")?;
     let node = definitions.schemas.get(OBJECT_META)?;
     Some(Schema { node, definitions: Some(definitions), is_object_root: false })
+}
+
+/// The schema of what all objects share.
+pub fn any_object() -> Schema<'static> {
+    static ANY: LazyLock<Value> = LazyLock::new(|| serde_json::json!({"type": "object"}));
+    Schema::custom(&ANY)
 }
 
 /// The schema of a resource's objects.

@@ -3,16 +3,23 @@
 use serde_json::Value;
 
 use super::error::{ApiError, ApiResult};
+use super::labels;
 use super::registry::Resource;
 
 /// One requirement on a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Requirement {
+pub enum Requirement {
+    /// One of the values.
     In(String, Vec<String>),
+    /// None of the values.
     NotIn(String, Vec<String>),
+    /// Any value.
     Exists(String),
+    /// No value.
     Absent(String),
+    /// A larger number.
     Greater(String, i64),
+    /// A smaller number.
     Less(String, i64),
 }
 
@@ -23,7 +30,12 @@ pub struct LabelSelector(Vec<Requirement>);
 impl LabelSelector {
     /// Parses `a=b,c!=d,e in (f,g),h,!i,j>1`.
     pub fn parse(text: &str) -> ApiResult<Self> {
-        split_requirements(text).into_iter().map(parse_requirement).collect::<ApiResult<_>>().map(Self)
+        labels::parse(text).map(Self).map_err(ApiError::bad_request)
+    }
+
+    /// Whether everything matches.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether the object's labels match.
@@ -48,67 +60,6 @@ impl Requirement {
     }
 }
 
-/// Splits at the commas outside parentheses.
-fn split_requirements(text: &str) -> Vec<&str> {
-    let (mut parts, mut depth, mut start) = (Vec::new(), 0_i32, 0);
-    for (index, character) in text.char_indices() {
-        match character {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ',' if depth == 0 => {
-                parts.push(text[start..index].trim());
-                start = index + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(text[start..].trim());
-    parts.retain(|part| !part.is_empty());
-    parts
-}
-
-fn parse_requirement(text: &str) -> ApiResult<Requirement> {
-    let bad = |what: String| ApiError::bad_request(format!("unable to parse requirement: {what}"));
-    let number = |text: &str| text.trim().parse::<i64>().map_err(|_| bad(format!("{text:?} is no integer")));
-    let key = |text: &str| {
-        let key = text.trim();
-        let valid = !key.is_empty()
-            && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'));
-        if valid { Ok(key.to_owned()) } else { Err(bad(format!("found '{key}', expected: identifier"))) }
-    };
-    if let Some(rest) = text.strip_prefix('!') {
-        return key(rest).map(Requirement::Absent);
-    }
-    if let Some((left, right)) = text.split_once("!=") {
-        return Ok(Requirement::NotIn(key(left)?, vec![right.trim().to_owned()]));
-    }
-    if let Some((left, right)) = text.split_once("==").or_else(|| text.split_once('=')) {
-        return Ok(Requirement::In(key(left)?, vec![right.trim().to_owned()]));
-    }
-    if let Some((left, right)) = text.split_once('>') {
-        return Ok(Requirement::Greater(key(left)?, number(right)?));
-    }
-    if let Some((left, right)) = text.split_once('<') {
-        return Ok(Requirement::Less(key(left)?, number(right)?));
-    }
-    let mut words = text.splitn(3, char::is_whitespace);
-    let (name, operator, rest) = (words.next(), words.next(), words.next().unwrap_or_default());
-    match (name, operator) {
-        (Some(name), None) => key(name).map(Requirement::Exists),
-        (Some(name), Some(operator)) => {
-            let values = rest.trim().strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
-            let values =
-                values.map(|values| values.split(',').map(|value| value.trim().to_owned()).collect());
-            match (operator, values) {
-                ("in", Some(values)) => Ok(Requirement::In(key(name)?, values)),
-                ("notin", Some(values)) => Ok(Requirement::NotIn(key(name)?, values)),
-                _ => Err(bad(format!("found '{operator}', expected: in, notin, =, ==, !=, gt, lt"))),
-            }
-        }
-        (None, _) => Err(bad("found '', expected: !, identifier, or 'end of string'".into())),
-    }
-}
-
 /// A field selector: (path, whether equal, value).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldSelector(Vec<(String, bool, String)>);
@@ -126,13 +77,21 @@ impl FieldSelector {
                 let message = format!("invalid selector: '{text}'; can't understand '{part}'");
                 return Err(ApiError::bad_request(message));
             };
-            if !is_selectable(resource, field.trim()) {
-                let message = format!("field label not supported: {}", field.trim());
+            if value.contains('=') {
+                let message = "invalid field selector: unescaped character in value: 61";
                 return Err(ApiError::bad_request(message));
+            }
+            if !is_selectable(resource, field.trim()) {
+                return Err(ApiError::bad_request(unselectable(resource, field.trim())));
             }
             terms.push((field.trim().to_owned(), equal, value.trim().to_owned()));
         }
         Ok(Self(terms))
+    }
+
+    /// Whether everything matches.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether the object, in the form the resource shows it, matches.
@@ -145,6 +104,16 @@ impl FieldSelector {
         let term = self.0.iter().find(|(field, equal, _)| field == "metadata.name" && *equal);
         term.map(|(_, _, value)| value.as_str())
     }
+}
+
+/// Kinds with fields of their own say less about one that they do not have.
+fn unselectable(resource: &Resource, field: &str) -> String {
+    const WITH_FIELDS: &[&str] =
+        &["pods.", "events.", "nodes.", "namespaces.", "secrets.", "services.", "jobs.batch"];
+    if resource.custom.is_some() || WITH_FIELDS.contains(&resource.storage.as_str()) {
+        return format!("field label not supported: {field}");
+    }
+    format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
 }
 
 fn is_selectable(resource: &Resource, field: &str) -> bool {
@@ -182,7 +151,6 @@ fn is_selectable(resource: &Resource, field: &str) -> bool {
         ("", "secrets") => &["type"],
         ("", "services") => &["spec.clusterIP", "spec.type"],
         ("batch", "jobs") => &["status.successful"],
-        ("apps", "replicasets") => &["status.replicas"],
         _ => &[],
     };
     known.contains(&field)
@@ -198,7 +166,7 @@ fn field_text(object: &Value, field: &str) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null if matches!(field, "spec.unschedulable" | "spec.hostNetwork") => "false".into(),
-        Value::Null if matches!(field, "status.successful" | "status.replicas") => "0".into(),
+        Value::Null if matches!(field, "status.successful") => "0".into(),
         Value::Null => String::new(),
         other => other.to_string(),
     }

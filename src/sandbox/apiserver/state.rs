@@ -4,21 +4,22 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::clock::Clock;
 use super::crd;
-use super::decode::decode;
+use super::decode::{complaint, decode};
 use super::error::{ApiError, ApiResult, Cause};
 use super::events;
 use super::managed::{self, Manager};
 use super::meta::{self, Names};
 use super::patch::{Patch, patched};
 use super::query::WriteOptions;
-use super::registry::{Registry, Resource};
+use super::registry::{Registry, Resource, split_api_version};
 use super::schema;
 use super::store::{Key, Object, Store};
 use super::strategy;
+use super::typed;
 use super::validate;
 
 /// Everything the API knows.
@@ -78,11 +79,8 @@ impl Write<'_> {
 /// A stored object in the form that a resource shows it.
 pub fn present(resource: &Resource, stored: &Object) -> Object {
     if resource.storage == "events." {
-        return if resource.group.is_empty() {
-            stored.clone()
-        } else {
-            Arc::new(events::to_regarding(stored))
-        };
+        let is_old = resource.group.is_empty();
+        return Arc::new(if is_old { events::filled(stored) } else { events::to_regarding(stored) });
     }
     let api_version = resource.api_version();
     if resource.custom.is_none() || stored["apiVersion"] == *api_version {
@@ -119,7 +117,7 @@ impl State {
         write.warnings.extend(decode(&resource, &mut object, write.options.field_validation)?);
         self.check_namespace(write, &mut object)?;
         if !meta::text(&object, "resourceVersion").is_empty() {
-            return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+            return Err(ApiError::unexplained("resourceVersion should not be set on objects to be created"));
         }
         let name = self.name_new(&resource, &mut object)?;
         let now = self.clock.now();
@@ -128,9 +126,13 @@ impl State {
         if resource.has_subresource("status") && !strategy::keeps_status_on_create(&resource) {
             meta::remove(&mut object, "status");
         }
-        strategy::prepare_create(&resource, &mut object);
         if resource.storage == crd::STORAGE {
             crd::apply_defaults(&mut object);
+        }
+        // What the API itself adds from here on belongs to nobody.
+        let written = object.clone();
+        strategy::prepare_create(&resource, &mut object);
+        if resource.storage == crd::STORAGE {
             crd::establish(&mut object, now);
         }
         self.check(&resource, &object, None)?;
@@ -147,9 +149,7 @@ impl State {
         }
         let applies = object["metadata"]["managedFields"].is_array();
         if !applies {
-            let mut owned = object.clone();
-            // The API's own first status belongs to nobody.
-            meta::remove(&mut owned, "status");
+            let mut owned = written;
             managed::record_update(schema::of(&resource), None, &mut owned, &write.manager(now));
             meta::copy(&owned["metadata"], &mut object["metadata"], "managedFields");
         }
@@ -195,12 +195,17 @@ impl State {
             Some(namespace) if meta::is_deleting(namespace) => {
                 let name = meta::text(object, "name").to_owned();
                 let (plural, group) = (&write.resource.plural, &write.resource.group);
+                let namespace = write.namespace;
                 let message = format!(
-                    "{} {name:?} is forbidden: unable to create new content in namespace {} because it is being terminated",
+                    "{} {name:?} is forbidden: unable to create new content in namespace {namespace} because it is being terminated",
                     super::error::qualified(plural, group),
-                    write.namespace
                 );
-                Err(ApiError::forbidden(message, Some((plural, group, &name))))
+                let mut error = ApiError::forbidden(message, Some((plural, group, &name)));
+                if let Some(details) = &mut error.details {
+                    details["causes"] = json!([{"reason": "NamespaceTerminating", "field": "metadata.namespace",
+                        "message": format!("namespace {namespace} is being terminated")}]);
+                }
+                Err(error)
             }
             Some(_) => Ok(()),
         }
@@ -221,7 +226,7 @@ impl State {
     fn stamp_new(&mut self, resource: &Resource, object: &mut Value, now: Timestamp) {
         let uid = self.names.uid();
         let metadata = &mut object["metadata"];
-        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             meta::remove(metadata, field);
         }
         metadata["uid"] = uid.into();
@@ -237,13 +242,20 @@ impl State {
         if let (Some(custom), Some(schema)) = (&resource.custom, schema::of(resource)) {
             let before = causes.len();
             validate::validate(schema, new, "", &mut causes);
-            // Rules may rely on what the schema promises.
-            if causes.len() == before {
+            // Rules may rely on the shape that the schema promises.
+            if !causes[before..].iter().any(Cause::blocks_rules) {
                 custom.rules.check(schema, (new, old), "", &mut causes);
             } else if !custom.rules.is_empty() {
                 let detail = "some validation rules were not checked because the object was invalid; correct the \
                               existing errors to complete validation";
                 causes.push(Cause::invalid("<nil>", &Value::Null, detail));
+            }
+            // What was wrong before and is as it was may stay.
+            if let Some(old) = old {
+                let at = |object: &Value, field: &str| meta::at(object, field).cloned();
+                causes.retain(|cause| {
+                    at(new, &cause.field).is_none_or(|value| at(old, &cause.field).as_ref() != Some(&value))
+                });
             }
         } else if resource.storage == crd::STORAGE {
             causes.extend(crd::validate(new, &self.registry));
@@ -272,7 +284,9 @@ impl State {
                 && write.subresource.is_empty()
             {
                 let mut config = prepare_config(write, config, name)?;
-                config["metadata"]["name"] = name.into();
+                for field in ["resourceVersion", "uid"] {
+                    meta::remove(&mut config["metadata"], field);
+                }
                 let (schema, manager) = (schema::of(&resource), write.manager(now));
                 let fresh = managed::apply(schema, None, &config, &manager, write.options.force)?;
                 return self.create(write, fresh).map(|object| (object, true));
@@ -282,11 +296,14 @@ impl State {
         let old = present(&resource, &stored);
         let is_apply = matches!(change, Change::Patch(Patch::Apply(_)));
         let mut new = changed(write, &old, name, change, now)?;
-        write.warnings.extend(decode(&resource, &mut new, write.options.field_validation)?);
-        check_preconditions(&resource, &old, &new, name)?;
+        let decoded = decode(&resource, &mut new, write.options.field_validation);
+        write.warnings.extend(decoded.map_err(|error| undecodable(change, &error))?);
+        check_preconditions(&resource, &old, &new, (name, matches!(change, Change::Replace(_))))?;
         prepare_update(write, &old, &mut new, now);
         self.check(&resource, &new, Some(&old))?;
-        if !is_apply {
+        // Who binds a pod owns nothing of it.
+        let is_binding = write.subresource == "binding";
+        if !is_apply && !is_binding {
             managed::record_update(schema::of(&resource), Some(&old), &mut new, &write.manager(now));
         }
         if unchanged(&old, &new) {
@@ -294,12 +311,19 @@ impl State {
         }
         if strategy::has_generation(&resource)
             && !write.is_status()
-            && desired(&resource, &old) != desired(&resource, &new)
+            && !is_binding
+            && (desired(&resource, &old) != desired(&resource, &new)
+                || strategy::counts_annotations(&resource)
+                    && old["metadata"]["annotations"] != new["metadata"]["annotations"])
         {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
             new["metadata"]["generation"] = generation.into();
         }
         if write.options.dry_run {
+            return Ok((Arc::new(new), false));
+        }
+        if self.is_let_go(&key, &new) {
+            self.remove(&key);
             return Ok((Arc::new(new), false));
         }
         let stored = self.store.put(&key, to_stored(&resource, new));
@@ -319,10 +343,17 @@ fn changed(write: &Write<'_>, old: &Value, name: &str, change: &Change, now: Tim
             let config = prepare_config(write, config, name)?;
             managed::apply(schema, Some(old), &config, &write.manager(now), write.options.force)
         }
-        Change::Patch(Patch::Strategic(_)) if resource.custom.is_some() => {
-            Err(ApiError::unsupported_media_type())
-        }
         Change::Patch(patch) => patched(schema, old, patch),
+    }
+}
+
+/// What is wrong with the result of a patch is wrong with the patch.
+fn undecodable(change: &Change, error: &ApiError) -> ApiError {
+    match change {
+        Change::Patch(Patch::Json(patch) | Patch::Merge(patch) | Patch::Strategic(patch)) => {
+            ApiError::invalid_patch(patch, complaint(error))
+        }
+        _ => error.clone(),
     }
 }
 
@@ -353,7 +384,7 @@ fn prepare_update(write: &Write<'_>, old: &Value, new: &mut Value, now: Timestam
         }
         meta::copy(&metadata, &mut new["metadata"], "managedFields");
         if resource.custom.is_none() {
-            for field in ["labels", "annotations", "finalizers"] {
+            for field in strategy::status_metadata(resource) {
                 meta::copy(&metadata, &mut new["metadata"], field);
             }
         }
@@ -364,7 +395,7 @@ fn prepare_update(write: &Write<'_>, old: &Value, new: &mut Value, now: Timestam
     for field in KEPT {
         meta::copy(&old["metadata"], metadata, field);
     }
-    meta::copy(&old["metadata"], metadata, "generateName");
+    meta::remove(metadata, "selfLink");
     meta::copy(&old["metadata"], metadata, "resourceVersion");
     strategy::apply_defaults(resource, new);
     if resource.storage == "jobs.batch" && new["spec"]["selector"].is_null() {
@@ -412,49 +443,75 @@ fn unchanged(old: &Value, new: &Value) -> bool {
     timeless(old) == timeless(new)
 }
 
-/// Keeps of `full` only what `given` names, so that filled-in defaults are left out.
-fn restrict(full: &Value, given: &Value) -> Value {
-    match (full, given) {
-        (Value::Object(full), Value::Object(given)) => {
-            let kept = given
-                .iter()
-                .filter_map(|(name, value)| Some((name.clone(), restrict(full.get(name)?, value))));
-            Value::Object(kept.collect())
-        }
-        (Value::Array(full), Value::Array(given)) if full.len() == given.len() => {
-            Value::Array(full.iter().zip(given).map(|(full, given)| restrict(full, given)).collect())
-        }
-        _ => full.clone(),
-    }
-}
-
-/// Checks an applied configuration and leaves out what may not be owned through it.
+/// Checks an applied configuration as it was written, for only what was written is owned; and leaves out what may
+/// not be owned through it.
 fn prepare_config(write: &Write<'_>, given: &Value, name: &str) -> ApiResult<Value> {
-    check_applied_name(given, name)?;
     let resource = write.resource;
+    check_applied_name(resource, given, name)?;
+    let problems = typed::problems(schema::of(resource), given);
+    if !problems.is_empty() {
+        let namespace = meta::text(given, "namespace");
+        let text = match problems.as_slice() {
+            [problem] => problem.clone(),
+            several => format!("errors:\n  {}", several.join("\n  ")),
+        };
+        let api_version =
+            if resource.group.is_empty() { format!("/{}", resource.version) } else { resource.api_version() };
+        let kind = &resource.kind;
+        return Err(ApiError::unexplained(format!(
+            "failed to create typed patch object ({namespace}/{name}; {api_version}, Kind={kind}): {text}"
+        )));
+    }
     let mut config = given.clone();
-    decode(resource, &mut config, write.options.field_validation)?;
     if resource.has_subresource("status") {
         meta::remove(&mut config, if write.is_status() { "spec" } else { "status" });
     }
-    // Defaults belong to nobody: only what was written is owned.
-    Ok(restrict(&config, given))
+    Ok(config)
 }
 
-fn check_applied_name(config: &Value, name: &str) -> ApiResult<()> {
+fn check_applied_name(resource: &Resource, config: &Value, name: &str) -> ApiResult<()> {
+    let text = |field: &str| config[field].as_str().unwrap_or_default();
+    if text("kind") != resource.kind || text("apiVersion") != resource.api_version() {
+        let (group, version) = split_api_version(text("apiVersion"));
+        let message = format!("invalid object type: {group}/{version}, Kind={}", text("kind"));
+        return Err(ApiError::bad_request(message));
+    }
     if config["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
     let given = meta::text(config, "name");
-    if given.is_empty() || given == name {
+    if given == name {
         return Ok(());
     }
-    Err(ApiError::bad_request(format!(
-        "the name of the object ({given}) does not match the name on the URL ({name})"
-    )))
+    let message = if given.is_empty() {
+        "the name of the object (one based on URL) was undeterminable: name must be provided".to_owned()
+    } else {
+        format!("the name of the object ({given}) does not match the name on the URL ({name})")
+    };
+    Err(ApiError::bad_request(message))
 }
 
-fn check_preconditions(resource: &Resource, old: &Value, new: &Value, name: &str) -> ApiResult<()> {
+/// What only the API itself changes; an update that leaves it out keeps it.
+fn immutable_metadata(old: &Value, new: &Value, is_replace: bool) -> Vec<Cause> {
+    let fields = ["uid", "deletionTimestamp", "deletionGracePeriodSeconds"];
+    let differs = |field: &&str| {
+        let given = &new["metadata"][*field];
+        !given.is_null() && *given != "" && *given != old["metadata"][*field]
+    };
+    let fields =
+        fields.iter().filter(|field| !(is_replace && **field == "uid")).filter(|field| differs(field));
+    let cause = |field: &&str| {
+        Cause::invalid(&format!("metadata.{field}"), &new["metadata"][*field], "field is immutable")
+    };
+    fields.map(cause).collect()
+}
+
+fn check_preconditions(
+    resource: &Resource,
+    old: &Value,
+    new: &Value,
+    (name, is_replace): (&str, bool),
+) -> ApiResult<()> {
     let given = meta::text(new, "name");
     if !given.is_empty() && given != name {
         return Err(ApiError::bad_request(format!(
@@ -466,16 +523,29 @@ fn check_preconditions(resource: &Resource, old: &Value, new: &Value, name: &str
         let message = "the namespace of the provided object does not match the namespace sent on the request";
         return Err(ApiError::bad_request(message));
     }
+    let causes = immutable_metadata(old, new, is_replace);
+    if !causes.is_empty() {
+        return Err(ApiError::invalid(&resource.kind, &resource.group, name, &causes));
+    }
     let (uid, actual) = (meta::text(new, "uid"), meta::text(old, "uid"));
     if !uid.is_empty() && uid != actual {
+        let place = [meta::text(old, "namespace"), name]
+            .iter()
+            .filter(|part| !part.is_empty())
+            .fold(String::new(), |place, part| format!("{place}/{part}"));
         let why = format!(
-            "StorageError: invalid object, Code: 4, Key: /registry/{}/{name}, ResourceVersion: 0, AdditionalErrorMsg: \
+            "StorageError: invalid object, Code: 4, Key: /registry/{}{place}, ResourceVersion: 0, AdditionalErrorMsg: \
              Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}",
             resource.plural
         );
         return Err(ApiError::conflict(&resource.plural, &resource.group, name, &why));
     }
     let version = meta::text(new, "resourceVersion");
+    if is_replace && version.is_empty() && resource.custom.is_some() {
+        let detail = "must be specified for an update";
+        let cause = Cause::invalid("metadata.resourceVersion", &0.into(), detail);
+        return Err(ApiError::invalid(&resource.plural, &resource.group, name, &[cause]));
+    }
     if !version.is_empty() && version != meta::text(old, "resourceVersion") {
         return Err(ApiError::stale(&resource.plural, &resource.group, name));
     }

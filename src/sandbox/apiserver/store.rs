@@ -90,7 +90,7 @@ impl Store {
         &'a self,
         storage: &str,
         namespace: Option<&'a str>,
-    ) -> impl Iterator<Item = (&'a Name, &'a Object)> {
+    ) -> impl Iterator<Item = (&'a Name, &'a Object)> + use<'a> {
         let objects = self.collections.get(storage).map(|collection| &collection.objects);
         objects.into_iter().flatten().filter(move |(name, _)| namespace.is_none_or(|wanted| name.0 == wanted))
     }

@@ -27,6 +27,20 @@ pub fn has_generation(resource: &Resource) -> bool {
     resource.custom.is_some() || WITH.contains(&resource.storage.as_str())
 }
 
+/// Whether an annotation, too, is something the kind's objects ask for.
+pub fn counts_annotations(resource: &Resource) -> bool {
+    resource.is("deployments", "apps")
+}
+
+/// The metadata that a write of the status may change.
+pub fn status_metadata(resource: &Resource) -> &'static [&'static str] {
+    if resource.is("deployments", "apps") {
+        &["annotations", "finalizers"]
+    } else {
+        &["labels", "annotations", "finalizers"]
+    }
+}
+
 /// How the kind's objects are named.
 pub fn name_rule(resource: &Resource) -> NameRule {
     match resource.storage.as_str() {
@@ -63,7 +77,14 @@ fn items_mut<'a>(value: &'a mut Value, field: &str) -> impl Iterator<Item = &'a 
 /// Fills in the defaults that controllers and people rely on.
 pub fn apply_defaults(resource: &Resource, object: &mut Value) {
     match resource.storage.as_str() {
-        "pods." => pod_spec(&mut object["spec"]),
+        "pods." => {
+            default(object, &["spec", "enableServiceLinks"], true.into());
+            pod_spec(&mut object["spec"]);
+        }
+        "namespaces." => {
+            let name = object["metadata"]["name"].clone();
+            default(object, &["metadata", "labels", "kubernetes.io/metadata.name"], name);
+        }
         "deployments.apps" => {
             default(object, &["spec", "replicas"], 1.into());
             default(object, &["spec", "revisionHistoryLimit"], 10.into());
@@ -108,6 +129,11 @@ pub fn apply_defaults(resource: &Resource, object: &mut Value) {
             }
         }
         "secrets." => secret(object),
+        "networkpolicies.networking.k8s.io" => {
+            let has_egress = object["spec"].get("egress").is_some_and(|egress| !egress.is_null());
+            let types = if has_egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) };
+            default(object, &["spec", "policyTypes"], types);
+        }
         "rolebindings.rbac.authorization.k8s.io" | "clusterrolebindings.rbac.authorization.k8s.io" => {
             default(object, &["roleRef", "apiGroup"], "rbac.authorization.k8s.io".into());
             for subject in items_mut(object, "subjects") {
@@ -208,8 +234,10 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
         "namespaces." => {
             object["status"] = json!({"phase": "Active"});
             object["spec"] = json!({"finalizers": ["kubernetes"]});
-            let name = object["metadata"]["name"].clone();
-            default(object, &["metadata", "labels", "kubernetes.io/metadata.name"], name);
+        }
+        "poddisruptionbudgets.policy" => {
+            object["status"] =
+                json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0});
         }
         "persistentvolumeclaims." => object["status"] = json!({"phase": "Pending"}),
         "deployments.apps" | "replicasets.apps" | "statefulsets.apps" | "daemonsets.apps"
@@ -246,8 +274,12 @@ fn select_own_pods(job: &mut Value) {
 pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut causes = Vec::new();
     match resource.storage.as_str() {
-        "pods." => check_pod_spec(&new["spec"], "spec", &mut causes),
+        "pods." => {
+            check_pod_spec(&new["spec"], "spec", &mut causes);
+            check_pod_update(new, old, &mut causes);
+        }
         "deployments.apps" | "replicasets.apps" | "statefulsets.apps" | "daemonsets.apps" => {
+            check_not_negative(&new["spec"]["replicas"], "spec.replicas", &mut causes);
             check_selector(new, &mut causes);
             check_pod_spec(&new["spec"]["template"]["spec"], "spec.template.spec", &mut causes);
             immutable(new, old, &["spec", "selector"], &mut causes);
@@ -256,20 +288,21 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Ca
             check_pod_spec(&new["spec"]["template"]["spec"], "spec.template.spec", &mut causes);
             check_job(new, old, &mut causes);
         }
-        "configmaps." | "secrets." if old.is_some_and(|old| old["immutable"] == true) => {
-            let detail = "field is immutable when `immutable` is set";
-            for field in ["data", "binaryData"] {
-                if old.is_some_and(|old| old[field] != new[field]) {
-                    causes.push(Cause::forbidden(field, detail));
-                }
+        "configmaps." | "secrets." => {
+            check_keys(new, &mut causes);
+            if resource.plural == "secrets" {
+                immutable(new, old, &["type"], &mut causes);
             }
-            if new["immutable"] != true {
-                causes.push(Cause::forbidden("immutable", detail));
+            check_immutable_content(new, old, &mut causes);
+        }
+        "controllerrevisions.apps" => immutable(new, old, &["data"], &mut causes),
+        "leases.coordination.k8s.io" => {
+            let duration = &new["spec"]["leaseDurationSeconds"];
+            if duration.as_i64().is_some_and(|seconds| seconds <= 0) {
+                causes.push(Cause::invalid("spec.leaseDurationSeconds", duration, "must be greater than 0"));
             }
         }
-        "controllerrevisions.apps" if old.is_some_and(|old| old["data"] != new["data"]) => {
-            causes.push(Cause::invalid_bare("data", "field is immutable"));
-        }
+        "events." => check_event(new, &mut causes),
         "rolebindings.rbac.authorization.k8s.io" | "clusterrolebindings.rbac.authorization.k8s.io"
             if old.is_some_and(|old| old["roleRef"] != new["roleRef"]) =>
         {
@@ -278,6 +311,77 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Ca
         _ => {}
     }
     causes
+}
+
+fn check_not_negative(value: &Value, field: &str, causes: &mut Vec<Cause>) {
+    if value.as_i64().is_some_and(|number| number < 0) {
+        causes.push(Cause::invalid(field, value, "must be greater than or equal to 0"));
+    }
+}
+
+/// Content becomes files, so its keys are names of files.
+fn check_keys(object: &Value, causes: &mut Vec<Cause>) {
+    const DETAIL: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  \
+                          or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+    for field in ["data", "binaryData"] {
+        for key in object[field].as_object().into_iter().flat_map(serde_json::Map::keys) {
+            let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if key.is_empty() || !key.chars().all(is_valid) {
+                causes.push(Cause::invalid(&format!("{field}[{key}]"), &key.as_str().into(), DETAIL));
+            }
+        }
+    }
+}
+
+fn check_immutable_content(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let Some(old) = old.filter(|old| old["immutable"] == true) else { return };
+    let detail = "field is immutable when `immutable` is set";
+    for field in ["data", "binaryData"] {
+        if old[field] != new[field] {
+            causes.push(Cause::forbidden(field, detail));
+        }
+    }
+    if new["immutable"] != true {
+        causes.push(Cause::forbidden("immutable", detail));
+    }
+}
+
+/// An Event is where the object is that it tells of, or in `default`.
+fn check_event(event: &Value, causes: &mut Vec<Cause>) {
+    // It comes in either form.
+    let subject = event.get("involvedObject").unwrap_or(&event["regarding"]);
+    let about = subject["namespace"].as_str().unwrap_or_default();
+    let expected = if about.is_empty() { "default" } else { about };
+    if meta::text(event, "namespace") != expected {
+        let detail = "does not match event.namespace";
+        causes.push(Cause::invalid("involvedObject.namespace", &about.into(), detail));
+    }
+}
+
+/// A pod is made once: of its spec only a few fields may change.
+fn check_pod_update(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let fixed = |pod: &Value| {
+        let mut spec = pod["spec"].clone();
+        for field in ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds"] {
+            meta::remove(&mut spec, field);
+        }
+        // A scheduler says once where it runs.
+        if old.is_some_and(|old| old["spec"]["nodeName"].is_null()) {
+            meta::remove(&mut spec, "nodeName");
+        }
+        for list in ["containers", "initContainers"] {
+            items_mut(&mut spec, list).for_each(|container| {
+                meta::remove(container, "image");
+            });
+        }
+        spec
+    };
+    if old.is_some_and(|old| fixed(old) != fixed(new)) {
+        let detail = "pod updates may not change fields other than \
+                      `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
+                      `spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds`";
+        causes.push(Cause::forbidden("spec", detail));
+    }
 }
 
 fn immutable(new: &Value, old: Option<&Value>, path: &[&str], causes: &mut Vec<Cause>) {
@@ -291,11 +395,10 @@ fn check_selector(object: &Value, causes: &mut Vec<Cause>) {
     let selector = &object["spec"]["selector"];
     if selector.is_null() {
         causes.push(Cause::required("spec.selector", ""));
-        return;
     }
     let labels = &object["spec"]["template"]["metadata"]["labels"];
     let wanted = selector["matchLabels"].as_object().into_iter().flatten();
-    if wanted.clone().any(|(name, value)| labels.get(name) != Some(value)) {
+    if selector.is_null() || wanted.clone().any(|(name, value)| labels.get(name) != Some(value)) {
         let detail = "`selector` does not match template `labels`";
         causes.push(Cause::invalid("spec.template.metadata.labels", labels, detail));
     }
@@ -305,6 +408,11 @@ fn check_pod_spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     let containers = spec["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
     if containers.is_empty() {
         causes.push(Cause::required(&format!("{path}.containers"), ""));
+    }
+    let policy = &spec["restartPolicy"];
+    if !policy.is_null() && !matches!(policy.as_str(), Some("Always" | "OnFailure" | "Never")) {
+        let allowed: Vec<Value> = ["Always", "OnFailure", "Never"].map(Value::from).to_vec();
+        causes.push(Cause::unsupported(&format!("{path}.restartPolicy"), policy, &allowed));
     }
     for (index, container) in containers.iter().enumerate() {
         let here = format!("{path}.containers[{index}]");
@@ -369,6 +477,6 @@ mod tests {
         other["spec"]["template"]["spec"]["containers"][0]["image"] = "y".into();
         assert_eq!(validate(jobs, &other, Some(&job)).len(), 1);
         let deployments = registry.find("apps", "v1", "deployments").unwrap();
-        assert_eq!(validate(deployments, &json!({"spec": {}}), None).len(), 2);
+        assert_eq!(validate(deployments, &json!({"spec": {}}), None).len(), 3);
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::error::{ApiError, ApiResult};
-use super::handler::{content_type, manager, object_body, place};
+use super::handler::{content_type, manager, object_body, patch_body, place};
 use super::http::{Answer, Call, Reply};
 use super::lifecycle::DeleteOptions;
 use super::logs;
@@ -14,7 +14,7 @@ use super::query::WriteOptions;
 use super::registry::Resource;
 use super::route::ResourceRequest;
 use super::selector::LabelSelector;
-use super::state::{Change, State, Write, present};
+use super::state::{Change, State, present};
 use super::store::{Key, Object};
 use super::user::User;
 
@@ -83,21 +83,21 @@ fn scale(resource: &Resource, object: &Value) -> Value {
 }
 
 fn rescale(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
-    let options = WriteOptions::from_query(&call.query)?;
+    let kind = if request.verb == "update" { "UpdateOptions" } else { "PatchOptions" };
+    let options = WriteOptions::from_query(&call.query, kind)?;
     let resource = &request.resource;
     let (namespace, name) = place(request);
     let mut state = shared.state.lock();
     let object = present(resource, state.find(resource, namespace, name)?);
     let old = scale(resource, &object);
+    let is_apply = content_type(call) == "application/apply-patch+yaml";
     let new = match (request.verb, content_type(call)) {
-        ("update", _) => object_body(call)?,
+        ("update", _) | (_, "application/apply-patch+yaml") => apply_or_object(call)?,
         (_, "application/merge-patch+json" | "application/strategic-merge-patch+json") => {
-            patched(None, &old, &Patch::Merge(super::handler::body(call, false)?))?
+            patched(None, &old, &Patch::Merge(patch_body(call)?))?
         }
-        (_, "application/json-patch+json") => {
-            patched(None, &old, &Patch::Json(super::handler::body(call, false)?))?
-        }
-        _ => return Err(ApiError::unsupported_media_type()),
+        (_, "application/json-patch+json") => patched(None, &old, &Patch::Json(patch_body(call)?))?,
+        _ => return Err(ApiError::unknown_patch()),
     };
     let replicas = new["spec"]["replicas"].as_i64().or(new["spec"]["replicas"].is_null().then_some(0));
     let Some(replicas) = replicas.filter(|replicas| *replicas >= 0) else {
@@ -105,20 +105,37 @@ fn rescale(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult
         let cause = super::error::Cause::invalid("spec.replicas", &new["spec"]["replicas"], detail);
         return Err(ApiError::invalid("Scale", "autoscaling", name, &[cause]));
     };
-    let mut patch = json!({"metadata": {"resourceVersion": meta::text(&new, "resourceVersion")}});
-    let (wanted, _, _) = scale_paths(resource);
-    set_pointer(&mut patch, &wanted, replicas.into());
     let manager = manager(call, &options);
-    let mut write = Write {
-        resource,
-        subresource: "scale",
-        namespace,
-        options: &options,
-        manager: &manager,
-        warnings: Vec::new(),
-    };
-    let (object, _) = state.update(&mut write, name, &Change::Patch(Patch::Merge(patch)))?;
+    let mut write = super::handler::write_for(request, &options, &manager);
+    write.subresource = "scale";
+    let change = replicas_change(resource, (name, replicas), &new, is_apply);
+    let (object, _) = state.update(&mut write, name, &Change::Patch(change))?;
     Ok(Answer::Json(200, scale(resource, &object)).into())
+}
+
+fn apply_or_object(call: &Call) -> ApiResult<Value> {
+    if content_type(call) == "application/apply-patch+yaml" {
+        return super::handler::yaml_body(call)
+            .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")));
+    }
+    object_body(call, "Scale")
+}
+
+/// What a change of the scale means to the object itself, in which managers own the same field.
+fn replicas_change(
+    resource: &Resource,
+    (name, replicas): (&str, i64),
+    scale: &Value,
+    is_apply: bool,
+) -> Patch {
+    let (wanted, _, _) = scale_paths(resource);
+    let mut patch = if is_apply {
+        json!({"apiVersion": resource.api_version(), "kind": resource.kind, "metadata": {"name": name}})
+    } else {
+        json!({"metadata": {"resourceVersion": meta::text(scale, "resourceVersion")}})
+    };
+    set_pointer(&mut patch, &wanted, replicas.into());
+    if is_apply { Patch::Apply(patch) } else { Patch::Merge(patch) }
 }
 
 fn set_pointer(value: &mut Value, pointer: &str, new: Value) {
@@ -129,8 +146,8 @@ fn set_pointer(value: &mut Value, pointer: &str, new: Value) {
 
 /// What a scheduler sends: the pod's node.
 fn bind(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
-    let options = WriteOptions::from_query(&call.query)?;
-    let binding = object_body(call)?;
+    let options = WriteOptions::from_query(&call.query, "CreateOptions")?;
+    let binding = object_body(call, "Binding")?;
     let node = binding["target"]["name"].as_str().unwrap_or_default();
     let (namespace, name) = place(request);
     let mut state = shared.state.lock();
@@ -142,6 +159,7 @@ fn bind(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Re
     }
     let manager = manager(call, &options);
     let mut write = super::handler::write_for(request, &options, &manager);
+    write.subresource = "binding";
     let patch = json!({"spec": {"nodeName": node}});
     state.update(&mut write, name, &Change::Patch(Patch::Merge(patch)))?;
     let now = meta::time(state.clock.now());
@@ -159,8 +177,8 @@ fn success() -> Value {
 
 /// Deletes the pod unless a disruption budget forbids it.
 fn evict(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
-    let query_options = WriteOptions::from_query(&call.query)?;
-    let eviction = object_body(call)?;
+    let query_options = WriteOptions::from_query(&call.query, "CreateOptions")?;
+    let eviction = object_body(call, "Eviction")?;
     let (namespace, name) = place(request);
     let mut options = DeleteOptions::from_body(&eviction["deleteOptions"])?;
     options.dry_run |= query_options.dry_run;
@@ -197,8 +215,8 @@ fn check_budgets(state: &State, namespace: &str, pod: &Value) -> ApiResult<()> {
 
 /// A bearer token for a ServiceAccount. It is a random text that this API knows, not a signed one.
 fn issue_token(shared: &Shared, call: &Call, request: &ResourceRequest) -> ApiResult<Reply> {
-    WriteOptions::from_query(&call.query)?;
-    let mut review = object_body(call)?;
+    WriteOptions::from_query(&call.query, "CreateOptions")?;
+    let mut review = object_body(call, "TokenRequest")?;
     let (namespace, name) = place(request);
     let mut state = shared.state.lock();
     state.find(&request.resource, namespace, name)?;

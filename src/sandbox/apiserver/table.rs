@@ -61,7 +61,7 @@ pub fn render(
             row
         })
         .collect();
-    let columns = if header { Value::Array(columns(resource)) } else { json!([]) };
+    let columns = if header { Value::Array(columns(resource)) } else { Value::Null };
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "columnDefinitions": columns, "rows": rows})
 }
 
@@ -69,8 +69,11 @@ fn column(name: &str, kind: &str, format: &str, description: &str, priority: i64
     json!({"name": name, "type": kind, "format": format, "description": description, "priority": priority})
 }
 
+/// What all kinds say of their names, as the recorded ones do.
 fn name_column() -> Value {
-    column("Name", "string", "name", "Name must be unique within a namespace.", 0)
+    let recorded = COLUMNS.values().flatten().find(|column| column["name"] == "Name");
+    let description = recorded.and_then(|column| column["description"].as_str()).unwrap_or_default();
+    column("Name", "string", "name", description, 0)
 }
 
 fn age_column() -> Value {
@@ -82,11 +85,14 @@ fn columns(resource: &Resource) -> Vec<Value> {
         let mut columns = vec![name_column()];
         columns.extend(custom.columns.iter().map(|given| {
             let text = |field: &str| given[field].as_str().unwrap_or_default();
+            let path =
+                format!("Custom resource definition column (in JSONPath format): {}", text("jsonPath"));
+            let described = given["description"].as_str().unwrap_or(&path);
             column(
                 text("name"),
                 text("type"),
                 text("format"),
-                text("description"),
+                described,
                 given["priority"].as_i64().unwrap_or(0),
             )
         }));

@@ -18,13 +18,14 @@ fn check(schema: Schema<'_>, value: &Value, path: &str, causes: &mut Vec<Cause>)
     if value.is_null() && (schema.flag("nullable") || schema.kind().is_empty()) {
         return;
     }
-    if !check_type(schema, value, path, causes) {
-        return;
-    }
+    let fits = check_type(schema, value, path, causes);
     if let Some(Value::Array(allowed)) = schema.get("enum")
         && !allowed.contains(value)
     {
         causes.push(Cause::unsupported(&shown(path), value, allowed));
+    }
+    if !fits {
+        return;
     }
     check_combinations(schema, value, path, causes);
     match value {
@@ -98,7 +99,8 @@ fn check_combinations(schema: Schema<'_>, value: &Value, path: &str, causes: &mu
     };
     let branches = |keyword: &str| schema.get(keyword).and_then(Value::as_array).map(Vec::as_slice);
     let path = shown(path);
-    let complain = |detail: &str| Cause::invalid(&path, &show_whole(value), &format!("{path:?} {detail}"));
+    // The real server says only in words where it is.
+    let complain = |detail: &str| Cause::invalid("<nil>", &"".into(), &format!("{path:?} {detail}"));
     if branches("allOf").is_some_and(|all| !all.iter().all(passes)) {
         causes.push(complain("must validate all the schemas (allOf)"));
     }
@@ -106,20 +108,15 @@ fn check_combinations(schema: Schema<'_>, value: &Value, path: &str, causes: &mu
         causes.push(complain("must validate at least one schema (anyOf)"));
     }
     let one_of = branches("oneOf").map(|one| one.iter().filter(|node| passes(node)).count());
-    if one_of.is_some_and(|count| count != 1) {
-        let found = if one_of == Some(0) { "Found none valid" } else { "Found several valid" };
-        causes.push(complain(&format!("must validate one and only one schema (oneOf). {found}")));
+    if let Some(count) = one_of.filter(|count| *count != 1) {
+        let found = match count {
+            0 => "none valid".to_owned(),
+            several => format!("{several} valid alternatives"),
+        };
+        causes.push(complain(&format!("must validate one and only one schema (oneOf). Found {found}")));
     }
     if schema.get("not").is_some_and(passes) {
         causes.push(complain("must not validate the schema (not)"));
-    }
-}
-
-fn show_whole(value: &Value) -> Value {
-    match value {
-        Value::Object(_) => "object".into(),
-        Value::Array(_) => "array".into(),
-        scalar => scalar.clone(),
     }
 }
 
@@ -140,6 +137,8 @@ fn check_string(schema: Schema<'_>, text: &str, path: &str, causes: &mut Vec<Cau
     if let Some(min) = bound(schema, "minLength").filter(|min| count < *min) {
         let detail = format!("{path} in body should be at least {min} chars long");
         causes.push(Cause::invalid(&path, &value, &detail));
+        // One complaint about a text is enough.
+        return;
     }
     if let Some(pattern) = schema.text("pattern")
         && regex::Regex::new(pattern).is_ok_and(|pattern| !pattern.is_match(text))
@@ -155,7 +154,7 @@ fn check_string(schema: Schema<'_>, text: &str, path: &str, causes: &mut Vec<Cau
     if !valid {
         let format = schema.text("format").unwrap_or_default();
         let detail = format!("{path} in body must be of type {format}: {text:?}");
-        causes.push(Cause::invalid(&path, &value, &detail));
+        causes.push(Cause { reason: "FieldValueTypeInvalid", ..Cause::invalid(&path, &value, &detail) });
     }
 }
 
@@ -166,6 +165,9 @@ fn check_number(schema: Schema<'_>, value: &Value, path: &str, causes: &mut Vec<
     let mut complain = |detail: String| {
         causes.push(Cause::invalid(&path, value, &format!("{path} in body should be {detail}")));
     };
+    if let Some(factor) = limit("multipleOf").filter(|factor| number % factor != 0.0) {
+        complain(format!("a multiple of {factor}"));
+    }
     if let Some(minimum) = limit("minimum") {
         if schema.flag("exclusiveMinimum") && number <= minimum {
             complain(format!("greater than {minimum}"));
@@ -179,9 +181,6 @@ fn check_number(schema: Schema<'_>, value: &Value, path: &str, causes: &mut Vec<
         } else if number > maximum {
             complain(format!("less than or equal to {maximum}"));
         }
-    }
-    if let Some(factor) = limit("multipleOf").filter(|factor| number % factor != 0.0) {
-        complain(format!("a multiple of {factor}"));
     }
 }
 
@@ -303,7 +302,7 @@ mod tests {
             (
                 json!({"must": "x", "one": {"a": 1, "b": 1}}),
                 vec![
-                    "spec.one: Invalid value: \"object\": \"spec.one\" must validate one and only one schema (oneOf). Found several valid",
+                    "<nil>: Invalid value: \"\": \"spec.one\" must validate one and only one schema (oneOf). Found 2 valid alternatives",
                 ],
             ),
         ];

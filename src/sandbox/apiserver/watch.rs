@@ -29,6 +29,8 @@ pub struct WatchEvent {
 
 /// How often a bookmark is sent; the real server does so about once a minute.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// How long before its end a watch is sent its last one.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// How long a watch without a timeout lives; the real server ends it after 30 to 60 minutes.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
@@ -40,7 +42,7 @@ struct Watcher {
     cursor: u64,
     news: Receiver<u64>,
     bookmarks: bool,
-    next_bookmark: Instant,
+    next_bookmark: Option<Instant>,
     deadline: Instant,
     ended: bool,
 }
@@ -82,7 +84,7 @@ pub fn watch(
         cursor: if initial || asked == 0 { current } else { asked },
         news,
         bookmarks: options.bookmarks,
-        next_bookmark: now + BOOKMARK_EVERY,
+        next_bookmark: next_bookmark(now, now + timeout),
         deadline: now + timeout,
         ended: false,
     };
@@ -90,6 +92,12 @@ pub fn watch(
         let event = watcher.next().await?;
         Some((event, watcher))
     }))
+}
+
+/// Regularly, and once before the end if that is not too near.
+fn next_bookmark(now: Instant, deadline: Instant) -> Option<Instant> {
+    let last = deadline.checked_sub(BOOKMARK_BEFORE_END).filter(|last| *last > now)?;
+    Some(last.min(now + BOOKMARK_EVERY))
 }
 
 fn bookmark(resource: &Resource, version: u64, ends_initial: bool) -> WatchEvent {
@@ -120,16 +128,18 @@ impl Watcher {
     }
 
     async fn wait(&mut self) {
-        let until = if self.bookmarks { self.deadline.min(self.next_bookmark) } else { self.deadline };
+        let bookmark_at = self.next_bookmark.filter(|_| self.bookmarks);
+        let until = bookmark_at.map_or(self.deadline, |at| at.min(self.deadline));
         tokio::select! {
             changed = self.news.changed() => self.ended = changed.is_err(),
             () = tokio::time::sleep_until(until) => {
                 self.read();
-                if self.bookmarks {
-                    self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+                let now = Instant::now();
+                if bookmark_at.is_some_and(|at| now >= at) {
+                    self.next_bookmark = next_bookmark(now, self.deadline);
                     self.pending.push_back(bookmark(&self.resource, self.cursor, false));
                 }
-                self.ended = Instant::now() >= self.deadline;
+                self.ended = now >= self.deadline;
             }
         }
     }

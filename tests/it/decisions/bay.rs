@@ -163,7 +163,7 @@ impl Bay {
             namespace: "fother".into(),
             identity: "test".into(),
             caps: Caps::default(),
-            pods: PodPolicy::Restricted,
+            pods: PodPolicy::default(),
             git: FetcherOptions::new(env!("CARGO_BIN_EXE_fother"), std::env::temp_dir()),
         };
         let (client, stop) = (Client::new(service, "fother"), CancellationToken::new());

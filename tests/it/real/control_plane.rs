@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::json;
 
-use crate::support::control_plane::ControlPlane;
+use crate::support::control_plane::{ControlPlane, Part};
 use crate::support::wait::{DEADLINE, eventually};
 
 #[tokio::test]
@@ -48,9 +48,9 @@ async fn a_service_account_has_only_its_rights() {
 
 #[tokio::test]
 async fn a_private_control_plane_restarts_with_its_storage() {
-    let Some(mut plane) = ControlPlane::private().await else { return };
+    let Some(plane) = ControlPlane::private().await else { return };
     let namespace = plane.namespace("restart").await;
-    plane.restart_api_server().await;
+    plane.restart(&[Part::ApiServer, Part::Etcd]).await;
     let kept = Api::<k8s_openapi::api::core::v1::Namespace>::all(plane.admin().client().await);
     assert_eq!(kept.get(&namespace).await.unwrap().metadata.name.as_deref(), Some(namespace.as_str()));
 }

@@ -6,6 +6,7 @@
 mod audit;
 mod chart;
 mod control_plane;
+mod events;
 mod examples;
 pub mod healing;
 mod kubectl;

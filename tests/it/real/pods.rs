@@ -3,7 +3,7 @@
 use fother::decide::pod::PodPolicy;
 use serde_json::{Value, json};
 
-use crate::pods::{everything, pod_of};
+use crate::pods::{OVERLAYS, everything, pod_of};
 use crate::support::control_plane::ControlPlane;
 
 fn pod(spec: &Value) -> String {
@@ -18,13 +18,13 @@ async fn everything_that_is_safe_is_restricted() {
     kubectl.run(&["create", "serviceaccount", "healer", "-n", &namespace]).await;
     let create = ["create", "-f", "-", "-n", &namespace, "--dry-run=server", "--validate=strict"];
 
-    let safe = pod_of(&everything(), PodPolicy::Restricted).unwrap();
+    let safe = pod_of(&everything(), PodPolicy::default()).unwrap();
     let answer = kubectl.try_run(&create, &pod(&safe)).await;
     assert_eq!(answer.code, 0, "{answer:?}");
 
     let mut loosened = everything();
     loosened["container"]["pod"]["overlay"] = json!({"hostNetwork": true});
-    let loosened = pod_of(&loosened, PodPolicy::Overlays).unwrap();
+    let loosened = pod_of(&loosened, OVERLAYS).unwrap();
     let answer = kubectl.try_run(&create, &pod(&loosened)).await;
     assert!(
         answer.stderr.contains("violates PodSecurity \"restricted:latest\": host namespaces"),

@@ -48,7 +48,7 @@ async fn create_kind(client: &Client) -> Api<DynamicObject> {
                         "fixed": {"type": "string", "x-kubernetes-validations": [
                             {"rule": "self == oldSelf", "message": "fixed is immutable"}]},
                         "steps": {"type": "array", "x-kubernetes-list-type": "map",
-                            "x-kubernetes-list-map-keys": ["name"], "items": {"type": "object", "properties": {
+                            "x-kubernetes-list-map-keys": ["name"], "items": {"type": "object", "required": ["name"], "properties": {
                                 "name": {"type": "string"}, "run": {"type": "string"}}}}}},
                     "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}}]},
     });

@@ -41,17 +41,14 @@ async fn a_deployment_is_applied_changed_and_deleted() {
             "patch deploy web -p {\"spec\":{\"template\":{\"spec\":{\"containers\":[{\"name\":\"a\",\"tty\":true}]}}}}",
             "deployment.apps/web patched\n",
         ),
-        (
-            "patch deploy web --type=json -p [{\"op\":\"replace\",\"path\":\"/spec/paused\",\"value\":true}]",
-            "",
-        ),
+        ("patch deploy web --type=json -p [{\"op\":\"remove\",\"path\":\"/spec/paused\"}]", ""),
         ("patch deploy web --type=merge -p {\"spec\":{\"paused\":true}}", "deployment.apps/web patched\n"),
         ("label deploy web tier=front", "deployment.apps/web labeled\n"),
         ("annotate deploy web why=because", "deployment.apps/web annotated\n"),
         ("get deploy -l tier=front -o name", "deployment.apps/web\n"),
         (
             "get deploy web -o jsonpath={.spec.replicas},{.spec.template.spec.containers[0].image},{.metadata.generation}",
-            "5,nginx:2,5",
+            "5,nginx:2,6",
         ),
         (
             "wait --for=jsonpath={.spec.paused}=true deploy/web --timeout=5s",
@@ -62,7 +59,7 @@ async fn a_deployment_is_applied_changed_and_deleted() {
     ];
     for (arguments, expected) in cases {
         if expected.is_empty() && arguments.starts_with("patch") {
-            // The field is not there to be replaced.
+            // The field is not there to be removed.
             refused(&kubectl, &arguments.split(' ').collect::<Vec<_>>(), "").await;
             continue;
         }

@@ -14,7 +14,7 @@ use kube::api::{Api, PostParams};
 use rcgen::KeyPair;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::access::Access;
 use super::audit::AuditLog;
@@ -42,12 +42,26 @@ pub struct ControlPlane {
 
 /// What is running when the cluster is ours.
 struct Own {
-    api_server_flags: Vec<String>,
-    api_server: Process,
-    _etcd: Process,
+    etcd: Restartable,
+    api_server: Restartable,
+    etcd_url: String,
     _controller_manager: Process,
     /// Goes last: when a test fails, its processes show the logs that are in there.
     files: Files,
+}
+
+/// A part that can be started again as it was.
+struct Restartable {
+    name: &'static str,
+    flags: Vec<String>,
+    running: Mutex<Process>,
+}
+
+/// The parts that can be restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Etcd,
+    ApiServer,
 }
 
 #[derive(Clone, Copy)]
@@ -133,19 +147,14 @@ impl ControlPlane {
         let manager = Access::new(&server, &authority.pem, CONTROLLER_MANAGER_TOKEN);
         manager.write(&files.path("controller-manager.kubeconfig"));
 
-        let etcd = files.start("etcd", &etcd_flags(&files, ports));
+        let etcd = files.restartable("etcd", etcd_flags(&files, ports));
         let flags = replaced(api_server_flags(&files, ports), &variant.api_server);
-        let mut api_server = files.start("kube-apiserver", &flags);
-        wait_until_serving(&admin, &mut api_server).await?;
+        let api_server = files.restartable("kube-apiserver", flags);
+        wait_until_serving(&admin, &mut *api_server.running.lock().await).await?;
         let controller_manager =
             files.start("kube-controller-manager", &controller_manager_flags(&files, &variant.without));
-        let own = Own {
-            files,
-            api_server_flags: flags,
-            api_server,
-            _etcd: etcd,
-            _controller_manager: controller_manager,
-        };
+        let etcd_url = etcd_url(ports.etcd);
+        let own = Own { files, etcd, api_server, etcd_url, _controller_manager: controller_manager };
         let plane = Self { admin, own: Some(own) };
         plane.wait_for_controllers("default").await;
         Ok(plane)
@@ -169,6 +178,19 @@ impl ControlPlane {
             return None;
         };
         Some(AuditLog::new(own.files.path("audit.log"), self.admin.clone()))
+    }
+
+    /// Makes the storage forget the versions from before the controllers began, which a cluster that lives longer has
+    /// forgotten by itself. Nobody holds one of those.
+    pub async fn compact(&self) {
+        let Some(own) = &self.own else { return };
+        let client = kube::Client::try_from(kube::Config::new(own.etcd_url.parse().unwrap())).unwrap();
+        let body = json!({"revision": "20"}).to_string().into_bytes();
+        let request = http::Request::post("/v3/kv/compaction").body(body).unwrap();
+        let answer = client.request_text(request).await;
+        // Another test may have been here.
+        let is_done = answer.as_ref().map_or_else(|error| error.to_string().contains("compacted"), |_| true);
+        assert!(is_done, "{answer:?}");
     }
 
     /// A new namespace, named after its test, with what the controllers put into each: pods need it.
@@ -197,15 +219,22 @@ impl ControlPlane {
         self.admin.with_token(&issued.status.unwrap().token)
     }
 
-    /// Restarts the API server on the same port and the same storage, as a crash would.
+    /// Restarts `parts` on the same ports and the same storage, as a crash would: all are gone before the first comes back.
     ///
-    /// Only a private control plane can be borrowed for it.
-    pub async fn restart_api_server(&mut self) {
-        let own =
-            self.own.as_mut().expect("only a control plane that the test started can be borrowed mutably");
-        own.api_server.kill();
-        own.api_server = own.files.start("kube-apiserver", &own.api_server_flags);
-        wait_until_serving(&self.admin, &mut own.api_server).await.unwrap();
+    /// For whoever is alone on a control plane that the tests started.
+    pub async fn restart(&self, parts: &[Part]) {
+        let own = self.own.as_ref().expect("only a control plane that the tests started can be restarted");
+        // etcd first: an API server without it gives up.
+        let parts = [(Part::Etcd, &own.etcd), (Part::ApiServer, &own.api_server)]
+            .into_iter()
+            .filter(|(part, _)| parts.contains(part));
+        for (_, part) in parts.clone() {
+            part.running.lock().await.kill();
+        }
+        for (_, part) in parts {
+            *part.running.lock().await = own.files.start(part.name, &part.flags);
+        }
+        wait_until_serving(&self.admin, &mut *own.api_server.running.lock().await).await.unwrap();
     }
 
     /// The controllers have been there once `namespace` has what two of them put into each.
@@ -236,6 +265,11 @@ impl Files {
 
     fn start(&self, part: &str, flags: &[String]) -> Process {
         Process::start(&self.programs.join(part), flags, &[], &self.path(&format!("{part}.log")))
+    }
+
+    fn restartable(&self, name: &'static str, flags: Vec<String>) -> Restartable {
+        let running = Mutex::new(self.start(name, &flags));
+        Restartable { name, flags, running }
     }
 
     fn write_credentials(&self, authority: &Authority, variant: &Variant) {
@@ -334,8 +368,12 @@ async fn wait_until_serving(admin: &Access, api_server: &mut Process) -> anyhow:
     .await
 }
 
+fn etcd_url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
 fn etcd_flags(files: &Files, ports: Ports) -> Vec<String> {
-    let client = format!("http://127.0.0.1:{}", ports.etcd);
+    let client = etcd_url(ports.etcd);
     let peer = format!("http://127.0.0.1:{}", ports.etcd_peer);
     vec![
         format!("--data-dir={}", files.path("etcd").display()),
@@ -352,7 +390,7 @@ fn etcd_flags(files: &Files, ports: Ports) -> Vec<String> {
 fn api_server_flags(files: &Files, ports: Ports) -> Vec<String> {
     let file = |flag: &str, name: &str| format!("--{flag}={}", files.path(name).display());
     vec![
-        format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd),
+        format!("--etcd-servers={}", etcd_url(ports.etcd)),
         format!("--secure-port={}", ports.api_server),
         "--bind-address=127.0.0.1".to_owned(),
         // Nothing here is reached through the `kubernetes` Service, and loopback may not be an endpoint.

@@ -41,6 +41,18 @@ impl Kubectl {
         run(command, input).await
     }
 
+    /// `kubectl edit` with a program that changes the file it is given.
+    pub async fn edit(&self, editor: &str, arguments: &[&str]) -> Answer {
+        let mut command = Command::new(&self.program);
+        command
+            .env("KUBE_EDITOR", editor)
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig.path())
+            .arg("edit")
+            .args(arguments);
+        run(command, "").await
+    }
+
     /// Runs it, expects exit code 0 and returns its standard output.
     pub async fn run(&self, arguments: &[&str]) -> String {
         let answer = self.try_run(arguments, "").await;

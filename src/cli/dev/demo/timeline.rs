@@ -229,13 +229,9 @@ impl Page {
         self.once(Tone::Plain, "matched", &format!("{matched}; what is to be healed is {target} [{name}]"));
         if let Some(since) = &decision.since {
             let held = seconds(since.0, decision.time.0);
-            self.once(
-                Tone::Plain,
-                "held",
-                &format!(
-                    "it held for {held}; no cooldown, cap or other Execution stands against it [{name}]"
-                ),
-            );
+            let passed: Vec<_> = decision.passed.iter().map(|guard| format!("{guard:?}")).collect();
+            let text = format!("it held for {held}; guards passed: {} [{name}]", passed.join(", "));
+            self.once(Tone::Plain, "held", &text);
         }
         let source = decision.rule.source.as_deref().unwrap_or("applied by hand");
         let revision = decision.rule.revision.as_deref().map(short).unwrap_or_default();
@@ -249,7 +245,7 @@ impl Page {
         let step = format!("rung {}, {}", index + 1, rung.run);
         let mut text = rung.message.clone();
         match rung.state {
-            AttemptState::Launching => {}
+            AttemptState::Launching | AttemptState::Unknown => {}
             AttemptState::Running => {
                 let job = rung.job.as_ref().map(|job| job.name.clone()).unwrap_or_default();
                 self.once(Tone::Act, "runs", &format!("{step}: as Job {job} [{name}]"));

@@ -541,3 +541,29 @@ fn an_event_closes_its_episode_with_its_execution() {
     assert_eq!(world.outcome(), "Completed");
     assert!(world.status().episode_closed_at.is_some());
 }
+
+#[test]
+fn what_only_a_later_version_knows_is_left_to_it() {
+    let mut world = World::new(&[(CLEAN, true), (RESTART, true)]);
+    world.step();
+    let mut status = world.status().clone();
+    status.rungs[0].state = serde_json::from_value(json!("Resting")).expect("some state");
+    world.execution.status = Some(status);
+    assert_eq!(unknown_value(&world.execution).as_deref(), Some("status.rungs[0].state"));
+    let mut mode = World::new(&[(CLEAN, true)]);
+    let decision = mode.execution.spec.decision.as_mut().expect("decided");
+    decision.mode = serde_json::from_value(json!("Suggest")).expect("some mode");
+    assert_eq!(unknown_value(&mode.execution).as_deref(), Some("spec.decision.mode"));
+    for mut world in [world, mode] {
+        let blind = Blind { why: "forbidden".to_owned(), since: at(0) };
+        let blind = Seen { blind: Some(blind), ..Seen::default() };
+        for cancel in [false, true] {
+            world.execution.spec.cancel = cancel;
+            for seen in [&Seen::default(), &blind] {
+                assert_eq!(needs(&world.execution, &world.definition), Need::Nothing);
+                let next = next(&world.execution, &world.definition, seen, at(1_000_000));
+                assert_eq!(next, Next::wait(Again::OnChange), "whatever happens");
+            }
+        }
+    }
+}

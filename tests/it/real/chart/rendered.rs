@@ -109,11 +109,14 @@ async fn the_controller_knows_its_arguments() {
         let arguments = pod["containers"][0]["args"].as_array().unwrap().clone();
         arguments.iter().map(|a| a.as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    let overlay = "--allow-pod-overlays";
-    assert!(!arguments(&objects(&helm.template(&[]).await)).iter().any(|a| a == overlay), "safe by default");
-    let rendered = objects(&helm.template(&["--set", "controller.allowPodOverlays=true"]).await);
+    let flags = ["--allow-pod-overlays", "--require-image-digests"];
+    let has = |arguments: &[String], flag: &str| arguments.iter().any(|a| a == flag);
+    let default = arguments(&objects(&helm.template(&[]).await));
+    assert!(flags.iter().all(|flag| !has(&default, flag)), "{default:?}");
+    let values = ["controller.allowPodOverlays=true", "controller.requireImageDigests=true"];
+    let rendered = objects(&helm.template(&["--set", values[0], "--set", values[1]]).await);
     let arguments = arguments(&rendered);
-    assert!(arguments.iter().any(|a| a == overlay), "{arguments:?}");
+    assert!(flags.iter().all(|flag| has(&arguments, flag)), "{arguments:?}");
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     // Help comes before what is wrong with values, but after what is wrong with names.
     let answer = run(fother(&[&arguments[..], &["--help"]].concat()), "").await;

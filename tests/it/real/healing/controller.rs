@@ -1,6 +1,7 @@
 //! The controller as a separate process with exactly the rights that the chart gives it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -43,8 +44,28 @@ async fn established(client: Client) {
     }
 }
 
+/// Which program it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Build {
+    /// The one that this test run was built with.
+    This,
+    /// Another, where `FOTHER_TEST_OTHER_BUILD` names one: an earlier release, or a later build. Otherwise the same.
+    Other,
+}
+
+impl Build {
+    fn program(self) -> PathBuf {
+        let other = std::env::var_os("FOTHER_TEST_OTHER_BUILD").filter(|_| matches!(self, Self::Other));
+        // Only tests are told which is this.
+        let this = option_env!("CARGO_BIN_EXE_fother").unwrap_or("fother");
+        other.map_or_else(|| this.into(), PathBuf::from)
+    }
+}
+
 /// A running controller.
 pub struct Controller {
+    build: Build,
+    name: String,
     process: Process,
     access: Access,
     port: u16,
@@ -61,9 +82,15 @@ impl Controller {
 
     /// Starts one that may have to wait for its turn. A restarted one of the same name need not wait for its Lease.
     pub fn candidate(access: &Access, name: &str) -> Self {
+        Self::of_build(Build::This, access, name)
+    }
+
+    /// The same of another build.
+    pub fn of_build(build: Build, access: &Access, name: &str) -> Self {
         let (directory, port) = (lasting_directory(), free_port());
-        let process = launch(access, name, port, &directory.path().join("log"));
-        Self { process, access: access.clone(), port, directory }
+        let process = launch(build, access, name, (port, &directory.path().join("log")));
+        let (access, name) = (access.clone(), name.to_owned());
+        Self { build, name, process, access, port, directory }
     }
 
     /// Waits until it leads and has seen everything.
@@ -71,12 +98,12 @@ impl Controller {
         self.says("leading").await;
     }
 
-    /// Waits until it is ready, and works as `what`.
+    /// Waits until it works as `what`, which is how its readiness ends.
     pub async fn says(&mut self, what: &str) {
         let port = self.port;
         eventually(&format!("the controller is {what}"), DEADLINE, || async move {
             let answer = get(port, "/readyz").await?;
-            let ready = answer.starts_with("HTTP/1.0 200") && answer.ends_with(what);
+            let ready = answer.ends_with(what);
             if ready { Ok(()) } else { Err(std::io::Error::other(answer)) }
         })
         .await;
@@ -105,9 +132,28 @@ impl Controller {
         self.process.signal(signal);
     }
 
-    /// Waits until it ends by itself.
-    pub async fn ends(&mut self) {
-        self.process.wait(DEADLINE).await;
+    /// Waits until it ends by itself, and says how.
+    pub async fn ends(&mut self) -> ExitStatus {
+        self.process.wait(DEADLINE).await
+    }
+
+    /// Starts it again if it has ended, as a Deployment would; says whether.
+    pub fn is_replaced(&mut self) -> bool {
+        let ended = self.process.exit_status().is_some();
+        if ended {
+            self.start_again();
+        }
+        ended
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// What it counts.
+    pub async fn metrics(&self) -> std::io::Result<String> {
+        get(self.port, "/metrics").await
     }
 
     /// Kills it and starts it again.
@@ -121,11 +167,11 @@ impl Controller {
     pub fn start_again(&mut self) {
         self.port = free_port();
         let log = self.directory.path().join("log");
-        self.process = launch(&self.access, "one", self.port, &log);
+        self.process = launch(self.build, &self.access, &self.name, (self.port, &log));
     }
 }
 
-fn launch(access: &Access, name: &str, port: u16, log: &Path) -> Process {
+fn launch(build: Build, access: &Access, name: &str, (port, log): (u16, &Path)) -> Process {
     let kubeconfig = access.write(&log.with_file_name("kubeconfig"));
     let listen = format!("127.0.0.1:{port}");
     let kubeconfig = kubeconfig.to_str().unwrap();
@@ -142,7 +188,7 @@ fn launch(access: &Access, name: &str, port: u16, log: &Path) -> Process {
         "--max-total",
         "100",
     ];
-    Process::fother(&arguments, &[("FOTHER_LOG", "info")], log)
+    Process::start(&build.program(), arguments, &[("FOTHER_LOG", "info")], log)
 }
 
 async fn get(port: u16, path: &str) -> std::io::Result<String> {

@@ -268,17 +268,3 @@ async fn a_namespace_that_is_deleted_is_not_held_by_a_job_that_ran() {
     })
     .await;
 }
-
-#[tokio::test]
-async fn a_replica_stands_by_and_takes_over_at_once_when_the_leader_stops() {
-    let Some(scenario) = Scenario::alone("standby").await else { return };
-    let mut leader = scenario.controller().await;
-    let mut other = Controller::candidate(scenario.controller_access(), "two");
-    other.says("standing by").await;
-    leader.signal(Signal::TERM);
-    leader.ends().await;
-    other.ready().await;
-    scenario.rule("leak", json!({"mode": "Observe"})).await;
-    scenario.boat("ark", "leaking").await;
-    scenario.ends("leak", "Observed").await;
-}

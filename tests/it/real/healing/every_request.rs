@@ -18,7 +18,7 @@ use crate::support::proxy::{Deed, Fault, Moment, Proxy, Requests};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// What the controller asks for also when nothing happens.
-const IDLE: &str = "/leases|watch=";
+const IDLE: &str = "/leases|/openapi/|watch=";
 /// All but one of the control planes that tests have where each is alone: the others do not wait for the end of this.
 const LANES: usize = Scenario::LANES - 1;
 
@@ -39,10 +39,11 @@ impl Point {
 
 /// A rule whose ladder has both a Job and an operation, and a controller that can be stopped at any request.
 struct Lane {
-    scenario: Scenario,
     proxy: Proxy,
     controller: Controller,
     boats: usize,
+    /// Goes last: then another may use its control plane.
+    scenario: Scenario,
 }
 
 impl Lane {
@@ -55,7 +56,7 @@ impl Lane {
         let proxy = scenario.proxy().await;
         let controller = scenario.controller_through(&proxy).await;
         scenario.watching("mends").await;
-        Some(Self { scenario, proxy, controller, boats: 0 })
+        Some(Self { proxy, controller, boats: 0, scenario })
     }
 
     /// Breaks a boat, kills the controller at the point, and says whether it came there.

@@ -23,10 +23,13 @@ mod episodes;
 mod every_request;
 pub mod main_path;
 mod operations;
+mod outages;
 mod rights;
 pub mod scenario;
 pub mod sweep;
+mod takeover;
 mod triggers;
+mod upgrade;
 
 mod shared {
     super::scenarios! { new:

@@ -9,8 +9,9 @@ use fother::cluster::rights;
 use fother::decide::identity::{TargetKey, decision_id, execution_name};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
@@ -27,7 +28,7 @@ use crate::support::wait::{DEADLINE, eventually};
 pub struct Scenario {
     pub stage: Stage,
     access: Access,
-    _turn: Option<Turn>,
+    turn: Option<Turn>,
     _controller: Option<Controller>,
 }
 
@@ -112,7 +113,28 @@ impl Scenario {
     pub async fn alone(name: &str) -> Option<Self> {
         let turn = Turn::next().await;
         let harbor = turn.dock.open().await?;
-        Self::at(harbor, name, Some(turn)).await
+        let scenario = Self::at(harbor, name, Some(turn)).await?;
+        scenario.clear_the_dock().await;
+        Some(scenario)
+    }
+
+    /// Whoever led here before is gone and need not be waited for, and what was watched is watched no more.
+    async fn clear_the_dock(&self) {
+        let _ = self.leases().delete("fother", &DeleteParams::default()).await;
+        let everywhere = Api::<Rule>::all(self.stage.client.clone());
+        let all = ListParams::default();
+        // A kind that was installed a moment ago is not listed at once.
+        for rule in eventually("rules are listed", DEADLINE, || everywhere.list_metadata(&all)).await {
+            let rules = Api::<Rule>::namespaced(self.stage.client.clone(), &rule.namespace().unwrap());
+            rules.delete(&rule.name_any(), &DeleteParams::default()).await.unwrap();
+        }
+    }
+
+    /// The control plane, for whoever is alone there.
+    pub fn plane(&self) -> &'static ControlPlane {
+        let dock = self.turn.as_ref().map(|turn| turn.dock);
+        let plane = dock.and_then(|dock| dock.plane.get()).and_then(Option::as_ref);
+        plane.expect("a scenario that is alone on a control plane of the tests' own")
     }
 
     /// In the sandbox, with a controller of its own.
@@ -125,14 +147,14 @@ impl Scenario {
     /// In a sandbox where nothing runs but what the scenario starts.
     pub async fn quiet(stage: Stage) -> Self {
         let access = stage.install(HOME, "fother").await;
-        let scenario = Self { stage, access, _turn: None, _controller: None };
+        let scenario = Self { stage, access, turn: None, _controller: None };
         scenario.set_up().await;
         scenario
     }
 
     async fn at(harbor: &Harbor, name: &str, turn: Option<Turn>) -> Option<Self> {
         let (stage, access) = (Stage::on(harbor.plane, name).await, harbor.access.clone());
-        let scenario = Self { stage, access, _turn: turn, _controller: None };
+        let scenario = Self { stage, access, turn, _controller: None };
         scenario.set_up().await;
         Some(scenario)
     }
@@ -216,6 +238,15 @@ impl Scenario {
         self.stage.create(json!({"metadata": {"name": name}, "spec": rule_spec(changes)})).await
     }
 
+    /// A rule that has one boat mended at the first rung, which is `run`; `changes` are merged into its spec.
+    pub async fn rule_for(&self, boat: &str, run: &str, changes: Value) {
+        let verify = json!({"when": "target.data.hull == 'tight'", "within": "1m", "stableFor": "1s"});
+        let when = format!("object.metadata.name == '{boat}' && object.data.hull == 'leaking'");
+        let mut spec = json!({"when": when, "ladder": [{"run": run, "verify": verify}]});
+        json_patch::merge(&mut spec, &changes);
+        self.rule(boat, spec).await;
+    }
+
     /// Merges `changes` into the spec of a rule.
     pub async fn change_rule(&self, name: &str, changes: Value) {
         let patch = json!({"spec": changes});
@@ -260,7 +291,9 @@ impl Scenario {
     /// The Executions of a rule.
     pub async fn executions(&self, rule: &str) -> Vec<Execution> {
         let of_rule = ListParams::default().labels(&format!("fother.dev/rule={rule}"));
-        self.stage.api::<Execution>().list(&of_rule).await.unwrap().items
+        let executions = self.stage.api::<Execution>();
+        // The API server may have been restarted a moment ago, and tell nothing of what is not built in.
+        eventually("Executions are listed", DEADLINE, || executions.list(&of_rule)).await.items
     }
 
     /// The names of the targets of a rule's Executions, sorted.
@@ -326,10 +359,35 @@ impl Scenario {
         self.delete_rule(&rule).await;
     }
 
+    /// Waits until the Executions of these rules, one each, have ended well and are done with.
+    pub async fn all_recover(&self, rules: &[&str]) {
+        for rule in rules {
+            let execution = self.ends(rule, "TargetRecovered").await;
+            assert_eq!(execution.status.unwrap().rungs.len(), 1, "{rule}");
+            let done = |e: &Execution| {
+                let closed = e.status.as_ref().is_some_and(|status| status.episode_closed_at.is_some());
+                closed && e.metadata.finalizers.is_none()
+            };
+            self.only(rule, "it is let go, and its episode is over", done).await;
+        }
+    }
+
+    /// The one Job that there is has run once, in one Pod, and is let go.
+    pub async fn has_run_one_job(&self) {
+        let (jobs, pods) = (self.jobs().await, self.stage.api::<Pod>());
+        let pods = pods.list(&ListParams::default()).await.unwrap().items.len();
+        assert_eq!((jobs.len(), pods, self.caulked()), (1, 1, 1), "{jobs:#?}");
+        assert!(jobs[0].metadata.finalizers.is_none(), "{jobs:#?}");
+    }
+
     /// Has whoever leads be followed by another at once, and not after the Lease's time.
     pub async fn give_up_the_lease(&self) {
-        let leases = Api::<Lease>::namespaced(self.stage.client.clone(), HOME);
-        leases.delete("fother", &DeleteParams::default()).await.unwrap();
+        self.leases().delete("fother", &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Where who leads is written.
+    pub fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.stage.client.clone(), HOME)
     }
 
     /// The audit log; there is one wherever a scenario plays on a real control plane.

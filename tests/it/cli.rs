@@ -1,0 +1,62 @@
+//! The small verbs: `fother version` and `fother completion`.
+
+use std::process::{Command, Stdio};
+
+fn fother(arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fother"));
+    let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_version_is_for_people_and_for_programs() {
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = (0, format!("fother {version} (fother.dev/v1alpha1)\n"), String::new());
+    assert_eq!(fother(&["version"]), expected);
+    let (code, out, _) = fother(&["version", "-o", "json"]);
+    let said: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, 0);
+    assert_eq!(said, serde_json::json!({"version": version, "api": "fother.dev/v1alpha1"}));
+    assert_eq!(fother(&["version", "-o", "xml"]).0, 2);
+}
+
+#[test]
+fn each_shell_gets_a_script_with_every_verb() {
+    let verbs = ["check", "completion", "controller", "crds", "dev", "enroll", "validate", "version"];
+    for (shell, mark) in
+        [("bash", "complete -F _fother"), ("zsh", "#compdef fother"), ("fish", "complete -c fother")]
+    {
+        let (code, out, err) = fother(&["completion", shell]);
+        assert!(code == 0 && err.is_empty(), "{shell}: {code} {err}");
+        assert!(out.contains(mark), "{shell}: {out}");
+        for verb in verbs {
+            assert!(out.contains(verb), "{shell} does not know {verb}");
+        }
+        assert!(!out.contains("git-worker"), "{shell} shows what is hidden");
+    }
+    assert_eq!(fother(&["completion", "tcsh"]).0, 2);
+}
+
+#[test]
+fn bash_completes_verbs_and_flags() {
+    let complete = |words: &[&str]| {
+        let quoted: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
+        let last = words.len() - 1;
+        let script = format!(
+            "source <(\"$0\" completion bash); COMP_WORDS=({}); COMP_CWORD={last}; _fother fother '{}' '{}'; echo \"${{COMPREPLY[*]}}\"",
+            quoted.join(" "),
+            words[last],
+            words[last - 1],
+        );
+        let mut command = Command::new("bash");
+        command.args(["--norc", "-c", &script, env!("CARGO_BIN_EXE_fother")]);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        assert!(output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(complete(&["fother", "vali"]), "validate");
+    assert_eq!(complete(&["fother", "git"]), "", "what is hidden");
+    assert_eq!(complete(&["fother", "validate", "--require"]), "--require-image-digests");
+    assert_eq!(complete(&["fother", "dev", "--runner", ""]), "process print");
+}

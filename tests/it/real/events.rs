@@ -1,0 +1,51 @@
+//! A series of Events, written with the two rights that the controller has for them.
+
+use fother::api::ObjectReference;
+use fother::cluster::events::{Telling, tell_again};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::{Api, ListParams};
+
+use crate::support::control_plane::ControlPlane;
+
+#[tokio::test]
+async fn what_comes_again_is_counted_and_what_was_told_is_not() {
+    let Some(plane) = ControlPlane::shared().await else { return };
+    let (namespace, kubectl) = (plane.namespace("series").await, plane.kubectl());
+    let account = format!("--serviceaccount={namespace}:teller");
+    for command in [
+        &["create", "serviceaccount", "teller"][..],
+        &["create", "role", "teller", "--verb=create,patch", "--resource=events.events.k8s.io"],
+        &["create", "rolebinding", "teller", "--role=teller", &account],
+    ] {
+        kubectl.run(&[command, &["-n", &namespace]].concat()).await;
+    }
+    let home = plane.service_account(&namespace, "teller").await.client().await;
+    let regarding = ObjectReference {
+        api_version: "v1".into(),
+        kind: "ConfigMap".into(),
+        namespace: Some(namespace.clone()),
+        name: "ark".into(),
+        uid: None,
+    };
+    let telling = Telling {
+        name: "suppressed-1".into(),
+        reason: "RuleFireSuppressed",
+        warning: false,
+        note: "Rule mends did not fire: Cooldown".into(),
+        regarding: &regarding,
+        related: None,
+    };
+    let first = Timestamp::now();
+    let later = |seconds| first + SignedDuration::from_secs(seconds);
+    for at in [first, later(1), later(2), later(1), first, later(3)] {
+        tell_again(&home, &telling, at).await.unwrap();
+    }
+    let events: Api<Event> = Api::namespaced(plane.admin().client().await, &namespace);
+    let found = events.list(&ListParams::default()).await.unwrap().items;
+    let [event] = found.as_slice() else { panic!("{found:#?}") };
+    let series = event.series.as_ref().unwrap();
+    assert_eq!((series.count, series.last_observed_time.0.as_microsecond()), (4, later(3).as_microsecond()));
+    let shown = kubectl.run(&["get", "events", "-n", &namespace]).await;
+    assert!(shown.contains("RuleFireSuppressed") && shown.contains("configmap/ark"), "{shown}");
+}
