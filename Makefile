@@ -2,7 +2,7 @@
 CARGO = $(shell scripts/cargo.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check cluster cluster-down fmt crds schemas docs audit
+.PHONY: help demo test check bench cluster cluster-down fmt crds schemas docs audit
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,11 @@ test: ## Everything: format, lints, tests, docs, dependencies, a real control pl
 
 check: ## The fast part of it, for while you work
 	@scripts/test.sh --fast
+
+bench: ## Measure fother beside its floors and write docs/performance.md; ARGS=latency measures one thing
+	@scripts/prerequisites.sh build
+	@tests/cluster/build.sh etcd kube-apiserver kube-controller-manager kubectl helm >/dev/null
+	$(CARGO) bench --locked --bench fother -- $(ARGS)
 
 cluster: ## Start a whole Kubernetes on this machine, as root, and say where its kubeconfig is
 	@scripts/prerequisites.sh node --install
