@@ -90,14 +90,19 @@ impl<I: Interests> Subscribers<I> {
             Delivery::Changed(object) => {
                 let now = self.interests.concerned(&object);
                 let before = self.told.set(&object, &now);
-                let left = before.iter().filter(|id| now.binary_search(id).is_err());
-                left.for_each(|id| self.tell(*id, Delivery::Deleted(object.clone())));
-                now.into_iter().for_each(|id| self.tell(id, Delivery::Changed(object.clone())));
+                for id in before.iter().filter(|id| now.binary_search(id).is_err()) {
+                    self.tell(*id, Delivery::Deleted(object.clone()));
+                }
+                for id in now {
+                    self.tell(id, Delivery::Changed(object.clone()));
+                }
                 self.tell_always(&Delivery::Changed(object));
             }
             Delivery::Deleted(object) => {
                 let before = self.told.set(&object, &[]);
-                before.iter().for_each(|id| self.tell(*id, Delivery::Deleted(object.clone())));
+                for id in before.iter() {
+                    self.tell(*id, Delivery::Deleted(object.clone()));
+                }
                 self.tell_always(&Delivery::Deleted(object));
             }
             Delivery::Alive | Delivery::Broken(_) => self.tell_all(&delivery),
@@ -131,13 +136,17 @@ impl<I: Interests> Subscribers<I> {
     }
 
     fn tell_all(&mut self, delivery: &Delivery) {
-        self.ids().into_iter().for_each(|id| self.tell(id, delivery.clone()));
+        for id in self.ids() {
+            self.tell(id, delivery.clone());
+        }
         self.all_told = Instant::now();
     }
 
     fn tell_always(&mut self, delivery: &Delivery) {
         let always: Vec<_> = self.interests.always().iter().copied().collect();
-        always.into_iter().for_each(|id| self.tell(id, delivery.clone()));
+        for id in always {
+            self.tell(id, delivery.clone());
+        }
     }
 
     fn tell(&mut self, id: u64, delivery: Delivery) {

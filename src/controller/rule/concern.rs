@@ -60,7 +60,9 @@ mod tests {
             match delivery {
                 Delivery::Synced(listing) => {
                     self.0.clear();
-                    listing.items.iter().for_each(|object| self.see(rule, object));
+                    for object in &listing.items {
+                        self.see(rule, object);
+                    }
                 }
                 Delivery::Changed(object) => self.see(rule, object),
                 Delivery::Deleted(object) => {
@@ -105,7 +107,9 @@ mod tests {
         fields.prop_map(|(name, phase, stuck, node)| {
             let mut object = json!({"metadata": {"namespace": "a", "name": name}});
             for (field, value) in [("phase", phase), ("stuck", stuck), ("node", node)] {
-                value.into_iter().for_each(|value| object[field] = value);
+                if let Some(value) = value {
+                    object[field] = value;
+                }
             }
             Arc::new(object)
         })

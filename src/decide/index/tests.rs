@@ -165,9 +165,13 @@ proptest! {
         let mut index = Index::default();
         let rules = rules.iter().map(|(trigger, when)| rule(trigger, when.as_deref()));
         let mut rules: BTreeMap<u64, _> = (0..).zip(rules).collect();
-        rules.iter().for_each(|(id, rule)| index.insert(*id, conditions(rule)));
+        for (id, rule) in &rules {
+            index.insert(*id, conditions(rule));
+        }
         rules.retain(|id, _| !gone[usize::try_from(*id).expect("small")]);
-        (0..20).filter(|id| !rules.contains_key(id)).for_each(|id| index.remove(id));
+        for id in (0..20).filter(|id| !rules.contains_key(id)) {
+            index.remove(id);
+        }
         for object in objects {
             let found: BTreeSet<u64> = index.candidates(&object).into_iter().chain(index.always().clone()).collect();
             let matching = |id: &u64| matches(&rules[id], &object);
@@ -175,7 +179,9 @@ proptest! {
             let indexed: Vec<_> = found.iter().copied().filter(matching).collect();
             prop_assert_eq!(indexed, naive, "{}", object);
         }
-        rules.keys().for_each(|id| index.remove(*id));
+        for id in rules.keys() {
+            index.remove(*id);
+        }
         prop_assert!(index.root.is_empty() && index.rules.is_empty() && index.always.is_empty());
     }
 }
