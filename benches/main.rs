@@ -18,6 +18,7 @@ mod latency;
 mod load;
 mod local;
 mod machine;
+mod matching;
 mod memory;
 mod report;
 mod scale;
@@ -66,6 +67,8 @@ struct Cli {
 /// What can be measured, in the order in which it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Measurement {
+    /// An Event against many rules; and what the rules take.
+    Matching,
     /// From a change to the Job, at a steady rate; and the CPU time that it takes.
     Latency,
     /// Five hundred changes at once.
@@ -113,8 +116,10 @@ async fn measure(cli: &Cli) {
 
 /// None where there is no control plane to be had.
 async fn one(measurement: Measurement, scale: &Scale) -> Option<Section> {
-    if measurement == Measurement::Local {
-        return Some(local::measure(scale).await);
+    match measurement {
+        Measurement::Matching => return Some(matching::measure(scale)),
+        Measurement::Local => return Some(local::measure(scale).await),
+        _ => {}
     }
     let harbor = Harbor::open().await?;
     Some(match measurement {
@@ -124,6 +129,6 @@ async fn one(measurement: Measurement, scale: &Scale) -> Option<Section> {
         Measurement::Sync => sync::measure(&harbor, scale).await,
         Measurement::Memory => memory::measure(&harbor, scale).await,
         Measurement::Idle => idle::measure(&harbor, scale).await,
-        Measurement::Local => unreachable!("it needs no harbor"),
+        Measurement::Matching | Measurement::Local => unreachable!("they need no harbor"),
     })
 }

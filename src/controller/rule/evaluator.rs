@@ -26,6 +26,7 @@ use crate::controller::context::Context;
 use crate::controller::queue::{Kind, Queue};
 use crate::decide::correlation::Found;
 use crate::decide::episode::{RuleFacts, STALE_AFTER};
+use crate::decide::index::{self, Index};
 use crate::decide::matching::{CompiledRule, event_identity, is_own, occurred};
 use crate::decide::view::{Match, ObjectKey, Sight, View};
 use crate::expr::EvalErrorKind;
@@ -212,7 +213,7 @@ struct Eye {
     capturing: Option<Capturing>,
     account: Account,
     kinds: Kinds,
-    watches: Watches,
+    watches: Watches<Index>,
     queue: Queue,
     state: Arc<Mutex<State>>,
     /// Objects that match a rule whose answer time alone can change.
@@ -230,14 +231,15 @@ impl Eye {
     async fn follow(mut self, (key, scope): (WatchKey, Scope)) {
         loop {
             self.synced = false;
-            let mut subscription = self.watches.subscribe(key.clone(), self.account.client(), scope.clone());
+            let (client, conditions) = (self.account.client(), index::conditions(&self.rule));
+            let mut subscription = self.watches.subscribe(key.clone(), client, scope.clone(), conditions);
             self.listen(&mut subscription).await;
             tracing::warn!(rule = %self.rule.facts.name, "fell behind its watch; starting again with a complete list");
             self.state.lock().heard_at = None;
         }
     }
 
-    async fn listen(&mut self, subscription: &mut Subscription) {
+    async fn listen(&mut self, subscription: &mut Subscription<Index>) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -2,6 +2,7 @@
 
 mod cache;
 mod checks;
+mod concern;
 mod evaluator;
 mod fire;
 mod held;
