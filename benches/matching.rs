@@ -184,15 +184,15 @@ fn event(reason: &str) -> Value {
 
 /// Microseconds that one Event takes. Half of them have to match, or something else was measured.
 fn per_event(events: &[Vec<u8>], scale: &Scale, matches: impl Fn(&[u8]) -> usize) -> f64 {
-    let (mut rounds, mut matched, begun) = (0u32, 0, Instant::now());
+    let (mut rounds, mut hits, begun) = (0u32, 0, Instant::now());
     let took = thread_time(|| {
         while rounds == 0 || begun.elapsed() < scale.matching_time {
-            matched += events.iter().map(|event| matches(black_box(event))).sum::<usize>();
+            hits += events.iter().map(|event| matches(black_box(event))).sum::<usize>();
             rounds += 1;
         }
     });
     let count = rounds * u32::try_from(events.len()).unwrap();
-    assert_eq!(matched, usize::try_from(count / 2).unwrap(), "half of the Events match one rule");
+    assert_eq!(hits, usize::try_from(count / 2).unwrap(), "half of the Events match one rule");
     took.as_secs_f64() * 1e6 / f64::from(count)
 }
 

@@ -82,12 +82,7 @@ impl Default for Metrics {
                 Family::default(),
             ),
             info: register(r, "fother_rule_info", "Rules, and how they stand", Family::default()),
-            unindexed: register(
-                r,
-                "fother_rules_unindexed",
-                "Rules that every change of their kind is shown to",
-                Gauge::default(),
-            ),
+            unindexed: register(r, "fother_rules_unindexed", "Rules that see every change", Gauge::default()),
             executions: register(r, "fother_executions", "Executions that ended", Family::default()),
             active: register(
                 r,
