@@ -271,6 +271,10 @@ fn the_examples_enroll_as_enroll_would() {
         ("crash-loop", "web", &["healer", "packs"]),
         ("oom-job", "reports", &["healer", "packs"]),
         ("sensor", "spools", &["healer", "packs", "receiver"]),
+        ("alerting-pod", "queues", &["healer", "packs", "receiver"]),
+        ("disk-alert", "storage", &["healer", "packs", "receiver"]),
+        ("alert-job", "tickets", &["healer", "packs", "receiver"]),
+        ("node-restart", "oncall", &["healer", "packs", "receiver"]),
     ] {
         let setup = read(&format!("examples/setup/{pack}/rbac.yaml"));
         let there: Vec<Value> = serde_saphyr::from_multiple(&setup).unwrap();

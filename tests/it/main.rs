@@ -20,6 +20,7 @@ mod decisions;
 mod dev;
 mod dev_cluster;
 mod docs;
+mod examples;
 mod git;
 mod git_history;
 mod git_signed;

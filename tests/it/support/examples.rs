@@ -10,7 +10,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::kubectl::Kubectl;
 use super::wait::eventually;
@@ -25,7 +25,7 @@ pub struct Stage {
     pub patience: Duration,
 }
 
-fn folder(name: &str) -> PathBuf {
+pub fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
 }
 
@@ -37,23 +37,8 @@ impl Stage {
 
     /// Puts the pack's objects into its namespace, as a sync does, its Rules changed by `tune`.
     async fn install(&self, pack: &str, namespace: &str, tune: fn(&mut Rule)) {
-        let files = files(&folder(pack));
-        let sources: Vec<_> =
-            files.iter().map(|(path, content)| Source { path, content: content.as_bytes() }).collect();
-        let mut objects = pack::read(&sources, &Surroundings::default()).objects;
-        for script in pack::resolve_scripts(&mut objects, &sources).values() {
-            self.create(namespace, &serde_json::to_string(script).unwrap()).await;
-        }
-        for written in objects {
-            let manifest = match written.object {
-                Object::Action(action) => serde_json::to_string(&action),
-                Object::Webhook(webhook) => serde_json::to_string(&webhook),
-                Object::Rule(mut rule) => {
-                    tune(&mut rule);
-                    serde_json::to_string(&rule)
-                }
-            };
-            self.create(namespace, &manifest.unwrap()).await;
+        for manifest in manifests(pack, tune) {
+            self.create(namespace, &manifest.to_string()).await;
         }
     }
 
@@ -106,6 +91,24 @@ impl Stage {
         );
         saved
     }
+}
+
+/// What a sync of a pack puts into its namespace, its Rules changed by `tune`.
+pub fn manifests(pack: &str, tune: fn(&mut Rule)) -> Vec<Value> {
+    let files = files(&folder(pack));
+    let sources: Vec<_> =
+        files.iter().map(|(path, content)| Source { path, content: content.as_bytes() }).collect();
+    let mut objects = pack::read(&sources, &Surroundings::default()).objects;
+    let scripts = pack::resolve_scripts(&mut objects, &sources);
+    let objects = objects.into_iter().map(|written| match written.object {
+        Object::Action(action) => json!(action),
+        Object::Webhook(webhook) => json!(webhook),
+        Object::Rule(mut rule) => {
+            tune(&mut rule);
+            json!(rule)
+        }
+    });
+    scripts.values().map(|script| json!(script)).chain(objects).collect()
 }
 
 fn files(folder: &Path) -> Vec<(String, String)> {

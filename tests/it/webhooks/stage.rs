@@ -37,12 +37,14 @@ pub const TOKEN: &str = "open-sesame";
 pub struct Scene {
     pub server: ApiServer,
     pub admin: Client,
+    namespace: &'static str,
     files: TempDir,
 }
 
 /// A running controller, and where it receives.
 pub struct Running {
     pub address: SocketAddr,
+    namespace: &'static str,
     pub standing: Arc<parking_lot::Mutex<Standing>>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -68,24 +70,30 @@ impl Running {
     }
 
     pub async fn post_as(&self, webhook: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        post(self.address, &format!("/hooks/{NAMESPACE}/{webhook}"), headers, body).await
+        post(self.address, &format!("/hooks/{}/{webhook}", self.namespace), headers, body).await
     }
 }
 
 impl Scene {
-    pub async fn new() -> Self {
+    /// With fother installed, and the namespace bare.
+    pub async fn bare(namespace: &'static str) -> Self {
         let server = ApiServer::new();
         let admin = server.client(&User::admin());
-        let scene = Self { server, admin, files: tempfile::tempdir().unwrap() };
+        let scene = Self { server, admin, namespace, files: tempfile::tempdir().unwrap() };
         for crd in fother::api::crds() {
             scene.apply(&serde_json::to_value(crd).unwrap()).await;
         }
-        for name in ["fother", NAMESPACE] {
+        for name in ["fother", namespace] {
             scene.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await;
         }
         for object in rights::installation("fother", "fother").unwrap() {
             scene.apply(&object).await;
         }
+        scene
+    }
+
+    pub async fn new() -> Self {
+        let scene = Self::bare(NAMESPACE).await;
         for object in rights::enroll(NAMESPACE, &["healer".to_owned()], ("fother", "fother")).unwrap() {
             scene.apply(&object).await;
         }
@@ -123,7 +131,7 @@ impl Scene {
 
     /// Applies an object of the namespace.
     pub async fn own(&self, api_version: &str, kind: &str, name: &str, rest: Value) {
-        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}});
+        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name, "namespace": self.namespace}});
         json_patch::merge(&mut object, &rest);
         self.apply(&object).await;
     }
@@ -157,7 +165,7 @@ impl Scene {
     where
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
     {
-        Api::namespaced(self.admin.clone(), NAMESPACE)
+        Api::namespaced(self.admin.clone(), self.namespace)
     }
 
     /// A controller; one that leads already keeps its Lease.
@@ -183,7 +191,7 @@ impl Scene {
                 tracing::warn!(%error, "controller ended");
             }
         });
-        Running { address, standing, stop, tasks: vec![work, serving] }
+        Running { address, namespace: self.namespace, standing, stop, tasks: vec![work, serving] }
     }
 
     /// Where whoever leads keeps its journal.
@@ -194,7 +202,7 @@ impl Scene {
     /// Waits until a Webhook or Rule is Ready.
     pub async fn ready(&self, kind: &str, name: &str) {
         let served = Kinds::default().find(&self.admin, "fother.dev/v1alpha1", kind).await.unwrap();
-        let objects = Objects::of(self.admin.clone(), &served, Some(NAMESPACE));
+        let objects = Objects::of(self.admin.clone(), &served, Some(self.namespace));
         eventually(&format!("{kind} {name} is ready"), DEADLINE, || async {
             let object = objects.get(name).await.map_err(|error| error.to_string())?.ok_or("missing")?;
             let conditions =

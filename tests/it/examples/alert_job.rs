@@ -1,0 +1,122 @@
+//! An alert becomes a Job: its labels are checked, a secret reaches it as a file, and its result is recorded.
+
+use std::path::Path;
+
+use fother::api::{Execution, Rule};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::stage::{Stage, alert};
+use crate::webhooks::stage::at;
+
+const SECRET: &str = "swordfish-4711";
+
+/// A ticket system that takes one request, and returns its head and body.
+async fn ticket_system() -> (String, JoinHandle<(String, Value)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/tickets", listener.local_addr().unwrap());
+    let taken = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (mut text, mut buffer) = (String::new(), [0; 4096]);
+        loop {
+            let count = stream.read(&mut buffer).await.unwrap();
+            text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            if let Ok(body) = serde_json::from_str(body) {
+                stream.write_all(b"HTTP/1.1 201 Created\r\ncontent-length: 5\r\n\r\nT-42\n").await.unwrap();
+                return (head.to_lowercase(), body);
+            }
+        }
+    });
+    (address, taken)
+}
+
+async fn stage(address: &str) -> Stage {
+    let file = format!("url = \"{address}\"\nheader = \"Authorization: Bearer {SECRET}\"\n");
+    let untouched: fn(&mut Rule) = |_| {};
+    Stage::of(("alert-job", "tickets"), json!({"tickets": {"curlrc": file}}), untouched).await
+}
+
+fn test_alert(region: &str, severity: &str, ends: Option<&str>) -> Value {
+    let mut found =
+        alert("TestAlert", region, json!({"region": region, "severity": severity}), (&at(-5), ends));
+    found["annotations"] = json!({"percent": "93", "summary": "nearly \"full\"; $(reboot)"});
+    found
+}
+
+/// Everything in the namespace that is no Secret, as text.
+async fn everything(stage: &Stage) -> String {
+    let all = ListParams::default();
+    let found = [
+        json!(stage.api::<Execution>().list(&all).await.unwrap()),
+        json!(stage.api::<Job>().list(&all).await.unwrap()),
+        json!(stage.api::<Pod>().list(&all).await.unwrap()),
+        json!(stage.api::<ConfigMap>().list(&all).await.unwrap()),
+        json!(stage.api::<Event>().list(&all).await.unwrap()),
+        json!(stage.batches().await),
+    ];
+    found.map(|list| list.to_string()).concat()
+}
+
+/// The logs of all containers that the node has run.
+fn logs(folder: &Path) -> String {
+    let mut found = String::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            found += &logs(&entry.path());
+        } else if entry.path().extension().is_some_and(|end| end == "log") {
+            found += &std::fs::read_to_string(entry.path()).unwrap();
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn an_alert_opens_a_ticket_and_its_number_is_recorded() {
+    let (address, taken) = ticket_system().await;
+    let stage = stage(&address).await;
+    stage.told_twice(&test_alert("eu-north", "critical", None)).await;
+    let found = stage.ended(&["Completed"]).await;
+    let rung = &found[0].status.as_ref().unwrap().rungs[0];
+    assert_eq!((rung.run.as_str(), rung.outputs.to_value()), ("open-ticket", json!({"ticket": "T-42"})));
+    let (head, body) = taken.await.unwrap();
+    assert!(head.contains(&format!("authorization: bearer {SECRET}")), "{head}");
+    let name = found[0].metadata.name.clone().unwrap();
+    assert!(head.contains(&format!("idempotency-key: {name}")), "{head}");
+    let sent = ["region", "severity", "percent", "summary"].map(|name| body[name].clone());
+    assert_eq!(json!(sent), json!(["eu-north", "critical", 93, "nearly \"full\"; $(reboot)"]));
+
+    let jobs = stage.api::<Job>().list(&ListParams::default()).await.unwrap().items;
+    let deadlines: Vec<_> =
+        jobs.iter().map(|job| job.spec.as_ref().unwrap().active_deadline_seconds).collect();
+    assert_eq!(deadlines, [Some(100)]);
+    let (everything, logs) = (everything(&stage).await, logs(stage.node()));
+    assert!(everything.contains("T-42") && logs.contains("opened T-42"), "{logs}");
+    assert!(!everything.contains(SECRET) && !logs.contains(SECRET));
+
+    stage.told_twice(&test_alert("eu-north", "critical", Some(&at(0)))).await;
+    stage.closed().await;
+    assert_eq!(stage.executions().await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_the_parameters_starts_nothing() {
+    let stage = stage("http://127.0.0.1:9/").await;
+    stage.told_twice(&test_alert("us-east", "critical", None)).await;
+    stage.came_to("us-east", &["alert-job NotMatched"]).await;
+    stage.told_twice(&test_alert("eu-south", "dreadful", None)).await;
+    let found = stage.ended(&["ActionFailed"]).await;
+    let rung = &found[0].status.as_ref().unwrap().rungs[0];
+    let message = rung.message.clone();
+    assert!(message.contains("severity=\"dreadful\": must be one of warning, critical"), "{message}");
+    // Its name is taken, so that a request that was on its way cannot start anything either.
+    let jobs = stage.api::<Job>().list(&ListParams::default()).await.unwrap().items;
+    assert!(jobs.iter().all(|job| job.spec.as_ref().unwrap().suspend == Some(true)), "{jobs:#?}");
+    assert_eq!(stage.api::<Pod>().list(&ListParams::default()).await.unwrap().items.len(), 0);
+}

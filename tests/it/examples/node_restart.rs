@@ -1,0 +1,85 @@
+//! Pods crash on nodes that have just come back: nobody is told, unless it goes on.
+
+use fother::api::{ConditionType, Rule, condition};
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::stage::{Stage, alert};
+use crate::support::wait::{DEADLINE, eventually};
+use crate::webhooks::stage::at;
+
+fn crash_looping(pod: &str, node: &str, starts: &str, ends: Option<&str>) -> Value {
+    alert("KubePodCrashLooping", pod, json!({"namespace": "shop", "pod": pod, "node": node}), (starts, ends))
+}
+
+/// A node whose Ready has this status since so many seconds.
+async fn node(stage: &Stage, name: &str, ready: &str, seconds: i64) {
+    stage.apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await;
+    let since = at(-seconds);
+    let status = json!({"status": {"conditions": [{"type": "Ready", "status": ready, "reason": "KubeletReady",
+        "message": "", "lastHeartbeatTime": since, "lastTransitionTime": since}]}});
+    let nodes: Api<Node> = Api::all(stage.admin.clone());
+    nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+}
+
+/// Waits until the Rule says what speaks against acting.
+async fn explained(stage: &Stage, reason: &str) {
+    eventually(&format!("the Rule says {reason}"), DEADLINE, || async {
+        let rule = stage.api::<Rule>().get("node-restart").await.map_err(|error| error.to_string())?;
+        let conditions = rule.status.unwrap_or_default().conditions;
+        let message = condition(&conditions, ConditionType::Ready).map(|ready| ready.message.clone());
+        if message.as_ref().is_some_and(|m| m.contains(reason)) {
+            Ok(())
+        } else {
+            Err(format!("{message:?}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_crash_loop_on_a_node_that_came_back_is_told_only_if_it_goes_on() {
+    let stage = Stage::of(("node-restart", "oncall"), json!({}), |_| {}).await;
+    node(&stage, "worker-7", "True", 60).await;
+    let starts = at(-5);
+    stage.told_twice(&crash_looping("web-1", "worker-7", &starts, None)).await;
+    stage.came_to("web-1", &["node-restart Held Unless NodeRestarted"]).await;
+    stage.holds(&[("worker-7", "Unless")]).await;
+    explained(&stage, "NodeRestarted").await;
+    assert_eq!(stage.executions().await.len(), 0);
+    // Ten minutes later.
+    node(&stage, "worker-7", "True", 601).await;
+    let found = stage.ended(&["Completed"]).await;
+    let told = found[0].status.as_ref().unwrap().rungs[0].outputs.to_value();
+    assert_eq!(told, json!({"told": "shop/web-1 crash-loops on worker-7"}));
+    stage.holds(&[]).await;
+    stage.came_to("web-1", &["node-restart Fired"]).await;
+    stage.told_twice(&crash_looping("web-1", "worker-7", &starts, Some(&at(0)))).await;
+    stage.closed().await;
+    assert_eq!(stage.executions().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_crash_loop_that_ends_with_the_restart_is_told_to_nobody() {
+    let stage = Stage::of(("node-restart", "oncall"), json!({}), |_| {}).await;
+    node(&stage, "worker-8", "False", 30).await;
+    let starts = at(-5);
+    stage.told_twice(&crash_looping("web-2", "worker-8", &starts, None)).await;
+    stage.came_to("web-2", &["node-restart Held Unless NodeNotReady"]).await;
+    node(&stage, "worker-8", "True", 1).await;
+    stage.came_to("web-2", &["node-restart Held Unless NodeRestarted"]).await;
+    stage.told_twice(&crash_looping("web-2", "worker-8", &starts, Some(&at(0)))).await;
+    stage.holds(&[]).await;
+    node(&stage, "worker-8", "True", 601).await;
+    let mut nowhere = crash_looping("web-4", "", &starts, None);
+    nowhere["labels"].as_object_mut().unwrap().remove("node");
+    stage.told_twice(&nowhere).await;
+    stage.came_to("web-4", &["node-restart Failed target.ref.name: alert.labels.node is absent"]).await;
+    // What comes next is decided, and this has led to nothing.
+    node(&stage, "worker-9", "True", 3600).await;
+    stage.told_twice(&crash_looping("web-3", "worker-9", &at(-5), None)).await;
+    let found = stage.ended(&["Completed"]).await;
+    assert_eq!(found[0].spec.target.as_ref().unwrap().name, "worker-9");
+}
