@@ -3,6 +3,26 @@
 use std::path::Path;
 use std::process::Command;
 
+use k8s_openapi::jiff::Timestamp;
+
+/// When a run began, and how busy the machine was by then.
+pub struct Moment {
+    /// The day, in UTC.
+    pub day: String,
+    /// The load average of one minute.
+    pub load: String,
+}
+
+impl Moment {
+    pub fn now() -> Self {
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        Self {
+            day: Timestamp::now().strftime("%Y-%m-%d").to_string(),
+            load: load.split(' ').next().unwrap_or("unknown").to_owned(),
+        }
+    }
+}
+
 /// Model and number of processors, and memory.
 pub fn hardware() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();

@@ -18,6 +18,7 @@ mod latency;
 mod load;
 mod local;
 mod machine;
+mod matching;
 mod memory;
 mod report;
 mod scale;
@@ -44,6 +45,7 @@ use std::time::Instant;
 use clap::{Parser, ValueEnum};
 
 use harbor::Harbor;
+use machine::Moment;
 use report::Section;
 use scale::Scale;
 
@@ -65,6 +67,8 @@ struct Cli {
 /// What can be measured, in the order in which it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Measurement {
+    /// An Event against many rules; and what the rules take.
+    Matching,
     /// From a change to the Job, at a steady rate; and the CPU time that it takes.
     Latency,
     /// Five hundred changes at once.
@@ -95,7 +99,7 @@ fn main() -> ExitCode {
 async fn measure(cli: &Cli) {
     let scale = if cli.smoke { Scale::SMOKE } else { Scale::FULL };
     let wanted = |measurement: &Measurement| cli.only.is_empty() || cli.only.contains(measurement);
-    let started = Instant::now();
+    let (moment, started) = (Moment::now(), Instant::now());
     let mut sections = Vec::new();
     for measurement in Measurement::value_variants().iter().filter(|measurement| wanted(measurement)) {
         let begun = Instant::now();
@@ -106,14 +110,16 @@ async fn measure(cli: &Cli) {
         sections.push(section);
     }
     if cli.only.is_empty() && !cli.smoke {
-        report::write(&sections, started.elapsed());
+        report::write(&sections, &moment, started.elapsed());
     }
 }
 
 /// None where there is no control plane to be had.
 async fn one(measurement: Measurement, scale: &Scale) -> Option<Section> {
-    if measurement == Measurement::Local {
-        return Some(local::measure(scale).await);
+    match measurement {
+        Measurement::Matching => return Some(matching::measure(scale)),
+        Measurement::Local => return Some(local::measure(scale).await),
+        _ => {}
     }
     let harbor = Harbor::open().await?;
     Some(match measurement {
@@ -123,6 +129,6 @@ async fn one(measurement: Measurement, scale: &Scale) -> Option<Section> {
         Measurement::Sync => sync::measure(&harbor, scale).await,
         Measurement::Memory => memory::measure(&harbor, scale).await,
         Measurement::Idle => idle::measure(&harbor, scale).await,
-        Measurement::Local => unreachable!("it needs no harbor"),
+        Measurement::Matching | Measurement::Local => unreachable!("they need no harbor"),
     })
 }

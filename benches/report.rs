@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::machine;
+use crate::machine::{self, Moment};
 use crate::stats::Samples;
 use crate::support::control_plane::built;
 
@@ -102,10 +102,12 @@ impl Section {
 }
 
 /// Writes docs/performance.md.
-pub fn write(sections: &[Section], took: Duration) {
+pub fn write(sections: &[Section], begun: &Moment, took: Duration) {
     let mut text = NOTES.replace("{{machine}}", &machine::hardware());
     text = text
         .replace("{{versions}}", &versions())
+        .replace("{{day}}", &begun.day)
+        .replace("{{load}}", &begun.load)
         .replace("{{minutes}}", &format!("{:.0}", took.as_secs_f64() / 60.0));
     let tables: Vec<_> = sections.iter().map(Section::text).collect();
     text = text.replace("{{tables}}", tables.join("\n").trim_end());

@@ -14,6 +14,9 @@ pub struct Scale {
     pub executions: usize,
     /// Rules of one commit, of the idle controller, files to validate.
     pub rules: usize,
+    /// Rules that Events are matched against, and how long each number of them at least.
+    pub matching: &'static [usize],
+    pub matching_time: Duration,
     /// Pods that are watched, and the most memory that this may take, in MB.
     pub pods: &'static [(usize, f64)],
     /// How long an idle controller is looked at: longer than the time after which it looks at everything again.
@@ -27,6 +30,8 @@ impl Scale {
         burst: 500,
         executions: 20,
         rules: 1000,
+        matching: &[1, 10, 100, 1000, 10_000],
+        matching_time: Duration::from_millis(300),
         pods: &[(10_000, 50.0), (100_000, 200.0)],
         idle: Duration::from_secs(310),
     };
@@ -36,6 +41,8 @@ impl Scale {
         burst: 10,
         executions: 2,
         rules: 10,
+        matching: &[1, 10],
+        matching_time: Duration::ZERO,
         pods: &[(20, 50.0)],
         idle: Duration::from_secs(2),
     };

@@ -12,6 +12,12 @@ pub fn cpu(pid: u32) -> Duration {
         .div_f64(f64::from(u32::try_from(rustix::param::clock_ticks_per_second()).unwrap()))
 }
 
+/// Processor time of this thread, as of the last tick of the clock.
+pub fn thread_cpu() -> Duration {
+    let schedule = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(schedule.split(' ').next().unwrap().parse().unwrap())
+}
+
 /// Resident memory of a process, now and at its peak, in MB.
 pub fn memory(pid: u32) -> (f64, f64) {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -47,8 +47,16 @@ impl Objects {
         found.map(|object| json(&object).map(Arc::new)).transpose()
     }
 
-    /// Reads one by the right to list, which whoever watches has.
+    /// Reads one by whichever right there is: whoever watches may list, but not always get. A list waits until the API
+    /// server's cache has caught up with its store, which takes it up to 100 ms, so it is the second choice.
     pub async fn listed(&self, name: &str) -> Result<Option<Value>> {
+        match self.get(name).await {
+            Err(error) if error.is_forbidden() => self.list_one(name).await,
+            found => Ok(found?.map(Arc::unwrap_or_clone)),
+        }
+    }
+
+    async fn list_one(&self, name: &str) -> Result<Option<Value>> {
         let params = ListParams::default().fields(&format!("metadata.name={name}"));
         let found = self.api.list(&params).await.map_err(Error::request(format!("list {}", self.kind)))?;
         found.items.into_iter().next().map(|object| self.typed(object)).transpose()

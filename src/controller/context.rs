@@ -19,6 +19,7 @@ use crate::cluster::events::Teller;
 use crate::cluster::reviews::Reviews;
 use crate::decide::episode::Caps;
 use crate::decide::identity::TargetKey;
+use crate::decide::index::Index;
 use crate::decide::pod::PodPolicy;
 use crate::git::Fetcher;
 use crate::source::shared::Watches;
@@ -37,7 +38,7 @@ pub struct Context {
     /// What accounts may do.
     pub reviews: Reviews,
     /// What is watched for rules.
-    pub watches: Watches,
+    pub watches: Watches<Index>,
     /// The evaluators of rules.
     pub evaluators: Evaluators,
     /// Packs, as last seen.

@@ -9,15 +9,18 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
-use kube::Api;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
+use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::context::Context;
+use crate::api::Execution;
 use crate::cluster::objects::MANAGER;
 use crate::cluster::{Error, Result};
 use crate::decide::definition::{Definition, DefinitionError};
+use crate::decide::matching::CompiledRule;
 
 /// Namespace and name.
 type Key = (String, String);
@@ -32,6 +35,8 @@ pub struct Definitions {
 struct Inner {
     /// What was read or written: they never change under their name.
     known: BTreeMap<Key, Arc<Definition>>,
+    /// Their Rules, compiled; none if one does not compile any more.
+    compiled: BTreeMap<Key, Option<Arc<CompiledRule>>>,
     /// Those that are about to be named by an Execution, and by how many.
     needed: BTreeMap<Key, usize>,
     /// Those that are being deleted.
@@ -92,8 +97,26 @@ impl Definitions {
             return None;
         }
         inner.known.remove(&key);
+        inner.compiled.remove(&key);
         inner.going.insert(key.clone());
         Some(Going { definitions: self, key })
+    }
+
+    /// The Rule of an Execution as it was when that was decided, compiled once for all looks.
+    pub fn rule_of(&self, execution: &Execution, definition: &Definition) -> Option<Arc<CompiledRule>> {
+        let (spec, decision) = (definition.rule.as_ref()?, execution.spec.decision.as_ref()?);
+        let namespace = execution.namespace().unwrap_or_default();
+        let key = (namespace, decision.definition.clone());
+        if let Some(compiled) = self.inner.lock().compiled.get(&key) {
+            return compiled.clone();
+        }
+        let compiled = CompiledRule::of(spec, &key.0, &decision.rule.name, Timestamp::UNIX_EPOCH);
+        let compiled = compiled.ok().map(Arc::new);
+        let mut inner = self.inner.lock();
+        if inner.known.contains_key(&key) {
+            inner.compiled.insert(key, compiled.clone());
+        }
+        compiled
     }
 
     fn get(&self, key: &Key) -> Option<Arc<Definition>> {

@@ -234,6 +234,7 @@ async fn gauges(context: &Context) {
     loop {
         tick.tick().await;
         let rules = context.rules.filter(|_| true);
+        context.metrics.unindexed(context.watches.always());
         context.metrics.rules(rules.iter().map(|rule| {
             let conditions = rule.status.as_ref().map_or(&[][..], |status| status.conditions.as_slice());
             let ready =

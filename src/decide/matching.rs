@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::aim::Aim;
 use super::capture::Correlation;
 use super::episode::{KEPT, RuleFacts};
+use super::excerpt::envelope_for;
 use super::problem::Problem;
 use super::schedule::{Schedule, ScheduleError};
 use super::unless::Objections;
@@ -114,7 +115,12 @@ impl CompiledRule {
             return Ok(false);
         }
         let Some(when) = &self.when else { return Ok(true) };
-        when.matches(&Bindings::at(now).with("event", envelope(event)))
+        when.matches(&Bindings::at(now).with("event", envelope_for(event, when)))
+    }
+
+    /// Its condition.
+    pub(super) fn when(&self) -> Option<&Expression> {
+        self.when.as_ref()
     }
 
     /// Whether an event matches that is about no object; of one that a Webhook received the source, the type and an

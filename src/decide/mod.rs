@@ -3,6 +3,7 @@
 //!
 //! - [`identity`]: names that are the same whoever computes them, so that nothing happens twice.
 //! - [`matching`]: a rule, compiled: what matches it.
+//! - [`index`]: of many rules, those that an object may match.
 //! - [`view`]: which objects of a watch match a rule, and since when.
 //! - [`aim`], [`interest`], [`inbox`]: what a Webhook received: where it leads, who wants it, how it stands.
 //! - [`episode`]: whether a target that matches gets an Execution now, later, or not again.
@@ -31,11 +32,13 @@ pub mod correlation;
 pub mod definition;
 pub mod ends;
 pub mod episode;
+mod excerpt;
 pub mod execution;
 pub mod guard;
 pub mod guards;
 pub mod identity;
 pub mod inbox;
+pub mod index;
 pub mod interest;
 pub mod job;
 pub mod lineage;

@@ -6,7 +6,7 @@ use cel::common::value::Val;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The clock as functions see it, which no loop variable can hide.
 pub(super) const NOW: &str = "@now";
@@ -20,14 +20,15 @@ pub(super) const NOW: &str = "@now";
 #[derive(Clone, Debug)]
 pub struct Bindings {
     pub(super) now: Timestamp,
-    clock: Box<dyn Val>,
+    /// The same as a CEL value, once it is asked for.
+    clock: OnceLock<Box<dyn Val>>,
     values: BTreeMap<String, Arc<Value>>,
 }
 
 impl Bindings {
     /// Nothing but the clock: `now` in expressions.
     pub fn at(now: Timestamp) -> Self {
-        Self { now, clock: convert::from_timestamp(now), values: BTreeMap::new() }
+        Self { now, clock: OnceLock::new(), values: BTreeMap::new() }
     }
 
     /// The same bindings and one more variable, or another value for it.
@@ -54,6 +55,6 @@ impl Bindings {
 
     /// The clock as a CEL value.
     pub(super) fn clock(&self) -> &dyn Val {
-        self.clock.as_ref()
+        self.clock.get_or_init(|| convert::from_timestamp(self.now)).as_ref()
     }
 }

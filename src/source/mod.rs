@@ -3,7 +3,9 @@
 //! - [`watch`]: one list-and-watch of one kind, for ever.
 //! - [`shared`]: many subscribers of one such watch.
 //! - [`webhook`]: from a request to events.
+//! - [`dispatch`]: which of them is told what.
 
+pub mod dispatch;
 pub mod shared;
 pub mod watch;
 pub mod webhook;

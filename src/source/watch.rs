@@ -42,11 +42,11 @@ pub struct Scope {
 /// What a watch delivers.
 #[derive(Clone, Debug)]
 pub enum Delivery {
-    /// The complete list: what is not in it did not exist.
+    /// The complete list: what is not in it did not exist, or does not concern the subscriber.
     Synced(Arc<Listing>),
     /// An object was created or changed.
     Changed(Arc<Value>),
-    /// An object is gone.
+    /// An object is gone, or concerns the subscriber no more.
     Deleted(Arc<Value>),
     /// The server speaks, and has nothing to tell.
     Alive,

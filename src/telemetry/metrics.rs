@@ -27,6 +27,7 @@ pub struct Metrics {
     evaluations: Counters,
     suppressed: Counters,
     info: Gauges,
+    unindexed: Gauge,
     executions: Counters,
     active: Gauges,
     durations: Histograms,
@@ -81,6 +82,7 @@ impl Default for Metrics {
                 Family::default(),
             ),
             info: register(r, "fother_rule_info", "Rules, and how they stand", Family::default()),
+            unindexed: register(r, "fother_rules_unindexed", "Rules that see every change", Gauge::default()),
             executions: register(r, "fother_executions", "Executions that ended", Family::default()),
             active: register(
                 r,
@@ -161,6 +163,11 @@ impl Metrics {
         }
     }
 
+    /// So many rules have nothing by which an index finds them.
+    pub fn unindexed(&self, rules: usize) {
+        self.unindexed.set(i64::try_from(rules).unwrap_or(i64::MAX));
+    }
+
     /// How many Executions have not ended, as (namespace, state).
     pub fn active(&self, executions: impl IntoIterator<Item = [String; 2]>) {
         self.active.clear();
@@ -218,6 +225,7 @@ mod tests {
         metrics.evaluated("a", "r", "fired");
         metrics.suppressed(format_args!("Cooldown"), "a", "r");
         metrics.rules([["a", "r", "Enforce", "True", "main@sha1:1"].map(str::to_owned)]);
+        metrics.unindexed(3);
         metrics.active([["a", "Running"].map(str::to_owned)]);
         metrics.ended(("a", "r"), "TargetRecovered", 2.0, Some(3.0));
         metrics.work.reconciled("rule", "success");
@@ -234,6 +242,7 @@ mod tests {
             "fother_rule_evaluations_total{namespace=\"a\",rule=\"r\",decision=\"suppressed\"} 1",
             "fother_rule_suppressed_total{namespace=\"a\",rule=\"r\",guard=\"cooldown\"} 1",
             "fother_rule_info{namespace=\"a\",rule=\"r\",mode=\"Enforce\",ready=\"True\",revision=\"main@sha1:1\"} 1",
+            "fother_rules_unindexed 3",
             "fother_executions_active{namespace=\"a\",state=\"Running\"} 1",
             "fother_executions_total{namespace=\"a\",rule=\"r\",outcome=\"succeeded\",reason=\"TargetRecovered\"} 1",
             "fother_time_to_recovery_seconds_sum{namespace=\"a\",rule=\"r\",outcome=\"succeeded\"} 3.0",

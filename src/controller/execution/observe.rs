@@ -1,7 +1,9 @@
 //! What the next step of an Execution has to know, read as the account and straight from the store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::try_join;
 use kube::ResourceExt;
 use serde_json::Value;
 
@@ -16,10 +18,8 @@ use crate::controller::recheck;
 use crate::decide::definition::Definition;
 use crate::decide::execution::{Need, Seen};
 use crate::decide::identity::TargetKey;
-use crate::decide::matching::CompiledRule;
 use crate::decide::outcome::{JobSeen, LeftJob, live};
 use crate::decide::verify::Look;
-use k8s_openapi::jiff::Timestamp;
 
 /// Looks at what is needed.
 pub async fn observe(
@@ -40,9 +40,9 @@ pub async fn observe(
             }
             if seen.job.as_ref().is_none_or(|job| job.placeholder) {
                 seen.busy = is_busy(context, execution);
-                seen.look.target = live_target(context, execution, account).await?;
-                (seen.object, seen.look.matches) =
-                    matching(context, execution, definition, account, From::ApiServer).await?;
+                let matching = matching(context, execution, definition, account, From::ApiServer);
+                let (target, matching) = try_join!(live_target(context, execution, account), matching)?;
+                (seen.look.target, (seen.object, seen.look.matches)) = (target, matching);
             }
         }
         Need::Job(name, uid) => {
@@ -77,11 +77,15 @@ fn is_busy(context: &Context, execution: &Execution) -> bool {
     let acts = |other: &Execution| {
         let other_target = other.spec.target.as_ref().map(TargetKey::from);
         let observes = other.spec.decision.as_ref().is_some_and(|d| d.mode == crate::api::Mode::Observe);
-        !other.is_finished() && !observes && other_target.as_ref() == Some(&target)
+        !observes && other_target.as_ref() == Some(&target)
     };
     let mut acting = context.acting.lock();
-    acting.retain(|_, uid| context.executions.is_any(|e| !e.is_finished() && e.uid().as_ref() == Some(uid)));
-    let others = context.executions.filter(|other| acts(other) && other.uid().as_ref() != Some(&own));
+    let running = context.executions.filter(|execution| !execution.is_finished());
+    let uids: BTreeSet<_> =
+        running.iter().filter_map(|execution| execution.metadata.uid.as_deref()).collect();
+    acting.retain(|_, uid| uids.contains(uid.as_str()));
+    let others: Vec<_> =
+        running.iter().filter(|other| acts(other) && other.uid().as_ref() != Some(&own)).collect();
     let holder = acting.get(&target);
     let held = others.iter().any(|other| other.uid().as_ref() == holder);
     if held || holder != Some(&own) && others.iter().any(|other| turn(other) < turn(execution)) {
@@ -109,18 +113,20 @@ async fn matching(
     let (Some(rule), Some(target)) = (&definition.rule, &execution.spec.target) else {
         return Ok((None, None));
     };
-    let name = execution.spec.decision.as_ref().map(|d| d.rule.name.as_str()).unwrap_or_default();
-    let namespace = execution.namespace().unwrap_or_default();
     let is_state = rule.trigger.is_state();
-    let compiled = CompiledRule::of(rule, &namespace, name, Timestamp::UNIX_EPOCH);
     // A definition compiled when it was written; if it does not any more, nothing matches it.
-    let Ok(compiled) = compiled else { return Ok((None, is_state.then_some(false))) };
+    let Some(compiled) = context.definitions.rule_of(execution, definition) else {
+        return Ok((None, is_state.then_some(false)));
+    };
     if rule.trigger.alert.is_some() {
         let fires = heard::firing(context, &compiled, target, from).await?.is_some();
         return Ok((None, Some(fires)));
     }
     let object = match is_state {
-        true => recheck::matching(context, account, &compiled, target).await?,
+        true => {
+            let decided = execution.spec.decision.as_ref().map(|decision| &decision.matched);
+            recheck::matching(context, account, &compiled, target, decided).await?
+        }
         false => the_event(context, execution, account).await?,
     };
     let matches = is_state.then_some(object.is_some());

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::held::Waiting;
-use super::seen::{Edge, Occurrences, Seen, blind, key_of, matched};
+use super::seen::{Edge, Judged, Seen, State, blind, key_of, matched};
 use super::unwatched::recorded;
 use super::windows::Capturing;
 use crate::api::{CapturedEvent, ObjectReference, Target};
@@ -25,9 +25,10 @@ use crate::cluster::{Error, Result, owners};
 use crate::controller::context::Context;
 use crate::controller::queue::{Kind, Queue};
 use crate::decide::correlation::Found;
-use crate::decide::episode::{RuleFacts, STALE_AFTER};
+use crate::decide::episode::RuleFacts;
+use crate::decide::index::{self, Index};
 use crate::decide::matching::{CompiledRule, event_identity, is_own, occurred};
-use crate::decide::view::{Match, ObjectKey, Sight, View};
+use crate::decide::view::{Match, ObjectKey, Sight};
 use crate::expr::EvalErrorKind;
 use crate::source::shared::{Subscription, WatchKey, Watches};
 use crate::source::watch::{Delivery, Listing, Scope, now};
@@ -44,49 +45,6 @@ const EDGES: usize = 1000;
 const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 /// How long a rule rests whose evaluator panicked: the object that did it is still there.
 const AFTER_PANIC: Duration = Duration::from_secs(30);
-
-/// What a rule knows of the world.
-#[derive(Default)]
-struct State {
-    view: View,
-    edges: BTreeMap<String, Edge>,
-    /// Occurrences that were decided: seen again, they are not decided again.
-    decided: Occurrences,
-    /// When the watch was last heard of.
-    heard_at: Option<Timestamp>,
-    /// When the latest complete list was asked for.
-    complete_at: Option<Timestamp>,
-    /// Whether objects match whose targets could not be found: one that seems clear may be one of those.
-    unresolved: bool,
-    /// Why the watch does not work.
-    broken: Option<String>,
-    /// An object that could not be judged, and why.
-    mistake: Option<(ObjectKey, String)>,
-    /// How many events were dropped because too many waited for others.
-    dropped: u64,
-}
-
-impl State {
-    /// A watch that says nothing, not even that it lives, is as good as broken. Says whether that is news.
-    fn notice_silence(&mut self, now: Timestamp) -> bool {
-        let silent = self.heard_at.is_some_and(|heard| now.duration_since(heard) >= STALE_AFTER);
-        let news = silent && self.broken.is_none();
-        if news {
-            self.broken = Some("nothing was heard from the watch for two minutes".to_owned());
-        }
-        news
-    }
-}
-
-/// What an object has come to.
-enum Judged {
-    /// It matches.
-    Match(Box<Match>),
-    /// It does not match, or leads nowhere.
-    Clear,
-    /// It could not be judged: what was known of it stays.
-    Unknown,
-}
 
 /// A running evaluator. Dropping it stops it.
 pub struct Evaluator {
@@ -212,7 +170,7 @@ struct Eye {
     capturing: Option<Capturing>,
     account: Account,
     kinds: Kinds,
-    watches: Watches,
+    watches: Watches<Index>,
     queue: Queue,
     state: Arc<Mutex<State>>,
     /// Objects that match a rule whose answer time alone can change.
@@ -230,14 +188,15 @@ impl Eye {
     async fn follow(mut self, (key, scope): (WatchKey, Scope)) {
         loop {
             self.synced = false;
-            let mut subscription = self.watches.subscribe(key.clone(), self.account.client(), scope.clone());
+            let (client, conditions) = (self.account.client(), index::conditions(&self.rule));
+            let mut subscription = self.watches.subscribe(key.clone(), client, scope.clone(), conditions);
             self.listen(&mut subscription).await;
             tracing::warn!(rule = %self.rule.facts.name, "fell behind its watch; starting again with a complete list");
             self.state.lock().heard_at = None;
         }
     }
 
-    async fn listen(&mut self, subscription: &mut Subscription) {
+    async fn listen(&mut self, subscription: &mut Subscription<Index>) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -643,15 +602,5 @@ mod tests {
         let _ = tokio::time::timeout(AFTER_PANIC * 2, run).await;
         assert_eq!(*looked_at.lock(), [("poisoned".to_owned(), AFTER_PANIC)]);
         assert!(looking.is_finished(), "what its rule sees, so that it starts another");
-    }
-
-    #[test]
-    fn a_watch_that_says_nothing_is_noticed_once() {
-        let heard = Timestamp::UNIX_EPOCH;
-        let mut state = State { heard_at: Some(heard), ..State::default() };
-        assert!(!state.notice_silence(heard + STALE_AFTER - SignedDuration::from_secs(1)));
-        assert!(state.notice_silence(heard + STALE_AFTER) && !state.notice_silence(heard + STALE_AFTER));
-        assert_eq!(state.broken.as_deref(), Some("nothing was heard from the watch for two minutes"));
-        assert!(!State::default().notice_silence(heard), "one that is not in sync yet says so already");
     }
 }

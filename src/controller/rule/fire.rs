@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ListParams, PostParams};
+use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use super::load::{Counted, Taken};
@@ -74,11 +74,16 @@ pub enum Fired {
     Changed,
 }
 
-/// Fires for a target that matches, after a last look at what the store itself has of it.
-pub async fn state(context: &Context, case: Case<'_>, view: &TargetView) -> Result<Fired> {
+/// Fires for a target that matches, after a last look at it. What is known of its Executions may be a moment old: the name
+/// of the next follows from the one before, so that where there is one already the creation is refused.
+pub async fn state(
+    context: &Context,
+    case: Case<'_>,
+    (view, known): (&TargetView, &[Arc<Execution>]),
+) -> Result<Fired> {
     let Case { rule, compiled, account, seen } = case;
     let target = TargetKey::from(&view.target);
-    let past = stored(context, compiled, &target).await?;
+    let past = past_of(known);
     let question =
         Question { rule: &compiled.facts, target: &target, view: Some(view), sight: seen.sight, past: &past };
     let now = now();
@@ -129,16 +134,8 @@ pub async fn edge(
     if objected.iter().any(|event| event.id == edge.occurrence) {
         return Ok(Decided::Suppressed(Suppressed::Unless, None));
     }
-    let mut past = past_of(known);
+    let past = past_of(known);
     let counted = Counted { rule: &compiled.facts, target: &target, since: Some(edge.time), now: now() };
-    // What the store knows besides can only speak against it: a storm is not to become one of requests.
-    let load = context.places.load(&context.executions, counted);
-    if let Err(suppressed) =
-        episode::decide_edge(asking(compiled, edge, (&target, &past)), load, context.caps)
-    {
-        return Ok(suppress(context, rule, edge, suppressed, None).await);
-    }
-    past.extend(stored(context, compiled, &target).await?);
     let question = asking(compiled, edge, (&target, &past));
     let taken = context.places.take(&context.executions, counted, |load| {
         episode::decide_edge(question, load, context.caps).map(|id| (id, ()))
@@ -233,17 +230,6 @@ pub async fn suppress(
         told::suppressed(context, rule, edge, &why).await;
     }
     Decided::Suppressed(suppressed, objection)
-}
-
-/// The Executions of a rule and target, by a quorum read: what a cache shows may be old.
-pub async fn stored(context: &Context, compiled: &CompiledRule, target: &TargetKey) -> Result<Vec<Past>> {
-    let api: Api<Execution> = Api::namespaced(context.home.clone(), &compiled.facts.namespace);
-    let selector = format!("{}={},{}={}", LABEL.rule, compiled.facts.name, LABEL.target_hash, target.hash());
-    let found = api
-        .list(&ListParams::default().labels(&selector))
-        .await
-        .map_err(Error::request("list Executions"))?;
-    Ok(found.items.iter().filter_map(Past::of).collect())
 }
 
 /// Makes the Execution of a decision, for which a place is taken, unless it is there.

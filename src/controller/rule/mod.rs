@@ -2,6 +2,7 @@
 
 mod cache;
 mod checks;
+mod concern;
 mod evaluator;
 mod fire;
 mod held;
@@ -18,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -58,6 +61,8 @@ const OBJECTED: usize = 100;
 /// The least time between two lists that are to prove that a target is clear: where targets flap, one serves many.
 const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 
+/// Targets of a rule that are decided at a time: each that fires waits for the API server.
+const DECIDING: usize = 8;
 /// How often it is noted in a rule's status that it fired: a storm is not to write it once for each target.
 const NOTE_FIRED: Duration = Duration::from_secs(10);
 
@@ -234,6 +239,24 @@ impl Outcome {
             self.mistake.get_or_insert_with(|| format!("unless {}: {mistake}", objection.reason));
         }
     }
+
+    /// Takes in what came of one target, whatever is new in it.
+    fn add(&mut self, one: Self) {
+        let Self { wake, unrecorded, holds, is_blind, failed, decided, objected, held, mistake, schedule } =
+            one;
+        if let Some(pause) = wake {
+            self.wake_in(pause);
+        }
+        self.unrecorded += unrecorded;
+        self.holds.extend(holds);
+        self.is_blind |= is_blind;
+        self.failed = self.failed.take().or(failed);
+        self.decided.extend(decided);
+        self.objected.extend(objected);
+        self.held = self.held.take().or(held);
+        self.mistake = self.mistake.take().or(mistake);
+        self.schedule = self.schedule.take().or(schedule);
+    }
 }
 
 /// A rule and what it sees.
@@ -250,11 +273,18 @@ async fn decide(context: &Context, case: Case<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let executions = executions_of(context, compiled);
     let known = |target: &TargetKey| executions.get(target).map_or(&[][..], Vec::as_slice);
-    for target in targets(seen, &executions) {
-        let about = (&target, seen.targets.get(&target), known(&target));
-        if let Err(error) = decide_target(context, case, about, &mut outcome).await {
-            outcome.failed.get_or_insert((target, error));
+    let targets = targets(seen, &executions);
+    let mut rounds = FuturesOrdered::new();
+    for target in &targets {
+        if rounds.len() == DECIDING
+            && let Some(round) = rounds.next().await
+        {
+            outcome.add(round);
         }
+        rounds.push_back(decide_target(context, case, (target, seen.targets.get(target), known(target))));
+    }
+    while let Some(round) = rounds.next().await {
+        outcome.add(round);
     }
     let chosen = chosen(compiled, seen);
     for edge in &seen.edges {
@@ -315,7 +345,20 @@ fn chosen<'a>(compiled: &CompiledRule, seen: &'a Seen) -> BTreeMap<&'a str, Chos
     chosen
 }
 
+/// What comes of one target.
 async fn decide_target(
+    context: &Context,
+    case: Case<'_>,
+    about: (&TargetKey, Option<&TargetView>, &[Arc<Execution>]),
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    if let Err(error) = try_target(context, case, about, &mut outcome).await {
+        outcome.failed = Some((about.0.clone(), error));
+    }
+    outcome
+}
+
+async fn try_target(
     context: &Context,
     case: Case<'_>,
     (target, view, executions): (&TargetKey, Option<&TargetView>, &[Arc<Execution>]),
@@ -333,7 +376,7 @@ async fn decide_target(
         verdict = episode::decide(question, load, context.caps, now);
     }
     if let (Verdict::Fire { .. }, Some(view)) = (&verdict, view) {
-        verdict = match fire::state(context, case, view).await? {
+        verdict = match fire::state(context, case, (view, executions)).await? {
             Fired::Done => return Ok(()),
             Fired::Changed => {
                 outcome.wake_in(LOOK_AGAIN);
@@ -388,11 +431,7 @@ fn targets(seen: &Seen, executions: &Executions) -> BTreeSet<TargetKey> {
 }
 
 fn executions_of(context: &Context, compiled: &CompiledRule) -> Executions {
-    let facts = &compiled.facts;
-    let found = context.executions.filter(|execution| {
-        execution.metadata.namespace.as_deref() == Some(&facts.namespace)
-            && execution.labels().get(LABEL.rule).is_some_and(|rule| *rule == facts.name)
-    });
+    let found = context.executions.filter(|execution| is_of(execution, compiled));
     let mut executions = Executions::new();
     for execution in found {
         if let Some(target) = execution.spec.target.as_ref().map(TargetKey::from) {
@@ -400,6 +439,13 @@ fn executions_of(context: &Context, compiled: &CompiledRule) -> Executions {
         }
     }
     executions
+}
+
+/// Whether an Execution is of a rule.
+fn is_of(execution: &Execution, compiled: &CompiledRule) -> bool {
+    let facts = &compiled.facts;
+    execution.metadata.namespace.as_deref() == Some(&facts.namespace)
+        && execution.labels().get(LABEL.rule).is_some_and(|rule| *rule == facts.name)
 }
 
 fn past_of(executions: &[Arc<Execution>]) -> Vec<Past> {
@@ -415,8 +461,13 @@ fn remember(objected: &mut Vec<ObjectedEvent>, now: Timestamp) {
 
 /// When a rule fired last, as far as there are Executions that tell.
 fn last_fired(context: &Context, compiled: &CompiledRule) -> Option<Timestamp> {
-    let decided = executions_of(context, compiled).into_values().flatten();
-    decided.filter_map(|execution| Some(execution.spec.decision.as_ref()?.time.0)).max()
+    let mut last = None;
+    context.executions.each(|execution| {
+        if is_of(execution, compiled) {
+            last = last.max(execution.spec.decision.as_ref().map(|decision| decision.time.0));
+        }
+    });
+    last
 }
 
 /// Notes when the rule fired last; if that was noted a moment ago, says in how long it is to be noted.

@@ -9,9 +9,10 @@ use serde_json::Value;
 use crate::api::{CapturedEvent, Duration, MatchedObject, ObjectReference, TriggerEvent};
 use crate::cluster::owners;
 use crate::decide::capture::Correlation;
+use crate::decide::episode::STALE_AFTER;
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::{CompiledRule, envelope};
-use crate::decide::view::{ObjectKey, Sight, TargetView};
+use crate::decide::view::{Match, ObjectKey, Sight, TargetView, View};
 
 /// Decided events that are remembered, at the most. A list brings back what is younger than an hour.
 const DECIDED: usize = 10_000;
@@ -79,6 +80,51 @@ impl Occurrences {
     }
 }
 
+/// What a rule knows of the world.
+#[derive(Default)]
+pub struct State {
+    /// The objects that match.
+    pub view: View,
+    /// Events that wait for their decision, by occurrence.
+    pub edges: BTreeMap<String, Edge>,
+    /// Occurrences that were decided: seen again, they are not decided again.
+    pub decided: Occurrences,
+    /// When the watch was last heard of.
+    pub heard_at: Option<Timestamp>,
+    /// When the latest complete list was asked for.
+    pub complete_at: Option<Timestamp>,
+    /// Whether objects match whose targets could not be found: one that seems clear may be one of those.
+    pub unresolved: bool,
+    /// Why the watch does not work.
+    pub broken: Option<String>,
+    /// An object that could not be judged, and why.
+    pub mistake: Option<(ObjectKey, String)>,
+    /// How many events were dropped because too many waited for others.
+    pub dropped: u64,
+}
+
+impl State {
+    /// A watch that says nothing, not even that it lives, is as good as broken. Says whether that is news.
+    pub fn notice_silence(&mut self, now: Timestamp) -> bool {
+        let silent = self.heard_at.is_some_and(|heard| now.duration_since(heard) >= STALE_AFTER);
+        let news = silent && self.broken.is_none();
+        if news {
+            self.broken = Some("nothing was heard from the watch for two minutes".to_owned());
+        }
+        news
+    }
+}
+
+/// What an object has come to.
+pub enum Judged {
+    /// It matches.
+    Match(Box<Match>),
+    /// It does not match, or leads nowhere.
+    Clear,
+    /// It could not be judged: what was known of it stays.
+    Unknown,
+}
+
 /// What a reconcile sees of it.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -140,5 +186,15 @@ mod tests {
         }
         assert_eq!((decided.known.len(), decided.in_order.len()), (DECIDED, DECIDED));
         assert!(!decided.known.contains("0") && decided.known.contains("1"));
+    }
+
+    #[test]
+    fn a_watch_that_says_nothing_is_noticed_once() {
+        let heard = Timestamp::UNIX_EPOCH;
+        let mut state = State { heard_at: Some(heard), ..State::default() };
+        assert!(!state.notice_silence(heard + STALE_AFTER - SignedDuration::from_secs(1)));
+        assert!(state.notice_silence(heard + STALE_AFTER) && !state.notice_silence(heard + STALE_AFTER));
+        assert_eq!(state.broken.as_deref(), Some("nothing was heard from the watch for two minutes"));
+        assert!(!State::default().notice_silence(heard), "one that is not in sync yet says so already");
     }
 }

@@ -10,9 +10,40 @@ fn is_closed(execution: &Execution) -> bool {
     execution.status.as_ref().is_some_and(|status| status.episode_closed_at.is_some())
 }
 
+const CREATE: &str = "POST /apis/fother.dev/v1alpha1/namespaces/default/executions";
+const LIST: &str = "GET /api/v1/namespaces/default/configmaps?&limit=500";
+
+#[tokio::test]
+async fn while_what_was_decided_about_matches_nothing_else_is_looked_at() {
+    let bay = Bay::new().await;
+    bay.count(LIST);
+    bay.rule("ark", json!({"ladder": [{"run": PAINT}]})).await;
+    // The watch begins with a list, and whoever comes to it asks for another.
+    bay.until_struck(LIST, 2).await;
+    bay.boat("ark", "leaking").await;
+    bay.only("it has ended", Execution::is_finished).await;
+    assert_eq!(bay.struck(LIST), 2, "a namespace may have thousands");
+}
+
+#[tokio::test]
+async fn targets_of_one_rule_are_decided_side_by_side() {
+    let bay = Bay::new().await;
+    bay.hold(CREATE);
+    for number in 0..5 {
+        bay.boat(&format!("boat-{number}"), "leaking").await;
+    }
+    bay.rule("boat", json!({"mode": "Observe"})).await;
+    bay.until_struck(CREATE, 5).await;
+    bay.lift(CREATE);
+    eventually("all are answered", DEADLINE, async || {
+        let count = bay.executions().await.len();
+        if count == 5 { Ok(()) } else { Err(count) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn only_a_list_from_after_its_end_closes_an_episode() {
-    const LIST: &str = "GET /api/v1/namespaces/default/configmaps?&limit=500";
     let bay = Bay::new().await;
     bay.rule("ark", json!({})).await;
     bay.boat("ark", "leaking").await;
@@ -28,7 +59,6 @@ async fn only_a_list_from_after_its_end_closes_an_episode() {
 
 #[tokio::test]
 async fn rules_that_fire_at_the_same_moment_share_the_caps() {
-    const CREATE: &str = "POST /apis/fother.dev/v1alpha1/namespaces/default/executions";
     let bay = Bay::new().await;
     bay.hold(CREATE);
     for number in 0..9 {

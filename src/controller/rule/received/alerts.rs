@@ -79,7 +79,7 @@ impl Listener<'_> {
         let (context, view) = (self.context, alerts.as_ref().map(|alerts| &alerts.view));
         let mut verdict = self.verdict(target, view, &past);
         if let (Verdict::Fire { .. }, Some(alerts)) = (&verdict, &alerts) {
-            match self.fire(target, alerts).await? {
+            match self.fire(target, alerts, &past).await? {
                 Some(otherwise) => verdict = otherwise,
                 None => return Ok(()),
             }
@@ -146,11 +146,10 @@ impl Listener<'_> {
 
     /// Fires for alerts, after a last look at what the API server has of them and of the target; the verdict, if they are
     /// decided otherwise by what it has of Executions.
-    async fn fire(&mut self, target: &TargetKey, alerts: &Alerts) -> Result<Option<Verdict>> {
+    async fn fire(&mut self, target: &TargetKey, alerts: &Alerts, past: &[Past]) -> Result<Option<Verdict>> {
         let context = self.context;
-        let past = fire::stored(context, self.case.compiled, target).await?;
         let counted = Counted { rule: &self.case.compiled.facts, target, since: None, now: now() };
-        let question = self.question(target, Some(&alerts.view), &past);
+        let question = self.question(target, Some(&alerts.view), past);
         let taken = context.places.take(&context.executions, counted, |load| {
             match episode::decide(question, load, context.caps, now()) {
                 Verdict::Fire { id, occurrence } => Ok((id, occurrence)),
