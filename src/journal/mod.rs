@@ -5,7 +5,7 @@
 //!
 //! - [`entry`]: what is remembered.
 //! - [`redact`]: what of it is not.
-//! - [`place`], [`schema`], [`file`]: where it is, how it is opened, what is in it.
+//! - [`place`], [`schema`], [`mod@file`]: where it is, how it is opened, what is in it.
 //! - [`writer`]: the thread that writes it.
 
 pub mod entry;
