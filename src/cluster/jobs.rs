@@ -29,11 +29,11 @@ impl Jobs {
     }
 
     /// Creates one. One that exists is no error: whose it is, is looked at afterwards.
-    pub async fn create(&self, job: &Job) -> Result<()> {
+    pub async fn create(&self, job: &Job) -> Result<Option<Job>> {
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         match self.jobs.create(&params, job).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-            other => other.map(drop).map_err(Error::request(format!("create Job {}", name(job)))),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+            other => other.map(Some).map_err(Error::request(format!("create Job {}", name(job)))),
         }
     }
 
@@ -92,9 +92,22 @@ impl Jobs {
         deleted.map(drop).map_err(Error::request(format!("stop the Pods of Job {name}")))
     }
 
-    /// Drops our finalizer.
+    /// Drops our finalizer. It is the first, unless somebody has put another before it.
     pub async fn unhold(&self, name: &str, uid: &str, finalizer: &str) -> Result<()> {
-        self.let_go((name, uid), finalizer, false).await
+        let patch = json!([
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "test", "path": "/metadata/finalizers/0", "value": finalizer},
+            {"op": "remove", "path": "/metadata/finalizers/0"},
+        ]);
+        let patch = serde_json::from_value(patch).map_err(|error| Error::Unexpected(error.to_string()))?;
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        match self.jobs.patch(name, &params, &Patch::<()>::Json(patch)).await {
+            // It is not as it was created.
+            Err(kube::Error::Api(status)) if status.code == 422 => {
+                self.let_go((name, uid), finalizer, false).await
+            }
+            other => optional(other).map(drop).map_err(Error::request(format!("release Job {name}"))),
+        }
     }
 
     /// Drops our finalizer, if it is still there, and lets the Job expire.

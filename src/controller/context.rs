@@ -7,7 +7,7 @@ use kube::Client;
 use parking_lot::Mutex;
 
 use super::definitions::Definitions;
-use super::execution::Troubles;
+use super::execution::{JobWatches, Troubles};
 use super::queue::Queue;
 use super::recorder::Recorder;
 use super::rule::{Evaluators, Places};
@@ -71,6 +71,8 @@ pub struct Context {
     pub acting: Mutex<BTreeMap<TargetKey, String>>,
     /// Executions that cannot be looked at.
     pub troubles: Troubles,
+    /// Jobs that are watched.
+    pub jobs: JobWatches,
     /// Definitions that are known, and who needs them.
     pub definitions: Definitions,
 }

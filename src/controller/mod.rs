@@ -51,7 +51,7 @@ use crate::source::watch::now;
 use crate::telemetry::Metrics;
 use context::Context;
 use definitions::Definitions;
-use execution::Troubles;
+use execution::{JobWatches, Troubles};
 use queue::{Key, Kind, Queue, Requeue, Worker, queue};
 use receiver::Receiver;
 use recorder::Recorder;
@@ -203,6 +203,7 @@ async fn lead(
         definitions: Definitions::default(),
         places: Places::default(),
         troubles: Troubles::default(),
+        jobs: JobWatches::default(),
     });
     let followed = follow(&context, &home, &queue);
     let work = async {

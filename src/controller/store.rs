@@ -60,7 +60,7 @@ where
         changed: impl Fn(Option<&K>, &K) + Send,
         unreadable: impl Fn(&str, &str) + Send,
     ) {
-        let scope = Scope { resource: ApiResource::erase::<K>(&()), namespace: None };
+        let scope = Scope { resource: ApiResource::erase::<K>(&()), namespace: None, selector: None };
         source::run(client, scope, &Notify::new(), |delivery| match delivery {
             Delivery::Synced(listing) => {
                 let listed = listing.version.parse().unwrap_or_default();

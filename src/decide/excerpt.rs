@@ -1,4 +1,4 @@
-//! An event's envelope, as far as one expression reads it: an Event is some kilobytes, and a condition names three fields.
+//! An object, or an event's envelope, as far as expressions read it: it is some kilobytes, and a condition names three fields.
 
 use serde_json::{Map, Value};
 
@@ -18,6 +18,46 @@ pub(super) fn envelope_for(event: &Value, expression: &Expression) -> Value {
         }
     }
     Value::Object(Map::from_iter([("data".to_owned(), data)]))
+}
+
+/// By what an object is known, selected and led to its target.
+const WHO: [&[&str]; 8] = [
+    &["apiVersion"],
+    &["kind"],
+    &["metadata", "name"],
+    &["metadata", "namespace"],
+    &["metadata", "uid"],
+    &["metadata", "resourceVersion"],
+    &["metadata", "labels"],
+    &["metadata", "ownerReferences"],
+];
+
+/// Of an object who it is, and what the expressions read of it as `object`.
+///
+/// *Guarantees*: as for [`envelope_for`].
+pub(super) fn excerpt<'e>(object: &Value, expressions: impl Iterator<Item = &'e Expression>) -> Value {
+    let mut kept = Value::Object(Map::new());
+    for path in WHO {
+        copy_known(object, path, &mut kept);
+    }
+    for expression in expressions {
+        for path in expression.paths().filter(|path| path[0] == "object") {
+            copy(object, &path[1..], &mut kept);
+        }
+    }
+    kept
+}
+
+/// Copies what is at a path, if there is something.
+fn copy_known(from: &Value, path: &[&str], to: &mut Value) {
+    match path {
+        [] => to.clone_from(from),
+        [field, below @ ..] => {
+            if let Some(value) = from.get(field) {
+                copy_known(value, below, &mut to[*field]);
+            }
+        }
+    }
 }
 
 /// Copies what is at a path, or where the path ends because there are no fields.

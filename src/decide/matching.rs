@@ -95,17 +95,19 @@ impl CompiledRule {
 
     /// Whether an object of the trigger's kind matches.
     pub fn matches_object(&self, object: &Arc<Value>, now: Timestamp) -> Result<Option<Hit>, EvalError> {
-        if is_own(object) || self.selector.as_ref().is_some_and(|selector| !selector.matches(&labels(object)))
-        {
-            return Ok(None);
-        }
-        let Some(when) = &self.when else { return Ok(None) };
+        let Some(when) = self.when_of(object) else { return Ok(None) };
         let bindings = Bindings::at(now).with("object", object.clone());
         if !when.matches(&bindings)? {
             return Ok(None);
         }
         let since = self.since.as_ref().map(|since| since.evaluate_timestamp(&bindings)).transpose()?;
         Ok(Some(Hit { since }))
+    }
+
+    /// The condition, if the object is one for which it is asked.
+    pub(super) fn when_of(&self, object: &Value) -> Option<&Expression> {
+        let selected = || self.selector.as_ref().is_none_or(|selector| selector.matches(&labels(object)));
+        self.when.as_ref().filter(|_| !is_own(object) && selected())
     }
 
     /// Whether a Kubernetes Event matches.
@@ -116,6 +118,11 @@ impl CompiledRule {
         }
         let Some(when) = &self.when else { return Ok(true) };
         when.matches(&Bindings::at(now).with("event", envelope_for(event, when)))
+    }
+
+    /// Its expressions over an object that it watches.
+    pub(super) fn over_object(&self) -> impl Iterator<Item = &Expression> {
+        self.when.iter().chain(&self.since)
     }
 
     /// Its condition.
@@ -134,16 +141,6 @@ impl CompiledRule {
     pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
         let own = self.when.iter().chain(self.aim.iter().flat_map(Aim::expressions));
         own.chain(self.unless.expressions()).chain(self.correlation.iter().flat_map(Correlation::expressions))
-    }
-
-    /// Whether time alone can change the answer.
-    pub fn reads_now(&self) -> bool {
-        self.when.as_ref().is_some_and(Expression::reads_now)
-    }
-
-    /// Whether time alone can make an object match that did not.
-    pub fn comes_true_with_time(&self) -> bool {
-        self.when.as_ref().is_some_and(Expression::comes_true_with_time)
     }
 
     /// How an object of a kind leads to the target.

@@ -54,6 +54,7 @@ pub mod retention;
 pub mod rights;
 pub mod schedule;
 pub mod sync;
+pub mod turning;
 pub mod unknown;
 pub mod unless;
 pub mod verify;

@@ -70,11 +70,6 @@ impl View {
         self.settle(now);
     }
 
-    /// Whether nothing matches.
-    pub fn is_empty(&self) -> bool {
-        self.matches.is_empty()
-    }
-
     /// What is known of an object that matches.
     pub fn get(&self, key: &ObjectKey) -> Option<&Match> {
         self.matches.get(key)

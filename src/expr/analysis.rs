@@ -136,41 +136,6 @@ pub(super) fn conjuncts(root: &IdedExpr) -> Vec<Conjunct> {
     }
 }
 
-/// Predicates that read the clock and become false as time passes, never true.
-const ENDING: [&str; 2] = ["crashLooping", "rolledOutWithin"];
-
-/// Whether the clock alone can make a tree true: wherever it is read, but for the predicates above in `&&`, `||` and the
-/// branches of a choice.
-pub(super) fn comes_true_with_time(root: &IdedExpr) -> bool {
-    !only_ends(root)
-}
-
-/// Whether the clock can do no more than make a tree false.
-fn only_ends(node: &IdedExpr) -> bool {
-    let Expr::Call(call) = &node.expr else { return is_timeless(node) };
-    match (call.func_name.as_str(), call.args.as_slice()) {
-        (operators::LOGICAL_AND | operators::LOGICAL_OR, args) => args.iter().all(only_ends),
-        (operators::CONDITIONAL, [condition, yes, no]) => {
-            is_timeless(condition) && only_ends(yes) && only_ends(no)
-        }
-        (name, args) if ENDING.contains(&name) => args.iter().all(is_timeless),
-        _ => is_timeless(node),
-    }
-}
-
-fn is_timeless(node: &IdedExpr) -> bool {
-    let reads = match &node.expr {
-        Expr::Ident(name) => name.trim_start_matches('.') == "now",
-        Expr::Call(call) => reads_clock(call),
-        _ => false,
-    };
-    !reads && ast::children(node).into_iter().all(is_timeless)
-}
-
-fn reads_clock(call: &CallExpr) -> bool {
-    functions::called(call).is_some_and(|(signature, _)| matches!(signature.kind, Kind::Clock(_)))
-}
-
 fn conjunct(call: &CallExpr) -> Option<Conjunct> {
     match (call.func_name.as_str(), call.args.as_slice()) {
         (operators::EQUALS, [left, right]) => equality(left, right).or_else(|| equality(right, left)),

@@ -2,7 +2,9 @@
 //! comparison of times turns, or at which a predicate's span has passed.
 //!
 //! A comparison is not understood but measured: the distance between its sides is taken now and a
-//! second later, and where it shrinks evenly, the instant at which it is nothing is known.
+//! second later, and where it shrinks evenly, the instant at which it is nothing is known. Only sides
+//! that move evenly are measured: `now` by itself, plus or minus something that stands still.
+//! What a term that stands still decides (`false && …`) does not change at all.
 
 use super::ast::{self, bare};
 use super::bindings::{Bindings, NOW};
@@ -11,7 +13,7 @@ use super::convert;
 use super::evaluate::Frame;
 use super::limits::is_operator;
 use cel::common::ast::{CallExpr, Expr, operators};
-use cel::common::types::{CelDuration, CelTimestamp};
+use cel::common::types::{CelBool, CelDuration, CelTimestamp};
 use cel::{IdedExpr, Value};
 use jiff::{SignedDuration, Timestamp};
 
@@ -51,16 +53,50 @@ impl Search<'_> {
         match &node.expr {
             Expr::Ident(name) => found.unforeseen |= name == "now",
             Expr::Call(call) if is_predicate(call) => self.predicate(node, call, found),
-            Expr::Call(call) if is_comparison(&call.func_name) && reads_clock(node) => {
-                match call.args.as_slice() {
-                    [left, right] if self.comparison(left, right, found) => {}
-                    sides => sides.iter().for_each(|side| self.node(side, found)),
-                }
-            }
+            Expr::Call(call) => self.call(node, call, found),
             // What a loop reads differs from turn to turn.
             Expr::Comprehension(_) => found.unforeseen |= reads_clock(node),
-            _ => ast::children(node).into_iter().for_each(|child| self.node(child, found)),
+            _ => self.children(node, found),
         }
+    }
+
+    fn children(&self, node: &IdedExpr, found: &mut NextChange) {
+        for child in ast::children(node) {
+            self.node(child, found);
+        }
+    }
+
+    fn call(&self, node: &IdedExpr, call: &CallExpr, found: &mut NextChange) {
+        match (call.func_name.as_str(), call.args.as_slice()) {
+            (operators::LOGICAL_AND, sides) if self.is_settled(sides, false) => {}
+            (operators::LOGICAL_OR, sides) if self.is_settled(sides, true) => {}
+            (operators::CONDITIONAL, [condition, yes, no]) if !reads_clock(condition) => {
+                match self.truth(condition) {
+                    Some(true) => self.node(yes, found),
+                    Some(false) => self.node(no, found),
+                    None => {}
+                }
+            }
+            (name, [left, right])
+                if is_comparison(name)
+                    && reads_clock(node)
+                    && is_even(left)
+                    && is_even(right)
+                    && self.comparison(left, right, found) => {}
+            _ => self.children(node, found),
+        }
+    }
+
+    /// Whether one of the sides stands still and decides for both.
+    fn is_settled(&self, sides: &[IdedExpr], decisive: bool) -> bool {
+        sides.iter().any(|side| !reads_clock(side) && self.truth(side) == Some(decisive))
+    }
+
+    fn truth(&self, node: &IdedExpr) -> Option<bool> {
+        let frame = Frame::new(self.program, self.bindings);
+        let context = frame.context();
+        let value = Value::resolve_val(node, &context).ok()?;
+        value.downcast_ref::<CelBool>().map(|truth| *truth.inner())
     }
 
     fn predicate(&self, node: &IdedExpr, call: &CallExpr, found: &mut NextChange) {
@@ -138,6 +174,18 @@ impl Search<'_> {
 fn is_comparison(name: &str) -> bool {
     let order = [operators::LESS, operators::LESS_EQUALS, operators::GREATER, operators::GREATER_EQUALS];
     is_operator(name) && (order.contains(&name) || name == operators::EQUALS || name == operators::NOT_EQUALS)
+}
+
+/// Whether a side of a comparison stands still, or moves as the clock does.
+fn is_even(side: &IdedExpr) -> bool {
+    let side = bare(side);
+    match &side.expr {
+        Expr::Ident(_) => true,
+        Expr::Call(call) if matches!(&*call.func_name, operators::ADD | operators::SUBSTRACT) => {
+            call.args.iter().all(is_even)
+        }
+        _ => !reads_clock(side),
+    }
 }
 
 /// `instrument` has given the clock to it.

@@ -43,7 +43,6 @@ pub(super) struct Program {
     bounds: Vec<LowerBound>,
     durations: Vec<(String, String)>,
     reads_now: bool,
-    comes_true_with_time: bool,
     /// What kind of value it has.
     result: Type,
 }
@@ -67,7 +66,6 @@ impl Expression {
         let (paths, conjuncts) = (analysis::paths(&root), analysis::conjuncts(&root));
         let (reads, bounds) = (analysis::reads(&paths), analysis::lower_bounds(&info, &root));
         let durations = analysis::durations(&root);
-        let comes_true_with_time = analysis::comes_true_with_time(&root);
         instrument(&mut root);
         let patterns = Patterns(Arc::new(patterns));
         let program = Program {
@@ -81,7 +79,6 @@ impl Expression {
             bounds,
             durations,
             reads_now,
-            comes_true_with_time,
             result,
         };
         Ok(Self { program: Arc::new(program) })
@@ -113,12 +110,6 @@ impl Expression {
     /// Whether its value depends on the clock, and so may change without any event.
     pub fn reads_now(&self) -> bool {
         self.program.reads_now
-    }
-
-    /// Whether the clock alone can make it true. Not so `crashLooping(…)`, which the clock can only end; so
-    /// `!rolledOutWithin(…)`, and whatever reads `now`.
-    pub fn comes_true_with_time(&self) -> bool {
-        self.program.comes_true_with_time
     }
 
     /// The fields that it reads, each as a variable and the fields below it. A path stands for all

@@ -37,6 +37,8 @@ pub struct Scope {
     pub resource: ApiResource,
     /// The namespace; none for the whole cluster.
     pub namespace: Option<String>,
+    /// The labels; none for whatever they are.
+    pub selector: Option<String>,
 }
 
 /// What a watch delivers.
@@ -141,6 +143,7 @@ pub async fn run(client: Client, scope: Scope, relist: &tokio::sync::Notify, del
 async fn list(client: &Client, scope: &Scope) -> kube::Result<Listing> {
     let (request, asked) = (request(scope), now());
     let mut params = ListParams::default().limit(PAGE);
+    params.label_selector.clone_from(&scope.selector);
     let mut items = Vec::new();
     loop {
         let request = request.list(&params).map_err(kube::Error::BuildRequest)?;
@@ -160,7 +163,8 @@ async fn watch(
     relist: &tokio::sync::Notify,
     ear: &mut Ear<impl FnMut(Delivery)>,
 ) -> kube::Result<End> {
-    let params = WatchParams::default().timeout(WATCH_SECONDS);
+    let mut params = WatchParams::default().timeout(WATCH_SECONDS);
+    params.label_selector.clone_from(&scope.selector);
     let request = request(scope).watch(&params, &version).map_err(kube::Error::BuildRequest)?;
     let started = Instant::now();
     let opened = timeout_at(ear.heard + SILENCE, client.request_events::<Value>(request)).await;
@@ -249,7 +253,7 @@ mod tests {
 
     fn scope() -> Scope {
         let types = kube::core::GroupVersionKind::gvk("", "v1", "Pod");
-        Scope { resource: ApiResource::from_gvk(&types), namespace: Some("a".into()) }
+        Scope { resource: ApiResource::from_gvk(&types), namespace: Some("a".into()), selector: None }
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
@@ -18,14 +19,44 @@ use crate::cluster::objects::{MANAGER, Objects};
 use crate::cluster::{Error, Result, owners};
 use crate::controller::context::Context;
 use crate::controller::reference_to;
-use crate::decide::execution::{Done, EXECUTION_FINALIZER, Effect, Notice, Seen};
+use crate::decide::execution::{Done, EXECUTION_FINALIZER, Effect, Need, Notice, Seen};
 use crate::decide::job;
 use crate::decide::operation::{Operation, PatchFormat, RECREATED_BY};
-use crate::decide::outcome::JOB_FINALIZER;
+use crate::decide::outcome::{JOB_FINALIZER, JobSeen};
 use crate::source::watch::now;
 
-/// What an operation came to; none if there was none.
-type Came = Option<std::result::Result<Done, String>>;
+/// What effects came to, for the next step.
+#[derive(Default)]
+pub struct Came {
+    /// What an operation gave, or why it failed.
+    pub done: Option<std::result::Result<Done, String>>,
+    /// The Job that was created just now, by its name.
+    pub job: Option<(String, JobSeen)>,
+}
+
+impl Came {
+    /// The Job that is needed, if it was created just now.
+    pub fn created(&self, need: &Need) -> Option<JobSeen> {
+        let (name, job) = self.job.as_ref()?;
+        let is_it = match need {
+            Need::Begin { job: Some(wanted) } => wanted == name,
+            Need::Job(wanted, uid) => wanted == name && *uid == job.uid,
+            _ => false,
+        };
+        is_it.then(|| job.clone())
+    }
+
+    /// With what of an earlier step this one has not.
+    pub fn or(self, earlier: Self) -> Self {
+        Self { done: self.done.or(earlier.done), job: self.job.or(earlier.job) }
+    }
+}
+
+impl From<std::result::Result<Done, String>> for Came {
+    fn from(done: std::result::Result<Done, String>) -> Self {
+        Self { done: Some(done), job: None }
+    }
+}
 
 /// Carries out effects. Stops at the first that fails.
 pub async fn all(
@@ -35,7 +66,7 @@ pub async fn all(
     seen: &Seen,
     effects: Vec<Effect>,
 ) -> Result<Came> {
-    let mut came = None;
+    let mut came = Came::default();
     for effect in effects {
         came = one(context, execution, account, seen, effect).await?.or(came);
     }
@@ -51,7 +82,7 @@ async fn one(
 ) -> Result<Came> {
     let jobs = Jobs::of(&account.client(), &execution.namespace().unwrap_or_default());
     match effect {
-        Effect::CreateJob(job) => return refused(jobs.create(&job).await),
+        Effect::CreateJob(job) => return created(jobs.create(&job).await),
         Effect::TakeName(job) => match jobs.take_name(&job).await {
             Err(error) if error.is_lasting() => tracing::debug!(%error, "no placeholder, and no Job either"),
             other => other?,
@@ -67,23 +98,23 @@ async fn one(
         Effect::Event(notice) => announce(context, execution, &notice).await,
         Effect::RemoveFinalizer => remove_finalizer(context, execution).await?,
     }
-    Ok(None)
+    Ok(Came::default())
 }
 
 /// What will not change by trying again is the rung's result; the rest is an error that is tried again.
 fn came(result: Result<Option<Done>>) -> Result<Came> {
     match result {
-        Ok(done) => Ok(done.map(Ok)),
-        Err(error) if error.is_lasting() || error.is_conflict() => Ok(Some(Err(error.to_string()))),
+        Ok(done) => Ok(done.map(|done| Ok(done).into()).unwrap_or_default()),
+        Err(error) if error.is_lasting() || error.is_conflict() => Ok(Err(error.to_string()).into()),
         Err(error) => Err(error),
     }
 }
 
 /// A Job that the API server refuses fails its rung: quota, policy or rights will not change by trying again.
-fn refused(result: Result<()>) -> Result<Came> {
+fn created(result: Result<Option<Job>>) -> Result<Came> {
     match result {
-        Err(error) if error.is_lasting() => Ok(Some(Err(error.to_string()))),
-        other => other.map(|()| None),
+        Err(error) if error.is_lasting() => Ok(Err(error.to_string()).into()),
+        other => Ok(Came { done: None, job: other?.map(|job| (job.name_any(), JobSeen::of(&job, &[]))) }),
     }
 }
 

@@ -3,12 +3,15 @@
 mod act;
 mod observe;
 mod trouble;
+mod watched;
 
 pub use trouble::Troubles;
+pub use watched::JobWatches;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::join;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -24,21 +27,25 @@ use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
 use crate::decide::definition::Definition;
 use crate::decide::execution::{
-    Again, Blind, Deserted, EXECUTION_FINALIZER, PATIENCE, Seen, Trouble, deserted, is_canceled, needs, next,
-    unknown_value,
+    Again, Blind, Deserted, EXECUTION_FINALIZER, Need, PATIENCE, Seen, Trouble, deserted, is_canceled, needs,
+    next, unknown_value,
 };
 use crate::decide::verify;
 use crate::source::watch::now;
+use act::Came;
 
 /// Rounds of one reconcile, at the most: each ends in a wait or an end, so more would be a bug.
 const ROUNDS: usize = 64;
+
+/// How old the permission may be by which is looked. What is done is done by one that is read meanwhile.
+const LOOKING: Duration = Duration::from_secs(10);
 
 /// How long a run by hand waits for its Action: whoever applies one file applies both within it.
 const COMING: SignedDuration = SignedDuration::from_secs(10);
 
 /// Reconciles one Execution.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
-    let mut done = None;
+    let mut came = Came::default();
     for _ in 0..ROUNDS {
         let execution = context.executions.get(namespace, name);
         let execution = execution.filter(|found| !found.is_finished() || has_finalizer(found));
@@ -53,13 +60,12 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         let Some((definition, account)) = prepare(context, &execution).await? else {
             return Ok(Requeue::OnChange);
         };
-        let need = needs(&execution, &definition);
-        let looked = observe::observe(context, &execution, &definition, &account, need).await;
-        let mut seen = look_or_blind(context, &execution, looked)?;
-        seen.done = done.take();
+        let Some(seen) = look(context, &execution, (&definition, &account), &mut came).await? else {
+            return Ok(Requeue::OnChange);
+        };
         let next = next(&execution, &definition, &seen, now());
-        done = act::all(context, &execution, &account, &seen, next.effects).await?;
-        if done.is_some() {
+        came = act::all(context, &execution, &account, &seen, next.effects).await?.or(came);
+        if came.done.is_some() {
             continue;
         }
         match next.again {
@@ -72,6 +78,34 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         }
     }
     Ok(Requeue::Failed)
+}
+
+/// Looks at what is needed as the account, while its permission is read for what is done next; none if it is gone. A Job
+/// that was created just now is as it was created.
+async fn look(
+    context: &Context,
+    execution: &Arc<Execution>,
+    (definition, account): (&Definition, &Account),
+    came: &mut Came,
+) -> Result<Option<Seen>> {
+    let need = needs(execution, definition);
+    let hears = matches!(need, Need::Job(..)) && context.jobs.hear(context, account).await;
+    let done = came.done.take();
+    if let Some(job) = came.created(&need) {
+        return Ok(Some(Seen { job: Some(job), hears, done, pods: context.pods, ..Seen::default() }));
+    }
+    let (namespace, name) = account.namespace_and_name();
+    let (looked, allowed) = join!(
+        observe::observe(context, execution, definition, account, need),
+        context.accounts.live(&context.home, namespace, name),
+    );
+    match allowed {
+        Err(error) if error.is_forbidden() => return without_account(context, execution, error).await,
+        Err(error) => return Err(error),
+        Ok(_) => {}
+    }
+    let seen = look_or_blind(context, execution, looked)?;
+    Ok(Some(Seen { hears, done, ..seen }))
 }
 
 /// What of an Execution that goes on, or of the Action that one by hand is about to run, this version does not know.
@@ -128,7 +162,7 @@ async fn what_and_as_whom(
 ) -> Result<Option<(Arc<Definition>, Account)>> {
     let namespace = execution.namespace().unwrap_or_default();
     let account = &execution.spec.service_account_name;
-    let account = context.accounts.live(&context.home, &namespace, account).await?;
+    let account = context.accounts.recent(&context.home, &namespace, account, LOOKING).await?;
     let Some(name) = execution.definition() else { return by_hand(context, execution, account).await };
     match definitions::read(context, &namespace, name).await {
         Ok(definition) => Ok(Some((definition, account))),

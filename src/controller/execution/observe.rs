@@ -7,11 +7,11 @@ use futures::try_join;
 use kube::ResourceExt;
 use serde_json::Value;
 
-use crate::api::{Execution, ObjectReference};
+use crate::api::{Decision, Execution, ObjectReference};
 use crate::cluster::account::Account;
 use crate::cluster::jobs::Jobs;
 use crate::cluster::objects::Objects;
-use crate::cluster::{Result, evidence};
+use crate::cluster::{Result, evidence, owners};
 use crate::controller::context::Context;
 use crate::controller::heard::{self, From};
 use crate::controller::recheck;
@@ -35,15 +35,16 @@ pub async fn observe(
     match need {
         Need::Nothing => {}
         Need::Begin { job } => {
-            if let Some(name) = job {
-                seen.job = look_at_job(&jobs, &name).await?;
-            }
-            if seen.job.as_ref().is_none_or(|job| job.placeholder) {
-                seen.busy = is_busy(context, execution);
-                let matching = matching(context, execution, definition, account, From::ApiServer);
-                let (target, matching) = try_join!(live_target(context, execution, account), matching)?;
-                (seen.look.target, (seen.object, seen.look.matches)) = (target, matching);
-            }
+            let job = async {
+                match job {
+                    Some(name) => look_at_job(&jobs, &name).await,
+                    None => Ok(None),
+                }
+            };
+            let (job, about) = try_join!(job, what_it_is_about(context, execution, definition, account))?;
+            (seen.look.target, (seen.object, seen.look.matches)) = about;
+            seen.busy = job.as_ref().is_none_or(|job| job.placeholder) && is_busy(context, execution);
+            seen.job = job;
         }
         Need::Job(name, uid) => {
             seen.job = look_at_job(&jobs, &name).await?;
@@ -63,6 +64,31 @@ pub async fn observe(
         }
     }
     Ok(seen)
+}
+
+/// The live target and what matches: one look, where they are the same object.
+async fn what_it_is_about(
+    context: &Context,
+    execution: &Execution,
+    definition: &Definition,
+    account: &Account,
+) -> Result<(Option<Arc<Value>>, (Option<Arc<Value>>, Option<bool>))> {
+    let matching = matching(context, execution, definition, account, From::ApiServer);
+    let (decision, target) = (execution.spec.decision.as_ref(), execution.spec.target.as_ref());
+    let same = |decision: &Decision| target == Some(&decision.matched.object);
+    if decision.is_none_or(|decision| !same(decision)) {
+        return try_join!(live_target(context, execution, account), matching);
+    }
+    let matching = matching.await?;
+    let found = matching.0.clone().filter(|object| is_it(object, target));
+    match found {
+        Some(object) => Ok((Some(object), matching)),
+        None => Ok((live_target(context, execution, account).await?, matching)),
+    }
+}
+
+fn is_it(object: &Value, target: Option<&ObjectReference>) -> bool {
+    target.is_some_and(|target| owners::reference(object).uid == target.uid && target.uid.is_some())
 }
 
 async fn look_at_job(jobs: &Jobs, name: &str) -> Result<Option<JobSeen>> {

@@ -22,8 +22,8 @@ use crate::decide::matching::CompiledRule;
 use crate::decide::problem::Severity;
 use crate::decide::rights::needed;
 
-/// How old the permission may be by which a rule goes on watching while nothing matches.
-const IDLE_ACCOUNT_AGE: Duration = Duration::from_secs(10);
+/// How old the permission may be by which a rule that is known goes on watching. What it decides is decided by one that is read then.
+const WATCHING: Duration = Duration::from_secs(10);
 
 /// What checking a rule gave.
 #[derive(Clone, Default)]
@@ -123,12 +123,11 @@ pub fn actions(context: &Context, rule: &Rule) -> std::result::Result<BTreeMap<S
     Ok(found)
 }
 
-/// Reads the account, if the rule can be used at all: live, unless the rule is idle.
+/// The account, if the rule can be used at all.
 pub async fn authorize(
     context: &Context,
     rule: &Rule,
     checked: Checked,
-    idle: bool,
 ) -> Result<(Checked, Option<Account>)> {
     if checked.compiled.is_none() {
         return Ok((checked, None));
@@ -136,11 +135,9 @@ pub async fn authorize(
     let namespace = rule.namespace().unwrap_or_default();
     let denied = |text: String| Ok((Checked { forbidden: Some(text), ..checked.clone() }, None));
     let (accounts, name) = (&context.accounts, &rule.spec.service_account_name);
-    let read = match idle {
-        true => accounts.recent(&context.home, &namespace, name, IDLE_ACCOUNT_AGE).await,
-        false => accounts.live(&context.home, &namespace, name).await,
-    };
-    let account = match read {
+    let is_known = rule.status.as_ref().and_then(|s| s.observed_generation) == rule.metadata.generation;
+    let age = if is_known { WATCHING } else { Duration::ZERO };
+    let account = match accounts.recent(&context.home, &namespace, name, age).await {
         Ok(account) => account,
         Err(error) if error.is_forbidden() => return denied(error.to_string()),
         Err(error) => return Err(error),

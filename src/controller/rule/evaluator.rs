@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::held::Waiting;
+use super::later::Later;
 use super::seen::{Edge, Judged, Seen, State, blind, key_of, matched};
 use super::unwatched::recorded;
 use super::windows::Capturing;
@@ -34,11 +35,8 @@ use crate::source::shared::{Subscription, WatchKey, Watches};
 use crate::source::watch::{Delivery, Listing, Scope, now};
 use crate::telemetry::Metrics;
 
-/// How often objects that match are looked at again because time passes, and failed look-ups are repeated.
+/// How often failed look-ups are repeated, and a silence is noticed.
 const TICK: Duration = Duration::from_secs(2);
-/// How often everything is listed again for a rule that time alone can make true: an object that did not match may do
-/// so by now.
-const RESYNC: SignedDuration = SignedDuration::from_secs(60);
 /// Events that wait for their decision, at the most: a flood is cut, not hoarded.
 const EDGES: usize = 1000;
 /// How long a list that is to show that nothing has happened rests.
@@ -86,7 +84,7 @@ impl Evaluator {
             watches: context.watches.clone(),
             queue: context.queue.clone(),
             state: state.clone(),
-            matching: BTreeMap::new(),
+            later: Later::default(),
             unresolved: BTreeMap::new(),
             resynced: now(),
             relist: relist.clone(),
@@ -96,12 +94,6 @@ impl Evaluator {
         let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
         let task = tokio::spawn(contained(eye.follow(watched), queue, facts)).abort_handle();
         Ok(Self { state, task, relist, blind, waiting: Waiting::default(), started_for })
-    }
-
-    /// Whether nothing that it has seen waits for a decision.
-    pub fn is_idle(&self) -> bool {
-        let state = self.state.lock();
-        state.edges.is_empty() && state.view.is_empty() && !state.unresolved
     }
 
     /// Whether it has ended, which it does only by a panic.
@@ -161,7 +153,7 @@ async fn watched(context: &Context, rule: &CompiledRule, account: &Account) -> R
     let Served { resource, namespaced } = context.kinds.find(&context.home, &api_version, &kind).await?;
     let namespace = namespaced.then(|| rule.facts.namespace.clone());
     let key = WatchKey { user: account.user().to_owned(), api_version, kind, namespace: namespace.clone() };
-    Ok((key, Scope { resource, namespace }))
+    Ok((key, Scope { resource, namespace, selector: None }))
 }
 
 struct Eye {
@@ -173,8 +165,8 @@ struct Eye {
     watches: Watches<Index>,
     queue: Queue,
     state: Arc<Mutex<State>>,
-    /// Objects that match a rule whose answer time alone can change.
-    matching: BTreeMap<ObjectKey, Arc<Value>>,
+    /// Objects of which time alone can change what the rule says, as far as it reads them.
+    later: Later,
     /// Objects that match and whose target could not be found yet.
     unresolved: BTreeMap<ObjectKey, Arc<Value>>,
     resynced: Timestamp,
@@ -206,14 +198,11 @@ impl Eye {
                     None => return,
                 },
                 () = self.relist.notified() => subscription.relist(),
+                () = until(self.later.next()) => self.look_at_due().await,
                 _ = tick.tick() => {
                     self.look_again().await;
                     self.notice_silence();
-                    if self.is_due() {
-                        self.resynced = now();
-                        subscription.relist();
-                    }
-                    if self.rule.comes_true_with_time() && now().duration_since(self.resynced) > RESYNC {
+                    if self.is_due() || self.later.needs_list(now()) {
                         self.resynced = now();
                         subscription.relist();
                     }
@@ -239,6 +228,7 @@ impl Eye {
             }
             Delivery::Deleted(object) => {
                 let key = key_of(&object);
+                self.later.forget(&key);
                 self.unresolved.remove(&key);
                 self.judged(&key);
                 self.set(key, None);
@@ -261,7 +251,7 @@ impl Eye {
     }
 
     async fn replace(&mut self, listing: &Listing) {
-        self.matching.clear();
+        self.later.clear(now());
         self.unresolved.clear();
         self.state.lock().mistake = None;
         let mut found = BTreeMap::new();
@@ -296,11 +286,8 @@ impl Eye {
         if self.rule.spec.trigger.event.is_some() {
             return self.event(object).await;
         }
-        let key = key_of(object);
-        self.matching.remove(&key);
-        self.unresolved.remove(&key);
-        let judged = self.evaluate(object).await;
-        self.take_in(key, judged);
+        self.unresolved.remove(&key_of(object));
+        self.judge(object).await;
     }
 
     /// Takes in a verdict, and in the same moment whether all are known: an episode may not seem over in between.
@@ -319,9 +306,6 @@ impl Eye {
 
     /// Takes in an object's verdict and wakes the rule if anything changed.
     fn set(&mut self, key: ObjectKey, found: Option<Match>) {
-        if found.is_none() {
-            self.matching.remove(&key);
-        }
         let mut state = self.state.lock();
         let known = state.view.get(&key).is_some();
         let matters = known || found.is_some();
@@ -337,20 +321,39 @@ impl Eye {
         if let Some(heard_at) = heard_at {
             self.complete(heard_at).await;
         }
-        let again: Vec<_> = self.matching.values().chain(self.unresolved.values()).cloned().collect();
-        for object in again {
-            let key = key_of(&object);
-            if self.rule.spec.trigger.event.is_some() {
-                self.event(&object).await;
-                continue;
+        let unresolved: Vec<_> = self.unresolved.values().cloned().collect();
+        for object in unresolved {
+            match self.rule.spec.trigger.event {
+                Some(_) => self.event(&object).await,
+                None => self.judge(&object).await,
             }
-            let known = self.state.lock().view.get(&key).is_some();
+        }
+    }
+
+    /// Looks at those objects again of which time may have changed what the rule says.
+    async fn look_at_due(&mut self) {
+        for object in self.later.due(now()) {
+            let known = self.state.lock().view.get(&key_of(&object)).is_some();
             // Where a match leads does not change because time passes: only whether it still is one does.
             let still = known && !matches!(self.rule.matches_object(&object, now()), Ok(None));
-            if !still {
-                let judged = self.evaluate(&object).await;
-                self.take_in(key, judged);
+            if still {
+                self.expect(&object);
+            } else {
+                self.judge(&object).await;
             }
+        }
+    }
+
+    async fn judge(&mut self, object: &Arc<Value>) {
+        let judged = self.evaluate(object).await;
+        self.take_in(key_of(object), judged);
+    }
+
+    /// Keeps what is read of an object until time can change what the rule says of it.
+    fn expect(&mut self, object: &Arc<Value>) {
+        match self.rule.object_turns(object, now()) {
+            Some(moment) => self.later.keep(key_of(object), moment, Arc::new(self.rule.excerpt(object))),
+            None => self.later.forget(&key_of(object)),
         }
     }
 
@@ -362,6 +365,7 @@ impl Eye {
 
     async fn evaluate(&mut self, object: &Arc<Value>) -> Judged {
         let key = key_of(object);
+        self.expect(object);
         self.metrics.received("resource", "accepted", now().as_second());
         let hit = match self.rule.matches_object(object, now()) {
             Ok(hit) => hit,
@@ -383,9 +387,6 @@ impl Eye {
             Ok(target) => {
                 self.unresolved.remove(&key);
                 self.judged(&key);
-                if self.rule.reads_now() {
-                    self.matching.insert(key, object.clone());
-                }
                 Judged::Match(Box::new(Match { object: matched(object), target, since: hit.since }))
             }
             // Without an owner it leads nowhere.
@@ -546,6 +547,13 @@ impl Eye {
     fn wake(&self) {
         self.queue.add(Kind::Rule, &self.rule.facts.namespace, &self.rule.facts.name);
     }
+}
+
+/// Waits until a moment, for ever if there is none. Where the clock is set anew meanwhile, the tick comes first.
+async fn until(moment: Option<Timestamp>) {
+    let Some(moment) = moment else { return std::future::pending().await };
+    let left = Duration::try_from(moment.duration_since(now())).unwrap_or_default();
+    tokio::time::sleep_until(Instant::now() + left.min(TICK)).await;
 }
 
 /// What an Event regards, with a UID that is one: the kubelet writes a Node's name there. A true one stays, as what the

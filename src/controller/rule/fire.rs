@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::try_join;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
@@ -14,10 +15,12 @@ use crate::api::{
     ANNOTATION, CapturedEvent, Decision, Execution, ExecutionSpec, Guard, LABEL, MatchedObject,
     ObjectReference, Rule, RuleReference, TriggerEvent,
 };
+use crate::cluster::account::Account;
 use crate::cluster::events::Telling;
 use crate::cluster::objects::MANAGER;
 use crate::cluster::{Error, Result, status};
 use crate::controller::context::Context;
+use crate::controller::queue::Kind;
 use crate::controller::{definitions, recheck};
 use crate::decide::capture::with_captured;
 use crate::decide::definition::Definition;
@@ -98,7 +101,8 @@ pub async fn state(
         Ok(taken) => taken,
         Err(verdict) => return Ok(Fired::Decided(verdict)),
     };
-    let Some(object) = recheck::still(context, account, compiled, &view.object).await? else {
+    let looked = recheck::still(context, account, compiled, &view.object);
+    let Some(object) = try_join!(looked, permitted(context, account))?.0 else {
         return Ok(Fired::Changed);
     };
     context.journal.object(&view.object, &object);
@@ -127,7 +131,7 @@ pub async fn edge(
     case: Case<'_>,
     (edge, known): (&Edge, &[Arc<Execution>]),
 ) -> Result<Decided> {
-    let Case { rule, compiled, .. } = case;
+    let Case { rule, compiled, account, .. } = case;
     let target = TargetKey::from(&edge.target);
     note(context, compiled, edge);
     let objected = rule.status.as_ref().map_or(&[][..], |status| &status.objected);
@@ -149,7 +153,8 @@ pub async fn edge(
     };
     let bindings = received(&edge.data, &compiled.spec.trigger, now());
     let bindings = with_captured(bindings, &edge.captured);
-    if let Some(objection) = objection::raised(context, case, bindings, &edge.target).await? {
+    let raised = objection::raised(context, case, bindings, &edge.target);
+    if let Some(objection) = try_join!(raised, permitted(context, account))?.0 {
         return Ok(suppress(context, rule, edge, Suppressed::Unless, Some(objection)).await);
     }
     let making = Making {
@@ -167,6 +172,16 @@ pub async fn edge(
     let name = making.name();
     create(context, making, place).await?;
     Ok(Decided::Fired(name))
+}
+
+/// Fails if the account is not allowed any more at this moment. What is about to fire waits then: the rule says so when it
+/// is looked at again.
+async fn permitted(context: &Context, account: &Account) -> Result<()> {
+    let (namespace, name) = account.namespace_and_name();
+    match context.accounts.live(&context.home, namespace, name).await {
+        Err(error) if error.is_forbidden() => Err(Error::Busy(error.to_string())),
+        read => read.map(drop),
+    }
 }
 
 /// Tells the journal of an event that matches. What a Webhook received is told with its outcome.
@@ -249,6 +264,7 @@ pub async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> 
             context.journal.fired(&created);
             let created = Arc::new(created);
             context.executions.insert(created.clone());
+            context.queue.add(Kind::Execution, &namespace, &created.name_any());
             announce(context, &making, &created).await;
             Ok(())
         }

@@ -6,6 +6,7 @@ mod concern;
 mod evaluator;
 mod fire;
 mod held;
+mod later;
 mod load;
 mod objection;
 mod origin;
@@ -62,7 +63,7 @@ const OBJECTED: usize = 100;
 const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 
 /// Targets of a rule that are decided at a time: each that fires waits for the API server.
-const DECIDING: usize = 8;
+const DECIDING: usize = 16;
 /// How often it is noted in a rule's status that it fired: a storm is not to write it once for each target.
 const NOTE_FIRED: Duration = Duration::from_secs(10);
 
@@ -118,8 +119,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         return Ok(Requeue::OnChange);
     };
     let checked = context.evaluators.good.check(context, &rule);
-    let idle = checked.compiled.as_ref().is_some_and(|compiled| is_idle(context, &rule, compiled));
-    let (checked, account) = checks::authorize(context, &rule, checked, idle).await?;
+    let (checked, account) = checks::authorize(context, &rule, checked).await?;
     let (Some(compiled), Some(account)) = (checked.compiled.clone(), account) else {
         context.evaluators.set(namespace, name, None);
         write_status(context, &rule, &checked, None, &mut Outcome::default()).await?;
@@ -133,10 +133,6 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     }
     let origin = Origin::of(context, (&rule, &compiled, &account)).await?;
     let mut seen = origin.seen();
-    if idle && !(seen.targets.is_empty() && seen.edges.is_empty()) {
-        // It has just begun to match: what is decided now is decided by a permission that is read now.
-        return Ok(Requeue::After(Duration::ZERO));
-    }
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
     let mut fired = decide(context, case).await;
     origin.decided(context, case, &mut fired).await;
@@ -154,15 +150,6 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         return Err(error);
     }
     Ok(fired.wake.map_or(Requeue::After(RESYNC), |wake| Requeue::After(wake.min(RESYNC))))
-}
-
-/// Whether there is nothing to decide about a rule that watches already, in the text that it has.
-fn is_idle(context: &Context, rule: &Rule, compiled: &CompiledRule) -> bool {
-    let running = context.evaluators.get(&compiled.facts.namespace, &compiled.facts.name);
-    let generation = rule.metadata.generation.unwrap_or_default();
-    let sees_nothing =
-        running.is_some_and(|running| running.started_for.0 == generation && running.is_idle());
-    sees_nothing && targets(&Seen::default(), &executions_of(context, compiled)).is_empty()
 }
 
 /// The running evaluator, or a new one if the rule or its account is another.

@@ -43,6 +43,9 @@ pub const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
 /// How often is looked at what goes on.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(2);
 
+/// How often is looked at a Job whose end would be heard of: in case it was not.
+const LOOK_AT_HEARD: SignedDuration = SignedDuration::from_secs(30);
+
 /// How soon is looked for the first time: most scripts are done in a moment.
 const FIRST_LOOK: SignedDuration = SignedDuration::from_millis(500);
 
@@ -75,6 +78,8 @@ pub enum Need {
 pub struct Seen {
     /// The Job that was asked for, if it exists.
     pub job: Option<JobSeen>,
+    /// Whether the end of the Job will be heard of.
+    pub hears: bool,
     /// Pods that may still run of the Job that was asked for, if it is gone itself.
     pub stray_pods: usize,
     /// After the end: the Jobs that are still to be let go.

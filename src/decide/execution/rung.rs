@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::{Again, Context, DEADLINE_GRACE, Effect, LOOK_EVERY, Next, Notice, ending};
+use super::{Again, Context, DEADLINE_GRACE, Effect, LOOK_AT_HEARD, LOOK_EVERY, Next, Notice, ending};
 use crate::api::{
     ActionSpec, AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus, FreeForm,
     ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
@@ -293,11 +293,14 @@ fn timeout(context: Context<'_>, rung: &RungStatus) -> Duration {
     context.definition.actions.get(&rung.run).map(|action| action.timeout).unwrap_or_default()
 }
 
-/// Looks again soon; none if the deadline has passed.
+/// Looks again soon, or when it is heard of; none if the deadline has passed.
 fn wait_for_job(context: Context<'_>, rung: &RungStatus) -> Option<Next> {
     let limit = timeout(context, rung).signed() + DEADLINE_GRACE;
     let deadline = rung.started_at.0.saturating_add(limit).unwrap_or(context.now);
-    let soon = context.look_at(rung.started_at.0);
+    let soon = match context.seen.hears {
+        true => context.now.saturating_add(LOOK_AT_HEARD).unwrap_or(deadline),
+        false => context.look_at(rung.started_at.0),
+    };
     (context.now < deadline).then(|| Next::wait(Again::At(soon.min(deadline))))
 }
 

@@ -315,26 +315,6 @@ fn an_expression_sees_only_what_it_reads() {
 }
 
 #[test]
-fn what_time_alone_can_make_true_is_known() {
-    let recent = "rolledOutWithin(object, duration('15m'))";
-    for (source, comes_true) in [
-        ("object.a == 1".to_owned(), false),
-        (recent.to_owned(), false),
-        (format!("object.a && (object.b || {recent})"), false),
-        (format!("object.a ? {recent} : crashLooping(object, 3, duration('10m'))"), false),
-        (format!("!{recent}"), true),
-        (format!("object.a && !(object.b || {recent})"), true),
-        (format!("{recent} == false"), true),
-        (format!("{recent} ? object.a : object.b"), true),
-        (format!("object.l.exists(c, !{recent})"), true),
-        ("now > timestamp(object.at)".to_owned(), true),
-        ("crashLooping(object, 3, now - timestamp(object.at))".to_owned(), true),
-    ] {
-        assert_eq!(compile(&source).comes_true_with_time(), comes_true, "{source}");
-    }
-}
-
-#[test]
 fn conjuncts_are_found() {
     let check = |source: &str, expected: &[(&str, Value)]| {
         let expression = compile(source);

@@ -43,7 +43,7 @@ async fn an_action_may_come_a_moment_after_the_run_of_it() {
     bay.boat("ark", "leaking").await;
     bay.count(ACCOUNT);
     bay.run("hand", "caulk", ark()).await;
-    bay.until_struck(ACCOUNT, 2).await;
+    bay.until_struck(ACCOUNT, 1).await;
     bay.action("caulk", json!({"patch": {"merge": {"data": {"hull": "tight"}}}})).await;
     let ended = bay.only("it ends", Execution::is_finished).await;
     assert_eq!(ended.reason(), Some("Completed"), "{ended:#?}");

@@ -44,6 +44,37 @@ async fn a_state_is_held_while_something_speaks_against_it() {
 }
 
 #[tokio::test]
+async fn a_rule_about_the_age_of_an_object_fires_at_its_moment_and_lists_nothing() {
+    const LISTS: &str = "GET /api/v1/namespaces/default/configmaps?&limit";
+    let bay = Bay::new().await;
+    bay.count(LISTS);
+    let when = |text: &str| json!({"when": format!("object.data.hull == 'leaking' && {text}")});
+    bay.rule("due", when("now >= timestamp(object.data.due)")).await;
+    bay.rule("aged", when("has(object.data.old) && !rolledOutWithin(object, duration('4s'))")).await;
+    bay.rule("never", when("has(object.data.never) && now >= timestamp(object.data.due)")).await;
+    for rule in ["due", "aged", "never"] {
+        bay.watching(rule).await;
+    }
+    let due = now() + SignedDuration::from_secs(4);
+    let boat = |name: &str, data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE}, "data": data});
+    bay.apply(boat("first", json!({"hull": "leaking", "due": due.to_string()}))).await;
+    bay.apply(boat("second", json!({"hull": "leaking", "due": "2200-01-01T00:00:00Z", "old": "1"}))).await;
+    bay.apply(boat("mended", json!({"hull": "tight", "due": due.to_string()}))).await;
+    let found = bay.all("both rules act", |executions| executions.len() == 2).await;
+    for execution in &found {
+        let decision = execution.spec.decision.as_ref().unwrap();
+        let late = decision.time.0.duration_since(due);
+        // A time in an object is a whole second.
+        assert!(late > SignedDuration::from_secs(-2) && late < SignedDuration::from_secs(10), "{late:?}");
+    }
+    let mut rules: Vec<_> =
+        found.iter().map(|e| e.spec.decision.as_ref().unwrap().rule.name.clone()).collect();
+    rules.sort_unstable();
+    assert_eq!(rules, ["aged", "due"]);
+    assert!(bay.struck(LISTS) <= 3, "one list for each rule that joins: {}", bay.struck(LISTS));
+}
+
+#[tokio::test]
 async fn an_event_that_something_spoke_against_stays_dropped() {
     let mut bay = Bay::new().await;
     crew(&bay, "ark", &json!("aboard")).await;

@@ -6,9 +6,11 @@ mod events;
 
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
+
 use super::held::Hold;
 use super::seen::Seen;
-use super::{Case, Checked, Executions, LOOK_AGAIN, Outcome, RESYNC, write_status};
+use super::{Case, Checked, Executions, Outcome, RESYNC, write_status};
 use crate::api::{
     EventBatch, EventOutcome, Execution, GROUP, MatchedObject, ObjectReference, OutcomeKind, Rule, VERSION,
 };
@@ -82,7 +84,12 @@ impl Listener<'_> {
     /// The target of an event. What does not match, or leads nowhere, has its outcome by that.
     fn lead(&mut self, item: &Item) -> Option<ObjectReference> {
         match inbox::lead(self.case.compiled, item.accepted(), self.namespaced, now()) {
-            Lead::To(target) => Some(target),
+            Lead::To(target) => {
+                if let Some(turns) = self.turns(item) {
+                    self.round.wake_at(turns);
+                }
+                Some(target)
+            }
             otherwise => {
                 self.leads_nowhere(item, otherwise);
                 None
@@ -93,11 +100,10 @@ impl Listener<'_> {
     fn leads_nowhere(&mut self, item: &Item, lead: Lead) {
         let facts = &self.case.compiled.facts;
         match lead {
-            // Time alone may make it match.
-            Lead::Nowhere(_) if self.case.compiled.reads_now() && item.accepted().alert.is_some() => {
-                self.round.wake_in(LOOK_AGAIN);
-            }
             Lead::Nowhere(why) => {
+                if let Some(turns) = self.turns(item) {
+                    return self.round.wake_at(turns);
+                }
                 self.context.metrics.evaluated(&facts.namespace, &facts.name, "not_matched");
                 self.note(item, OutcomeKind::NotMatched, why, None);
             }
@@ -107,6 +113,13 @@ impl Listener<'_> {
             }
             Lead::To(_) => {}
         }
+    }
+
+    /// When time alone can change what the rule says of an alert: it is a state. Of an event it is said once.
+    fn turns(&self, item: &Item) -> Option<Timestamp> {
+        let accepted = item.accepted();
+        accepted.alert.as_ref()?;
+        self.case.compiled.received_turns(&accepted.event, now())
     }
 
     /// What stands for what matched.
