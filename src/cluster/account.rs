@@ -21,8 +21,16 @@ pub struct Account {
     client: Client,
 }
 
-/// The last yes about one account. Who asks while it is being read waits for the same answer.
-type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Account)>>>;
+/// One account. Who asks while it is being read waits for the same answer.
+type Slot = Arc<tokio::sync::Mutex<Known>>;
+
+/// When the last yes was asked for, and the account, whose client outlives many a yes: connections and their queue are
+/// its.
+#[derive(Default)]
+struct Known {
+    began: Option<Instant>,
+    account: Option<Account>,
+}
 
 /// Accounts as they were read last: a thousand rules of one account, looked at in the same moment, read it once.
 #[derive(Default)]
@@ -46,13 +54,18 @@ impl Accounts {
     async fn read(&self, home: &Client, (namespace, name): (&str, &str), since: Instant) -> Result<Account> {
         let slot = self.slots.lock().entry((namespace.to_owned(), name.to_owned())).or_default().clone();
         let mut known = slot.lock().await;
-        if let Some((_, account)) = known.as_ref().filter(|(began, _)| *began >= since) {
+        let is_fresh = known.began.is_some_and(|began| began >= since);
+        if let Some(account) = known.account.as_ref().filter(|_| is_fresh) {
             return Ok(account.clone());
         }
         let began = Instant::now();
-        *known = None;
-        let account = Account::read(home, namespace, name).await?;
-        *known = Some((began, account.clone()));
+        known.began = None;
+        is_allowed(home, namespace, name).await?;
+        let account = match known.account.take() {
+            Some(account) => account,
+            None => Account::named(home, namespace, name)?,
+        };
+        *known = Known { began: Some(began), account: Some(account.clone()) };
         Ok(account)
     }
 }
@@ -60,20 +73,7 @@ impl Accounts {
 impl Account {
     /// Reads the account and its annotation, live.
     pub async fn read(home: &Client, namespace: &str, name: &str) -> Result<Self> {
-        let api: Api<ServiceAccount> = Api::namespaced(home.clone(), namespace);
-        let action = format!("read ServiceAccount {namespace}/{name}");
-        let found = optional(api.get(name).await).map_err(Error::request(action))?;
-        let Some(account) = found else {
-            return Err(Error::NotAllowed(format!("ServiceAccount {namespace}/{name} does not exist")));
-        };
-        let allowed = account.metadata.annotations.and_then(|a| a.get(ANNOTATION.allow).cloned());
-        if allowed.as_deref() != Some("true") {
-            let text = format!(
-                "ServiceAccount {namespace}/{name} does not carry the annotation {}: \"true\"",
-                ANNOTATION.allow
-            );
-            return Err(Error::NotAllowed(text));
-        }
+        is_allowed(home, namespace, name).await?;
         Self::named(home, namespace, name)
     }
 
@@ -100,6 +100,24 @@ impl Account {
     pub fn client(&self) -> Client {
         self.client.clone()
     }
+}
+
+/// Reads the account's annotation, live; an error if it does not allow.
+async fn is_allowed(home: &Client, namespace: &str, name: &str) -> Result<()> {
+    let api: Api<ServiceAccount> = Api::namespaced(home.clone(), namespace);
+    let action = format!("read ServiceAccount {namespace}/{name}");
+    let found = optional(api.get(name).await).map_err(Error::request(action))?;
+    let Some(account) = found else {
+        return Err(Error::NotAllowed(format!("ServiceAccount {namespace}/{name} does not exist")));
+    };
+    let allowed = account.metadata.annotations.and_then(|a| a.get(ANNOTATION.allow).cloned());
+    if allowed.as_deref() == Some("true") {
+        return Ok(());
+    }
+    let annotation = ANNOTATION.allow;
+    Err(Error::NotAllowed(format!(
+        "ServiceAccount {namespace}/{name} does not carry the annotation {annotation}: \"true\""
+    )))
 }
 
 #[cfg(test)]

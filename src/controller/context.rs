@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::definitions::Definitions;
 use super::execution::{JobWatches, Troubles};
+use super::looks::Looks;
 use super::queue::Queue;
 use super::recorder::Recorder;
 use super::rule::{Evaluators, Places};
@@ -71,6 +72,8 @@ pub struct Context {
     pub acting: Mutex<BTreeMap<TargetKey, String>>,
     /// Executions that cannot be looked at.
     pub troubles: Troubles,
+    /// What was looked at before an Execution was created.
+    pub looks: Looks,
     /// Jobs that are watched.
     pub jobs: JobWatches,
     /// Definitions that are known, and who needs them.

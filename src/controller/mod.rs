@@ -7,6 +7,7 @@ mod event_batch;
 mod execution;
 mod heard;
 mod installed;
+mod looks;
 mod outcomes;
 mod pack;
 mod queue;
@@ -52,6 +53,7 @@ use crate::telemetry::Metrics;
 use context::Context;
 use definitions::Definitions;
 use execution::{JobWatches, Troubles};
+use looks::Looks;
 use queue::{Key, Kind, Queue, Requeue, Worker, queue};
 use receiver::Receiver;
 use recorder::Recorder;
@@ -203,6 +205,7 @@ async fn lead(
         definitions: Definitions::default(),
         places: Places::default(),
         troubles: Troubles::default(),
+        looks: Looks::default(),
         jobs: JobWatches::default(),
     });
     let followed = follow(&context, &home, &queue);

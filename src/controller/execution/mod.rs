@@ -81,7 +81,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
 }
 
 /// Looks at what is needed as the account, while its permission is read for what is done next; none if it is gone. A Job
-/// that was created just now is as it was created.
+/// that was created just now is as it was created, and an Execution that was begins with the look that led to it.
 async fn look(
     context: &Context,
     execution: &Arc<Execution>,
@@ -89,20 +89,27 @@ async fn look(
     came: &mut Came,
 ) -> Result<Option<Seen>> {
     let need = needs(execution, definition);
+    let begins = matches!(need, Need::Begin { .. });
+    let earlier =
+        context.looks.take(execution.metadata.uid.as_deref().unwrap_or_default()).filter(|_| begins);
     let hears = matches!(need, Need::Job(..)) && context.jobs.hear(context, account).await;
     let done = came.done.take();
     if let Some(job) = came.created(&need) {
         return Ok(Some(Seen { job: Some(job), hears, done, pods: context.pods, ..Seen::default() }));
     }
     let (namespace, name) = account.namespace_and_name();
-    let (looked, allowed) = join!(
-        observe::observe(context, execution, definition, account, need),
-        context.accounts.live(&context.home, namespace, name),
-    );
+    let allowed = async {
+        match &earlier {
+            Some(_) => Ok(()),
+            None => context.accounts.live(&context.home, namespace, name).await.map(drop),
+        }
+    };
+    let (looked, allowed) =
+        join!(observe::observe(context, execution, (definition, account), need, earlier.as_ref()), allowed);
     match allowed {
         Err(error) if error.is_forbidden() => return without_account(context, execution, error).await,
         Err(error) => return Err(error),
-        Ok(_) => {}
+        Ok(()) => {}
     }
     let seen = look_or_blind(context, execution, looked)?;
     Ok(Some(Seen { hears, done, ..seen }))

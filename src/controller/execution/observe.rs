@@ -14,20 +14,23 @@ use crate::cluster::objects::Objects;
 use crate::cluster::{Result, evidence, owners};
 use crate::controller::context::Context;
 use crate::controller::heard::{self, From};
-use crate::controller::recheck;
+use crate::controller::{looks, recheck};
 use crate::decide::definition::Definition;
 use crate::decide::execution::{Need, Seen};
 use crate::decide::identity::TargetKey;
 use crate::decide::outcome::{JobSeen, LeftJob, live};
 use crate::decide::verify::Look;
 
-/// Looks at what is needed.
+/// The object that matches, if one does, or the Event; and whether anything matches, if that can be looked at again.
+type Matching = (Option<Arc<Value>>, Option<bool>);
+
+/// Looks at what is needed, and has not been looked at earlier.
 pub async fn observe(
     context: &Context,
     execution: &Execution,
-    definition: &Definition,
-    account: &Account,
+    (definition, account): (&Definition, &Account),
     need: Need,
+    earlier: Option<&looks::Look>,
 ) -> Result<Seen> {
     let namespace = execution.namespace().unwrap_or_default();
     let jobs = Jobs::of(&account.client(), &namespace);
@@ -36,12 +39,18 @@ pub async fn observe(
         Need::Nothing => {}
         Need::Begin { job } => {
             let job = async {
-                match job {
+                match job.filter(|_| earlier.is_none()) {
                     Some(name) => look_at_job(&jobs, &name).await,
                     None => Ok(None),
                 }
             };
-            let (job, about) = try_join!(job, what_it_is_about(context, execution, definition, account))?;
+            let matching = async {
+                match earlier.and_then(|look| look.object.clone()) {
+                    Some(object) => Ok((Some(object), Some(true))),
+                    None => matching(context, execution, definition, account, From::ApiServer).await,
+                }
+            };
+            let (job, about) = try_join!(job, what_it_is_about(context, execution, account, matching))?;
             (seen.look.target, (seen.object, seen.look.matches)) = about;
             seen.busy = job.as_ref().is_none_or(|job| job.placeholder) && is_busy(context, execution);
             seen.job = job;
@@ -70,10 +79,9 @@ pub async fn observe(
 async fn what_it_is_about(
     context: &Context,
     execution: &Execution,
-    definition: &Definition,
     account: &Account,
-) -> Result<(Option<Arc<Value>>, (Option<Arc<Value>>, Option<bool>))> {
-    let matching = matching(context, execution, definition, account, From::ApiServer);
+    matching: impl Future<Output = Result<Matching>>,
+) -> Result<(Option<Arc<Value>>, Matching)> {
     let (decision, target) = (execution.spec.decision.as_ref(), execution.spec.target.as_ref());
     let same = |decision: &Decision| target == Some(&decision.matched.object);
     if decision.is_none_or(|decision| !same(decision)) {
@@ -128,14 +136,14 @@ fn turn(execution: &Execution) -> impl Ord + use<> {
     (waits, execution.creation_timestamp(), execution.metadata.uid.clone())
 }
 
-/// The object that matches, if one does, or the Event; and whether anything matches, if that can be looked at again.
+/// What matches.
 async fn matching(
     context: &Context,
     execution: &Execution,
     definition: &Definition,
     account: &Account,
     from: From,
-) -> Result<(Option<Arc<Value>>, Option<bool>)> {
+) -> Result<Matching> {
     let (Some(rule), Some(target)) = (&definition.rule, &execution.spec.target) else {
         return Ok((None, None));
     };

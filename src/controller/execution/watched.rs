@@ -83,11 +83,8 @@ fn start(context: &Context, account: &Account, resource: ApiResource) -> Watch {
     let (namespace, name) = account.namespace_and_name();
     let (namespace, name, client) = (namespace.to_owned(), name.to_owned(), account.client());
     let (queue, executions) = (context.queue.clone(), context.executions.clone());
-    let scope = Scope {
-        resource,
-        namespace: Some(namespace.clone()),
-        selector: Some(LABEL.execution.to_owned()),
-    };
+    let scope =
+        Scope { resource, namespace: Some(namespace.clone()), selector: Some(LABEL.execution.to_owned()) };
     let is_sound = Arc::new(AtomicBool::new(false));
     let sound = is_sound.clone();
     let task = tokio::spawn(async move {
@@ -123,7 +120,8 @@ fn take_in(queue: &Queue, namespace: &str, is_sound: &AtomicBool, delivery: Deli
 
 /// Whether there is something to do about a Job: until it ends, what its status counts is nothing to its Execution.
 fn is_over(job: &Value) -> bool {
-    let ended = job.pointer("/status/conditions").and_then(Value::as_array).is_some_and(|all| !all.is_empty());
+    let ended =
+        job.pointer("/status/conditions").and_then(Value::as_array).is_some_and(|all| !all.is_empty());
     ended || job.pointer("/metadata/deletionTimestamp").is_some()
 }
 

@@ -1,6 +1,7 @@
 //! From a verdict to a durable Execution: the one place where an edge becomes an object.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::try_join;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -20,6 +21,7 @@ use crate::cluster::events::Telling;
 use crate::cluster::objects::MANAGER;
 use crate::cluster::{Error, Result, status};
 use crate::controller::context::Context;
+use crate::controller::looks::Look;
 use crate::controller::queue::Kind;
 use crate::controller::{definitions, recheck};
 use crate::decide::capture::with_captured;
@@ -101,12 +103,13 @@ pub async fn state(
         Ok(taken) => taken,
         Err(verdict) => return Ok(Fired::Decided(verdict)),
     };
+    let began = Instant::now();
     let looked = recheck::still(context, account, compiled, &view.object);
     let Some(object) = try_join!(looked, permitted(context, account))?.0 else {
         return Ok(Fired::Changed);
     };
     context.journal.object(&view.object, &object);
-    let bindings = Bindings::at(now).with("object", object);
+    let bindings = Bindings::at(now).with("object", object.clone());
     if let Some(objection) = objection::raised(context, case, bindings, &view.target).await? {
         return Ok(Fired::Objected(objection));
     }
@@ -122,7 +125,8 @@ pub async fn state(
         depth: 0,
         passed: passed(compiled),
     };
-    create(context, making, place).await.map(|()| Fired::Done)
+    let look = Some(Look { began, object: Some(object) });
+    create(context, making, (place, look)).await.map(|()| Fired::Done)
 }
 
 /// Fires for an event, or records why not.
@@ -153,6 +157,7 @@ pub async fn edge(
     };
     let bindings = received(&edge.data, &compiled.spec.trigger, now());
     let bindings = with_captured(bindings, &edge.captured);
+    let began = Instant::now();
     let raised = objection::raised(context, case, bindings, &edge.target);
     if let Some(objection) = try_join!(raised, permitted(context, account))?.0 {
         return Ok(suppress(context, rule, edge, Suppressed::Unless, Some(objection)).await);
@@ -170,7 +175,7 @@ pub async fn edge(
         passed: passed(compiled),
     };
     let name = making.name();
-    create(context, making, place).await?;
+    create(context, making, (place, Some(Look { began, object: None }))).await?;
     Ok(Decided::Fired(name))
 }
 
@@ -247,8 +252,12 @@ pub async fn suppress(
     Decided::Suppressed(suppressed, objection)
 }
 
-/// Makes the Execution of a decision, for which a place is taken, unless it is there.
-pub async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> Result<()> {
+/// Makes the Execution of a decision, for which a place is taken, after a look that it may begin with, unless it is there.
+pub async fn create(
+    context: &Context,
+    making: Making<'_>,
+    (place, look): (Taken<'_>, Option<Look>),
+) -> Result<()> {
     let actions = checks::actions(context, making.rule).map_err(Error::Unexpected)?;
     let definition = Definition::of_rule(&making.rule.spec, actions);
     let (namespace, rule_name) = (making.rule.namespace().unwrap_or_default(), making.rule.name_any());
@@ -262,6 +271,9 @@ pub async fn create(context: &Context, making: Making<'_>, place: Taken<'_>) -> 
             tracing::info!(rule = %rule_name, target = %making.target, execution = %created.name_any(), "fired");
             context.metrics.evaluated(&namespace, &rule_name, "fired");
             context.journal.fired(&created);
+            if let (Some(look), Some(uid)) = (look, &created.metadata.uid) {
+                context.looks.keep(uid, look);
+            }
             let created = Arc::new(created);
             context.executions.insert(created.clone());
             context.queue.add(Kind::Execution, &namespace, &created.name_any());

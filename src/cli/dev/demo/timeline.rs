@@ -120,7 +120,11 @@ impl Page {
     where
         K: kube::Resource<DynamicType = ()> + DeserializeOwned + 'static,
     {
-        let scope = Scope { resource: ApiResource::erase::<K>(&()), namespace: Some(self.namespace.clone()), selector: None };
+        let scope = Scope {
+            resource: ApiResource::erase::<K>(&()),
+            namespace: Some(self.namespace.clone()),
+            selector: None,
+        };
         let (page, client) = (self.clone(), self.client.clone());
         watches.spawn(async move {
             let see = |object: &Value| {

@@ -190,7 +190,7 @@ impl Listener<'_> {
             passed: fire::passed(self.case.compiled),
         };
         let name = making.name();
-        fire::create(context, making, place).await?;
+        fire::create(context, making, (place, None)).await?;
         for item in &alerts.items {
             self.note(item, OutcomeKind::Fired, "", Some(name.clone()));
         }

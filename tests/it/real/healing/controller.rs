@@ -148,6 +148,11 @@ impl Controller {
         ended
     }
 
+    /// Where it logs.
+    pub fn log_file(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.process.output()
@@ -168,7 +173,7 @@ impl Controller {
     /// Starts it again after it was killed.
     pub fn start_again(&mut self) {
         self.port = free_port();
-        let log = self.directory.path().join("log");
+        let log = self.log_file();
         let ports = (self.port, self.hooks);
         self.process = launch(self.build, &self.access, &self.name, ports, &log);
     }

@@ -2,17 +2,23 @@
 //!
 //! A boat is a ConfigMap whose hull is `tight` or `leaking`: the smallest thing that can break and be mended.
 
+use std::fmt::Debug;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fother::api::{Action, Condition, Execution, Rule};
 use fother::cluster::rights;
 use fother::decide::identity::{TargetKey, decision_id, execution_name};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, ServiceAccount};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
@@ -29,6 +35,8 @@ pub struct Scenario {
     pub stage: Stage,
     access: Access,
     turn: Option<Turn>,
+    /// What the controller logs that is always there.
+    log: Option<PathBuf>,
     _controller: Option<Controller>,
 }
 
@@ -36,7 +44,7 @@ pub struct Scenario {
 struct Harbor {
     plane: &'static ControlPlane,
     access: Access,
-    _controller: Option<Controller>,
+    controller: Option<Controller>,
 }
 
 /// A harbor whose scenarios take turns.
@@ -55,7 +63,7 @@ impl Dock {
         let open = || async {
             let plane = self.plane.get_or_init(ControlPlane::private).await.as_ref()?;
             let access = install(plane).await?;
-            Some(Harbor { plane, access, _controller: None })
+            Some(Harbor { plane, access, controller: None })
         };
         self.harbor.get_or_init(open).await.as_ref()
     }
@@ -100,7 +108,7 @@ impl Scenario {
                 let plane = ControlPlane::shared().await?;
                 let access = install(plane).await?;
                 let controller = Controller::start(&access).await;
-                Some(Harbor { plane, access, _controller: Some(controller) })
+                Some(Harbor { plane, access, controller: Some(controller) })
             })
             .await;
         Self::at(harbor.as_ref()?, name, None).await
@@ -147,14 +155,15 @@ impl Scenario {
     /// In a sandbox where nothing runs but what the scenario starts.
     pub async fn quiet(stage: Stage) -> Self {
         let access = stage.install(HOME, "fother").await;
-        let scenario = Self { stage, access, turn: None, _controller: None };
+        let scenario = Self { stage, access, turn: None, log: None, _controller: None };
         scenario.set_up().await;
         scenario
     }
 
     async fn at(harbor: &Harbor, name: &str, turn: Option<Turn>) -> Option<Self> {
         let (stage, access) = (Stage::on(harbor.plane, name).await, harbor.access.clone());
-        let scenario = Self { stage, access, turn, _controller: None };
+        let log = harbor.controller.as_ref().map(Controller::log_file);
+        let scenario = Self { stage, access, turn, log, _controller: None };
         scenario.set_up().await;
         Some(scenario)
     }
@@ -281,11 +290,28 @@ impl Scenario {
 
     /// Waits until the script of [`CAULK`] runs for the `nth` time.
     pub async fn until_caulking(&self, nth: usize) {
-        eventually("the script runs", DEADLINE, || async {
+        let runs = eventually("the script runs", DEADLINE * 2, || async {
             let count = self.caulked();
             if count == nth { Ok(()) } else { Err(format!("{count} runs")) }
-        })
-        .await;
+        });
+        if tokio::time::timeout(DEADLINE, runs).await.is_err() {
+            panic!("{} runs and not {nth}:\n{}", self.caulked(), self.situation().await);
+        }
+    }
+
+    /// All that there is of what leads from a rule to its Job's Pod, for whoever has to find out where it went wrong.
+    async fn situation(&self) -> String {
+        let stage = &self.stage;
+        let objects = [
+            all::<Rule>(stage).await,
+            all::<Event>(stage).await,
+            all::<Execution>(stage).await,
+            all::<Job>(stage).await,
+            all::<Pod>(stage).await,
+        ];
+        let logged = self.log.iter().flat_map(|log| std::fs::read_to_string(log)).collect::<String>();
+        let about: Vec<_> = logged.lines().filter(|line| line.contains(&stage.namespace)).collect();
+        format!("{}\nlog of the controller:\n{}", objects.join("\n"), about.join("\n"))
     }
 
     /// The Executions of a rule.
@@ -422,7 +448,7 @@ impl Scenario {
     /// The reasons of the Events about an object, sorted.
     async fn told(&self, kind: &str, name: &str) -> Vec<String> {
         let selector = format!("regarding.kind={kind},regarding.name={name}");
-        let api = self.stage.api::<k8s_openapi::api::events::v1::Event>();
+        let api = self.stage.api::<Event>();
         let found = api.list(&ListParams::default().fields(&selector)).await.unwrap().items;
         let ours =
             found.into_iter().filter(|e| e.reporting_controller.as_deref() == Some("fother.dev/controller"));
@@ -430,6 +456,19 @@ impl Scenario {
         reasons.sort();
         reasons
     }
+}
+
+async fn all<K>(stage: &Stage) -> String
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Serialize,
+{
+    let found = stage.api::<K>().list(&ListParams::default()).await.map(|list| list.items);
+    let shown = found.map_err(|error| error.to_string()).map(|found| json!(found).to_string());
+    format!("{}s: {}", K::kind(&()), shown.unwrap_or_else(|error| error))
 }
 
 /// Notes each run, and ends when it is told to. What it is told by is a file, so that the test says when.
