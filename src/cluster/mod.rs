@@ -12,6 +12,7 @@ pub mod installed;
 pub mod jobs;
 pub mod lease;
 pub mod objects;
+pub mod open_api;
 pub mod owners;
 pub mod reviews;
 pub mod rights;

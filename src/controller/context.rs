@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::definitions::Definitions;
 use super::execution::{JobWatches, Troubles};
 use super::looks::Looks;
+use super::published::Published;
 use super::queue::Queue;
 use super::recorder::Recorder;
 use super::rule::{Evaluators, Places};
@@ -32,6 +33,8 @@ pub struct Context {
     pub home: Client,
     /// Which kinds there are.
     pub kinds: Kinds,
+    /// What fields they have.
+    pub published: Published,
     /// Accounts, as they were read last.
     pub accounts: Accounts,
     /// Has Events about targets written, beside the work that they tell about.

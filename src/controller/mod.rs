@@ -10,6 +10,7 @@ mod installed;
 mod looks;
 mod outcomes;
 mod pack;
+mod published;
 mod queue;
 pub mod receiver;
 mod recheck;
@@ -54,6 +55,7 @@ use context::Context;
 use definitions::Definitions;
 use execution::{JobWatches, Troubles};
 use looks::Looks;
+use published::Published;
 use queue::{Key, Kind, Queue, Requeue, Worker, queue};
 use receiver::Receiver;
 use recorder::Recorder;
@@ -184,6 +186,7 @@ async fn lead(
     let context = Arc::new(Context {
         home: home.clone(),
         kinds: Kinds::default(),
+        published: Published::default(),
         accounts: Accounts::default(),
         teller,
         reviews: Reviews::default(),

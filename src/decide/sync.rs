@@ -221,7 +221,7 @@ mod tests {
     fn wanted(files: &[(&str, &str)]) -> Vec<Desired> {
         let files: Vec<_> =
             files.iter().map(|(path, text)| Source { path, content: text.as_bytes() }).collect();
-        let reading = read(&files, &Surroundings::default());
+        let reading = read(&files, &Surroundings::default()).check(&crate::expr::Schemas::default());
         desired("p", "a", "main@sha1:1", &reading.objects, &files)
     }
 

@@ -10,6 +10,7 @@ use fother::cluster::rights;
 use fother::decide::pack::{self, Source, Surroundings};
 use fother::decide::pod::PodPolicy;
 use fother::decide::problem::Severity;
+use fother::expr::Schemas;
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -79,7 +80,7 @@ fn manifests_in_documents_are_valid() {
                 // What needs the flag is described too.
                 let pods = PodPolicy { overlays: true, digests: false };
                 let surroundings = Surroundings { partial: true, pods, ..Surroundings::default() };
-                let findings = pack::read(&[source], &surroundings).findings;
+                let findings = pack::read(&[source], &surroundings).check(&Schemas::built_in()).findings;
                 let errors: Vec<_> =
                     findings.iter().filter(|f| f.problem.severity == Severity::Error).collect();
                 assert!(errors.is_empty(), "{path}:{line}: {errors:#?}");
@@ -105,7 +106,7 @@ fn examples_are_valid_packs() {
             .map(|path| (path.strip_prefix(&folder).unwrap().to_str().unwrap(), std::fs::read(path).unwrap()))
             .collect();
         let sources: Vec<_> = contents.iter().map(|(path, content)| Source { path, content }).collect();
-        let reading = pack::read(&sources, &Surroundings::default());
+        let reading = pack::read(&sources, &Surroundings::default()).check(&Schemas::built_in());
         assert_eq!(reading.count(Severity::Error), 0, "{}: {:#?}", folder.display(), reading.findings);
         assert!(reading.objects.len() > 1, "{} holds next to nothing", folder.display());
         packs += 1;

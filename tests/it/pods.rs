@@ -9,6 +9,7 @@ use fother::decide::pack::{Source, Surroundings, read};
 use fother::decide::parameters::Inputs;
 use fother::decide::pod::{PodPolicy, REFUSED};
 use fother::decide::problem::Severity;
+use fother::expr::Schemas;
 use k8s_openapi::api::core::v1::{Container, PodSecurityContext, PodSpec, SecurityContext, Volume};
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Value, json};
@@ -68,7 +69,8 @@ fn fields_of<T: JsonSchema>() -> BTreeSet<String> {
 fn said_of(spec: &Value) -> Vec<String> {
     let manifest = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Action", "metadata": {"name": "clean"}, "spec": spec});
     let content = manifest.to_string();
-    let reading = read(&[Source { path: "a.yaml", content: content.as_bytes() }], &Surroundings::default());
+    let sources = [Source { path: "a.yaml", content: content.as_bytes() }];
+    let reading = read(&sources, &Surroundings::default()).check(&Schemas::default());
     reading
         .findings
         .iter()

@@ -121,9 +121,8 @@ impl Validate {
             // A folder of definitions alone is no pack.
             partial: set.folder.is_none() || pack::custom_kinds(&sources).1,
             pods: PodPolicy { overlays: self.allow_pod_overlays, digests: self.require_image_digests },
-            schemas: schemas.clone(),
         };
-        let reading = pack::read(&sources, &surroundings);
+        let reading = pack::read(&sources, &surroundings).check(schemas);
         Checked { set, reading }
     }
 }

@@ -19,6 +19,7 @@ use crate::cluster::account::Account;
 use crate::cluster::discovery::Served;
 use crate::cluster::objects::Objects;
 use crate::cluster::{Result, secrets, status};
+use crate::controller::published::DOUBTED;
 use crate::controller::rights::lacking;
 use crate::controller::strange::not_known;
 use crate::decide::lineage::{self, Descent};
@@ -87,7 +88,7 @@ async fn sync(context: &Context, pack: &Arc<Pack>) -> Result<Report> {
     if let Some(message) = lineage::hold(pack, (&revision, commit), descent(snapshot.lineage)) {
         return Ok(Report::kept_back(pack, Reason::HistoryRewritten, &revision, &message));
     }
-    let reading = read(context, pack, &snapshot);
+    let reading = read(context, pack, &snapshot).await;
     if reading.count(Severity::Error) > 0 {
         return Ok(Report::invalid(pack, &revision, &reading.findings));
     }
@@ -145,7 +146,7 @@ fn files(snapshot: &Snapshot) -> Vec<manifests::Source<'_>> {
     snapshot.files.iter().map(|file| manifests::Source { path: &file.path, content: &file.content }).collect()
 }
 
-fn read(context: &Context, pack: &Pack, snapshot: &Snapshot) -> Reading {
+async fn read(context: &Context, pack: &Pack, snapshot: &Snapshot) -> Reading {
     let namespace = pack.namespace().unwrap_or_default();
     let name = pack.name_any();
     let is_of_others = |metadata: &ObjectMeta| {
@@ -162,9 +163,11 @@ fn read(context: &Context, pack: &Pack, snapshot: &Snapshot) -> Reading {
         external_webhooks: webhooks.iter().map(String::as_str).collect(),
         partial: false,
         pods: context.pods,
-        ..Surroundings::default()
     };
-    manifests::read(&files(snapshot), &surroundings)
+    let files = files(snapshot);
+    let manifests = manifests::read(&files, &surroundings);
+    let fields = context.published.of(&context.home, &manifests.api_versions(), DOUBTED).await;
+    manifests.check(&fields.schemas)
 }
 
 async fn apply_revision(

@@ -10,11 +10,14 @@ use parking_lot::Mutex;
 use super::checks::{self, Checked};
 use crate::api::{Action, Rule, Webhook};
 use crate::controller::context::Context;
+use crate::controller::published::Fields;
 use crate::decide::matching::CompiledRule;
 
-/// What a check depends on: the rule, and the Webhook and the Actions that it names, each by UID and generation; none for
-/// one that is not there. What a rule comes to refer to besides them has to be added here.
-type Stamp = Vec<Option<(Option<String>, Option<i64>)>>;
+/// What a check depends on: the rule, and the Webhook and the Actions that it names, each by UID and generation, none for
+/// one that is not there; and the fields of the kinds that it reads. What a rule comes to refer to besides has to be added.
+type Stamp = (Vec<Option<Identity>>, Vec<String>);
+
+type Identity = (Option<String>, Option<i64>);
 
 /// A rule that was good, and when.
 type Good = (Stamp, Arc<CompiledRule>);
@@ -28,7 +31,7 @@ pub struct Cache {
 
 impl Cache {
     /// Checks the text and what it names, if that is not what it was.
-    pub fn check(&self, context: &Context, rule: &Rule) -> Checked {
+    pub fn check(&self, context: &Context, rule: &Rule, fields: Fields) -> Checked {
         // A field may become known to the cluster, and unknown here, without a new generation.
         if let Some(unknown) = checks::unknown(context, rule) {
             return Checked { unknown: Some(unknown), ..Checked::default() };
@@ -36,8 +39,8 @@ impl Cache {
         // What comes while the check goes on is not in the stamp, and so is noticed the next time.
         let action = |namespace: &str, name: &str| context.actions.get(namespace, name);
         let webhook = |namespace: &str, name: &str| context.webhooks.get(namespace, name);
-        let stamp = stamp(rule, action, webhook);
-        self.checked(rule, stamp, || checks::check(context, rule))
+        let stamp = (stamp(rule, action, webhook), fields.stamp);
+        self.checked(rule, stamp, || checks::check(context, rule, fields.schemas))
     }
 
     fn checked(&self, rule: &Rule, stamp: Stamp, check: impl FnOnce() -> Checked) -> Checked {
@@ -66,7 +69,7 @@ fn stamp(
     rule: &Rule,
     action: impl Fn(&str, &str) -> Option<Arc<Action>>,
     webhook: impl Fn(&str, &str) -> Option<Arc<Webhook>>,
-) -> Stamp {
+) -> Vec<Option<Identity>> {
     let namespace = rule.namespace().unwrap_or_default();
     let identity = |metadata: &ObjectMeta| (metadata.uid.clone(), metadata.generation);
     let actions =
@@ -86,6 +89,7 @@ mod tests {
     struct Checks {
         cache: Cache,
         count: std::cell::Cell<usize>,
+        fields: std::cell::RefCell<Vec<String>>,
     }
 
     impl Checks {
@@ -93,7 +97,8 @@ mod tests {
         fn after(&self, rule: &Rule, action: Option<&Action>, webhook: Option<&Webhook>) -> usize {
             let stamp =
                 stamp(rule, |_, _| action.cloned().map(Arc::new), |_, _| webhook.cloned().map(Arc::new));
-            let checked = self.cache.checked(rule, stamp, || {
+            let fields = self.fields.borrow().clone();
+            let checked = self.cache.checked(rule, (stamp, fields), || {
                 self.count.set(self.count.get() + 1);
                 let compiled = action.and_then(|_| CompiledRule::compile(rule).ok());
                 Checked { compiled: compiled.map(Arc::new), ..Checked::default() }
@@ -142,6 +147,8 @@ mod tests {
         );
         checks.cache.forget("a", "leaks");
         assert_eq!(checks.after(&rule, Some(&action("3", 2)), None), 9);
+        *checks.fields.borrow_mut() = vec!["/openapi/v3/api/v1?hash=2".to_owned()];
+        assert_eq!(checks.after(&rule, Some(&action("3", 2)), None), 10, "its kind has other fields");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::decide::check::{self, Known};
 use crate::decide::matching::CompiledRule;
 use crate::decide::problem::Severity;
 use crate::decide::rights::needed;
+use crate::expr::Schemas;
 
 /// How old the permission may be by which a rule that is known goes on watching. What it decides is decided by one that is read then.
 const WATCHING: Duration = Duration::from_secs(10);
@@ -40,11 +41,13 @@ pub struct Checked {
     pub forbidden: Option<String>,
     /// Which kind is not served.
     pub unserved: Option<String>,
+    /// Whether the fields of a kind that it reads are not known yet, so that nothing was said of them.
+    pub is_partial: bool,
 }
 
 /// Checks the text and what it names.
-pub(super) fn check(context: &Context, rule: &Rule) -> Checked {
-    if let Some(mistake) = mistakes(context, rule) {
+pub(super) fn check(context: &Context, rule: &Rule, schemas: Schemas) -> Checked {
+    if let Some(mistake) = mistakes(context, rule, schemas) {
         return Checked { mistake: Some(mistake), ..Checked::default() };
     }
     let compiled = match CompiledRule::compile(rule) {
@@ -86,7 +89,7 @@ fn unheard(context: &Context, rule: &Rule) -> Option<String> {
 
 /// What `fother validate` would say of the rule among the Actions that there are. An Action that is missing is not a
 /// mistake of the text: it may come.
-fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
+fn mistakes(context: &Context, rule: &Rule, schemas: Schemas) -> Option<String> {
     let namespace = rule.namespace().unwrap_or_default();
     let named = rule.spec.ladder.iter().filter_map(|rung| context.actions.get(&namespace, &rung.run));
     let named: Vec<Arc<Action>> = named.collect();
@@ -101,7 +104,7 @@ fn mistakes(context: &Context, rule: &Rule) -> Option<String> {
         actions: actions.collect(),
         webhooks: webhooks.collect(),
         partial: true,
-        ..Known::default()
+        schemas,
     };
     let alone = check::follows(&[(&rule.name_any(), &rule.spec)]).into_iter().map(|(_, problem)| problem);
     let problems = check::rule(&rule.spec, &known).into_iter().chain(alone);

@@ -278,6 +278,9 @@ impl Eye {
         state.unresolved = !self.unresolved.is_empty();
         state.view.replace(found, now());
         state.complete_at = Some(listing.asked);
+        // Whoever looks at what matches now is not to take it for what was seen long ago.
+        state.heard_at = Some(now());
+        state.broken = None;
         drop(state);
         self.wake();
     }

@@ -28,10 +28,12 @@ use kube::ResourceExt;
 use parking_lot::Mutex;
 
 use super::context::Context;
+use super::published;
 use super::queue::Requeue;
 use crate::api::{Execution, LABEL, ObjectedEvent, Rule, RuleStatus, ScheduleStatus, Take};
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
+use crate::decide::check;
 use crate::decide::ends::OLDEST;
 use crate::decide::episode::{self, Held, Load, Past, Question, Suppressed, Verdict};
 use crate::decide::guard::{Chosen, choose};
@@ -53,7 +55,7 @@ use unwatched::Ends;
 
 /// How often a rule is looked at although nothing changed: an account's annotation may be gone.
 const RESYNC: Duration = Duration::from_secs(300);
-/// How often a rule whose account lacks something is looked at: somebody is about to mend it.
+/// How often a rule is looked at that something around it keeps from being used: somebody is about to mend it.
 const LOOK_FOR_RIGHTS: Duration = Duration::from_secs(10);
 /// How often a target that is held without a known end is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -118,12 +120,13 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         context.evaluators.forget(namespace, name);
         return Ok(Requeue::OnChange);
     };
-    let checked = context.evaluators.good.check(context, &rule);
+    let checked = checked(context, &rule).await;
     let (checked, account) = checks::authorize(context, &rule, checked).await?;
     let (Some(compiled), Some(account)) = (checked.compiled.clone(), account) else {
         context.evaluators.set(namespace, name, None);
         write_status(context, &rule, &checked, None, &mut Outcome::default()).await?;
-        let mended_soon = checked.forbidden.is_some() || checked.unserved.is_some();
+        let mended_soon =
+            checked.forbidden.is_some() || checked.unserved.is_some() || checked.mistake.is_some();
         let pause = if mended_soon { LOOK_FOR_RIGHTS } else { RESYNC };
         return Ok(Requeue::After(pause));
     };
@@ -149,7 +152,20 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     if let Some((_, error)) = fired.failed.take() {
         return Err(error);
     }
-    Ok(fired.wake.map_or(Requeue::After(RESYNC), |wake| Requeue::After(wake.min(RESYNC))))
+    let pause = if checked.is_partial { LOOK_FOR_RIGHTS } else { RESYNC };
+    Ok(Requeue::After(fired.wake.map_or(pause, |wake| wake.min(pause))))
+}
+
+/// Checks the text and what it names. Before the text is refused it is looked whether its kinds have changed.
+async fn checked(context: &Context, rule: &Rule) -> Checked {
+    let versions = check::api_versions(&rule.spec);
+    let look = async |age| {
+        let fields = context.published.of(&context.home, &versions, age).await;
+        let is_partial = fields.is_partial;
+        Checked { is_partial, ..context.evaluators.good.check(context, rule, fields) }
+    };
+    let checked = look(published::BELIEVED).await;
+    if checked.mistake.is_none() { checked } else { look(published::DOUBTED).await }
 }
 
 /// The running evaluator, or a new one if the rule or its account is another.

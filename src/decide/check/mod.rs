@@ -24,6 +24,7 @@ use crate::expr::{Expression, Schemas, Scope, TemplateTree, TreeError, Type, clo
 pub use action::check as action;
 pub use follows::check as follows;
 pub use rule::check as rule;
+pub use types::api_versions;
 pub use webhook::check as webhook;
 
 /// What is known of the Actions that a Rule may name.

@@ -1,10 +1,27 @@
 //! What is known of the variables of a Rule's and an Action's expressions: the objects from the
 //! schemas of their kinds, the rest from the definitions themselves.
 
+use std::collections::BTreeSet;
+
 use crate::api::{Parameter, RuleSpec, Target, ValueType};
 use crate::decide::matching::variables;
 use crate::decide::{execution::rung, operation, verify};
 use crate::expr::{ObjectType, Schemas, Scope, Type};
+
+/// What `event.data` is of a Kubernetes Event.
+const EVENT: (&str, &str) = ("events.k8s.io/v1", "Event");
+
+/// The `apiVersion`s of the objects that a Rule's expressions read, as far as its text says so.
+pub fn api_versions(spec: &RuleSpec) -> BTreeSet<&str> {
+    let resource = spec.trigger.resource.as_ref().map(|resource| resource.api_version.as_str());
+    let event = spec.trigger.event.as_ref().map(|_| EVENT.0);
+    let target = match &spec.target {
+        Some(Target::Owner(owner)) => Some(owner.api_version.as_str()),
+        Some(Target::Ref(object)) => Some(object.api_version.as_str()),
+        _ => None,
+    };
+    [resource, event, target].into_iter().flatten().collect()
+}
 
 /// The scope of a Rule's `when` and `since`.
 pub(super) fn condition(spec: &RuleSpec, schemas: &Schemas) -> Scope {
@@ -53,7 +70,7 @@ fn object(name: &str, fields: impl IntoIterator<Item = (String, Type)>) -> Type 
 /// The envelope of an event: what is in one of a Webhook, its sender knows.
 fn event(spec: &RuleSpec, schemas: &Schemas) -> Type {
     let texts = ["id", "source", "type", "time"].map(|name| (name.to_owned(), Type::String));
-    let kubernetes = spec.trigger.event.as_ref().map(|_| schemas.of("events.k8s.io/v1", "Event"));
+    let kubernetes = spec.trigger.event.as_ref().map(|_| schemas.of(EVENT.0, EVENT.1));
     let data = ("data".to_owned(), kubernetes.unwrap_or(Type::Any));
     object("event", texts.into_iter().chain([data]))
 }

@@ -1,7 +1,7 @@
 //! Packs: from the files of a revision to validated objects, or to everything that is wrong with them.
 //!
 //! ```text
-//! files ─▶ yaml (places) ─▶ envelope ─▶ schema ─▶ types ─▶ checks ─▶ objects + findings
+//! files ─▶ yaml (places) ─▶ envelope ─▶ schema ─▶ typed objects ─▶ checks ─▶ objects + findings
 //! ```
 //!
 //! One reading serves `fother validate` and the Pack controller, so that both say the same. Nothing is used of a
@@ -15,7 +15,7 @@ mod schema;
 mod script;
 mod yaml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -55,8 +55,6 @@ pub struct Surroundings<'a> {
     pub partial: bool,
     /// What Actions may say about their Pods.
     pub pods: PodPolicy,
-    /// The fields of the objects that expressions read.
-    pub schemas: expr::Schemas,
 }
 
 /// An object of a pack.
@@ -122,23 +120,45 @@ pub fn custom_kinds(sources: &[Source<'_>]) -> (Vec<Value>, bool) {
     (custom, alone)
 }
 
-/// Reads and checks all manifests among the files.
-pub fn read(sources: &[Source<'_>], surroundings: &Surroundings<'_>) -> Reading {
+/// Reads all manifests among the files. What they mean is checked next, for which one may want to know more.
+pub fn read<'a>(sources: &'a [Source<'a>], surroundings: &'a Surroundings<'a>) -> Manifests<'a> {
     let mut reader = Reader { surroundings, files: Vec::new(), documents: Vec::new() };
     let mut findings = Vec::new();
     for source in sources.iter().filter(|source| is_manifest(source.path)) {
         findings.extend(reader.file(source));
     }
     findings.extend(reader.duplicates());
-    findings.extend(reader.check(sources));
-    findings.sort_by(|a, b| {
-        (&a.file, a.span.start, &a.problem.path).cmp(&(&b.file, b.span.start, &b.problem.path))
-    });
-    let files = reader.files.len();
-    let objects = reader.documents.into_iter().filter_map(|document| {
-        Some(Written { object: document.object?, file: document.file.path.to_owned(), line: document.line })
-    });
-    Reading { objects: objects.collect(), findings, files }
+    Manifests { sources, reader, findings }
+}
+
+/// Manifests of which only the form has been checked.
+pub struct Manifests<'a> {
+    sources: &'a [Source<'a>],
+    reader: Reader<'a>,
+    findings: Vec<Finding>,
+}
+
+impl Manifests<'_> {
+    /// The `apiVersion`s of the objects that their expressions read.
+    pub fn api_versions(&self) -> BTreeSet<&str> {
+        let rules = self.reader.documents.iter().filter_map(Document::rule);
+        rules.flat_map(|rule| check::api_versions(&rule.spec)).collect()
+    }
+
+    /// Checks all the rest, expressions against the fields of the objects that they read.
+    pub fn check(self, schemas: &expr::Schemas) -> Reading {
+        let Self { sources, reader, mut findings } = self;
+        findings.extend(reader.check(sources, schemas));
+        findings.sort_by(|a, b| {
+            (&a.file, a.span.start, &a.problem.path).cmp(&(&b.file, b.span.start, &b.problem.path))
+        });
+        let files = reader.files.len();
+        let objects = reader.documents.into_iter().filter_map(|document| {
+            let file = document.file.path.to_owned();
+            Some(Written { object: document.object?, file, line: document.line })
+        });
+        Reading { objects: objects.collect(), findings, files }
+    }
 }
 
 struct Reader<'a> {
@@ -164,6 +184,13 @@ impl Document<'_> {
     fn is_wrong_at(&self, place: &str) -> bool {
         let place = Path::parse(place);
         self.wrong.iter().any(|wrong| place.starts_with(wrong))
+    }
+
+    fn rule(&self) -> Option<&Rule> {
+        match &self.object {
+            Some(Object::Rule(rule)) => Some(rule),
+            _ => None,
+        }
     }
 
     fn title(&self) -> String {
@@ -256,7 +283,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What is wrong with the objects beyond their form, alone and together.
-    fn check(&self, sources: &[Source<'_>]) -> Vec<Finding> {
+    fn check(&self, sources: &[Source<'_>], schemas: &expr::Schemas) -> Vec<Finding> {
         let mut actions: BTreeMap<&str, Option<&ActionSpec>> =
             self.surroundings.external_actions.iter().map(|name| (*name, None)).collect();
         for document in self.documents.iter().filter(|document| document.kind == "Action") {
@@ -271,7 +298,7 @@ impl<'a> Reader<'a> {
             actions,
             webhooks: self.webhooks(),
             partial: self.surroundings.partial,
-            schemas: self.surroundings.schemas.clone(),
+            schemas: schemas.clone(),
         };
         let mut findings = Vec::new();
         for document in &self.documents {
@@ -288,10 +315,7 @@ impl<'a> Reader<'a> {
             let news = problems.into_iter().filter(|problem| !document.is_wrong_at(&problem.path));
             findings.extend(news.map(|problem| document.finding(problem)));
         }
-        let rules = self.documents.iter().filter_map(|document| match &document.object {
-            Some(Object::Rule(rule)) => Some((document, &rule.spec)),
-            _ => None,
-        });
+        let rules = self.documents.iter().filter_map(|document| Some((document, &document.rule()?.spec)));
         let rules: Vec<_> = rules.collect();
         let named: Vec<_> = rules.iter().map(|(document, spec)| (document.name.as_str(), *spec)).collect();
         let follows = check::follows(&named).into_iter();

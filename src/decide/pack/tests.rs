@@ -34,7 +34,7 @@ spec:
 fn read_files(files: &[(&str, &str)], surroundings: &Surroundings<'_>) -> Reading {
     let sources: Vec<Source<'_>> =
         files.iter().map(|(path, content)| Source { path, content: content.as_bytes() }).collect();
-    read(&sources, surroundings)
+    read(&sources, surroundings).check(&expr::Schemas::default())
 }
 
 fn check(files: &[(&str, &str)], expected: &[&str]) {

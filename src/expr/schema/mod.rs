@@ -85,6 +85,13 @@ impl Schemas {
         self.with(&open_api::of_crd(crd))
     }
 
+    /// These, and where they know nothing, others.
+    #[must_use]
+    pub fn and(mut self, others: &Self) -> Self {
+        self.sources.extend(others.sources.iter().cloned());
+        self
+    }
+
     fn with(mut self, lines: &[String]) -> Self {
         let mut definitions = Definitions::default();
         for line in lines {

@@ -22,7 +22,10 @@ pub(super) fn of_document(document: &Value) -> Vec<String> {
     let mut seen: BTreeSet<&str> = BTreeSet::new();
     while let Some(name) = open.pop() {
         if let Some(schema) = schemas.get(name).filter(|_| seen.insert(name)) {
-            writer.object(&short(name), schema);
+            let short = short(name);
+            let (object, version) = short.split_at(short.find(':').unwrap_or(short.len()));
+            version.clone_into(&mut writer.version);
+            writer.object(object, schema);
             references(schema, &mut open);
         }
     }

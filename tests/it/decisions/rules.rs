@@ -132,7 +132,7 @@ async fn an_event_about_a_node_leads_to_the_node() {
 #[tokio::test]
 async fn an_event_that_cannot_be_judged_is_counted_as_such() {
     let bay = Bay::new().await;
-    bay.event_rule("springs", json!({"when": "event.data.note > 3"})).await;
+    bay.event_rule("springs", json!({"when": "int(event.data.note) > 3"})).await;
     bay.answers("springs").await;
     bay.event(
         "first",

@@ -4,6 +4,7 @@
 use fother::api::Execution;
 use fother::decide::pack::{Source, Surroundings, read};
 use fother::decide::problem::Severity;
+use fother::expr::Schemas;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -273,7 +274,7 @@ fn rules(schema: &Value) -> Vec<String> {
 fn validate(manifest: &str) -> String {
     let sources = [Source { path: "a.yaml", content: manifest.as_bytes() }];
     let surroundings = Surroundings { external_actions: vec!["restart"], ..Surroundings::default() };
-    let errors = read(&sources, &surroundings).findings.into_iter();
+    let errors = read(&sources, &surroundings).check(&Schemas::default()).findings.into_iter();
     let errors = errors.filter(|finding| finding.problem.severity == Severity::Error);
     errors.map(|finding| finding.to_string()).collect::<Vec<_>>().join("\n")
 }

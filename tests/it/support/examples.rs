@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fother::api::{AttemptState, Execution, Rule};
 use fother::decide::pack::{self, Object, Source, Surroundings};
+use fother::expr::Schemas;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
@@ -98,7 +99,7 @@ pub fn manifests(pack: &str, tune: fn(&mut Rule)) -> Vec<Value> {
     let files = files(&folder(pack));
     let sources: Vec<_> =
         files.iter().map(|(path, content)| Source { path, content: content.as_bytes() }).collect();
-    let mut objects = pack::read(&sources, &Surroundings::default()).objects;
+    let mut objects = pack::read(&sources, &Surroundings::default()).check(&Schemas::built_in()).objects;
     let scripts = pack::resolve_scripts(&mut objects, &sources);
     let objects = objects.into_iter().map(|written| match written.object {
         Object::Action(action) => json!(action),

@@ -22,6 +22,7 @@ mod controller;
 mod crashes;
 mod episodes;
 mod every_request;
+pub mod fields;
 pub mod main_path;
 mod operations;
 mod outages;
@@ -37,5 +38,7 @@ mod shared {
         main_path::a_commit_mends_a_crash_loop_by_its_script_and_proves_it in "main-path",
         main_path::a_script_that_fails_leads_to_quarantine_and_ends_the_wait in "main-path-fails",
         main_path::a_rung_that_replaces_the_pods_and_does_not_help_leads_to_the_next in "replaced-pods",
+        fields::a_rule_is_checked_against_the_fields_that_its_cluster_has in "fields",
+        fields::a_rule_follows_the_fields_of_a_custom_kind in "custom-fields",
     }
 }
