@@ -32,16 +32,20 @@ const WHO: [&[&str]; 8] = [
     &["metadata", "ownerReferences"],
 ];
 
-/// Of an object who it is, and what the expressions read of it as `object`.
+/// Of an object who it is, and what the expressions read of it as a variable.
 ///
 /// *Guarantees*: as for [`envelope_for`].
-pub(super) fn excerpt<'e>(object: &Value, expressions: impl Iterator<Item = &'e Expression>) -> Value {
+pub(super) fn excerpt<'e>(
+    object: &Value,
+    variable: &str,
+    expressions: impl Iterator<Item = &'e Expression>,
+) -> Value {
     let mut kept = Value::Object(Map::new());
     for path in WHO {
         copy_known(object, path, &mut kept);
     }
     for expression in expressions {
-        for path in expression.paths().filter(|path| path[0] == "object") {
+        for path in expression.paths().filter(|path| path[0] == variable) {
             copy(object, &path[1..], &mut kept);
         }
     }

@@ -187,7 +187,9 @@ pub fn conditions(rule: &CompiledRule) -> Vec<Conjunct> {
         (None, Some(event)) => kinds_of_event(event),
         (None, None) => Vec::new(),
     };
-    let conjuncts = rule.when().map(Expression::conjuncts).unwrap_or_default();
+    // A rule about changes has to see what an object was as long as it does not match.
+    let when = rule.when().filter(|_| !rule.is_about_changes());
+    let conjuncts = when.map(Expression::conjuncts).unwrap_or_default();
     selected.into_iter().chain(conjuncts.iter().filter_map(in_object)).collect()
 }
 

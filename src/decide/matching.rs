@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::aim::Aim;
 use super::capture::Correlation;
+use super::change::{self, OLD};
 use super::episode::{KEPT, RuleFacts};
 use super::excerpt::envelope_for;
 use super::problem::Problem;
@@ -18,10 +19,10 @@ use super::unless::Objections;
 use crate::api::{
     EventTrigger, GROUP, LABEL, Limits, Rule, RuleSpec, ScheduleTrigger, Target, Trigger, TriggerEvent,
 };
-use crate::expr::{Bindings, EvalError, Expression, Scope, Type};
+use crate::expr::{Bindings, EvalError, Expression, Scope, TemplateTree, Type};
 
-/// The variables of `when` and `since` of a resource trigger.
-pub const RESOURCE_VARIABLES: [&str; 2] = ["object", "now"];
+/// The variables of `when` of a resource trigger.
+pub const RESOURCE_VARIABLES: [&str; 3] = ["object", OLD, "now"];
 /// The variables of `when` of an event trigger.
 pub const EVENT_VARIABLES: [&str; 2] = ["event", "now"];
 /// The variables of `when` of an alert trigger.
@@ -47,6 +48,8 @@ pub struct CompiledRule {
     pub correlation: Option<Correlation>,
     /// When it is due.
     pub schedule: Option<Schedule>,
+    /// The values that its rungs get, if it is about changes.
+    pub(super) templates: Vec<TemplateTree>,
 }
 
 /// That an object matches.
@@ -89,8 +92,20 @@ impl CompiledRule {
             return Err(problems);
         }
         let (facts, spec) = (facts(spec, namespace, name), spec.clone());
-        let correlation = correlation.flatten();
-        Ok(Self { facts, spec, created_at, selector, when, since, aim, unless, correlation, schedule })
+        let (correlation, templates) = (correlation.flatten(), change::templates(&spec));
+        Ok(Self {
+            facts,
+            spec,
+            created_at,
+            selector,
+            when,
+            since,
+            aim,
+            unless,
+            correlation,
+            schedule,
+            templates,
+        })
     }
 
     /// Whether an object of the trigger's kind matches.
@@ -163,13 +178,19 @@ pub fn variables(trigger: &Trigger) -> &'static [&'static str] {
 
 /// What expressions see of an event, or an alert, that is about no object.
 pub fn received(event: &Value, trigger: &Trigger, now: Timestamp) -> Bindings {
-    with_received(Bindings::at(now), event, trigger.alert.is_some())
+    with_received(Bindings::at(now), event, trigger)
 }
 
-/// Adds `event`, and `alert` if it is one.
-pub fn with_received(bindings: Bindings, event: &Value, is_alert: bool) -> Bindings {
+/// Adds `event`, and `alert` if it is one; of a change what the object is and was.
+pub fn with_received(bindings: Bindings, event: &Value, trigger: &Trigger) -> Bindings {
+    if trigger.resource.is_some() {
+        return change::with_change(bindings, event);
+    }
     let bindings = bindings.with("event", event.clone());
-    if is_alert { bindings.with("alert", event["data"].clone()) } else { bindings }
+    match trigger.alert {
+        Some(_) => bindings.with("alert", event["data"].clone()),
+        None => bindings,
+    }
 }
 
 /// What `unless` may read.

@@ -27,6 +27,7 @@
 
 pub mod aim;
 pub mod capture;
+pub mod change;
 pub mod check;
 pub mod correlation;
 pub mod definition;

@@ -28,7 +28,7 @@ impl CompiledRule {
 
     /// What has to be kept of an object so that it can be judged, and led to its target, without asking for it.
     pub fn excerpt(&self, object: &Value) -> Value {
-        excerpt(object, self.over_object())
+        excerpt(object, "object", self.over_object())
     }
 }
 

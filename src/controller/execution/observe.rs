@@ -15,6 +15,7 @@ use crate::cluster::{Result, evidence, owners};
 use crate::controller::context::Context;
 use crate::controller::heard::{self, From};
 use crate::controller::{looks, recheck};
+use crate::decide::change;
 use crate::decide::definition::Definition;
 use crate::decide::execution::{Need, Seen};
 use crate::decide::identity::TargetKey;
@@ -147,7 +148,7 @@ async fn matching(
     let (Some(rule), Some(target)) = (&definition.rule, &execution.spec.target) else {
         return Ok((None, None));
     };
-    let is_state = rule.trigger.is_state();
+    let is_state = change::is_state(rule);
     // A definition compiled when it was written; if it does not any more, nothing matches it.
     let Some(compiled) = context.definitions.rule_of(execution, definition) else {
         return Ok((None, is_state.then_some(false)));

@@ -1,34 +1,34 @@
 //! One rule's eye on its watch: objects come in, matches and events go into the rule's state.
 
+mod edges;
+
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::before::Before;
 use super::held::Waiting;
 use super::later::Later;
-use super::seen::{Edge, Judged, Seen, State, blind, key_of, matched};
-use super::unwatched::recorded;
+use super::seen::{Judged, Seen, State, blind, key_of, matched};
 use super::windows::Capturing;
-use crate::api::{CapturedEvent, ObjectReference, Target};
+use crate::api::{ObjectReference, Target};
 use crate::cluster::account::Account;
 use crate::cluster::discovery::{Kinds, Served};
-use crate::cluster::objects::Objects;
 use crate::cluster::{Error, Result, owners};
 use crate::controller::context::Context;
 use crate::controller::queue::{Kind, Queue};
-use crate::decide::correlation::Found;
 use crate::decide::episode::RuleFacts;
 use crate::decide::index::{self, Index};
-use crate::decide::matching::{CompiledRule, event_identity, is_own, occurred};
+use crate::decide::matching::CompiledRule;
 use crate::decide::view::{Match, ObjectKey, Sight};
 use crate::expr::EvalErrorKind;
 use crate::source::shared::{Subscription, WatchKey, Watches};
@@ -37,10 +37,6 @@ use crate::telemetry::Metrics;
 
 /// How often failed look-ups are repeated, and a silence is noticed.
 const TICK: Duration = Duration::from_secs(2);
-/// Events that wait for their decision, at the most: a flood is cut, not hoarded.
-const EDGES: usize = 1000;
-/// How long a list that is to show that nothing has happened rests.
-const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 /// How long a rule rests whose evaluator panicked: the object that did it is still there.
 const AFTER_PANIC: Duration = Duration::from_secs(30);
 
@@ -78,6 +74,7 @@ impl Evaluator {
         let blind = blind(&rule, now());
         let eye = Eye {
             capturing: Capturing::of(&rule, &context.executions),
+            before: rule.is_about_changes().then(Before::default),
             rule,
             account,
             kinds: context.kinds.clone(),
@@ -160,6 +157,8 @@ struct Eye {
     rule: Arc<CompiledRule>,
     /// Events that mean something only together.
     capturing: Option<Capturing>,
+    /// What objects were, if the rule is about changes.
+    before: Option<Before>,
     account: Account,
     kinds: Kinds,
     watches: Watches<Index>,
@@ -228,6 +227,7 @@ impl Eye {
             }
             Delivery::Deleted(object) => {
                 let key = key_of(&object);
+                self.before.as_mut().into_iter().for_each(|before| before.forget(&key));
                 self.later.forget(&key);
                 self.unresolved.remove(&key);
                 self.judged(&key);
@@ -235,6 +235,7 @@ impl Eye {
             }
             Delivery::Alive => {}
             Delivery::Broken(error) => {
+                self.before.as_mut().into_iter().for_each(Before::clear);
                 self.state.lock().broken = Some(error);
                 return self.wake();
             }
@@ -256,8 +257,8 @@ impl Eye {
         self.state.lock().mistake = None;
         let mut found = BTreeMap::new();
         for object in &listing.items {
-            if self.rule.spec.trigger.event.is_some() {
-                self.event(object).await;
+            if !self.is_about_state() {
+                self.happens(object).await;
                 continue;
             }
             let key = key_of(object);
@@ -273,6 +274,7 @@ impl Eye {
         if let Some(capturing) = &mut self.capturing {
             capturing.use_up();
         }
+        self.before.as_mut().into_iter().for_each(|before| before.retain(&listing.items));
         self.complete(listing.asked).await;
         let mut state = self.state.lock();
         state.unresolved = !self.unresolved.is_empty();
@@ -286,11 +288,15 @@ impl Eye {
     }
 
     async fn change(&mut self, object: &Arc<Value>) {
-        if self.rule.spec.trigger.event.is_some() {
-            return self.event(object).await;
+        if !self.is_about_state() {
+            return self.happens(object).await;
         }
         self.unresolved.remove(&key_of(object));
         self.judge(object).await;
+    }
+
+    fn is_about_state(&self) -> bool {
+        self.rule.spec.trigger.event.is_none() && self.before.is_none()
     }
 
     /// Takes in a verdict, and in the same moment whether all are known: an episode may not seem over in between.
@@ -330,6 +336,10 @@ impl Eye {
                 Some(_) => self.event(&object).await,
                 None => self.judge(&object).await,
             }
+        }
+        let unled = self.before.as_mut().map(Before::take_unled).unwrap_or_default();
+        for change in unled {
+            self.changed(change).await;
         }
     }
 
@@ -405,118 +415,6 @@ impl Eye {
         }
     }
 
-    async fn event(&mut self, event: &Arc<Value>) {
-        let (occurrence, time) = (event_identity(event), occurred(event, now()));
-        if time < self.rule.created_at {
-            return;
-        }
-        if self.state.lock().decided.has(&occurrence) {
-            return self.metrics.received("event", "deduplicated", now().as_second());
-        }
-        self.metrics.lagged(now().duration_since(time).as_secs_f64().max(0.0));
-        let key = key_of(event);
-        match self.rule.matches_event(event, now()) {
-            Ok(true) => {}
-            Err(error) if error.kind != EvalErrorKind::Absent => {
-                self.count("error");
-                return self.mistake(&key, &error.to_string());
-            }
-            Ok(false) | Err(_) => {
-                self.judged(&key);
-                return self.count("not_matched");
-            }
-        }
-        self.unresolved.remove(&key);
-        if let Some(capturing) = &mut self.capturing {
-            return match capturing.take(event, (&occurrence, time), now()) {
-                Ok(()) => self.judged(&key),
-                Err(error) => {
-                    self.count("error");
-                    self.mistake(&key, &error.to_string());
-                }
-            };
-        }
-        self.lead(event, (occurrence, time), Vec::new()).await;
-    }
-
-    /// Leads what has become complete to its targets, given that all that happened by a time is known.
-    async fn complete(&mut self, known_by: Timestamp) {
-        let Some(capturing) = &mut self.capturing else { return };
-        let found = capturing.complete(known_by);
-        self.state.lock().dropped = capturing.dropped();
-        for found in found {
-            let Some((_, event)) = found.events.last() else { continue };
-            let event = Arc::new(event.data["data"].clone());
-            let captured = recorded(&self.rule, &found);
-            if !self.lead(&event, (found.occurrence.clone(), found.time), captured).await {
-                self.put_back(found);
-            }
-        }
-    }
-
-    fn put_back(&mut self, found: Found) {
-        if let Some(capturing) = &mut self.capturing {
-            capturing.put_back(found);
-        }
-    }
-
-    /// Whether something would be complete if a list showed that nothing has happened.
-    fn is_due(&self) -> bool {
-        let due = self.capturing.as_ref().is_some_and(|capturing| capturing.is_due(now()));
-        due && now().duration_since(self.resynced) > PROVE_EVERY
-    }
-
-    /// Leads an event to its target, to be decided about; says whether that is settled.
-    async fn lead(
-        &mut self,
-        event: &Arc<Value>,
-        (occurrence, time): (String, Timestamp),
-        captured: Vec<CapturedEvent>,
-    ) -> bool {
-        let (key, alone) = (key_of(event), captured.is_empty());
-        let regarded = self.regarded(event).await;
-        if regarded.is_ok() {
-            self.judged(&key);
-        }
-        match regarded {
-            Ok(None) => {}
-            Ok(Some(target)) => {
-                let edge = Edge::of_event(event, target, (occurrence.clone(), time), captured);
-                let mut state = self.state.lock();
-                let room = state.edges.len() < EDGES;
-                if room {
-                    state.edges.insert(occurrence, edge);
-                }
-                drop(state);
-                self.metrics.received("event", if room { "accepted" } else { "dropped" }, now().as_second());
-                self.wake();
-            }
-            Err(error) => {
-                self.mistake(&key, &error.to_string());
-                let settled = matches!(error, Error::Unexpected(_));
-                if !settled && alone {
-                    self.unresolved.insert(key, event.clone());
-                }
-                return settled;
-            }
-        }
-        true
-    }
-
-    /// The target of an event: the object that it regards, led on as the rule says; none for fother's own.
-    async fn regarded(&self, event: &Value) -> Result<Option<ObjectReference>> {
-        let regarding: ObjectReference = serde_json::from_value(event["regarding"].clone())
-            .map_err(|error| Error::Unexpected(format!("the Event regards no object: {error}")))?;
-        let how = self.rule.target(&regarding.kind);
-        let objects = Objects::around(self.account.client(), &self.kinds, &regarding).await?;
-        match objects.get(&regarding.name).await? {
-            Some(object) if is_own(&object) => Ok(None),
-            Some(object) if how != Target::Object => self.resolve(&object, &how).await.map(Some),
-            live if how == Target::Object => Ok(Some(led_by_event(regarding, live.as_deref()))),
-            _ => Err(Error::Unexpected(format!("{regarding} does not exist any more"))),
-        }
-    }
-
     async fn resolve(&self, object: &Value, how: &Target) -> Result<ObjectReference> {
         owners::resolve(&self.account.client(), &self.kinds, object, how).await
     }
@@ -559,40 +457,10 @@ async fn until(moment: Option<Timestamp>) {
     tokio::time::sleep_until(Instant::now() + left.min(TICK)).await;
 }
 
-/// What an Event regards, with a UID that is one: the kubelet writes a Node's name there. A true one stays, as what the
-/// Event tells is of that very object and not of another that has taken its name.
-fn led_by_event(regarding: ObjectReference, live: Option<&Value>) -> ObjectReference {
-    let told = regarding.uid.clone().filter(|uid| !uid.is_empty() && *uid != regarding.name);
-    let uid = told.or_else(|| live.and_then(|live| owners::reference(live).uid));
-    ObjectReference { uid, ..regarding }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::controller::queue::{Requeue, queue};
-    use serde_json::json;
-
-    #[test]
-    fn the_name_of_a_node_is_not_taken_for_its_uid() {
-        let node = |uid: Option<&str>| ObjectReference {
-            api_version: "v1".into(),
-            kind: "Node".into(),
-            namespace: None,
-            name: "n1".into(),
-            uid: uid.map(str::to_owned),
-        };
-        let live = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "uid": "u"}});
-        for (told, live, uid) in [
-            (Some("n1"), Some(&live), Some("u")),
-            (Some(""), Some(&live), Some("u")),
-            (None, Some(&live), Some("u")),
-            (Some("older"), Some(&live), Some("older")),
-            (Some("n1"), None, None),
-        ] {
-            assert_eq!(led_by_event(node(told), live), node(uid), "{told:?}");
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_rule_whose_evaluator_panics_is_looked_at_again_after_a_pause() {

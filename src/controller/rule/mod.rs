@@ -1,5 +1,6 @@
 //! Rules: compile, check, watch, and decide about every target that matches.
 
+mod before;
 mod cache;
 mod checks;
 mod concern;

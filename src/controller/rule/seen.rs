@@ -10,7 +10,7 @@ use crate::api::{CapturedEvent, Duration, MatchedObject, ObjectReference, Trigge
 use crate::cluster::owners;
 use crate::decide::capture::Correlation;
 use crate::decide::episode::STALE_AFTER;
-use crate::decide::identity::TargetKey;
+use crate::decide::identity::{self, TargetKey};
 use crate::decide::matching::{CompiledRule, envelope};
 use crate::decide::view::{Match, ObjectKey, Sight, TargetView, View};
 
@@ -50,6 +50,15 @@ impl Edge {
     ) -> Self {
         let (data, event) = (Arc::new(envelope(event)), matched(event));
         Self { target, event, occurrence, time, data, recorded: None, captured, depth: 0 }
+    }
+}
+
+impl Edge {
+    /// The change of an object.
+    pub fn of_change(object: &Value, event: TriggerEvent, target: ObjectReference) -> Self {
+        let (data, occurrence) = (Arc::new(serde_json::json!(event)), identity::occurrence(&event));
+        let (event, time, recorded) = (matched(object), event.time.0, Some(event));
+        Self { target, event, occurrence, time, data, recorded, captured: Vec::new(), depth: 0 }
     }
 }
 

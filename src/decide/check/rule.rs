@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::{Known, expression, growing, has_template, limits, templates, types, webhook};
+use super::{Known, changes, expression, growing, has_template, limits, templates, types, webhook};
 use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung, Target};
 use crate::decide::matching::{CompiledRule, RESOURCE_VARIABLES};
 use crate::decide::parameters::{resolve, undeclared};
@@ -30,6 +30,7 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
         Ok(_) => problems.extend(check_conditions(spec, known, &root)),
         Err(mistakes) => problems.extend(mistakes),
     }
+    problems.extend(changes::check(spec));
     problems.extend(limits::check(spec));
     for (index, rung) in spec.ladder.iter().enumerate() {
         check_rung(spec, index, rung, known, &mut problems);

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::{Parameter, RuleSpec, Target, ValueType};
+use crate::decide::change::OLD;
 use crate::decide::matching::variables;
 use crate::decide::{execution::rung, operation, verify};
 use crate::expr::{ObjectType, Schemas, Scope, Type};
@@ -27,9 +28,14 @@ pub fn api_versions(spec: &RuleSpec) -> BTreeSet<&str> {
 pub(super) fn condition(spec: &RuleSpec, schemas: &Schemas) -> Scope {
     let scope = Scope::of(variables(&spec.trigger).iter().copied());
     if let Some(resource) = &spec.trigger.resource {
-        return scope.with_type("object", schemas.of(&resource.api_version, &resource.kind));
+        return with_object(scope, schemas.of(&resource.api_version, &resource.kind));
     }
     scope.with_type("event", event(spec, schemas))
+}
+
+/// What an object is, it was.
+fn with_object(scope: Scope, of: Type) -> Scope {
+    scope.with_type(OLD, of.clone()).with_type("object", of)
 }
 
 /// The scope of a rung's `with`.
@@ -37,7 +43,7 @@ pub(super) fn with(spec: &RuleSpec, schemas: &Schemas) -> Scope {
     let mut scope =
         Scope::of(rung::VARIABLES).with_type("target", target(spec, schemas)).with_type("ladder", ladder());
     if let Some(resource) = &spec.trigger.resource {
-        scope = scope.with_type("object", schemas.of(&resource.api_version, &resource.kind));
+        scope = with_object(scope, schemas.of(&resource.api_version, &resource.kind));
     }
     if spec.trigger.resource.is_none() {
         scope = scope.with_type("event", event(spec, schemas));

@@ -19,6 +19,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use super::change;
 use super::definition::Definition;
 use super::job;
 use super::operation::Operation;
@@ -264,7 +265,7 @@ impl Context<'_> {
 
     /// Whether the trigger is a state, which can be looked at again, rather than an event, which is over.
     fn has_state(&self) -> bool {
-        self.definition.rule.as_ref().is_some_and(|rule| rule.trigger.is_state())
+        self.definition.rule.as_ref().is_some_and(change::is_state)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::api::{
     ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
 };
 use crate::decide::capture::with_captured;
+use crate::decide::change::OLD;
 use crate::decide::matching::{envelope, with_received};
 use crate::decide::operation::{self, Operation};
 use crate::decide::outcome::{JobEnd, read_outputs};
@@ -17,8 +18,8 @@ use crate::decide::{job, verify};
 use crate::expr::{Bindings, Scope, TemplateTree};
 
 /// The variables of a rung's `with`.
-pub const VARIABLES: [&str; 8] =
-    ["object", "event", "alert", "events", "captured", "target", "ladder", "now"];
+pub const VARIABLES: [&str; 9] =
+    ["object", OLD, "event", "alert", "events", "captured", "target", "ladder", "now"];
 
 /// Begins a rung, if there still is something to do.
 pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
@@ -114,9 +115,8 @@ fn bindings(context: Context<'_>) -> Bindings {
         bindings = with_captured(bindings, &decision.captured);
     }
     if let Some(event) = decision.and_then(|decision| decision.event.as_ref()) {
-        let rule = context.definition.rule.as_ref();
-        let is_alert = rule.is_some_and(|rule| rule.trigger.alert.is_some());
-        bindings = with_received(bindings, &json!(event), is_alert);
+        let trigger = context.definition.rule.as_ref().map(|rule| rule.trigger.clone()).unwrap_or_default();
+        bindings = with_received(bindings, &json!(event), &trigger);
     } else if let Some(matched) = &context.seen.object {
         bindings = match context.has_state() {
             true => bindings.with("object", matched.clone()),

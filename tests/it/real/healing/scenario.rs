@@ -15,6 +15,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
@@ -369,6 +370,17 @@ impl Scenario {
     /// Waits until a rule watches.
     pub async fn watching(&self, rule: &str) {
         self.condition(rule, "Ready", "True").await;
+    }
+
+    /// Waits until a rule is a second old: its creation is kept in whole seconds, and of what happened in that second nobody
+    /// knows whether it was before.
+    pub async fn answers_events(&self, rule: &str) {
+        let created = self.stage.api::<Rule>().get(rule).await.unwrap().creation_timestamp().unwrap().0;
+        eventually("the rule is a second old", DEADLINE, || async {
+            let age = Timestamp::now().duration_since(created);
+            if age > SignedDuration::from_secs(1) { Ok(()) } else { Err(format!("{age:#}")) }
+        })
+        .await;
     }
 
     /// Has the controller notice all that has happened so far: a rule of its own answers a boat that leaks from now on.

@@ -218,12 +218,10 @@ async fn an_event_that_cannot_be_answered_stops_no_other() {
     let Some(scenario) = Scenario::alone("poison").await else { return };
     let trigger = json!({"resource": null, "event": {"reasons": ["Leak"]}});
     scenario.rule("mends", json!({"trigger": trigger, "when": null, "ladder": [{"run": MEND}]})).await;
-    let later = format!("{:.6}", Timestamp::now() + SignedDuration::from_secs(2));
+    scenario.answers_events("mends").await;
     for boat in ["ark", "brig"] {
         scenario.boat(boat, "leaking").await;
-        let mut leak = event(&scenario, boat, boat, "Leak");
-        leak["eventTime"] = json!(later);
-        scenario.stage.create::<Event>(leak).await;
+        scenario.stage.create::<Event>(event(&scenario, boat, boat, "Leak")).await;
     }
     // Somebody has taken the name of the Execution that the first one leads to.
     let first = scenario.stage.api::<Event>().get("ark").await.unwrap();
@@ -241,12 +239,9 @@ async fn an_event_that_comes_while_its_target_is_remedied_is_suppressed_and_says
     let trigger = json!({"resource": null, "event": {"reasons": ["Leak"]}});
     scenario.rule("caulks", json!({"trigger": trigger, "when": null, "ladder": [{"run": CAULK}]})).await;
     scenario.watching("caulks").await;
+    scenario.answers_events("caulks").await;
     scenario.boat("ark", "leaking").await;
-    let leak = |name: &str| {
-        let mut leak = event(&scenario, name, "ark", "Leak");
-        leak["eventTime"] = json!(format!("{:.6}", Timestamp::now() + SignedDuration::from_secs(2)));
-        leak
-    };
+    let leak = |name: &str| event(&scenario, name, "ark", "Leak");
     scenario.stage.create::<Event>(leak("first")).await;
     scenario.until_caulking(1).await;
     scenario.stage.create::<Event>(leak("second")).await;

@@ -1,0 +1,217 @@
+//! What happens: Events, and changes of objects. Each that matches is led to its target, to be decided about once.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::Eye;
+use crate::api::{CapturedEvent, ObjectReference, Target};
+use crate::cluster::objects::Objects;
+use crate::cluster::{Error, Result, owners};
+use crate::controller::rule::before::Change;
+use crate::controller::rule::seen::{Edge, key_of};
+use crate::controller::rule::unwatched::recorded;
+use crate::decide::correlation::Found;
+use crate::decide::matching::{event_identity, is_own, occurred};
+use crate::expr::EvalErrorKind;
+use crate::source::watch::now;
+
+/// Events that wait for their decision, at the most: a flood is cut, not hoarded.
+const EDGES: usize = 1000;
+/// How long a list that is to show that nothing has happened rests.
+const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
+
+impl Eye {
+    /// Looks at what is an event, or may be the change of an object.
+    pub(super) async fn happens(&mut self, object: &Arc<Value>) {
+        let Some(before) = &mut self.before else { return self.event(object).await };
+        if let Some(change) = before.change(&self.rule, object) {
+            self.changed(change).await;
+        }
+    }
+
+    /// Leads a change that matches to its target, to be decided about.
+    pub(super) async fn changed(&mut self, (object, old): Change) {
+        let (key, now) = (key_of(&object), now());
+        self.metrics.received("resource", "accepted", now.as_second());
+        match self.rule.matches_change(&object, &old, now) {
+            Ok(true) => {}
+            Err(error) if error.kind != EvalErrorKind::Absent => {
+                self.count("error");
+                return self.mistake(&key, &error.to_string());
+            }
+            Ok(false) | Err(_) => {
+                self.judged(&key);
+                return self.count("not_matched");
+            }
+        }
+        let kind = object["kind"].as_str().unwrap_or_default();
+        match self.resolve(&object, &self.rule.target(kind)).await {
+            Ok(target) => {
+                self.judged(&key);
+                // It was seen to happen, so it is not from before the rule, whose creation is known to the second.
+                let event = self.rule.change(&object, &old, now.max(self.rule.created_at));
+                self.wait_for_decision(Edge::of_change(&object, event, target));
+            }
+            Err(error) => {
+                self.mistake(&key, &error.to_string());
+                let may_be_found = !matches!(error, Error::Unexpected(_));
+                if let Some(before) = self.before.as_mut().filter(|_| may_be_found) {
+                    before.keep((object, old));
+                }
+            }
+        }
+    }
+
+    /// Has the rule decide about an event.
+    fn wait_for_decision(&self, edge: Edge) {
+        let mut state = self.state.lock();
+        let room = state.edges.len() < EDGES;
+        if room {
+            state.edges.insert(edge.occurrence.clone(), edge);
+        }
+        drop(state);
+        self.metrics.received("event", if room { "accepted" } else { "dropped" }, now().as_second());
+        self.wake();
+    }
+
+    pub(super) async fn event(&mut self, event: &Arc<Value>) {
+        let (occurrence, time) = (event_identity(event), occurred(event, now()));
+        if time < self.rule.created_at {
+            return;
+        }
+        if self.state.lock().decided.has(&occurrence) {
+            return self.metrics.received("event", "deduplicated", now().as_second());
+        }
+        self.metrics.lagged(now().duration_since(time).as_secs_f64().max(0.0));
+        let key = key_of(event);
+        match self.rule.matches_event(event, now()) {
+            Ok(true) => {}
+            Err(error) if error.kind != EvalErrorKind::Absent => {
+                self.count("error");
+                return self.mistake(&key, &error.to_string());
+            }
+            Ok(false) | Err(_) => {
+                self.judged(&key);
+                return self.count("not_matched");
+            }
+        }
+        self.unresolved.remove(&key);
+        if let Some(capturing) = &mut self.capturing {
+            return match capturing.take(event, (&occurrence, time), now()) {
+                Ok(()) => self.judged(&key),
+                Err(error) => {
+                    self.count("error");
+                    self.mistake(&key, &error.to_string());
+                }
+            };
+        }
+        self.lead(event, (occurrence, time), Vec::new()).await;
+    }
+
+    /// Leads what has become complete to its targets, given that all that happened by a time is known.
+    pub(super) async fn complete(&mut self, known_by: Timestamp) {
+        let Some(capturing) = &mut self.capturing else { return };
+        let found = capturing.complete(known_by);
+        self.state.lock().dropped = capturing.dropped();
+        for found in found {
+            let Some((_, event)) = found.events.last() else { continue };
+            let event = Arc::new(event.data["data"].clone());
+            let captured = recorded(&self.rule, &found);
+            if !self.lead(&event, (found.occurrence.clone(), found.time), captured).await {
+                self.put_back(found);
+            }
+        }
+    }
+
+    fn put_back(&mut self, found: Found) {
+        if let Some(capturing) = &mut self.capturing {
+            capturing.put_back(found);
+        }
+    }
+
+    /// Whether something would be complete if a list showed that nothing has happened.
+    pub(super) fn is_due(&self) -> bool {
+        let due = self.capturing.as_ref().is_some_and(|capturing| capturing.is_due(now()));
+        due && now().duration_since(self.resynced) > PROVE_EVERY
+    }
+
+    /// Leads an event to its target, to be decided about; says whether that is settled.
+    async fn lead(
+        &mut self,
+        event: &Arc<Value>,
+        (occurrence, time): (String, Timestamp),
+        captured: Vec<CapturedEvent>,
+    ) -> bool {
+        let (key, alone) = (key_of(event), captured.is_empty());
+        let regarded = self.regarded(event).await;
+        if regarded.is_ok() {
+            self.judged(&key);
+        }
+        match regarded {
+            Ok(None) => {}
+            Ok(Some(target)) => {
+                self.wait_for_decision(Edge::of_event(event, target, (occurrence, time), captured));
+            }
+            Err(error) => {
+                self.mistake(&key, &error.to_string());
+                let settled = matches!(error, Error::Unexpected(_));
+                if !settled && alone {
+                    self.unresolved.insert(key, event.clone());
+                }
+                return settled;
+            }
+        }
+        true
+    }
+
+    /// The target of an event: the object that it regards, led on as the rule says; none for fother's own.
+    async fn regarded(&self, event: &Value) -> Result<Option<ObjectReference>> {
+        let regarding: ObjectReference = serde_json::from_value(event["regarding"].clone())
+            .map_err(|error| Error::Unexpected(format!("the Event regards no object: {error}")))?;
+        let how = self.rule.target(&regarding.kind);
+        let objects = Objects::around(self.account.client(), &self.kinds, &regarding).await?;
+        match objects.get(&regarding.name).await? {
+            Some(object) if is_own(&object) => Ok(None),
+            Some(object) if how != Target::Object => self.resolve(&object, &how).await.map(Some),
+            live if how == Target::Object => Ok(Some(led_by_event(regarding, live.as_deref()))),
+            _ => Err(Error::Unexpected(format!("{regarding} does not exist any more"))),
+        }
+    }
+}
+
+/// What an Event regards, with a UID that is one: the kubelet writes a Node's name there. A true one stays, as what the
+/// Event tells is of that very object and not of another that has taken its name.
+fn led_by_event(regarding: ObjectReference, live: Option<&Value>) -> ObjectReference {
+    let told = regarding.uid.clone().filter(|uid| !uid.is_empty() && *uid != regarding.name);
+    let uid = told.or_else(|| live.and_then(|live| owners::reference(live).uid));
+    ObjectReference { uid, ..regarding }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_name_of_a_node_is_not_taken_for_its_uid() {
+        let node = |uid: Option<&str>| ObjectReference {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            namespace: None,
+            name: "n1".into(),
+            uid: uid.map(str::to_owned),
+        };
+        let live = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "uid": "u"}});
+        for (told, live, uid) in [
+            (Some("n1"), Some(&live), Some("u")),
+            (Some(""), Some(&live), Some("u")),
+            (None, Some(&live), Some("u")),
+            (Some("older"), Some(&live), Some("older")),
+            (Some("n1"), None, None),
+        ] {
+            assert_eq!(led_by_event(node(told), live), node(uid), "{told:?}");
+        }
+    }
+}
