@@ -20,7 +20,7 @@ const NOTE_LIMIT: usize = 1024;
 /// Events that wait to be written, at the most: who has more to tell waits.
 const WAITING: usize = 1000;
 /// Events that are written at a time: a few, as what they tell about comes first.
-const WRITING: usize = 4;
+const WRITING: usize = 2;
 
 /// Takes Events in, to be written beside the work that they tell about.
 pub struct Teller {

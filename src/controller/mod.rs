@@ -297,9 +297,13 @@ async fn follow(context: &Arc<Context>, home: &Client, queue: &Queue) {
     let followed = context.clone();
     let executions = context.executions.clone().follow(
         home.clone(),
-        move |_, o| {
-            execution(&namespace_of(o), &o.name_any());
-            if let Some(name) = o.labels().get(LABEL.rule) {
+        move |before, o| {
+            let before =
+                before.filter(|_| followed.executions.get(&namespace_of(o), &o.name_any()).is_some());
+            if !is_echo(before, o) {
+                execution(&namespace_of(o), &o.name_any());
+            }
+            if let Some(name) = o.labels().get(LABEL.rule).filter(|_| !goes_on(before, o)) {
                 rule_of_execution(&namespace_of(o), name);
                 if o.is_finished() {
                     wake_those_that_follow(&followed, o, name);
@@ -318,6 +322,16 @@ async fn follow(context: &Arc<Context>, home: &Client, queue: &Queue) {
         add(Kind::Rule),
     );
     tokio::join!(packs, actions, executions, rules);
+}
+
+/// Whether the watch brings what this controller has written, and knows already: whoever wrote it has gone on from there.
+fn is_echo(before: Option<&Execution>, execution: &Execution) -> bool {
+    before.is_some_and(|before| before.resource_version() == execution.resource_version())
+}
+
+/// Whether an Execution runs as it did before, further on maybe: that is nothing to its Rule.
+fn goes_on(before: Option<&Execution>, execution: &Execution) -> bool {
+    before.is_some_and(|before| !before.is_finished()) && !execution.is_finished()
 }
 
 /// Wakes the Rules that listen to the ends of another one's Executions.
