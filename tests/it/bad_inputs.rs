@@ -175,7 +175,9 @@ fn what_an_action_takes_and_runs() {
             "debian@sha256:0000000000000000000000000000000000000000000000000000000000000000",
             "debian:12",
         ),
-        &["Warning spec.container.image: image is not pinned by sha256 digest"],
+        &[
+            "Warning spec.container.image: image is not pinned by sha256 digest; a tag can come to mean another image",
+        ],
     );
     let long = "x".repeat(71);
     answered(
