@@ -152,7 +152,9 @@ impl Controller {
 /// A cap under which something can run: none at all is not said with a cap.
 fn at_least_one(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| *number >= 1);
-    number.ok_or_else(|| "must be a whole number, at least 1; to let nothing run, stop the controller".to_owned())
+    number.ok_or_else(|| {
+        "must be a whole number, at least 1; to let nothing run, stop the controller".to_owned()
+    })
 }
 
 /// The host's name and the process id: a restarted process is another candidate.
