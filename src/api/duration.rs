@@ -72,7 +72,7 @@ impl FromStr for Duration {
 }
 
 /// The nearest correct spelling of what somebody meant by `text`.
-fn suggest(text: &str) -> String {
+pub(super) fn suggest(text: &str) -> String {
     let digits: String =
         text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
     let number = digits.trim_start_matches('0').get(..4).unwrap_or(digits.trim_start_matches('0'));

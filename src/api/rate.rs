@@ -7,7 +7,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::Duration;
+use super::{Duration, duration};
 
 /// At most so many in any span of so long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,8 +22,13 @@ pub struct Rate {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RateError {
     /// It is not a count, a slash and a duration.
-    #[error("\"{0}\" is not a rate: use a count and a duration, such as \"2/6h\"")]
-    Malformed(String),
+    #[error("\"{text}\" is not a rate: use \"{suggestion}\"")]
+    Malformed {
+        /// The text.
+        text: String,
+        /// What was probably meant.
+        suggestion: String,
+    },
     /// It allows nothing.
     #[error("\"{0}\" allows nothing: the count must be at least 1; use mode: Observe to stop a rule")]
     Nothing(String),
@@ -32,16 +37,18 @@ pub enum RateError {
     NoTime(String),
 }
 
-/// What the API server checks; [`Rate::from_str`] accepts the same texts.
-pub const RATE_PATTERN: &str = "^[1-9][0-9]{0,3}/([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$";
+/// What the API server checks; [`Rate::from_str`] accepts the same texts, but for spans of nothing.
+pub const RATE_PATTERN: &str =
+    "^[1-9][0-9]{0,3}/([0-9]{1,4}h([0-9]{1,5}m)?([0-9]{1,6}s)?|[0-9]{1,5}m([0-9]{1,6}s)?|[0-9]{1,6}s)$";
 
 impl FromStr for Rate {
     type Err = RateError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let malformed = || RateError::Malformed(text.to_owned());
+        let malformed = || RateError::Malformed { text: text.to_owned(), suggestion: suggest(text) };
         let (count, within) = text.split_once('/').ok_or_else(malformed)?;
-        let digits = !count.is_empty() && count.len() <= 4 && count.bytes().all(|b| b.is_ascii_digit());
+        let padded = count.len() > 1 && count.starts_with('0');
+        let digits = (1..=4).contains(&count.len()) && !padded && count.bytes().all(|b| b.is_ascii_digit());
         let count: u32 = count.parse().ok().filter(|_| digits).ok_or_else(malformed)?;
         let within: Duration = within.parse().map_err(|_| malformed())?;
         match (count, within.as_secs()) {
@@ -50,6 +57,21 @@ impl FromStr for Rate {
             _ => Ok(Self { count, within }),
         }
     }
+}
+
+/// The nearest correct spelling of what somebody meant by `text`: a count before whatever else is no digit, and a duration.
+fn suggest(text: &str) -> String {
+    let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit()).trim_start_matches('0');
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    let (count, rest) = digits.split_at(end);
+    let count = if (1..=4).contains(&count.len()) { count } else { "2" };
+    let within = rest.trim_start_matches(|c: char| !c.is_ascii_digit()).trim_start_matches('0');
+    let within = match within.parse::<Duration>() {
+        Ok(within) => within.to_string(),
+        Err(_) if within.is_empty() => "1h".to_owned(),
+        Err(_) => duration::suggest(within),
+    };
+    format!("{count}/{within}")
 }
 
 impl fmt::Display for Rate {
@@ -97,11 +119,26 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_with_the_remedy() {
+        for (text, remedy) in [
+            ("abc", "2/1h"),
+            ("two a day", "2/1h"),
+            ("2", "2/1h"),
+            ("+2/6h", "2/6h"),
+            ("02/6h", "2/6h"),
+            ("2/6 hours", "2/6h"),
+            ("3 per hour", "3/1h"),
+            ("3 per 10 minutes", "3/10m"),
+            ("3 per 2 hours", "3/2h"),
+            ("5/h", "5/1h"),
+            ("20000/1h", "2/1h"),
+            ("2/", "2/1h"),
+            ("2/0", "2/1h"),
+        ] {
+            let error = text.parse::<Rate>().expect_err("refused").to_string();
+            assert_eq!(error, format!("\"{text}\" is not a rate: use \"{remedy}\""));
+            assert!(remedy.parse::<Rate>().is_ok(), "{remedy}");
+        }
         for (text, error) in [
-            ("two a day", "\"two a day\" is not a rate: use a count and a duration, such as \"2/6h\""),
-            ("2", "\"2\" is not a rate: use a count and a duration, such as \"2/6h\""),
-            ("+2/6h", "\"+2/6h\" is not a rate: use a count and a duration, such as \"2/6h\""),
-            ("2/6 hours", "\"2/6 hours\" is not a rate: use a count and a duration, such as \"2/6h\""),
             (
                 "0/1h",
                 "\"0/1h\" allows nothing: the count must be at least 1; use mode: Observe to stop a rule",

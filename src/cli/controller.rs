@@ -74,13 +74,13 @@ pub struct Controller {
     #[arg(long, value_name = "DURATION", default_value = "168h", requires = "journal")]
     journal_age: crate::api::Duration,
     /// The most Executions of one rule that may run at a time, whatever the rules say.
-    #[arg(long, value_name = "N", default_value_t = Caps::default().rule)]
+    #[arg(long, value_name = "N", default_value_t = Caps::default().rule, value_parser = at_least_one)]
     max_per_rule: usize,
     /// The most Executions in one namespace that may run at a time.
-    #[arg(long, value_name = "N", default_value_t = Caps::default().namespace)]
+    #[arg(long, value_name = "N", default_value_t = Caps::default().namespace, value_parser = at_least_one)]
     max_per_namespace: usize,
     /// The most Executions that may run at a time.
-    #[arg(long, value_name = "N", default_value_t = Caps::default().total)]
+    #[arg(long, value_name = "N", default_value_t = Caps::default().total, value_parser = at_least_one)]
     max_total: usize,
 }
 
@@ -147,6 +147,14 @@ impl Controller {
         let transports = if self.allow_local_git { Transports::RemoteAndLocal } else { Transports::Remote };
         Ok(FetcherOptions { transports, timeout: LONGEST_FETCH, ..FetcherOptions::new(program, cache) })
     }
+}
+
+/// A cap under which something can run: none at all is not said with a cap.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number >= 1);
+    number.ok_or_else(|| {
+        "must be a whole number, at least 1; to let nothing run, stop the controller".to_owned()
+    })
 }
 
 /// The host's name and the process id: a restarted process is another candidate.

@@ -222,7 +222,8 @@ fn schedule_of(trigger: &ScheduleTrigger, problems: &mut Vec<Problem>) -> Option
         ScheduleError::Cron { .. } | ScheduleError::Never(_) => "spec.trigger.schedule.cron",
     };
     let parsed = Schedule::parse(&trigger.cron, trigger.time_zone.as_deref());
-    parsed.map_err(|error| problems.push(Problem::error(field(&error), error.to_string()))).ok()
+    let problem = |error: &ScheduleError| Problem::error(field(error), error.to_string());
+    parsed.map_err(|errors| problems.extend(errors.iter().map(problem))).ok()
 }
 
 fn compile(
@@ -381,6 +382,23 @@ mod tests {
         assert_eq!(paths.len(), 2, "{problems:?}");
         assert_eq!(paths[0], ("spec.when", Some(0..5)));
         assert_eq!(paths[1].0, "spec.since");
+    }
+
+    /// Lines 19 and 20 of the bad inputs: a wrong zone does not hide a wrong cron.
+    #[test]
+    fn all_mistakes_of_a_schedule_are_told() {
+        let schedule = json!({"cron": "0 0 31 2 *", "timeZone": "Europe/Londno"});
+        let trigger =
+            json!({"trigger": {"schedule": schedule}, "serviceAccountName": "h", "ladder": [{"run": "x"}]});
+        let Err(problems) = rule(trigger) else { panic!("refused") };
+        let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "spec.trigger.schedule.timeZone: \"Europe/Londno\" is not an IANA zone; did you mean \"Europe/London\"?",
+                "spec.trigger.schedule.cron: \"0 0 31 2 *\" never fires",
+            ]
+        );
     }
 
     #[test]

@@ -118,9 +118,10 @@ fn end_of(job: &Job, pods: &[Pod]) -> Option<JobEnd> {
         completed,
         reason: ended.reason.clone().unwrap_or_default(),
         exit_code: terminated.map(|t| t.exit_code),
+        // What the Job says of its success is not what the container gave back.
         message: terminated
             .and_then(|t| t.message.clone())
-            .or_else(|| ended.message.clone())
+            .or_else(|| ended.message.clone().filter(|_| !completed))
             .unwrap_or_default(),
     })
 }
@@ -185,6 +186,21 @@ mod tests {
             assert_eq!(outputs.values.to_value(), json!({"freedBytes": 42, "note": "a=b"}), "{message}");
         }
         assert_eq!(read_outputs(&declared(), ""), Ok(Outputs::default()));
+    }
+
+    #[test]
+    fn a_script_that_gives_nothing_back_has_succeeded() {
+        let seen = |condition: &str, exit_code: i32| {
+            let job = json!({"status": {"conditions": [{"type": condition, "status": "True", "reason": "r",
+                "message": "Reached expected number of succeeded pods"}]}});
+            let pod = json!({"status": {"containerStatuses": [{"name": "action", "image": "x", "imageID": "x",
+                "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": exit_code}}}]}});
+            let job = serde_json::from_value(job).expect("a Job");
+            end_of(&job, &[serde_json::from_value(pod).expect("a Pod")]).expect("it has ended")
+        };
+        let end = seen("Complete", 0);
+        assert_eq!(read_outputs(&[], &end.message), Ok(Outputs::default()), "{end:?}");
+        assert_eq!(seen("Failed", 1).message, "Reached expected number of succeeded pods");
     }
 
     #[test]

@@ -59,25 +59,17 @@ pub struct Due {
 
 impl Schedule {
     /// Reads five fields of cron (minute, hour, day of month, month, day of week) in an IANA time zone; without one, UTC.
-    pub fn parse(cron: &str, zone: Option<&str>) -> Result<Self, ScheduleError> {
+    ///
+    /// # Errors
+    /// All that is wrong with both.
+    pub fn parse(cron: &str, zone: Option<&str>) -> Result<Self, Vec<ScheduleError>> {
         let name = zone.unwrap_or("UTC");
-        let zone = TimeZone::get(name).map_err(|_| unknown_zone(name))?;
-        let hour = cron.split_whitespace().nth(1).unwrap_or_default();
-        let by_the_wall = !hour.starts_with('*');
-        // By the wall, cron is asked about a day without clock changes, and the zone about the instant.
-        let asked = format!("{cron} {}", if by_the_wall { "UTC" } else { name });
-        let malformed =
-            |why: String| ScheduleError::Cron { cron: cron.to_owned(), why: why.trim().to_owned() };
-        if cron.split_whitespace().count() != 5 {
-            let why = "want five fields: minute, hour, day of month, month, day of week";
-            return Err(malformed(why.to_owned()));
-        }
-        let crontab =
-            cronexpr::parse_crontab(&asked).map_err(|error| malformed(reason_of(&error.to_string())))?;
-        let schedule = Self { crontab, zone, by_the_wall };
-        match schedule.next(Timestamp::UNIX_EPOCH) {
-            Some(_) => Ok(schedule),
-            None => Err(ScheduleError::Never(cron.to_owned())),
+        let zone = TimeZone::get(name).map_err(|_| unknown_zone(name));
+        // In which zone makes no difference to whether it is well-formed.
+        let crontab = crontab_of(cron, zone.as_ref().map_or("UTC", |_| name));
+        match (zone, crontab) {
+            (Ok(zone), Ok(crontab)) => Ok(Self { crontab, zone, by_the_wall: goes_by_the_wall(cron) }),
+            (zone, crontab) => Err([zone.err(), crontab.err()].into_iter().flatten().collect()),
         }
     }
 
@@ -157,6 +149,27 @@ impl Schedule {
             }
             span = span.saturating_mul(8);
         }
+    }
+}
+
+/// A schedule of every hour goes by elapsed time, all others by the clock on the wall.
+fn goes_by_the_wall(cron: &str) -> bool {
+    !cron.split_whitespace().nth(1).unwrap_or_default().starts_with('*')
+}
+
+/// Reads five fields of cron, some time of which comes.
+fn crontab_of(cron: &str, zone: &str) -> Result<Crontab, ScheduleError> {
+    let malformed = |why: &str| ScheduleError::Cron { cron: cron.to_owned(), why: why.trim().to_owned() };
+    if cron.split_whitespace().count() != 5 {
+        return Err(malformed("want five fields: minute, hour, day of month, month, day of week"));
+    }
+    // By the wall, cron is asked about a day without clock changes, and the zone about the instant.
+    let asked = format!("{cron} {}", if goes_by_the_wall(cron) { "UTC" } else { zone });
+    let crontab =
+        cronexpr::parse_crontab(&asked).map_err(|error| malformed(&reason_of(&error.to_string())))?;
+    match crontab.find_next(Timestamp::UNIX_EPOCH.to_string().as_str()) {
+        Ok(_) => Ok(crontab),
+        Err(_) => Err(ScheduleError::Never(cron.to_owned())),
     }
 }
 
@@ -281,21 +294,22 @@ mod tests {
 
     #[test]
     fn a_schedule_that_cannot_be_is_refused() {
-        for (cron, zone, error) in [
-            ("0 0 31 2 *", None, "\"0 0 31 2 *\" never fires"),
-            (
-                "0 3 * * *",
-                Some("Europe/Londno"),
-                "\"Europe/Londno\" is not an IANA zone; did you mean \"Europe/London\"?",
-            ),
-            ("61 3 * * *", None, "\"61 3 * * *\": value must be in range 0..=59; found 61"),
+        let unknown = "\"Europe/Londno\" is not an IANA zone; did you mean \"Europe/London\"?";
+        for (cron, zone, expected) in [
+            ("0 0 31 2 *", None, &["\"0 0 31 2 *\" never fires"][..]),
+            ("0 3 * * *", Some("Europe/Londno"), &[unknown]),
+            ("61 3 * * *", None, &["\"61 3 * * *\": value must be in range 0..=59; found 61"]),
             (
                 "0 3 * *",
                 None,
-                "\"0 3 * *\": want five fields: minute, hour, day of month, month, day of week",
+                &["\"0 3 * *\": want five fields: minute, hour, day of month, month, day of week"],
             ),
+            // One mistake hides no other.
+            ("0 0 31 2 *", Some("Europe/Londno"), &[unknown, "\"0 0 31 2 *\" never fires"]),
+            ("0 * 31 2 *", Some("Europe/Londno"), &[unknown, "\"0 * 31 2 *\" never fires"]),
         ] {
-            assert_eq!(Schedule::parse(cron, zone).expect_err("refused").to_string(), error);
+            let errors = Schedule::parse(cron, zone).expect_err("refused");
+            assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
         }
     }
 }

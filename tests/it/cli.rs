@@ -38,6 +38,20 @@ fn each_shell_gets_a_script_with_every_verb() {
     assert_eq!(fother(&["completion", "tcsh"]).0, 2);
 }
 
+/// Line 10 of the bad inputs, for the controller's caps.
+#[test]
+fn a_cap_of_nothing_is_refused_with_the_remedy() {
+    for cap in ["--max-per-rule", "--max-per-namespace", "--max-total"] {
+        for number in ["0", "-3", "many"] {
+            let (code, out, err) = fother(&["controller", &format!("{cap}={number}")]);
+            let said = format!(
+                "invalid value '{number}' for '{cap} <N>': must be a whole number, at least 1; to let nothing run, stop the controller"
+            );
+            assert!(code == 2 && out.is_empty() && err.contains(&said), "{code} {err}");
+        }
+    }
+}
+
 #[test]
 fn bash_completes_verbs_and_flags() {
     let complete = |words: &[&str]| {

@@ -276,6 +276,8 @@ fn the_examples_enroll_as_enroll_would() {
         ("disk-alert", "storage", &["healer", "packs", "receiver"]),
         ("alert-job", "tickets", &["healer", "packs", "receiver"]),
         ("node-restart", "oncall", &["healer", "packs", "receiver"]),
+        ("node-not-ready", "fleet", &["healer", "packs", "receiver"]),
+        ("hpa-at-max", "checkout", &["healer", "packs"]),
     ] {
         let setup = read(&format!("examples/setup/{pack}/rbac.yaml"));
         let there: Vec<Value> = serde_saphyr::from_multiple(&setup).unwrap();

@@ -14,6 +14,7 @@
     reason = "tables of literals, and several of one thing, read best so"
 )]
 
+mod bad_inputs;
 mod cli;
 mod controller;
 mod decisions;

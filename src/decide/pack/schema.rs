@@ -10,7 +10,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::yaml::{Data, Key, Node};
-use crate::api::{DURATION_PATTERN, Duration};
+use crate::api::{DURATION_PATTERN, Duration, RATE_PATTERN, Rate};
 use crate::decide::path::Path;
 use crate::decide::pod::REFUSED;
 use crate::decide::problem::Problem;
@@ -186,7 +186,10 @@ impl Walk<'_> {
         };
         if !fits {
             let help = match (wanted, value) {
-                (Some("string"), Value::Number(_) | Value::Bool(_)) => Some(format!("write \"{value}\"")),
+                (Some("string"), Value::Number(_) | Value::Bool(_)) => {
+                    let remedy = in_words(schema, &value.to_string());
+                    Some(remedy.unwrap_or_else(|| format!("write \"{value}\"")))
+                }
                 (Some("object"), Value::Null) => Some("write {}".to_owned()),
                 _ => None,
             };
@@ -208,11 +211,8 @@ impl Walk<'_> {
             }
             return;
         }
-        if schema["pattern"] == DURATION_PATTERN {
-            if let Err(error) = text.parse::<Duration>() {
-                self.say(at, error.to_string(), None);
-            }
-            return;
+        if let Some(message) = in_words(schema, text) {
+            return self.say(at, message, None);
         }
         let length = text.chars().count();
         if schema["minLength"].as_u64().is_some_and(|least| (length as u64) < least) {
@@ -375,6 +375,15 @@ impl Walk<'_> {
     }
 }
 
+/// What is wrong with a text whose type knows what was meant: its pattern is only what the API server has instead.
+fn in_words(schema: &Value, text: &str) -> Option<String> {
+    match schema["pattern"].as_str()? {
+        DURATION_PATTERN => text.parse::<Duration>().err().map(|error| error.to_string()),
+        RATE_PATTERN => text.parse::<Rate>().err().map(|error| error.to_string()),
+        _ => None,
+    }
+}
+
 /// A branch of `anyOf` says nothing of the members it does not name.
 fn with_open_members(branch: &Value) -> Value {
     let mut branch = branch.clone();
@@ -481,6 +490,7 @@ mod tests {
         assert_eq!(check("Action", "  kubernetes: {scale: {replicas: '${{ inputs.n }}'}}"), [""; 0]);
     }
 
+    /// Lines 1, 2 and 9 of the bad inputs, and 10 for what may happen how often.
     #[test]
     fn names_everything_that_is_wrong() {
         let rule = "
@@ -491,6 +501,7 @@ mod tests {
   when: true
   target: workloads
   for: 5 minutes
+  limits: {perTarget: 2 a day, perRule: 0/1h, cooldown: 0}
   ladder:
     - {run: a, verify: {within: 10}}
     - with: [1]
@@ -504,7 +515,10 @@ mod tests {
                 "\"true\" spec.when: want text, got true; write \"true\"",
                 "\"workloads\" spec.target: want \"object\" or \"workload\" or a map with owner, ref, key; did you mean \"workload\"?",
                 "\"5 minutes\" spec.for: \"5 minutes\" is not a duration: use \"5m\"",
-                "\"10\" spec.ladder[0].verify.within: want text, got 10; write \"10\"",
+                "\"2 a day\" spec.limits.perTarget: \"2 a day\" is not a rate: use \"2/1h\"",
+                "\"0/1h\" spec.limits.perRule: \"0/1h\" allows nothing: the count must be at least 1; use mode: Observe to stop a rule",
+                "\"0\" spec.limits.cooldown: want text, got 0; \"0\" is not a duration: use \"5m\"",
+                "\"10\" spec.ladder[0].verify.within: want text, got 10; \"10\" is not a duration: use \"10s\"",
                 "\"with\" spec.ladder[1].with: want a map, got a list",
                 "\"with\" spec.ladder[1].run: run is required",
             ]

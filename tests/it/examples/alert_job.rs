@@ -8,34 +8,12 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 use super::stage::{Place, Stage, alert};
+use super::taker::Taker;
 use crate::webhooks::stage::at;
 
 const SECRET: &str = "swordfish-4711";
-
-/// A ticket system that takes one request, and returns its head and body.
-async fn ticket_system() -> (String, JoinHandle<(String, Value)>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}/tickets", listener.local_addr().unwrap());
-    let taken = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let (mut text, mut buffer) = (String::new(), [0; 4096]);
-        loop {
-            let count = stream.read(&mut buffer).await.unwrap();
-            text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            if let Ok(body) = serde_json::from_str(body) {
-                stream.write_all(b"HTTP/1.1 201 Created\r\ncontent-length: 5\r\n\r\nT-42\n").await.unwrap();
-                return (head.to_lowercase(), body);
-            }
-        }
-    });
-    (address, taken)
-}
 
 async fn stage(place: &Place, address: &str) -> Stage {
     let file = format!("url = \"{address}\"\nheader = \"Authorization: Bearer {SECRET}\"\n");
@@ -78,13 +56,13 @@ fn logs(folder: &Path) -> String {
 }
 
 pub async fn an_alert_opens_a_ticket_and_its_number_is_recorded(place: &Place) {
-    let (address, taken) = ticket_system().await;
-    let stage = stage(place, &address).await;
+    let tickets = Taker::new("T-42\n").await;
+    let stage = stage(place, &tickets.address).await;
     stage.told_twice(&test_alert("eu-north", "critical", None)).await;
     let found = stage.ended(&["Completed"]).await;
     let rung = &found[0].status.as_ref().unwrap().rungs[0];
     assert_eq!((rung.run.as_str(), rung.outputs.to_value()), ("open-ticket", json!({"ticket": "T-42"})));
-    let (head, body) = taken.await.unwrap();
+    let [(head, body)] = <[_; 1]>::try_from(tickets.taken()).unwrap();
     assert!(head.contains(&format!("authorization: bearer {SECRET}")), "{head}");
     let name = found[0].metadata.name.clone().unwrap();
     assert!(head.contains(&format!("idempotency-key: {name}")), "{head}");

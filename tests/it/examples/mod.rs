@@ -1,11 +1,14 @@
-//! Example packs that listen to alerts, played in the sandbox: the packs' own files, the rights in their `rbac.yaml` and no
+//! Example packs, most of which listen to alerts, played in the sandbox: the packs' own files, the rights in their `rbac.yaml` and no
 //! others, make-believe workloads, and a node that runs their Jobs. `real::examples` plays them on a real control plane.
 
 pub mod alert_job;
 pub mod alerting_pod;
 pub mod disk_alert;
+pub mod hpa_at_max;
+pub mod node_not_ready;
 pub mod node_restart;
 pub mod stage;
+mod taker;
 
 macro_rules! scenarios {
     ($($module:ident :: $name:ident,)*) => {$(
@@ -25,4 +28,12 @@ scenarios! {
     disk_alert::what_is_no_name_of_a_host_is_nothing_to_clean,
     node_restart::a_crash_loop_on_a_node_that_came_back_is_told_only_if_it_goes_on,
     node_restart::a_crash_loop_that_ends_with_the_restart_is_told_to_nobody,
+    hpa_at_max::a_person_decides_about_an_autoscaler_that_stays_at_its_maximum,
+    node_not_ready::a_node_is_rebooted_then_replaced_then_a_person_is_paged,
+    node_not_ready::in_an_outage_no_node_is_touched_and_a_person_is_told,
+}
+
+#[test]
+fn the_alerts_are_those_that_the_rules_name() {
+    node_not_ready::the_alerts_are_those_that_the_rules_name();
 }

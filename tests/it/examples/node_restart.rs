@@ -1,13 +1,11 @@
 //! Pods crash on nodes that have just come back: nobody is told, unless it goes on.
 
-use fother::api::{ConditionType, Rule, condition};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::stage::{Place, Stage, alert};
-use crate::support::wait::{DEADLINE, eventually};
 use crate::webhooks::stage::at;
 
 fn crash_looping(pod: &str, node: &str, starts: &str, ends: Option<&str>) -> Value {
@@ -15,28 +13,13 @@ fn crash_looping(pod: &str, node: &str, starts: &str, ends: Option<&str>) -> Val
 }
 
 /// A node whose Ready has this status since so many seconds.
-async fn node(stage: &Stage, name: &str, ready: &str, seconds: i64) {
+pub async fn node(stage: &Stage, name: &str, ready: &str, seconds: i64) {
     stage.apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await;
     let since = at(-seconds);
     let status = json!({"status": {"conditions": [{"type": "Ready", "status": ready, "reason": "KubeletReady",
         "message": "", "lastHeartbeatTime": since, "lastTransitionTime": since}]}});
     let nodes: Api<Node> = Api::all(stage.admin.clone());
     nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-}
-
-/// Waits until the Rule says what speaks against acting.
-async fn explained(stage: &Stage, reason: &str) {
-    eventually(&format!("the Rule says {reason}"), DEADLINE, || async {
-        let rule = stage.api::<Rule>().get("node-restart").await.map_err(|error| error.to_string())?;
-        let conditions = rule.status.unwrap_or_default().conditions;
-        let message = condition(&conditions, ConditionType::Ready).map(|ready| ready.message.clone());
-        if message.as_ref().is_some_and(|m| m.contains(reason)) {
-            Ok(())
-        } else {
-            Err(format!("{message:?}"))
-        }
-    })
-    .await;
 }
 
 pub async fn a_crash_loop_on_a_node_that_came_back_is_told_only_if_it_goes_on(place: &Place) {
@@ -46,7 +29,7 @@ pub async fn a_crash_loop_on_a_node_that_came_back_is_told_only_if_it_goes_on(pl
     stage.told_twice(&crash_looping("web-1", "worker-7", &starts, None)).await;
     stage.came_to("web-1", &["node-restart Held Unless NodeRestarted"]).await;
     stage.holds(&[("worker-7", "Unless")]).await;
-    explained(&stage, "NodeRestarted").await;
+    stage.explained("NodeRestarted").await;
     assert_eq!(stage.executions().await.len(), 0);
     // Ten minutes later.
     node(&stage, "worker-7", "True", 601).await;

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use fother::api::{HeldTarget, Rule};
+use fother::api::{ConditionType, HeldTarget, Rule, condition};
 use fother::sandbox::kubelet::{Kubelet, KubeletOptions};
 use fother::sandbox::world::{World, WorldOptions};
 use k8s_openapi::api::core::v1::Namespace;
@@ -75,7 +75,7 @@ impl Deref for Stage {
 }
 
 impl Stage {
-    /// Installs a pack whose Rule has its name, changed by `tune`, and starts a controller; `secrets` have to be there.
+    /// Installs a pack, a Rule of which has its name, changed by `tune`, and starts a controller; `secrets` have to be there.
     pub async fn of(
         place: &Place,
         (pack, namespace): (&'static str, &'static str),
@@ -88,21 +88,36 @@ impl Stage {
         for (name, data) in secrets.as_object().into_iter().flatten() {
             scene.own("v1", "Secret", name, json!({"stringData": data})).await;
         }
-        for mut manifest in manifests(pack, tune) {
+        let manifests = manifests(pack, tune);
+        for mut manifest in manifests.clone() {
             manifest["metadata"]["namespace"] = namespace.into();
             scene.apply(&manifest).await;
         }
         let root = tempfile::tempdir().unwrap();
         let stop = place.start(&scene, namespace, root.path());
         let running = scene.start("one").await;
-        scene.ready("Webhook", "alertmanager").await;
-        scene.ready("Rule", pack).await;
+        for manifest in manifests.iter().filter(|it| it["kind"] == "Webhook" || it["kind"] == "Rule") {
+            let name = manifest["metadata"]["name"].as_str().unwrap();
+            scene.ready(manifest["kind"].as_str().unwrap(), name).await;
+        }
         Self { scene, running, pack, namespace, root, _stop: stop }
     }
 
     /// Applies a file of the pack's setup.
     pub async fn set_up(&self, file: &str) {
         set_up(&self.scene, self.pack, file).await;
+    }
+
+    /// Waits until the Rule that has the pack's name says what speaks against acting.
+    pub async fn explained(&self, reason: &str) {
+        eventually(&format!("the Rule says {reason}"), DEADLINE, || async {
+            let rule = self.api::<Rule>().get(self.pack).await.map_err(|error| error.to_string())?;
+            let conditions = rule.status.unwrap_or_default().conditions;
+            let message = condition(&conditions, ConditionType::Ready).map(|ready| ready.message.clone());
+            let says = message.as_ref().is_some_and(|message| message.contains(reason));
+            says.then_some(()).ok_or_else(|| format!("{message:?}"))
+        })
+        .await;
     }
 
     /// The folder of a claim.

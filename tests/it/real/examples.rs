@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::examples::stage::Place;
-use crate::examples::{alert_job, alerting_pod, disk_alert, node_restart};
+use crate::examples::{alert_job, alerting_pod, disk_alert, hpa_at_max, node_not_ready, node_restart};
 use crate::support::control_plane::ControlPlane;
 use crate::support::examples::{self, Stage};
 use crate::support::kubectl::Kubectl;
@@ -66,4 +66,20 @@ async fn the_examples_act_on_alerts() {
     disk_alert::two_hosts_are_cleaned_and_a_repeat_and_a_third_wait(&place).await;
     alert_job::an_alert_opens_a_ticket_and_its_number_is_recorded(&place).await;
     node_restart::a_crash_loop_on_a_node_that_came_back_is_told_only_if_it_goes_on(&place).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_leave_to_people_what_is_theirs() {
+    let Some(plane) = ControlPlane::private().await else { return };
+    let place = Place::real(&plane).await;
+    hpa_at_max::a_person_decides_about_an_autoscaler_that_stays_at_its_maximum(&place).await;
+    node_not_ready::a_node_is_rebooted_then_replaced_then_a_person_is_paged(&place).await;
+}
+
+/// On a control plane of its own, as the pack has a namespace of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_touch_no_node_in_an_outage() {
+    let Some(plane) = ControlPlane::private().await else { return };
+    let place = Place::real(&plane).await;
+    node_not_ready::in_an_outage_no_node_is_touched_and_a_person_is_told(&place).await;
 }

@@ -74,7 +74,7 @@ const LONG: &str = "name: of-a-length-that-leaves-no-room-in-a-label-for-what-is
 const NO_RESTART: &str = "kubernetes: {restart: {}}";
 
 /// What is changed in the manifest above, and a word of the refusal of both.
-const REFUSED: [(&str, &str, &str, &str); 40] = [
+const REFUSED: [(&str, &str, &str, &str); 42] = [
     (RULE, "serviceAccountName:", "serviceAccountNam:", "serviceAccountNam"),
     (RULE, "serviceAccountName: healer", "description: x", "serviceAccountName"),
     (RULE, "serviceAccountName: healer", "serviceAccountName: ''", "serviceAccountName"),
@@ -91,6 +91,8 @@ const REFUSED: [(&str, &str, &str, &str); 40] = [
     (RULE, "target: workload", "target: {owned: {}}", "target"),
     (RULE, "for: 2m", "for: 5 minutes", "for"),
     (RULE, "cooldown: 30m", "cooldown: 30", "cooldown"),
+    (RULE, "cooldown: 30m", "perRule: abc", "perRule"),
+    (RULE, "cooldown: 30m", "perTarget: 2/", "perTarget"),
     (RULE, "run: restart, ", "", "run"),
     (
         RULE,

@@ -4,4 +4,6 @@ mod alerts;
 mod events;
 mod refusals;
 pub mod stage;
+mod strangers;
 mod time;
+mod timing;

@@ -1,4 +1,4 @@
-//! What is refused, and how it is said.
+//! What is refused, and how it is said. The numbers are those of the list of bad inputs that fother was designed with.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::http;
 use crate::support::wait::{DEADLINE, eventually};
 
 /// Webhooks of three kinds, and a rule each.
-async fn scene() -> (Scene, Running) {
+pub async fn scene() -> (Scene, Running) {
     let scene = Scene::new().await;
     scene.webhook("am", json!({"alertmanager": {}})).await;
     let key = json!({"bearer": null, "hmac": {"secretRef": {"name": "receiver", "key": "key"}}});
@@ -44,13 +44,14 @@ async fn scene() -> (Scene, Running) {
     (scene, running)
 }
 
-fn sign(text: &[u8]) -> String {
+pub fn sign(text: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"It's a Secret to Everybody");
     let tag = hmac::sign(&key, text);
     let hex: Vec<_> = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256={}", hex.concat())
 }
 
+/// Lines 25 to 30, and 21 and 22 for a token.
 #[tokio::test]
 async fn each_bad_input_is_refused_in_its_own_words() {
     let (scene, running) = scene().await;
@@ -103,6 +104,7 @@ async fn each_bad_input_is_refused_in_its_own_words() {
     running.stop().await;
 }
 
+/// Lines 21 to 24.
 #[tokio::test]
 async fn a_signature_is_over_the_raw_body_and_its_time() {
     let (scene, running) = scene().await;
@@ -156,6 +158,7 @@ async fn a_changed_secret_is_noticed() {
     running.stop().await;
 }
 
+/// Line 31, for what one sender may; for what all may it is `strangers`.
 #[tokio::test]
 async fn too_much_is_told_to_come_back() {
     let (scene, running) = scene().await;

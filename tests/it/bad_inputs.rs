@@ -1,0 +1,206 @@
+//! Bad Rules, Actions and Webhooks: each is answered with field, value and remedy. The numbers are those of the list of bad
+//! inputs that fother was designed with; what a Webhook receives (21 to 31) is in `webhooks::refusals` and `webhooks::strangers`.
+
+use fother::decide::pack::{Source, Surroundings, read};
+use fother::expr::Schemas;
+
+const RULE: &str = "\
+apiVersion: fother.dev/v1alpha1
+kind: Rule
+metadata: {name: crashloop}
+spec:
+  serviceAccountName: healer
+  trigger: {resource: {apiVersion: apps/v1, kind: Deployment, labelSelector: {matchLabels: {tier: web}}}}
+  when: object.spec.replicas > 1
+  limits: {cooldown: 30m, perRule: 20/1h}
+  ladder:
+    - {run: clean, with: {host: a}}
+";
+
+const ACTION: &str = "\
+apiVersion: fother.dev/v1alpha1
+kind: Action
+metadata: {name: clean}
+spec:
+  parameters: [{name: host}, {name: port, type: integer}]
+  container:
+    image: 'debian@sha256:0000000000000000000000000000000000000000000000000000000000000000'
+    command: [clean]
+";
+
+const WEBHOOK: &str = "\
+apiVersion: fother.dev/v1alpha1
+kind: Webhook
+metadata: {name: alerts}
+spec:
+  serviceAccountName: receiver
+  alertmanager: {}
+  authentication: {bearer: {secretRef: {name: s, key: k}}}
+  limits: {maxBodyBytes: 65536, perSenderPerMinute: 60}
+";
+
+const TRIGGER: &str =
+    "resource: {apiVersion: apps/v1, kind: Deployment, labelSelector: {matchLabels: {tier: web}}}";
+const WHEN: &str = "  when: object.spec.replicas > 1\n";
+
+/// All that is wrong with the three, after one was changed; without places, of which other tests speak.
+fn said(manifest: &str, from: &str, to: &str) -> Vec<String> {
+    assert!(manifest.contains(from), "{from}");
+    let files = [RULE, ACTION, WEBHOOK].map(|file| match file == manifest {
+        true => file.replace(from, to),
+        false => file.to_owned(),
+    });
+    let sources = files.each_ref().map(|file| Source { path: "a.yaml", content: file.as_bytes() });
+    let (namespace, schemas) = (Some("a"), Schemas::built_in());
+    let surroundings = Surroundings { namespace, schemas, ..Surroundings::default() };
+    let found = read(&sources, &surroundings).findings.into_iter();
+    found.map(|finding| format!("{:?} {}", finding.problem.severity, finding.problem)).collect()
+}
+
+#[track_caller]
+fn answered(line: u8, (manifest, from, to): (&str, &str, &str), expected: &[&str]) {
+    assert_eq!(said(manifest, from, to), expected, "line {line}");
+}
+
+/// All that is wrong with the Rule if it has another trigger, and this in place of its condition.
+fn said_of(trigger: &str, rest: &str) -> Vec<String> {
+    let rule = RULE.replace(TRIGGER, trigger).replace(WHEN, rest);
+    let source = [Source { path: "a.yaml", content: rule.as_bytes() }];
+    let surroundings = Surroundings { external_actions: vec!["clean"], ..Surroundings::default() };
+    read(&source, &surroundings).findings.iter().map(|finding| finding.problem.to_string()).collect()
+}
+
+#[test]
+fn what_is_good_is_good() {
+    assert_eq!(said(RULE, "tier: web", "tier: web"), [""; 0]);
+}
+
+/// 1 to 5: fields, selectors and expressions. (5, a condition over its budget, is told when it is evaluated: `expr::tests::limits`.)
+#[test]
+fn what_a_rule_watches() {
+    answered(
+        1,
+        (RULE, "trigger:", "trigerr:"),
+        &["Error spec.trigerr: unknown field; did you mean \"trigger\"?"],
+    );
+    let empty = "selector is empty; leave it out to mean every object of the kind in this namespace";
+    answered(
+        2,
+        (RULE, "{matchLabels: {tier: web}}", "{}"),
+        &[&format!("Error spec.trigger.resource.labelSelector: {empty}")],
+    );
+    answered(3, (RULE, "replicas > 1", "replicas > 1)"), &["Error spec.when: unexpected \")\""]);
+    answered(
+        4,
+        (RULE, "object.spec.replicas > 1", "object.spec.replicas > 'one'"),
+        &["Error spec.when: object.spec.replicas is int, compared with string"],
+    );
+}
+
+/// 6 and 7: what refers to something. (8, a circle, can be one of Rules that follow each other: `decide::check::follows`.)
+#[test]
+fn what_a_rule_refers_to() {
+    answered(
+        6,
+        (RULE, "run: clean", "run: claen"),
+        &["Error spec.ladder[0].run: Action \"claen\" not found in namespace \"a\"; did you mean \"clean\"?"],
+    );
+    answered(
+        7,
+        (RULE, "run: clean", "run: b/clean"),
+        &["Error spec.ladder[0].run: \"b/clean\": refs must stay in \"a\""],
+    );
+}
+
+/// 9 to 11: durations and numbers. What no manifest can exceed is a cap here; those of the controller are 10 in `cli`.
+#[test]
+fn how_long_how_often_and_how_much() {
+    answered(
+        9,
+        (RULE, "cooldown: 30m", "cooldown: 5 minutes"),
+        &["Error spec.limits.cooldown: \"5 minutes\" is not a duration: use \"5m\""],
+    );
+    for (rate, expected) in [
+        ("0/1h", "\"0/1h\" allows nothing: the count must be at least 1; use mode: Observe to stop a rule"),
+        ("-1/1h", "\"-1/1h\" is not a rate: use \"1/1h\""),
+        ("0", "want text, got 0; \"0\" is not a rate: use \"2/1h\""),
+        ("abc", "\"abc\" is not a rate: use \"2/1h\""),
+    ] {
+        let to = format!("perRule: {rate}");
+        answered(10, (RULE, "perRule: 20/1h", &to), &[&format!("Error spec.limits.perRule: {expected}")]);
+    }
+    let (body, sender) = ("maxBodyBytes: 65536", "perSenderPerMinute: 60");
+    for (from, to, expected) in [
+        (body, "maxBodyBytes: 2097152", "maxBodyBytes: 2097152: must be <= 1048576"),
+        (body, "maxBodyBytes: 0", "maxBodyBytes: 0: must be >= 1"),
+        (sender, "perSenderPerMinute: 0", "perSenderPerMinute: 0: must be >= 1"),
+        (sender, "perSenderPerMinute: -5", "perSenderPerMinute: -5: must be >= 1"),
+    ] {
+        answered(11, (WEBHOOK, from, to), &[&format!("Error spec.limits.{expected}")]);
+    }
+    for (count, expected) in [(500, "500: must be <= 100"), (0, "0: must be >= 2")] {
+        let correlate = format!("  correlate: {{within: 10m, count: {count}}}\n");
+        assert_eq!(said_of("event: {}", &correlate), [format!("spec.correlate.count: {expected}")]);
+    }
+}
+
+/// 12 to 17: Actions, and what is given to them.
+#[test]
+fn what_an_action_takes_and_runs() {
+    answered(
+        12,
+        (RULE, "host: a", "hots: a"),
+        &["Error spec.ladder[0].with.hots: param \"hots\" undeclared; declared: host, port"],
+    );
+    answered(
+        13,
+        (RULE, "host: a", "port: abc"),
+        &["Error spec.ladder[0].with.port: param port=\"abc\": want integer"],
+    );
+    answered(
+        14,
+        (ACTION, "command: [clean]", "command: ['${{ inputs.host }}']"),
+        &["Error spec.container.command[0]: templating not allowed in command; use env: $FOTHER_PARAM_HOST"],
+    );
+    let refused = "field not settable here; the controller's pod policy refuses it";
+    answered(
+        15,
+        (ACTION, "command: [clean]", "privileged: true"),
+        &[&format!("Error spec.container.privileged: {refused}")],
+    );
+    answered(
+        16,
+        (
+            ACTION,
+            "debian@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+            "debian:12",
+        ),
+        &[
+            "Warning spec.container.image: image is not pinned by sha256 digest; a tag can come to mean another image",
+        ],
+    );
+    let long = "x".repeat(71);
+    answered(
+        17,
+        (RULE, "name: crashloop", &format!("name: {long}")),
+        &["Error metadata.name: name is 71 chars; max 52"],
+    );
+}
+
+/// 18 to 20: what leads to a Rule again, and when it is due.
+#[test]
+fn what_comes_again() {
+    let never = "spec.trigger.schedule.cron: \"0 0 31 2 *\" never fires";
+    let unknown = "spec.trigger.schedule.timeZone: \"Europe/Londno\" is not an IANA zone; did you mean \"Europe/London\"?";
+    for (trigger, expected) in [
+        ("schedule: {cron: '0 0 31 2 *'}", &[never][..]),
+        ("schedule: {cron: '0 3 * * *', timeZone: Europe/Londno}", &[unknown]),
+        ("schedule: {cron: '0 0 31 2 *', timeZone: Europe/Londno}", &[never, unknown]),
+        (
+            "execution: {rules: [crashloop]}",
+            &["spec.trigger.execution.rules[0]: rule reacts to its own Executions"],
+        ),
+    ] {
+        assert_eq!(said_of(trigger, ""), expected, "{trigger}");
+    }
+}

@@ -1,0 +1,139 @@
+//! What strangers can do to the listener, and what somebody can do who has overheard a request: nothing. The numbers are
+//! those of the list of bad inputs.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::refusals::{scene, sign};
+use super::stage::{NAMESPACE, Running, TOKEN, alert, at, notification};
+use crate::support::http::{self, Answer};
+use crate::support::wait::{DEADLINE, eventually};
+
+/// Bodies that the listener reads at a time.
+const BODIES: usize = 64;
+const GIB: u64 = 1024 * 1024 * 1024;
+/// More than what a socket takes on both sides before somebody reads from it.
+const BUFFERED: usize = 16 * 1024 * 1024;
+
+/// Opens a request to the Webhook `am`, with these headers and no body yet.
+async fn open(running: &Running, headers: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let head = format!("POST /hooks/{NAMESPACE}/am HTTP/1.1\r\nhost: x\r\n{headers}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+fn authentic(rest: &str) -> String {
+    format!("authorization: Bearer {TOKEN}\r\n{rest}")
+}
+
+async fn answer(stream: &mut TcpStream) -> Answer {
+    tokio::time::timeout(DEADLINE, http::read(stream)).await.expect("an answer")
+}
+
+/// Who has no credentials, or wrong ones, is answered before a byte of his body is read: 5 GiB of it cost nothing.
+#[tokio::test]
+async fn the_body_of_a_stranger_is_not_read() {
+    let (scene, running) = scene().await;
+    for (credentials, said) in [
+        ("x: y", "missing Authorization header"),
+        ("authorization: Bearer guessed", "token mismatch"),
+        ("authorization: Basic guessed", "want Authorization: Bearer TOKEN"),
+    ] {
+        let mut announced = open(&running, &format!("{credentials}\r\ncontent-length: {}", 5 * GIB)).await;
+        let refused = answer(&mut announced).await;
+        assert_eq!((refused.status, refused.text.as_str()), (401, said));
+        assert!(refused.head.contains("connection: close"), "{}", refused.head);
+
+        let mut endless = open(&running, &format!("{credentials}\r\ntransfer-encoding: chunked")).await;
+        let chunk = [b"10000\r\n".to_vec(), vec![b' '; 0x10000], b"\r\n".to_vec()].concat();
+        let mut sent = 0;
+        while sent <= BUFFERED && endless.write_all(&chunk).await.is_ok() {
+            sent += chunk.len();
+        }
+        assert!(sent <= BUFFERED, "{sent} bytes were taken");
+    }
+    assert_eq!(scene.batches().await.len(), 0);
+    running.stop().await;
+}
+
+/// The head is cut off after the same time: `refusals::an_endless_body_and_a_slow_one_come_to_an_end`.
+#[tokio::test]
+async fn a_body_has_ten_seconds() {
+    let (_scene, running) = scene().await;
+    let mut slow = open(&running, &authentic("content-length: 100")).await;
+    slow.write_all(b"{").await.unwrap();
+    let began = std::time::Instant::now();
+    let refused = answer(&mut slow).await;
+    assert_eq!((refused.status, refused.text.as_str()), (503, "body not received within 10 s; retry"));
+    assert!(began.elapsed() > Duration::from_secs(9), "{:?}", began.elapsed());
+    running.stop().await;
+}
+
+/// Line 31. Who is told to come back loses nothing by it.
+#[tokio::test]
+async fn when_every_place_is_taken_the_next_is_told_to_come_back() {
+    let (_scene, running) = scene().await;
+    let good = notification(&[alert("sda", &at(0), None)]);
+    let mut reading = Vec::new();
+    for _ in 0..BODIES {
+        reading.push(open(&running, &authentic("content-length: 100")).await);
+    }
+    let refused = eventually("no place is left", DEADLINE, || async {
+        let refused = running.post("am", &good).await;
+        if refused.status == 503 { Ok(refused) } else { Err(format!("{refused:?}")) }
+    })
+    .await;
+    assert_eq!(refused.text, "queue full; retry");
+    assert!(refused.head.contains("retry-after: 5"), "{}", refused.head);
+    drop(reading);
+    eventually("it is accepted", DEADLINE, || async {
+        let again = running.post("am", &good).await;
+        if matches!(again.status, 200 | 202) { Ok(()) } else { Err(again.text) }
+    })
+    .await;
+    running.stop().await;
+}
+
+/// Line 24. A request that was overheard is authentic. What it says is known, whatever is changed of it that no signature
+/// covers; and after five minutes it is not even authentic (23: `refusals`).
+#[tokio::test]
+async fn a_request_that_is_sent_again_by_somebody_else_does_nothing() {
+    let (scene, running) = scene().await;
+    let pushed = json!({"action": "created", "repository": {"html_url": "https://github.com/acme/shop"}});
+    let told = json!({"specversion": "1.0", "id": "1", "source": "/disk", "type": "full"});
+    let now = k8s_openapi::jiff::Timestamp::now().as_second().to_string();
+    let send = async |webhook: &str, body: &Value, delivery: &str| {
+        let body = body.to_string();
+        let signed = if webhook == "hub" { body.clone() } else { format!("{now}.{body}") };
+        let signature = sign(signed.as_bytes());
+        let headers = [
+            (
+                "content-type",
+                if webhook == "hub" { "application/json" } else { "application/cloudevents+json" },
+            ),
+            ("x-github-event", "deployment"),
+            ("x-github-delivery", delivery),
+            ("x-hub-signature-256", &signature),
+            ("x-signature", &signature),
+            ("x-signature-timestamp", &now),
+        ];
+        running.post_as(webhook, &headers, body.as_bytes()).await
+    };
+    for (webhook, body) in [("hub", &pushed), ("signed", &told)] {
+        assert_eq!(send(webhook, body, "1").await.status, 202, "{webhook}");
+    }
+    scene.ended(&["Observed", "Observed"]).await;
+    for (webhook, body, rule) in [("hub", &pushed, "pushed"), ("signed", &told, "told")] {
+        for delivery in ["1", "2"] {
+            let again = send(webhook, body, delivery).await;
+            let said = format!("duplicate of execution {rule}-");
+            assert!(again.status == 200 && again.text.starts_with(&said), "{webhook}: {again:?}");
+        }
+    }
+    assert_eq!((scene.batches().await.len(), scene.executions().await.len()), (2, 2));
+    running.stop().await;
+}
