@@ -51,9 +51,8 @@ fn said(manifest: &str, from: &str, to: &str) -> Vec<String> {
         false => file.to_owned(),
     });
     let sources = files.each_ref().map(|file| Source { path: "a.yaml", content: file.as_bytes() });
-    let (namespace, schemas) = (Some("a"), Schemas::built_in());
-    let surroundings = Surroundings { namespace, schemas, ..Surroundings::default() };
-    let found = read(&sources, &surroundings).findings.into_iter();
+    let surroundings = Surroundings { namespace: Some("a"), ..Surroundings::default() };
+    let found = read(&sources, &surroundings).check(&Schemas::built_in()).findings.into_iter();
     found.map(|finding| format!("{:?} {}", finding.problem.severity, finding.problem)).collect()
 }
 
@@ -67,7 +66,8 @@ fn said_of(trigger: &str, rest: &str) -> Vec<String> {
     let rule = RULE.replace(TRIGGER, trigger).replace(WHEN, rest);
     let source = [Source { path: "a.yaml", content: rule.as_bytes() }];
     let surroundings = Surroundings { external_actions: vec!["clean"], ..Surroundings::default() };
-    read(&source, &surroundings).findings.iter().map(|finding| finding.problem.to_string()).collect()
+    let found = read(&source, &surroundings).check(&Schemas::built_in()).findings;
+    found.iter().map(|finding| finding.problem.to_string()).collect()
 }
 
 #[test]
