@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::definitions::Definitions;
 use super::execution::{JobWatches, Troubles};
 use super::queue::Queue;
+use super::receiver::Known;
 use super::recorder::Recorder;
 use super::rule::{Evaluators, Places};
 use super::store::Store;
@@ -53,6 +54,8 @@ pub struct Context {
     pub webhooks: Store<Webhook>,
     /// What they received and is kept, as last seen.
     pub batches: Store<EventBatch>,
+    /// How much of it there is.
+    pub known: Known,
     /// What is to be reconciled.
     pub queue: Queue,
     /// The most that may go on at once.

@@ -22,6 +22,7 @@ mod controller;
 mod crashes;
 mod episodes;
 mod every_request;
+mod flood;
 mod hooks;
 pub mod main_path;
 mod operations;
