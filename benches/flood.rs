@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use fother::api::{Execution, Rule, Webhook};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
@@ -60,7 +61,7 @@ impl Kind {
             }
             Self::Events => numbers
                 .map(|name| {
-                    json!({"specversion": "1.0", "id": name, "source": "/disks", "type": "full", "time": starts,
+                    json!({"specversion": "1.0", "id": name, "source": "/disks", "type": "full",
                         "data": {"disk": name, "percent": 95}})
                 })
                 .collect(),
@@ -99,15 +100,16 @@ pub async fn measure(harbor: &Harbor, scale: &Scale) -> Section {
 
 async fn turn(harbor: &Harbor, scale: &Scale, kind: Kind) -> Vec<Row> {
     let berth = harbor.berth(&format!("flood-{}", kind.name())).await;
-    listen(&berth, kind).await;
+    let rule = listen(&berth, kind).await;
     let controller = harbor.controller().await;
     berth.rules_are_ready(1).await;
+    is_old(&rule).await;
     let following = Following::start(&berth).await;
     let log = harbor.plane.audit().expect("the control plane is our own");
     let (mark, cpu) = (log.mark().await, usage::cpu(controller.id()));
     let (requests, path) =
         (scale.flood.0.div_ceil(IN_A_REQUEST), format!("/hooks/{}/flood", berth.namespace));
-    let starts = now(0);
+    let starts = Timestamp::now().to_string();
     let flood = Flood { kind, to: controller.hooks, path, starts };
     let begun = Instant::now();
     let sent = flood.pour(requests, scale.flood.1).await;
@@ -148,7 +150,7 @@ async fn turn(harbor: &Harbor, scale: &Scale, kind: Kind) -> Vec<Row> {
 }
 
 /// A Webhook, and the Rule that listens to it.
-async fn listen(berth: &Berth, kind: Kind) {
+async fn listen(berth: &Berth, kind: Kind) -> Rule {
     berth.create::<Secret>(json!({"metadata": {"name": "sender"}, "stringData": {"token": TOKEN}})).await;
     let (format, trigger, key) = match kind {
         Kind::Alerts => ("alertmanager", json!({"alert": {"webhook": "flood"}}), "alert.labels.disk"),
@@ -159,7 +161,17 @@ async fn listen(berth: &Berth, kind: Kind) {
     berth.create::<Webhook>(json!({"metadata": {"name": "flood"}, "spec": webhook})).await;
     let rule = json!({"serviceAccountName": "healer", "mode": "Enforce", "trigger": trigger, "target": {"key": key},
         "limits": {"perRule": format!("{LIMIT}/1m")}, "ladder": [{"run": "caulk"}]});
-    berth.create::<Rule>(json!({"metadata": {"name": "full"}, "spec": rule})).await;
+    berth.create::<Rule>(json!({"metadata": {"name": "full"}, "spec": rule})).await
+}
+
+/// Waits until what happens from now on happens after the Rule was created, which is kept in whole seconds.
+async fn is_old(rule: &Rule) {
+    let created = rule.metadata.creation_timestamp.clone().unwrap().0;
+    eventually("the Rule is a second old", LONG, || async {
+        let age = Timestamp::now().duration_since(created);
+        if age.as_secs() >= 2 { Ok(()) } else { Err(format!("{age:?}")) }
+    })
+    .await;
 }
 
 /// What is sent, and where to.
@@ -286,7 +298,7 @@ async fn launches(berth: &Berth, kind: Kind) -> Row {
 
 /// Says of each alert that was accepted that it is resolved, until that is heard, and waits until all is over.
 async fn resolved(flood: &Flood, sent: &Sent, following: &Following) -> Row {
-    let (begun, ends) = (Instant::now(), now(0));
+    let (begun, ends) = (Instant::now(), Timestamp::now().to_string());
     let next = Arc::new(AtomicUsize::new(0));
     let senders = (0..SENDERS).map(async |sender| {
         while let Some(request) = sent.taken.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -312,11 +324,6 @@ fn costs(kind: Kind, controller: &Controller, following: &Following, used: Durat
         Row::plain("… when all is over", "MB", one(now), Goal::None),
         Row::plain(format!("{name}: CPU in all"), "s", one(used.as_secs_f64()), Goal::None),
     ]
-}
-
-fn now(seconds: i64) -> String {
-    let now = k8s_openapi::jiff::Timestamp::now();
-    (now + k8s_openapi::jiff::SignedDuration::from_secs(seconds)).to_string()
 }
 
 fn one(value: f64) -> Samples {

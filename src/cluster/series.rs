@@ -15,7 +15,7 @@ use kube::api::{Api, Patch, PatchParams};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::error::{Error, Result};
 use super::events::create;
@@ -97,7 +97,7 @@ impl Series {
             match self.next() {
                 Ok(key) => {
                     self.write(home, &key).await;
-                    sleep(PACE).await;
+                    sleep_until(Instant::now() + PACE).await;
                 }
                 Err(due) => tokio::select! {
                     () = sleep_until(due) => {}
