@@ -1,5 +1,5 @@
 //! A flood: far more alerts, or events, than a rule with a limit may act on, sent to a Webhook from several addresses.
-//! What is accepted is followed in a watch of the EventBatches, up to the outcome of each event.
+//! What is accepted is followed in a watch of the `EventBatches`, up to the outcome of each event.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -104,7 +104,7 @@ async fn turn(harbor: &Harbor, scale: &Scale, kind: Kind) -> Vec<Row> {
     let controller = harbor.controller().await;
     berth.rules_are_ready(1).await;
     is_old(&rule).await;
-    let following = Following::start(&berth).await;
+    let following = Following::start(&berth);
     let log = harbor.plane.audit().expect("the control plane is our own");
     let (mark, cpu) = (log.mark().await, usage::cpu(controller.id()));
     let (requests, path) =

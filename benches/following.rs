@@ -1,4 +1,4 @@
-//! What becomes of what a Webhook accepted: a watch of the EventBatches of a namespace, which counts.
+//! What becomes of what a Webhook accepted: a watch of the `EventBatches` of a namespace, which counts.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl Drop for Following {
 }
 
 impl Following {
-    pub async fn start(berth: &Berth) -> Self {
+    pub fn start(berth: &Berth) -> Self {
         let resource = ApiResource::erase::<fother::api::EventBatch>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(berth.client.clone(), &berth.namespace, &resource);
         let state = Arc::<Mutex<State>>::default();

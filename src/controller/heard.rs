@@ -35,7 +35,7 @@ pub async fn inbox(context: &Context, rule: &CompiledRule, from: From) -> Result
         From::Store => context
             .batches
             .filter(|batch| batch.spec.webhook == webhook && batch.namespace().as_deref() == Some(namespace)),
-        From::ApiServer => listed(context, namespace, webhook).await?,
+        From::ApiServer => Box::pin(listed(context, namespace, webhook)).await?,
     };
     Ok(inbox::open(name, &batches, now()))
 }

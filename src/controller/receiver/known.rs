@@ -15,13 +15,13 @@ use crate::decide::identity::{digest, occurrence};
 /// Batches that are kept at the most, and their bytes. Each replica holds them, and whoever leads as much again while it
 /// decides about them, within its 256 MiB.
 const MAX_BATCHES: usize = 2000;
-const MAX_BYTES: usize = 48 * 1024 * 1024;
+const MAX_BYTES: usize = 40 * 1024 * 1024;
 /// What an event takes beside its text: its maps, its place here, and its outcome.
 const EVENT: usize = 2048;
 /// Batches that are remembered although all is over with them, and their bytes; more would be kept from those that are
 /// to come.
 const CROWDED_BATCHES: usize = 300;
-const CROWDED_BYTES: usize = 12 * 1024 * 1024;
+const CROWDED_BYTES: usize = 10 * 1024 * 1024;
 
 /// What all that is kept comes to.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
