@@ -43,7 +43,9 @@ async fn what_comes_again_is_counted_and_what_was_told_is_not() {
         [&[first, later(1), later(2), later(2), later(1), first][..], &[first, later(2), later(3), later(3)]]
     {
         let (teller, writer) = teller();
-        times.iter().for_each(|at| teller.count(&telling, *at, &telling));
+        for at in times {
+            teller.count(&telling, *at, &telling);
+        }
         drop(teller);
         writer.run(&home).await;
     }
