@@ -1,6 +1,7 @@
 //! A real control plane with the chart, namespaces that are enrolled, and what runs beside it as processes.
 
 use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use fother::api::{Action, Execution, Rule};
@@ -96,13 +97,14 @@ impl Harbor {
     /// at once, as it has the same identity.
     pub async fn controller(&self) -> Controller {
         let kubeconfig = self.access.write(&self.files.path().join("kubeconfig"));
-        let port = free_port();
-        let listen = format!("127.0.0.1:{port}");
+        let (port, hooks) = (free_port(), SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let (listen, receive) = (format!("127.0.0.1:{port}"), hooks.to_string());
         let kubeconfig = kubeconfig.to_str().unwrap();
         let many = "1000000";
         let arguments = [
             ["controller", "--allow-local-git"].as_slice(),
             &["--kubeconfig", kubeconfig, "--namespace", HOME, "--identity", "bench", "--listen", &listen],
+            &["--webhook-address", &receive],
             &["--max-per-rule", many, "--max-per-namespace", many, "--max-total", many],
         ]
         .concat();
@@ -113,7 +115,7 @@ impl Harbor {
             if answer.ends_with("leading") { Ok(()) } else { Err(std::io::Error::other(answer)) }
         })
         .await;
-        Controller { process }
+        Controller { process, hooks }
     }
 
     /// The bare loop over the boats of a namespace.
@@ -133,6 +135,8 @@ impl Harbor {
 /// A running controller.
 pub struct Controller {
     process: Process,
+    /// Where it receives.
+    pub hooks: SocketAddr,
 }
 
 impl Controller {

@@ -11,7 +11,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is test equipment: a panic is how it reports")]
 
 mod burst;
+mod flood;
 mod floor;
+mod following;
 mod harbor;
 mod idle;
 mod latency;
@@ -30,6 +32,7 @@ mod support {
     pub mod audit;
     pub mod control_plane;
     pub mod helm;
+    pub mod http;
     pub mod kubectl;
     pub mod pki;
     pub mod process;
@@ -81,6 +84,8 @@ enum Measurement {
     Memory,
     /// Requests, CPU time and memory of a thousand Rules while nothing happens.
     Idle,
+    /// A hundred thousand alerts within a minute, for a Rule that may act on a few.
+    Flood,
     /// `fother dev --demo` and `fother validate`.
     Local,
 }
@@ -129,6 +134,7 @@ async fn one(measurement: Measurement, scale: &Scale) -> Option<Section> {
         Measurement::Sync => sync::measure(&harbor, scale).await,
         Measurement::Memory => memory::measure(&harbor, scale).await,
         Measurement::Idle => idle::measure(&harbor, scale).await,
+        Measurement::Flood => flood::measure(&harbor, scale).await,
         Measurement::Matching | Measurement::Local => unreachable!("they need no harbor"),
     })
 }

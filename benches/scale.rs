@@ -21,6 +21,8 @@ pub struct Scale {
     pub pods: &'static [(usize, f64)],
     /// How long an idle controller is looked at: longer than the time after which it looks at everything again.
     pub idle: Duration,
+    /// Alerts that are sent, and within what time.
+    pub flood: (usize, Duration),
 }
 
 impl Scale {
@@ -34,6 +36,7 @@ impl Scale {
         matching_time: Duration::from_millis(300),
         pods: &[(10_000, 50.0), (100_000, 200.0)],
         idle: Duration::from_secs(310),
+        flood: (100_000, Duration::from_secs(60)),
     };
     pub const SMOKE: Self = Self {
         repetitions: 1,
@@ -45,5 +48,6 @@ impl Scale {
         matching_time: Duration::ZERO,
         pods: &[(20, 50.0)],
         idle: Duration::from_secs(2),
+        flood: (500, Duration::from_secs(1)),
     };
 }

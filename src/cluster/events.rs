@@ -1,17 +1,19 @@
 //! Kubernetes Events about targets, so that `kubectl describe` tells the story.
 
+use std::sync::Arc;
+
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ObjectReference as CoreReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams, PostParams};
-use serde_json::{Value, json};
+use kube::api::{Api, PostParams};
 use tokio::sync::mpsc;
 
 use super::error::{Error, Result};
 use super::objects::MANAGER;
+use super::series::Series;
 use crate::api::ObjectReference;
 
 /// The longest note that the API server takes, in bytes.
@@ -25,17 +27,20 @@ const WRITING: usize = 2;
 /// Takes Events in, to be written beside the work that they tell about.
 pub struct Teller {
     sender: mpsc::Sender<Event>,
+    series: Arc<Series>,
 }
 
 /// Writes what its [`Teller`] takes in.
 pub struct Writer {
     receiver: mpsc::Receiver<Event>,
+    series: Arc<Series>,
 }
 
 /// A teller and its writer.
 pub fn teller() -> (Teller, Writer) {
     let (sender, receiver) = mpsc::channel(WAITING);
-    (Teller { sender }, Writer { receiver })
+    let series = Arc::<Series>::default();
+    (Teller { sender, series: series.clone() }, Writer { receiver, series })
 }
 
 impl Teller {
@@ -45,19 +50,37 @@ impl Teller {
             tracing::warn!(event = telling.name, "Event not written: nobody writes any more");
         }
     }
+
+    /// Counts what happens again and again: one Event for each name, which is written from time to time. Where there are
+    /// too many of them, `instead` counts, which stands for many.
+    pub fn count(&self, telling: &Telling<'_>, at: Timestamp, instead: &Telling<'_>) {
+        self.series.count(event(telling, at), at, || event(instead, at));
+    }
+
+    /// Whether an Event would be the first of its name, and have room.
+    pub fn is_news(&self, telling: &Telling<'_>) -> bool {
+        let namespace = telling.regarding.namespace.as_deref().unwrap_or("default");
+        self.series.is_news(namespace, &telling.name)
+    }
 }
 
 impl Writer {
     /// Writes until the teller is gone and everything that it took in is written. Events are for people: one that cannot
     /// be written is no reason to stop.
     pub async fn run(mut self, home: &Client) {
-        stream::poll_fn(|cx| self.receiver.poll_recv(cx))
-            .for_each_concurrent(WRITING, |event| async move {
+        let told = stream::poll_fn(|cx| self.receiver.poll_recv(cx)).for_each_concurrent(
+            WRITING,
+            |event| async move {
                 if let Err(error) = create(home, &event).await {
                     tracing::warn!(%error, "Event not written");
                 }
-            })
-            .await;
+            },
+        );
+        tokio::select! {
+            () = told => {}
+            () = self.series.run(home) => {}
+        }
+        self.series.finish(home).await;
     }
 }
 
@@ -83,32 +106,6 @@ pub async fn tell(home: &Client, telling: &Telling<'_>, now: Timestamp) -> Resul
     create(home, &event(telling, now)).await.map(drop)
 }
 
-/// Writes an Event about something that happens again and again, or counts it: those of one name are one series. What
-/// happened no later than what was counted last has been told already.
-pub async fn tell_again(home: &Client, telling: &Telling<'_>, at: Timestamp) -> Result<()> {
-    if create(home, &event(telling, at)).await? {
-        return Ok(());
-    }
-    let namespace = telling.regarding.namespace.as_deref().unwrap_or("default");
-    let api: Api<Event> = Api::namespaced(home.clone(), namespace);
-    let patch = async |patch: Value| {
-        let patched = api.patch(&telling.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        patched.map_err(Error::request(format!("count Event {}", telling.reason)))
-    };
-    // The answer to a patch that changes nothing is the Event: reading it needs no further right.
-    let known = patch(json!({})).await?;
-    let (count, last) = match &known.series {
-        Some(series) => (series.count, Some(series.last_observed_time.0)),
-        None => (1, known.event_time.as_ref().map(|time| time.0)),
-    };
-    if last.is_some_and(|last| at.as_microsecond() <= last.as_microsecond()) {
-        return Ok(());
-    }
-    patch(json!({"series": {"count": count.saturating_add(1), "lastObservedTime": MicroTime(at)}}))
-        .await
-        .map(drop)
-}
-
 fn event(telling: &Telling<'_>, now: Timestamp) -> Event {
     let namespace = telling.regarding.namespace.as_deref().unwrap_or("default");
     Event {
@@ -131,7 +128,7 @@ fn event(telling: &Telling<'_>, now: Timestamp) -> Event {
 }
 
 /// Whether it is new.
-async fn create(home: &Client, event: &Event) -> Result<bool> {
+pub(super) async fn create(home: &Client, event: &Event) -> Result<bool> {
     let namespace = event.metadata.namespace.as_deref().unwrap_or("default");
     match Api::namespaced(home.clone(), namespace).create(&PostParams::default(), event).await {
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
@@ -164,7 +161,6 @@ mod tests {
     use kube::client::Body;
     use parking_lot::Mutex;
     use std::collections::BTreeSet;
-    use std::sync::Arc;
 
     #[test]
     fn a_note_is_cut_by_bytes_between_characters() {

@@ -17,6 +17,7 @@ pub mod owners;
 pub mod reviews;
 pub mod rights;
 pub mod secrets;
+mod series;
 pub mod status;
 
 pub use error::{Error, Result};

@@ -11,6 +11,7 @@ use super::execution::{JobWatches, Troubles};
 use super::looks::Looks;
 use super::published::Published;
 use super::queue::Queue;
+use super::receiver::Known;
 use super::recorder::Recorder;
 use super::rule::{Evaluators, Places};
 use super::store::Store;
@@ -57,6 +58,8 @@ pub struct Context {
     pub webhooks: Store<Webhook>,
     /// What they received and is kept, as last seen.
     pub batches: Store<EventBatch>,
+    /// How much of it there is.
+    pub known: Known,
     /// What is to be reconciled.
     pub queue: Queue,
     /// The most that may go on at once.

@@ -19,8 +19,6 @@ use crate::source::watch::now;
 const LOOK: Duration = Duration::from_mins(10);
 /// How often a batch that is only remembered is looked at: its room may be needed.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(30);
-/// Batches that are remembered although all is over with them; more would be kept from those that are to come.
-const CROWDED: usize = 300;
 
 /// Reconciles one batch.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
@@ -35,8 +33,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         return Ok(Requeue::After(Duration::ZERO));
     }
     let Some(settled_at) = settled_at(&batch) else { return Ok(Requeue::After(LOOK)) };
-    let crowded = context.batches.len() > CROWDED;
-    let keep = if crowded { SignedDuration::ZERO } else { REMEMBERED };
+    let keep = if context.known.is_crowded() { SignedDuration::ZERO } else { REMEMBERED };
     let left = keep - now().duration_since(settled_at);
     if left.is_positive() {
         return Ok(Requeue::After(Duration::try_from(left).unwrap_or_default().min(LOOK_FOR_ROOM)));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::{StreamExt, stream};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -13,6 +14,9 @@ use crate::decide::identity::TargetKey;
 use crate::decide::inbox::{self, Inbox, Item, Lead};
 use crate::decide::matching::CompiledRule;
 use crate::source::watch::now;
+
+/// Batches that are read at a time.
+const READING: usize = 8;
 
 /// Where to look.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,23 +35,36 @@ pub async fn inbox(context: &Context, rule: &CompiledRule, from: From) -> Result
         From::Store => context
             .batches
             .filter(|batch| batch.spec.webhook == webhook && batch.namespace().as_deref() == Some(namespace)),
-        From::ApiServer => listed(context, namespace, webhook).await?,
+        From::ApiServer => Box::pin(listed(context, namespace, webhook)).await?,
     };
     Ok(inbox::open(name, &batches, now()))
 }
 
+/// Only what is not in the store as it is there is read: in a flood all of it is many megabytes, for each that fires.
 async fn listed(context: &Context, namespace: &str, webhook: &str) -> Result<Vec<Arc<EventBatch>>> {
     let api: Api<EventBatch> = Api::namespaced(context.home.clone(), namespace);
-    let mut params = ListParams::default().labels(&format!("{}={webhook}", LABEL.webhook)).limit(50);
-    let mut found = Vec::new();
+    let mut params = ListParams::default().labels(&format!("{}={webhook}", LABEL.webhook)).limit(500);
+    let (mut found, mut unknown) = (Vec::new(), Vec::new());
     loop {
-        let page = api.list(&params).await.map_err(Error::request("list EventBatches"))?;
-        found.extend(page.items.into_iter().map(Arc::new));
+        let page = api.list_metadata(&params).await.map_err(Error::request("list EventBatches"))?;
+        for there in page.items {
+            let known = context.batches.get(namespace, &there.name_any());
+            match known.filter(|known| known.metadata.resource_version == there.metadata.resource_version) {
+                Some(known) => found.push(known),
+                None => unknown.push(there.name_any()),
+            }
+        }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params.continue_token = Some(token),
-            None => return Ok(found),
+            None => break,
         }
     }
+    let reads: Vec<_> = unknown.iter().map(|name| api.get_opt(name)).collect();
+    let mut read = stream::iter(reads).buffer_unordered(READING);
+    while let Some(batch) = read.next().await {
+        found.extend(batch.map_err(Error::request("read EventBatches"))?.map(Arc::new));
+    }
+    Ok(found)
 }
 
 /// Whether the kind of a rule's targets has namespaces.

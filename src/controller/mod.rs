@@ -198,6 +198,7 @@ async fn lead(
         executions: Store::new(),
         webhooks: receiver.webhooks(),
         batches: receiver.batches(),
+        known: receiver.known(),
         queue: queue.clone(),
         caps: settings.caps,
         pods: settings.pods,

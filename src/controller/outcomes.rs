@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::{StreamExt, stream};
 use kube::{Api, ResourceExt};
 
 use super::context::Context;
@@ -12,6 +13,8 @@ use crate::decide::inbox::recorded;
 
 /// How often it is tried to write what others write beside.
 const WRITES: usize = 5;
+/// Batches that are written at a time.
+const AT_A_TIME: usize = 8;
 
 /// Writes outcomes into the statuses of their batches; rules write beside each other.
 pub async fn record(context: &Context, outcomes: Vec<(Arc<EventBatch>, EventOutcome)>) -> Result<()> {
@@ -19,10 +22,12 @@ pub async fn record(context: &Context, outcomes: Vec<(Arc<EventBatch>, EventOutc
     for (batch, outcome) in outcomes {
         of_batches.entry(batch.name_any()).or_insert_with(|| (batch, Vec::new())).1.push(outcome);
     }
-    for (batch, outcomes) in of_batches.into_values() {
-        record_in(context, batch, &outcomes).await?;
-    }
-    Ok(())
+    let writes = of_batches
+        .into_values()
+        .map(|(batch, outcomes)| async move { record_in(context, batch, &outcomes).await })
+        .collect::<Vec<_>>();
+    let written: Vec<_> = stream::iter(writes).buffer_unordered(AT_A_TIME).collect().await;
+    written.into_iter().collect()
 }
 
 /// Writes outcomes into the status of one batch.

@@ -125,11 +125,6 @@ where
         self.objects.read().values().filter(|object| holds(object)).cloned().collect()
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.objects.read().len()
-    }
-
     /// Looks at all objects.
     pub fn each(&self, look: impl FnMut(&K)) {
         self.objects.read().values().map(AsRef::as_ref).for_each(look);

@@ -100,11 +100,12 @@ pub fn open(rule: &str, batches: &[Arc<EventBatch>], now: Timestamp) -> Inbox {
         .collect();
     items.sort_by(|a, b| key(a).cmp(&key(b)));
     let ended = ended(&items);
+    let over = over(rule, batches);
     let (mut inbox, mut newest, mut seen) =
         (Inbox::default(), BTreeMap::<String, Item>::new(), BTreeSet::new());
     for item in items.into_iter().filter(|item| item.accepted().rules.iter().any(|name| name == rule)) {
         let is_first = seen.insert(occurrence(&item.accepted().event));
-        if is_final_for(&item, rule) {
+        if over.contains(&(Arc::as_ptr(&item.batch), item.index)) {
             continue;
         }
         match &item.accepted().alert {
@@ -151,10 +152,23 @@ fn ended(items: &[Item]) -> BTreeMap<String, Ended> {
     ended
 }
 
-fn is_final_for(item: &Item, rule: &str) -> bool {
-    let outcomes = item.batch.status.iter().flat_map(|status| &status.outcomes);
-    let mut own = outcomes.filter(|o| usize::try_from(o.event) == Ok(item.index) && o.rule == rule);
-    own.any(|outcome| is_final(item.accepted(), outcome.outcome))
+/// The events with which a rule is done, by their batch and their place in it.
+fn over(rule: &str, batches: &[Arc<EventBatch>]) -> BTreeSet<(*const EventBatch, usize)> {
+    let mut over = BTreeSet::new();
+    for batch in batches {
+        let of_rule = settled(batch).filter(|(_, of)| *of == rule);
+        over.extend(of_rule.map(|(index, _)| (Arc::as_ptr(batch), index)));
+    }
+    over
+}
+
+/// The events of a batch and the rules that are done with them.
+fn settled(batch: &EventBatch) -> impl Iterator<Item = (usize, &str)> {
+    batch.status.iter().flat_map(|status| &status.outcomes).filter_map(|outcome| {
+        let index = usize::try_from(outcome.event).ok()?;
+        let event = batch.spec.events.get(index)?;
+        is_final(event, outcome.outcome).then_some((index, outcome.rule.as_str()))
+    })
 }
 
 /// Whether nothing more will become of an event. What fires goes on, until it is resolved.
@@ -170,15 +184,10 @@ fn is_final(event: &AcceptedEvent, outcome: OutcomeKind) -> bool {
 /// Since when all is over with a batch; none while anything is not.
 pub fn settled_at(batch: &EventBatch) -> Option<Timestamp> {
     let outcomes = batch.status.as_ref().map_or(&[][..], |status| &status.outcomes);
-    let is_settled = |index: usize, event: &AcceptedEvent, rule: &String| {
-        outcomes.iter().any(|outcome| {
-            usize::try_from(outcome.event) == Ok(index)
-                && outcome.rule == *rule
-                && is_final(event, outcome.outcome)
-        })
-    };
+    let settled: BTreeSet<_> = settled(batch).collect();
     let mut events = batch.spec.events.iter().enumerate();
-    let all = events.all(|(index, event)| event.rules.iter().all(|rule| is_settled(index, event, rule)));
+    let all =
+        events.all(|(index, event)| event.rules.iter().all(|rule| settled.contains(&(index, rule.as_str()))));
     let last = outcomes.iter().map(|outcome| outcome.time.0).max();
     all.then(|| last.unwrap_or_else(|| received_at(batch)))
 }
@@ -186,17 +195,23 @@ pub fn settled_at(batch: &EventBatch) -> Option<Timestamp> {
 /// The status with these outcomes in it. What is the same but for its time stays as it is.
 pub fn recorded(status: &EventBatchStatus, fresh: &[EventOutcome]) -> EventBatchStatus {
     let mut recorded = status.clone();
+    let mut places: BTreeMap<_, _> = status
+        .outcomes
+        .iter()
+        .enumerate()
+        .map(|(place, known)| ((known.event, known.rule.as_str()), place))
+        .collect();
     for outcome in fresh {
-        let known =
-            recorded.outcomes.iter_mut().find(|o| (o.event, &o.rule) == (outcome.event, &outcome.rule));
-        match known {
-            Some(known) => {
-                let time = known.time.clone();
-                if (EventOutcome { time, ..outcome.clone() }) != *known {
-                    *known = outcome.clone();
-                }
-            }
-            None => recorded.outcomes.push(outcome.clone()),
+        let key = (outcome.event, outcome.rule.as_str());
+        let Some(place) = places.get(&key) else {
+            places.insert(key, recorded.outcomes.len());
+            recorded.outcomes.push(outcome.clone());
+            continue;
+        };
+        let known = &mut recorded.outcomes[*place];
+        let time = known.time.clone();
+        if (EventOutcome { time, ..outcome.clone() }) != *known {
+            *known = outcome.clone();
         }
     }
     recorded
@@ -204,11 +219,15 @@ pub fn recorded(status: &EventBatchStatus, fresh: &[EventOutcome]) -> EventBatch
 
 /// What becomes of events whose rules are gone.
 pub fn orphaned(batch: &Arc<EventBatch>, exists: impl Fn(&str) -> bool, now: Timestamp) -> Vec<EventOutcome> {
+    let settled: BTreeSet<_> = settled(batch).collect();
     let items = (0..batch.spec.events.len()).map(|index| Item { batch: batch.clone(), index });
     items
         .flat_map(|item| {
-            let gone =
-                item.accepted().rules.iter().filter(|rule| !exists(rule) && !is_final_for(&item, rule));
+            let gone = item
+                .accepted()
+                .rules
+                .iter()
+                .filter(|rule| !exists(rule) && !settled.contains(&(item.index, rule.as_str())));
             let outcome =
                 |rule: &String| item.outcome(rule, OutcomeKind::NotMatched, "the Rule is gone", now);
             gone.map(outcome).collect::<Vec<_>>()

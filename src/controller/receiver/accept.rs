@@ -24,9 +24,6 @@ const BATCH: usize = 256 * 1024;
 const EVENT: usize = 64 * 1024;
 /// Events times rules in one batch: each gets an outcome in its status.
 const OUTCOMES: usize = 1000;
-/// Batches that are kept at the most, and their bytes. Each replica holds them, within its 256 MiB.
-const MAX_BATCHES: usize = 2000;
-const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// How long a request waits for its turn, and for the API server.
 const PATIENCE: Duration = Duration::from_secs(2);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,13 +65,14 @@ impl Receiver {
             self.tally.received(webhook, message.truncated, at);
             self.sort((&key.0, &key.1), message, at)?
         };
-        self.count(&sorted, at);
+        self.count([("deduplicated", sorted.duplicates.len()), ("dropped", sorted.unwanted)], at);
         if sorted.fresh.is_empty() {
             return Ok(Answer::nothing_new(&nothing_new(&sorted)));
         }
-        let text = format!("accepted {} events", sorted.fresh.len());
+        let count = sorted.fresh.len();
         self.keep((&key.0, &key.1), sorted, at).await?;
-        Ok(Answer::accepted(&text))
+        self.count([("accepted", count)], at);
+        Ok(Answer::accepted(&format!("accepted {count} events")))
     }
 
     /// Whether the request is authentic, by the secret as it was read or as it is now.
@@ -96,12 +94,8 @@ impl Receiver {
         }
     }
 
-    fn count(&self, sorted: &Sorted, at: Timestamp) {
-        for (result, count) in [
-            ("accepted", sorted.fresh.len()),
-            ("deduplicated", sorted.duplicates.len()),
-            ("dropped", sorted.unwanted),
-        ] {
+    fn count(&self, results: impl IntoIterator<Item = (&'static str, usize)>, at: Timestamp) {
+        for (result, count) in results {
             (0..count).for_each(|_| self.metrics.received("webhook", result, at.as_second()));
         }
     }
@@ -178,18 +172,32 @@ impl Receiver {
         None
     }
 
+    /// Keeps what is new, as far as there is room.
     async fn keep(
+        &self,
+        webhook: (&str, &str),
+        mut sorted: Sorted,
+        at: Timestamp,
+    ) -> Result<(), (Refusal, String)> {
+        let _turn = turn(&self.writing).await?;
+        let count = sorted.fresh.len();
+        let rooms = [false, true].map(|ends| self.known.has_room(ends));
+        sorted.fresh.retain(|accepted| {
+            let ends = accepted.alert.as_ref().is_some_and(|alert| alert.ends_at.is_some());
+            rooms[usize::from(ends)]
+        });
+        let is_whole = sorted.fresh.len() == count;
+        self.write(webhook, sorted, at).await?;
+        // Who comes again with all of it hears that a part is known.
+        if is_whole { Ok(()) } else { Err(overloaded("queue full; retry")) }
+    }
+
+    async fn write(
         &self,
         (namespace, webhook): (&str, &str),
         sorted: Sorted,
         at: Timestamp,
     ) -> Result<(), (Refusal, String)> {
-        let overloaded = |text: &str| (Refusal::Overloaded, text.to_owned());
-        let kept = self.known.kept();
-        if kept.batches >= MAX_BATCHES || kept.bytes >= MAX_BYTES {
-            return Err(overloaded("queue full; retry"));
-        }
-        let _turn = turn(&self.writing).await?;
         let api: Api<EventBatch> = Api::namespaced(self.home.clone(), namespace);
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         for events in parts(sorted.fresh) {
@@ -211,6 +219,10 @@ impl Receiver {
         }
         Ok(())
     }
+}
+
+fn overloaded(text: &str) -> (Refusal, String) {
+    (Refusal::Overloaded, text.to_owned())
 }
 
 async fn turn(of: &tokio::sync::Semaphore) -> Result<tokio::sync::SemaphorePermit<'_>, (Refusal, String)> {

@@ -1,6 +1,8 @@
-//! What was received and is kept, by identity: whether an event is new costs one look, however much is kept.
+//! What was received and is kept, by identity: whether an event is new costs one look, however much is kept. And how much
+//! that is: whether there is room for more, and whether what is over has to make room.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use kube::ResourceExt;
@@ -10,38 +12,57 @@ use super::Key;
 use crate::api::{EventBatch, TriggerEvent};
 use crate::decide::identity::{digest, occurrence};
 
+/// Batches that are kept at the most, and their bytes. Each replica holds them, and whoever leads as much again while it
+/// decides about them, within its 256 MiB.
+const MAX_BATCHES: usize = 2000;
+const MAX_BYTES: usize = 40 * 1024 * 1024;
+/// What an event takes beside its text: its maps, its place here, and its outcome.
+const EVENT: usize = 2048;
+/// Batches that are remembered although all is over with them, and their bytes; more would be kept from those that are
+/// to come.
+const CROWDED_BATCHES: usize = 300;
+const CROWDED_BYTES: usize = 10 * 1024 * 1024;
+
 /// What all that is kept comes to.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Kept {
-    /// Batches.
-    pub batches: usize,
-    /// Bytes, about.
-    pub bytes: usize,
+struct Kept {
+    batches: usize,
+    bytes: usize,
+}
+
+impl Kept {
+    fn is_within(self, batches: usize, bytes: usize) -> bool {
+        self.batches < batches && self.bytes < bytes
+    }
 }
 
 #[derive(Default)]
 struct State {
     /// The batches that have an event, by its identity and Webhook.
-    holders: BTreeMap<String, BTreeSet<Key>>,
+    holders: BTreeMap<Identity, Vec<Arc<Key>>>,
     /// The identities of each batch, and its size.
-    batches: BTreeMap<Key, (Vec<String>, usize)>,
+    batches: BTreeMap<Arc<Key>, (Vec<Identity>, usize)>,
     bytes: usize,
 }
 
 /// An index of all batches.
-#[derive(Default)]
-pub(super) struct Known {
-    state: Mutex<State>,
+#[derive(Clone, Default)]
+pub struct Known {
+    state: Arc<Mutex<State>>,
 }
 
-fn identity(namespace: &str, webhook: &str, event: &TriggerEvent) -> String {
-    digest(&["event", namespace, webhook, &occurrence(event)])[..32].to_owned()
+/// A hash of namespace, Webhook and what tells an event from others.
+type Identity = u128;
+
+fn identity(namespace: &str, webhook: &str, event: &TriggerEvent) -> Identity {
+    let digest = digest(&["event", namespace, webhook, &occurrence(event)]);
+    u128::from_str_radix(&digest[..32], 16).expect("a digest is hexadecimal")
 }
 
 impl Known {
     /// Takes in what has become of a batch: none if it is gone.
     pub(super) fn learn(&self, batch: &EventBatch, current: Option<Arc<EventBatch>>) {
-        let key = (batch.namespace().unwrap_or_default(), batch.name_any());
+        let key = Arc::new((batch.namespace().unwrap_or_default(), batch.name_any()));
         let mut state = self.state.lock();
         let State { holders, batches, bytes } = &mut *state;
         if current.is_some() == batches.contains_key(&key) {
@@ -51,9 +72,10 @@ impl Known {
             let (identities, size) = batches.remove(&key).unwrap_or_default();
             *bytes -= size;
             for identity in identities {
-                let emptied = holders.get_mut(&identity).is_some_and(|of| of.remove(&key) && of.is_empty());
-                if emptied {
-                    holders.remove(&identity);
+                let Entry::Occupied(mut of) = holders.entry(identity) else { continue };
+                of.get_mut().retain(|holder| *holder != key);
+                if of.get().is_empty() {
+                    of.remove();
                 }
             }
             return;
@@ -62,9 +84,10 @@ impl Known {
         let identities: Vec<_> =
             current.spec.events.iter().map(|accepted| identity(&key.0, webhook, &accepted.event)).collect();
         for identity in &identities {
-            holders.entry(identity.clone()).or_default().insert(key.clone());
+            holders.entry(*identity).or_default().push(key.clone());
         }
-        let size = serde_json::to_vec(&current.spec).map_or(0, |text| text.len());
+        let text = serde_json::to_vec(&current.spec).map_or(0, |text| text.len());
+        let size = text + EVENT * identities.len();
         *bytes += size;
         batches.insert(key, (identities, size));
     }
@@ -73,11 +96,22 @@ impl Known {
     pub(super) fn holders(&self, (namespace, webhook): (&str, &str), event: &TriggerEvent) -> Vec<Key> {
         let state = self.state.lock();
         let of = state.holders.get(&identity(namespace, webhook, event));
-        of.into_iter().flatten().cloned().collect()
+        of.into_iter().flatten().map(|key| Key::clone(key)).collect()
     }
 
-    /// How much is kept.
-    pub(super) fn kept(&self) -> Kept {
+    /// Whether there is room for one event more. What ends an alert makes room soon: it has room where nothing else has,
+    /// or what fires would fill it for ever.
+    pub(super) fn has_room(&self, ends: bool) -> bool {
+        let quarters = if ends { 5 } else { 4 };
+        self.kept().is_within(MAX_BATCHES / 4 * quarters, MAX_BYTES / 4 * quarters)
+    }
+
+    /// Whether what is over has to go at once.
+    pub fn is_crowded(&self) -> bool {
+        !self.kept().is_within(CROWDED_BATCHES, CROWDED_BYTES)
+    }
+
+    fn kept(&self) -> Kept {
         let state = self.state.lock();
         Kept { batches: state.batches.len(), bytes: state.bytes }
     }

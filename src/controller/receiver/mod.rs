@@ -31,15 +31,15 @@ use crate::source::watch::now;
 use crate::source::webhook::has_credentials;
 use crate::telemetry::Metrics;
 pub use answer::{Answer, Refusal};
-use known::Known;
+pub use known::Known;
 use secret::Secrets;
 use senders::Senders;
 use tally::Tally;
 
 /// Bodies that are parsed at a time: a megabyte of brackets takes many as objects.
 const PARSING: usize = 4;
-/// Requests that wait for the API server at a time.
-const WRITING: usize = 64;
+/// Requests whose events are written at a time: for so many there is room beyond the last.
+const WRITING: usize = 16;
 
 /// Namespace and name.
 type Key = (String, String);
@@ -104,6 +104,11 @@ impl Receiver {
     /// What was received and is kept, as last seen.
     pub(super) fn batches(&self) -> Store<EventBatch> {
         self.batches.clone()
+    }
+
+    /// How much of it there is.
+    pub(super) fn known(&self) -> Known {
+        self.known.clone()
     }
 
     /// Tells the leader's queue from now on, and of all there is already.

@@ -18,8 +18,8 @@ use crate::api::{
 };
 use crate::cluster::account::Account;
 use crate::cluster::events::Telling;
-use crate::cluster::objects::MANAGER;
-use crate::cluster::{Error, Result, status};
+use crate::cluster::objects::{MANAGER, Objects};
+use crate::cluster::{Error, Result, owners, status};
 use crate::controller::context::Context;
 use crate::controller::looks::Look;
 use crate::controller::queue::Kind;
@@ -153,20 +153,28 @@ pub async fn edge(
             return Ok(Decided::Fired(execution_name(&rule.name_any(), &id)));
         }
         Ok((id, (), place)) => (id, place),
-        Err(suppressed) => return Ok(suppress(context, rule, edge, suppressed, None).await),
+        Err(suppressed) => return Ok(suppress(context, case, edge, suppressed, None).await),
+    };
+    // Only for who would fire: in a flood hardly anybody does.
+    let Some(live) = live(context, account, &edge.target).await? else {
+        return Ok(Decided::Failed(format!("{} does not exist", edge.target)));
     };
     let bindings = received(&edge.data, &compiled.spec.trigger, now());
     let bindings = with_captured(bindings, &edge.captured);
+<<<<<<< HEAD
     let began = Instant::now();
     let raised = objection::raised(context, case, bindings, &edge.target);
+=======
+    let raised = objection::raised(context, case, bindings, &live);
+>>>>>>> flood
     if let Some(objection) = try_join!(raised, permitted(context, account))?.0 {
-        return Ok(suppress(context, rule, edge, Suppressed::Unless, Some(objection)).await);
+        return Ok(suppress(context, case, edge, Suppressed::Unless, Some(objection)).await);
     }
     let making = Making {
         rule,
         id,
         occurrence: edge.occurrence.clone(),
-        target: &edge.target,
+        target: &live,
         matched: &edge.event,
         since: Some(edge.time),
         event: edge.recorded.as_ref(),
@@ -177,6 +185,20 @@ pub async fn edge(
     let name = making.name();
     create(context, making, (place, Some(Look { began, object: None }))).await?;
     Ok(Decided::Fired(name))
+}
+
+/// The target with its UID; none if there is none. A name needs no object.
+pub async fn live(
+    context: &Context,
+    account: &Account,
+    target: &ObjectReference,
+) -> Result<Option<ObjectReference>> {
+    if target.is_key() || target.uid.is_some() {
+        return Ok(Some(target.clone()));
+    }
+    let objects = Objects::around(account.client(), &context.kinds, target).await?;
+    let found = objects.get(&target.name).await?;
+    Ok(found.map(|object| ObjectReference { uid: owners::reference(&object).uid, ..target.clone() }))
 }
 
 /// Fails if the account is not allowed any more at this moment. What is about to fire waits then: the rule says so when it
@@ -235,11 +257,12 @@ pub enum Decided {
 /// Counts and records that an event leads to nothing.
 pub async fn suppress(
     context: &Context,
-    rule: &Rule,
+    case: Case<'_>,
     edge: &Edge,
     suppressed: Suppressed,
     objection: Option<Objection>,
 ) -> Decided {
+    let rule = case.rule;
     context.metrics.suppressed(suppressed, &rule.namespace().unwrap_or_default(), &rule.name_any());
     let why = objection
         .as_ref()
@@ -247,7 +270,7 @@ pub async fn suppress(
     let event = edge.recorded.as_ref().map_or_else(|| edge.occurrence.clone(), occurrence);
     context.journal.suppressed(rule, &edge.target, &event, &why);
     if suppressed != Suppressed::BeforeRule {
-        told::suppressed(context, rule, edge, &why).await;
+        told::suppressed(context, case, edge, &why).await;
     }
     Decided::Suppressed(suppressed, objection)
 }

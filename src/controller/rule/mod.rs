@@ -277,9 +277,9 @@ async fn decide(context: &Context, case: Case<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let executions = executions_of(context, compiled);
     let known = |target: &TargetKey| executions.get(target).map_or(&[][..], Vec::as_slice);
-    let targets = targets(seen, &executions);
+    let targets = targets(seen.targets.keys(), &executions);
     let mut rounds = FuturesOrdered::new();
-    for target in &targets {
+    for target in targets {
         if rounds.len() == DECIDING
             && let Some(round) = rounds.next().await
         {
@@ -319,13 +319,13 @@ async fn decide_edge(
             return Ok(None);
         }
         Some(Chosen::Drop) => {
-            return Ok(Some(fire::suppress(context, case.rule, edge, Suppressed::Superseded, None).await));
+            return Ok(Some(fire::suppress(context, case, edge, Suppressed::Superseded, None).await));
         }
         Some(Chosen::Take) | None => {}
     }
     match fire::edge(context, case, (edge, known)).await {
         Err(error) if error.is_lasting() => {
-            told::suppressed(context, case.rule, edge, &error.to_string()).await;
+            told::suppressed(context, case, edge, &error.to_string()).await;
             Ok(Some(Decided::Failed(error.to_string())))
         }
         decided => decided.map(Some),
@@ -428,10 +428,13 @@ fn prove(context: &Context, case: Case<'_>, now: Timestamp) -> Duration {
 type Executions = BTreeMap<TargetKey, Vec<Arc<Execution>>>;
 
 /// The targets that match, and those with an Execution that holds its episode.
-fn targets(seen: &Seen, executions: &Executions) -> BTreeSet<TargetKey> {
+fn targets<'a>(
+    matching: impl Iterator<Item = &'a TargetKey>,
+    executions: &'a Executions,
+) -> BTreeSet<&'a TargetKey> {
     let is_open = |e: &Arc<Execution>| e.status.as_ref().is_none_or(|s| s.episode_closed_at.is_none());
     let open = executions.iter().filter(|(_, executions)| executions.iter().any(is_open));
-    seen.targets.keys().chain(open.map(|(target, _)| target)).cloned().collect()
+    matching.chain(open.map(|(target, _)| target)).collect()
 }
 
 fn executions_of(context: &Context, compiled: &CompiledRule) -> Executions {
@@ -520,7 +523,7 @@ async fn write_status(
     }
     if let Some(written) = status::write(&context.home, &**rule, rule.status.as_ref(), &fresh).await? {
         context.rules.insert(Arc::new(written));
-        told::trouble(context, rule, &fresh, now()).await;
+        told::trouble(context, rule, &fresh, now());
     }
     Ok(())
 }

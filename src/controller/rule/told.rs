@@ -4,15 +4,18 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::seen::Edge;
+use super::{Case, fire};
 use crate::api::{
     ANNOTATION, Condition, ConditionType, GROUP, ObjectReference, Rule, RuleStatus, VERSION, condition,
 };
-use crate::cluster::events::{Telling, tell_again};
+use crate::cluster::events::Telling;
 use crate::controller::context::Context;
 use crate::decide::identity::{TargetKey, digest, readable};
 
-/// Records on its target that an event leads to nothing, and why: one Event for each target and reason.
-pub async fn suppressed(context: &Context, rule: &Rule, edge: &Edge, why: &str) {
+/// Records on its target that an event leads to nothing, and why: one Event for each target and reason, or in a flood of
+/// them one on the Rule.
+pub async fn suppressed(context: &Context, case: Case<'_>, edge: &Edge, why: &str) {
+    let rule = case.rule;
     let (name, target) = (rule.name_any(), TargetKey::from(&edge.target).hash());
     let telling = Telling {
         name: readable(&name, &digest(&["suppressed", &uid(rule), &target, why])[..16]),
@@ -22,11 +25,24 @@ pub async fn suppressed(context: &Context, rule: &Rule, edge: &Edge, why: &str) 
         regarding: &edge.target,
         related: None,
     };
-    say(context, &telling, edge.time).await;
+    let regarding = reference(rule);
+    let many = Telling {
+        name: readable(&name, &digest(&["suppressed", &uid(rule)])[..16]),
+        note: format!("Rule {name} did not fire, for more targets and reasons than are told of one by one"),
+        regarding: &regarding,
+        ..telling.clone()
+    };
+    // `kubectl describe` finds an Event by the UID of its object. In a flood that is asked for only so often.
+    let found = match context.teller.is_news(&telling) {
+        true => fire::live(context, case.account, &edge.target).await.ok().flatten(),
+        false => None,
+    };
+    let telling = Telling { regarding: found.as_ref().unwrap_or(&edge.target), ..telling };
+    context.teller.count(&telling, edge.time, &many);
 }
 
 /// Records on the Rule that it has become unusable, and why.
-pub async fn trouble(context: &Context, rule: &Rule, fresh: &RuleStatus, now: Timestamp) {
+pub fn trouble(context: &Context, rule: &Rule, fresh: &RuleStatus, now: Timestamp) {
     let before = rule.status.as_ref().and_then(ready);
     let Some(after) = ready(fresh) else { return };
     if before.is_none_or(|before| (&before.status, &before.reason) != (&after.status, &after.reason)) {
@@ -46,7 +62,7 @@ pub async fn trouble(context: &Context, rule: &Rule, fresh: &RuleStatus, now: Ti
         regarding: &regarding,
         related: None,
     };
-    say(context, &telling, now).await;
+    context.teller.count(&telling, now, &telling);
 }
 
 /// What a Rule that is not Ready for a reason is told of by; none for what passes or was asked for.
@@ -75,11 +91,5 @@ fn reference(rule: &Rule) -> ObjectReference {
         namespace: rule.namespace(),
         name: rule.name_any(),
         uid: rule.metadata.uid.clone(),
-    }
-}
-
-async fn say(context: &Context, telling: &Telling<'_>, at: Timestamp) {
-    if let Err(error) = tell_again(&context.home, telling, at).await {
-        tracing::warn!(%error, "event not written");
     }
 }

@@ -26,12 +26,22 @@ pub async fn try_post(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> std::io::Result<Answer> {
+    post_over(TcpStream::connect(address).await?, path, headers, body).await
+}
+
+/// The same over a connection that is there.
+pub async fn post_over(
+    mut stream: TcpStream,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Answer> {
+    let address = stream.peer_addr()?;
     let mut head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
         write!(head, "{name}: {value}\r\n").unwrap();
     }
     write!(head, "content-length: {}\r\n\r\n", body.len()).unwrap();
-    let mut stream = TcpStream::connect(address).await?;
     stream.write_all(head.as_bytes()).await?;
     // Whoever refuses a body does not read it.
     let _ = stream.write_all(body).await;

@@ -289,3 +289,40 @@ async fn a_flood_is_answered_and_decided_within_the_limits() {
         "{events} are there, {missing} are missing"
     );
 }
+
+/// As much fires as there is room for: that something is resolved is heard nevertheless, and makes room.
+#[tokio::test]
+async fn what_ends_an_alert_has_room_where_nothing_else_has() {
+    let scene = scene(json!({"for": "1h", "when": "alert.annotations.text != ''"})).await;
+    let running = scene.start("one").await;
+    ready(&scene).await;
+    let starts = at(-5);
+    let long = |number: usize, ends: Option<&str>| {
+        let mut alert = alert(&format!("d{number}"), &starts, ends);
+        alert["annotations"]["text"] = "x".repeat(60_000).into();
+        alert
+    };
+    let request = |number: usize, ends: Option<&str>| -> Vec<Value> {
+        (16 * number..16 * (number + 1)).map(|number| long(number, ends)).collect()
+    };
+    let mut taken = 0;
+    let full = loop {
+        let answer = running.post("am", &notification(&request(taken, None))).await;
+        if answer.status != 202 {
+            break answer;
+        }
+        taken += 1;
+    };
+    assert_eq!((full.status, full.text.as_str()), (503, "queue full; retry"));
+    assert!((30..60).contains(&taken), "{taken} megabytes");
+    let ended = at(0);
+    let mixed = [request(0, Some(&ended)), request(taken, None)[..1].to_vec()].concat();
+    let answer = running.post("am", &notification(&mixed)).await;
+    assert_eq!((answer.status, answer.text.as_str()), (503, "queue full; retry"), "the new one has no room");
+    eventually("what was resolved has made room", DEADLINE, || async {
+        let answer = running.post("am", &notification(&mixed)).await;
+        if answer.status == 202 { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+    running.stop().await;
+}

@@ -14,7 +14,6 @@ use crate::controller::heard::{self, From};
 use crate::controller::rule::fire::{self, Making};
 use crate::controller::rule::held::Hold;
 use crate::controller::rule::load::Counted;
-use crate::controller::rule::seen::Seen;
 use crate::controller::rule::{Executions, LOOK_AGAIN, executions_of, objection, past_of, targets};
 use crate::decide::episode::{self, Held, Past, Question, Verdict};
 use crate::decide::identity::TargetKey;
@@ -35,13 +34,11 @@ impl Listener<'_> {
     /// Decides about each target that alerts lead to, and each whose episode is open.
     pub(super) async fn alerts(&mut self, firing: Vec<Item>) {
         let executions = executions_of(self.context, self.case.compiled);
-        let mut found = self.grouped(firing, &executions);
-        let views = found.iter().map(|(key, alerts)| (key.clone(), alerts.view.clone())).collect();
-        let seen = Seen { targets: views, ..Seen::default() };
-        for target in targets(&seen, &executions) {
-            let alerts = found.remove(&target);
-            if let Err(error) = self.target(&target, alerts, known(&executions, &target)).await {
-                self.round.failed.get_or_insert((target, error));
+        let found = self.grouped(firing, &executions);
+        for target in targets(found.keys(), &executions) {
+            let decided = self.target(target, found.get(target), known(&executions, target)).await;
+            if let Err(error) = decided {
+                self.round.failed.get_or_insert_with(|| (target.clone(), error));
             }
         }
     }
@@ -71,14 +68,14 @@ impl Listener<'_> {
     async fn target(
         &mut self,
         target: &TargetKey,
-        alerts: Option<Alerts>,
+        alerts: Option<&Alerts>,
         executions: &[Arc<Execution>],
     ) -> Result<()> {
         let past = past_of(executions);
-        let items = alerts.as_ref().map_or(&[][..], |alerts| &alerts.items).to_vec();
-        let (context, view) = (self.context, alerts.as_ref().map(|alerts| &alerts.view));
+        let items = alerts.map_or(&[][..], |alerts| &alerts.items);
+        let (context, view) = (self.context, alerts.map(|alerts| &alerts.view));
         let mut verdict = self.verdict(target, view, &past);
-        if let (Verdict::Fire { .. }, Some(alerts)) = (&verdict, &alerts) {
+        if let (Verdict::Fire { .. }, Some(alerts)) = (&verdict, alerts) {
             match self.fire(target, alerts, &past).await? {
                 Some(otherwise) => verdict = otherwise,
                 None => return Ok(()),
@@ -87,7 +84,7 @@ impl Listener<'_> {
         match verdict {
             Verdict::InEpisode => {
                 let name = latest(executions).map(|execution| execution.name_any());
-                for item in &items {
+                for item in items {
                     self.note(item, OutcomeKind::Fired, "", name.clone());
                 }
             }
@@ -100,7 +97,7 @@ impl Listener<'_> {
                 if let Some(view) = view {
                     self.hold(target, view, (held, until));
                 }
-                self.wait(&items, &format!("{held:?}"));
+                self.wait(items, &format!("{held:?}"));
             }
             Verdict::Clear | Verdict::Fire { .. } => {}
         }
@@ -165,7 +162,7 @@ impl Listener<'_> {
             self.round.wake_in(LOOK_AGAIN);
             return Ok(None);
         };
-        let Some(live) = self.live(&alerts.view.target).await? else {
+        let Some(live) = fire::live(context, self.case.account, &alerts.view.target).await? else {
             self.wait(&alerts.items, &format!("{target} does not exist"));
             self.round.wake_in(LOOK_AGAIN);
             return Ok(None);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -17,8 +18,13 @@ use crate::decide::inbox::{self, Item, received_at};
 use crate::decide::matching::received;
 use crate::source::watch::now;
 
-/// Events that one round decides, at the most: then other rules have their turn.
-const EVENTS: usize = 200;
+/// Events that one round decides, at the most, and how long it goes on before the outcomes are recorded. The first is
+/// for events that lead to nothing, which cost no request; the second for those that do.
+const EVENTS: usize = 2000;
+const ROUND: Duration = Duration::from_millis(500);
+
+/// When a round goes on that had to leave some.
+const SOON: Duration = Duration::from_millis(20);
 
 /// An event that leads to a target, and the events of which it is made.
 type Led = (Edge, Vec<Item>);
@@ -34,24 +40,17 @@ impl Listener<'_> {
         let edges = led.iter().map(|(edge, _)| edge.clone()).collect();
         let seen = Seen { edges, ..self.case.seen.clone() };
         let chosen = chosen(self.case.compiled, &seen);
-        if led.len() > EVENTS {
-            self.round.wake_in(std::time::Duration::from_millis(50));
-        }
-        for (edge, items) in led.into_iter().take(EVENTS) {
+        let began = Instant::now();
+        for (number, (edge, items)) in led.into_iter().enumerate() {
+            if number >= EVENTS || began.elapsed() > ROUND {
+                self.round.wake_in(SOON);
+                break;
+            }
             let (chosen, target) =
                 (chosen.get(edge.occurrence.as_str()).copied(), TargetKey::from(&edge.target));
             let known = known(&executions, &target);
-            let decided = match self.live(&edge.target).await {
-                Ok(Some(live)) => {
-                    let edge = Edge { target: live, ..edge };
-                    let case = Case { seen: &seen, ..self.case };
-                    decide_edge(self.context, case, (&edge, known, chosen), &mut self.round).await
-                }
-                Ok(None) => Ok(Some(Decided::Failed(format!("{} does not exist", edge.target)))),
-                Err(error) if error.is_lasting() => Ok(Some(Decided::Failed(error.to_string()))),
-                Err(error) => Err(error),
-            };
-            match decided {
+            let case = Case { seen: &seen, ..self.case };
+            match decide_edge(self.context, case, (&edge, known, chosen), &mut self.round).await {
                 Ok(decided) => self.told(&items, decided),
                 // It stays, and is tried again with the rule.
                 Err(error) => drop(self.round.failed.get_or_insert((target, error))),

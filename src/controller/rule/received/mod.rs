@@ -16,7 +16,6 @@ use crate::api::{
 };
 use crate::cluster::Result;
 use crate::cluster::account::Account;
-use crate::cluster::objects::Objects;
 use crate::controller::context::Context;
 use crate::controller::heard::{self, From};
 use crate::controller::outcomes;
@@ -133,17 +132,6 @@ impl Listener<'_> {
             uid: None,
         };
         MatchedObject { object, resource_version: String::new() }
-    }
-
-    /// The target with its UID; none if there is none. A name needs no object.
-    async fn live(&self, target: &ObjectReference) -> Result<Option<ObjectReference>> {
-        if target.is_key() {
-            return Ok(Some(target.clone()));
-        }
-        let objects = Objects::around(self.case.account.client(), &self.context.kinds, target).await?;
-        let found = objects.get(&target.name).await?;
-        let uid = |object: &serde_json::Value| object["metadata"]["uid"].as_str().map(str::to_owned);
-        Ok(found.map(|object| ObjectReference { uid: uid(&object), ..target.clone() }))
     }
 }
 

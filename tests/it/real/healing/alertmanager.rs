@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use fother::api::{Execution, Webhook};
-use k8s_openapi::api::core::v1::Secret;
+use fother::api::Execution;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::controller::Controller;
+use super::hooks::{self, ALERTS, TOKEN};
 use super::scenario::{MEND, Scenario};
 use crate::support::control_plane::{free_port, skip};
 use crate::support::http;
@@ -17,7 +17,6 @@ use crate::support::process::Process;
 use crate::support::wait::{DEADLINE, eventually};
 
 const PROGRAM: &str = "prometheus-alertmanager";
-const TOKEN: &str = "open-sesame";
 
 /// Where Debian's package has put the program.
 fn program() -> Option<PathBuf> {
@@ -90,24 +89,6 @@ fn leaking(boat: &str, starts: Timestamp, ends: Timestamp) -> Value {
         "startsAt": starts.to_string(), "endsAt": ends.to_string(), "generatorURL": "http://prometheus/graph"}])
 }
 
-async fn listens(scenario: &Scenario) {
-    let token = json!({"metadata": {"name": "alertmanager"}, "stringData": {"token": TOKEN}});
-    scenario.stage.create::<Secret>(token).await;
-    let get = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["alertmanager"], "verbs": ["get"]}]);
-    scenario.account("receiver", &get).await;
-    let authentication = json!({"bearer": {"secretRef": {"name": "alertmanager", "key": "token"}}});
-    let spec =
-        json!({"serviceAccountName": "receiver", "alertmanager": {}, "authentication": authentication});
-    scenario.stage.create::<Webhook>(json!({"metadata": {"name": "alertmanager"}, "spec": spec})).await;
-    let rule = json!({
-        "trigger": {"resource": null, "alert": {"webhook": "alertmanager", "names": ["Leak"]}}, "when": null,
-        "target": {"ref": {"apiVersion": "v1", "kind": "ConfigMap", "name": "${{ alert.labels.boat }}"}},
-        "ladder": [{"run": MEND, "verify": {"within": "5m", "stableFor": "0s"}}],
-    });
-    scenario.rule("leak", rule).await;
-    scenario.watching("leak").await;
-}
-
 /// Waits until so many Executions of the rule have recovered their target and hold no episode, and there are no others.
 async fn recovered(scenario: &Scenario, count: usize) -> Vec<Execution> {
     eventually(&format!("{count} episodes are over"), DEADLINE * 2, || async {
@@ -141,10 +122,11 @@ async fn an_episode_has_one_execution_whatever_alertmanagers_send() {
     let Some(program) = program() else { return };
     let Some(scenario) = Scenario::alone("alertmanager").await else { return };
     let mut controller = scenario.controller().await;
-    listens(&scenario).await;
+    hooks::open(&scenario).await;
+    let ladder = json!([{"run": MEND, "verify": {"within": "5m", "stableFor": "0s"}}]);
+    hooks::listens(&scenario, "leak", ALERTS, json!({"ladder": ladder})).await;
     scenario.boat("dory", "leaking").await;
-    let hook =
-        format!("http://127.0.0.1:{}/hooks/{}/alertmanager", controller.hooks, scenario.stage.namespace);
+    let hook = format!("http://127.0.0.1:{}/hooks/{}/{ALERTS}", controller.hooks, scenario.stage.namespace);
     let pair = Pair::start(&program, &hook);
     let (now, hour) = (Timestamp::now(), SignedDuration::from_hours(1));
     let starts = now - SignedDuration::from_secs(5);

@@ -14,7 +14,7 @@ use super::scenario::{CAULK, MEND, PAINT, Scenario, healer_rights};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// An Event about a boat.
-fn event(scenario: &Scenario, name: &str, boat: &str, reason: &str) -> serde_json::Value {
+pub fn event(scenario: &Scenario, name: &str, boat: &str, reason: &str) -> serde_json::Value {
     json!({
         "metadata": {"name": name}, "eventTime": format!("{:.6}", Timestamp::now()), "action": "Sailing",
         "reason": reason, "type": "Warning", "note": "water in the hold",

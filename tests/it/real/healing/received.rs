@@ -1,0 +1,255 @@
+//! What was received is decided once, wherever the controller is killed: between accepting and deciding, inside a
+//! window, inside a cooldown.
+
+use fother::api::{Execution, Guard, OutcomeKind};
+use http::Method;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::controller::Controller;
+use super::hooks::{ALERTS, EVENTS, alert, came_to, deliver, event, listens, open, outcomes, rule, send};
+use super::scenario::{MEND, Scenario};
+use super::triggers;
+use crate::support::proxy::{Deed, Moment, Requests};
+use crate::support::wait::{DEADLINE, eventually};
+
+/// How long a target rests here: longer than it takes to kill a controller, start it and send something.
+const COOLDOWN: SignedDuration = SignedDuration::from_secs(20);
+
+/// Kills the controller where a request for `path` stands still, while it takes in `body` or decides about it, and sees
+/// that it is decided once: by the Execution, by its Job, and by the outcome.
+async fn killed_at(
+    scenario: &Scenario,
+    (webhook, body): (&'static str, Value),
+    (method, path, moment): (Method, &str, Moment),
+) {
+    let pattern = format!("/namespaces/{}/{path}", scenario.stage.namespace);
+    let proxy = scenario.proxy().await;
+    open(scenario).await;
+    scenario.boat("ark", "leaking").await;
+    let mut controller = scenario.controller_through(&proxy).await;
+    listens(scenario, "leak", webhook, json!({})).await;
+    let fault = proxy.arm(Requests::new(method, &pattern).nth(1), moment, Deed::Hold);
+    let to = (controller.hooks, scenario.stage.namespace.clone());
+    let sent = tokio::spawn(send(to, webhook, body.clone()));
+    fault.wait_until_hit(DEADLINE).await;
+    // Who is answered is answered before anything is decided, and never after less than that it is kept.
+    let kept = moment == Moment::Answered || !path.starts_with("eventbatches(");
+    let answer = if kept { Some(sent.await.unwrap().unwrap().status) } else { None };
+    assert_eq!(answer, kept.then_some(202));
+    controller.kill();
+    fault.release();
+    controller.start_again();
+    controller.ready().await;
+    let again = deliver(scenario, &controller, webhook, body).await;
+    assert_eq!(again.status, 200, "it is known: {again:?}");
+    scenario.until_caulking(1).await;
+    scenario.let_caulk_end();
+    scenario.ends("leak", "Completed").await;
+    scenario.controller_catches_up().await;
+    let executions = scenario.executions("leak").await;
+    let name = executions[0].metadata.name.clone();
+    let told: Vec<_> = outcomes(scenario).await.into_iter().map(|(_, kind, _, of)| (kind, of)).collect();
+    assert_eq!((executions.len(), told), (1, vec![(OutcomeKind::Fired, name)]));
+    scenario.has_run_one_job().await;
+    scenario.delete_rule("leak").await;
+}
+
+macro_rules! kills {
+    ($($name:ident: $webhook:ident $body:expr, $method:ident $pattern:literal $moment:ident;)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            let Some(scenario) = Scenario::alone("received").await else { return };
+            killed_at(&scenario, ($webhook, $body), (Method::$method, $pattern, Moment::$moment)).await;
+        }
+    )*};
+}
+
+fn firing() -> Value {
+    alert("ark", Timestamp::now(), None)
+}
+
+kills! {
+    an_event_that_is_kept_and_not_answered: EVENTS event("1", "ark"), POST r"eventbatches(\?|$)" Committed;
+    an_event_that_is_answered_and_not_looked_at: EVENTS event("1", "ark"), POST r"eventbatches(\?|$)" Answered;
+    an_event_whose_execution_is_not_sent: EVENTS event("1", "ark"), POST r"executions(\?|$)" BeforeSent;
+    an_event_whose_execution_is_committed: EVENTS event("1", "ark"), POST r"executions(\?|$)" Committed;
+    an_event_whose_execution_is_answered: EVENTS event("1", "ark"), POST r"executions(\?|$)" Answered;
+    an_event_whose_outcome_is_not_sent: EVENTS event("1", "ark"), PATCH "eventbatches/.*/status" BeforeSent;
+    an_event_whose_outcome_is_committed: EVENTS event("1", "ark"), PATCH "eventbatches/.*/status" Committed;
+    an_alert_that_is_answered_and_not_looked_at: ALERTS firing(), POST r"eventbatches(\?|$)" Answered;
+    an_alert_whose_execution_is_not_sent: ALERTS firing(), POST r"executions(\?|$)" BeforeSent;
+    an_alert_whose_execution_is_committed: ALERTS firing(), POST r"executions(\?|$)" Committed;
+    an_alert_whose_outcome_is_not_sent: ALERTS firing(), PATCH "eventbatches/.*/status" BeforeSent;
+}
+
+/// The events of which an Execution was made, by the last word of their identities.
+fn captured(execution: &Execution) -> Vec<&str> {
+    let captured = execution.spec.decision.iter().flat_map(|decision| &decision.captured);
+    captured.filter_map(|event| event.id.rsplit([' ', '/']).next()).collect()
+}
+
+#[tokio::test]
+async fn a_window_is_filled_on_by_the_next_process() {
+    let Some(scenario) = Scenario::alone("window").await else { return };
+    let proxy = scenario.proxy().await;
+    open(&scenario).await;
+    scenario.boat("ark", "leaking").await;
+    let mut controller = scenario.controller_through(&proxy).await;
+    let correlate = json!({"groupBy": "event.data.boat", "within": "1h", "count": 3});
+    listens(&scenario, "leak", EVENTS, json!({"correlate": correlate, "ladder": [{"run": MEND}]})).await;
+    for id in ["1", "2"] {
+        deliver(&scenario, &controller, EVENTS, event(id, "ark")).await;
+    }
+    let (held, waits) = (OutcomeKind::Held, "waits for others");
+    came_to(&scenario, &[("1", held, waits), ("2", held, waits)]).await;
+    controller.restart().await;
+    // The third completes it; and the process that says so dies before it has said what became of the three.
+    let pattern = format!(r"/namespaces/{}/executions(\?|$)", scenario.stage.namespace);
+    let fault = proxy.arm(Requests::new(Method::POST, &pattern).nth(1), Moment::Committed, Deed::Hold);
+    deliver(&scenario, &controller, EVENTS, event("3", "ark")).await;
+    fault.wait_until_hit(DEADLINE).await;
+    controller.kill();
+    fault.release();
+    controller.start_again();
+    controller.ready().await;
+    let fired = OutcomeKind::Fired;
+    let told = came_to(&scenario, &[("1", fired, ""), ("2", fired, ""), ("3", fired, "")]).await;
+    let execution = scenario.ends("leak", "Completed").await;
+    assert_eq!(captured(&execution), ["1", "2", "3"]);
+    assert!(told.iter().all(|(_, _, _, of)| *of == execution.metadata.name), "{told:#?}");
+    // What was used is used: the next two are not enough, whoever counts.
+    for id in ["4", "5"] {
+        deliver(&scenario, &controller, EVENTS, event(id, "ark")).await;
+    }
+    controller.restart().await;
+    let rest = [("4", held, waits), ("5", held, waits)];
+    came_to(&scenario, &[[("1", fired, ""), ("2", fired, ""), ("3", fired, "")].as_slice(), &rest].concat())
+        .await;
+    assert_eq!(scenario.executions("leak").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_window_over_kubernetes_events_is_filled_on_by_the_next_process() {
+    let Some(scenario) = Scenario::alone("window-events").await else { return };
+    scenario.boat("ark", "leaking").await;
+    let trigger = json!({"resource": null, "event": {"reasons": ["Leak"]}});
+    let correlate = json!({"groupBy": "event.data.regarding.name", "within": "1h", "count": 3});
+    let changes =
+        json!({"trigger": trigger, "when": null, "correlate": correlate, "ladder": [{"run": MEND}]});
+    scenario.rule("leak", changes).await;
+    let mut controller = scenario.controller().await;
+    scenario.watching("leak").await;
+    scenario.controller_catches_up().await;
+    let leaks = async |name: &str| {
+        scenario.stage.create::<Event>(triggers::event(&scenario, name, "ark", "Leak")).await
+    };
+    let (first, second) = (leaks("first").await, leaks("second").await);
+    scenario.controller_catches_up().await;
+    assert!(scenario.executions("leak").await.is_empty(), "two are not enough");
+    controller.kill();
+    let third = leaks("third").await;
+    controller.start_again();
+    controller.ready().await;
+    let execution = scenario.ends("leak", "Completed").await;
+    let used = execution.spec.decision.as_ref().unwrap().captured.iter().map(|event| event.id.clone());
+    let are = |used: &[String], events: &[Event]| {
+        let uid = |event: &Event| event.metadata.uid.clone().unwrap();
+        used.len() == events.len() && used.iter().zip(events).all(|(id, event)| id.contains(&uid(event)))
+    };
+    let used: Vec<_> = used.collect();
+    assert!(are(&used, &[first, second, third]), "{used:?}");
+    leaks("fourth").await;
+    leaks("fifth").await;
+    controller.restart().await;
+    scenario.controller_catches_up().await;
+    scenario.only("leak", "what was used is used", |_| true).await;
+}
+
+/// How many Executions the rule has, the first of which has ended: when that was.
+async fn first_ended(scenario: &Scenario) -> Timestamp {
+    let execution = scenario.only("leak", "it is over", Execution::is_finished).await;
+    execution.status.unwrap().finished_at.unwrap().0
+}
+
+/// Waits, for longer than a target rests, until there is a second Execution and no third, and says when it was decided.
+async fn second(scenario: &Scenario, controller: &Controller) -> Timestamp {
+    let found = eventually("it acts again", DEADLINE + COOLDOWN.unsigned_abs(), || async {
+        let mut found = scenario.executions("leak").await;
+        found.sort_by_key(|execution| execution.spec.decision.as_ref().map(|decision| decision.time.0));
+        if found.len() == 2 {
+            Ok(found)
+        } else {
+            Err(format!("{} Executions\n{}", found.len(), controller.log()))
+        }
+    })
+    .await;
+    scenario.controller_catches_up().await;
+    assert_eq!(scenario.executions("leak").await.len(), 2, "and once");
+    found[1].spec.decision.as_ref().unwrap().time.0
+}
+
+#[tokio::test]
+async fn an_alert_inside_a_cooldown_is_held_and_acted_on_after_it_whoever_leads() {
+    let Some(scenario) = Scenario::alone("cooldown").await else { return };
+    open(&scenario).await;
+    scenario.boat("ark", "leaking").await;
+    let mut controller = scenario.controller().await;
+    let ladder = json!([{"run": MEND, "verify": {"within": "5m", "stableFor": "0s"}}]);
+    listens(&scenario, "leak", ALERTS, json!({"limits": {"cooldown": "20s"}, "ladder": ladder})).await;
+    let starts = Timestamp::now();
+    deliver(&scenario, &controller, ALERTS, alert("ark", starts, None)).await;
+    scenario.only("leak", "it fires", |_| true).await;
+    deliver(&scenario, &controller, ALERTS, alert("ark", starts, Some(Timestamp::now()))).await;
+    let ended = first_ended(&scenario).await;
+    controller.restart().await;
+    let again = Timestamp::now() + SignedDuration::from_secs(1);
+    deliver(&scenario, &controller, ALERTS, alert("ark", again, None)).await;
+    let held = async || {
+        eventually("it is held", DEADLINE, || async {
+            let held = rule(&scenario, "leak").await.status.unwrap_or_default().held;
+            held.into_iter().find(|held| held.reason == Guard::Cooldown).ok_or("not yet")
+        })
+        .await
+    };
+    let (before, waits) = (held().await, format!("ark/{again}/firing"));
+    controller.restart().await;
+    let told = outcomes(&scenario).await;
+    assert!(told.contains(&(waits, OutcomeKind::Held, "Cooldown".to_owned(), None)), "{told:#?}");
+    assert_eq!(scenario.executions("leak").await.len(), 1, "it rests");
+    assert_eq!(held().await, before, "since when and until when is not forgotten");
+    let acted = second(&scenario, &controller).await;
+    assert!(acted >= ended + COOLDOWN, "{acted} is too soon after {ended}");
+}
+
+#[tokio::test]
+async fn an_event_inside_a_cooldown_is_suppressed_whoever_leads() {
+    let Some(scenario) = Scenario::alone("cooldown-events").await else { return };
+    open(&scenario).await;
+    scenario.boat("ark", "leaking").await;
+    let mut controller = scenario.controller().await;
+    let changes = json!({"limits": {"cooldown": "20s"}, "ladder": [{"run": MEND}]});
+    listens(&scenario, "leak", EVENTS, changes).await;
+    deliver(&scenario, &controller, EVENTS, event("1", "ark")).await;
+    let ended = first_ended(&scenario).await;
+    controller.restart().await;
+    let again = deliver(&scenario, &controller, EVENTS, event("1", "ark")).await;
+    assert!(again.status == 200 && again.text.starts_with("duplicate of execution leak-"), "{again:?}");
+    deliver(&scenario, &controller, EVENTS, event("2", "ark")).await;
+    let stands = [("1", OutcomeKind::Fired, ""), ("2", OutcomeKind::Suppressed, "Cooldown")];
+    came_to(&scenario, &stands).await;
+    controller.restart().await;
+    scenario.controller_catches_up().await;
+    came_to(&scenario, &stands).await;
+    scenario.only("leak", "it rests", |_| true).await;
+    // An event is over at once: what comes after the cooldown is another.
+    eventually("the cooldown is over", DEADLINE, || async {
+        let left = ended + COOLDOWN + SignedDuration::from_secs(1) - Timestamp::now();
+        if left.get_seconds() < 0 { Ok(()) } else { Err(format!("{left}")) }
+    })
+    .await;
+    deliver(&scenario, &controller, EVENTS, event("3", "ark")).await;
+    second(&scenario, &controller).await;
+    came_to(&scenario, &[stands.as_slice(), &[("3", OutcomeKind::Fired, "")]].concat()).await;
+}
