@@ -161,12 +161,8 @@ pub async fn edge(
     };
     let bindings = received(&edge.data, &compiled.spec.trigger, now());
     let bindings = with_captured(bindings, &edge.captured);
-<<<<<<< HEAD
     let began = Instant::now();
-    let raised = objection::raised(context, case, bindings, &edge.target);
-=======
     let raised = objection::raised(context, case, bindings, &live);
->>>>>>> flood
     if let Some(objection) = try_join!(raised, permitted(context, account))?.0 {
         return Ok(suppress(context, case, edge, Suppressed::Unless, Some(objection)).await);
     }
