@@ -60,7 +60,9 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         let Some((definition, account)) = prepare(context, &execution).await? else {
             return Ok(Requeue::OnChange);
         };
-        let Some(seen) = look(context, &execution, (&definition, &account), &mut came).await? else {
+        // Boxed, as what it asks for side by side is large.
+        let Some(seen) = Box::pin(look(context, &execution, (&definition, &account), &mut came)).await?
+        else {
             return Ok(Requeue::OnChange);
         };
         let next = next(&execution, &definition, &seen, now());

@@ -295,9 +295,8 @@ impl Scenario {
             let count = self.caulked();
             if count == nth { Ok(()) } else { Err(format!("{count} runs")) }
         });
-        if tokio::time::timeout(DEADLINE, runs).await.is_err() {
-            panic!("{} runs and not {nth}:\n{}", self.caulked(), self.situation().await);
-        }
+        let in_time = tokio::time::timeout(DEADLINE, runs).await.is_ok();
+        assert!(in_time, "{} runs and not {nth}:\n{}", self.caulked(), self.situation().await);
     }
 
     /// All that there is of what leads from a rule to its Job's Pod, for whoever has to find out where it went wrong.
@@ -310,7 +309,7 @@ impl Scenario {
             all::<Job>(stage).await,
             all::<Pod>(stage).await,
         ];
-        let logged = self.log.iter().flat_map(|log| std::fs::read_to_string(log)).collect::<String>();
+        let logged = self.log.iter().flat_map(std::fs::read_to_string).collect::<String>();
         let about: Vec<_> = logged.lines().filter(|line| line.contains(&stage.namespace)).collect();
         format!("{}\nlog of the controller:\n{}", objects.join("\n"), about.join("\n"))
     }
