@@ -16,6 +16,9 @@ use super::matching::{CompiledRule, RESOURCE_VARIABLES};
 use crate::api::{AnyValue, RuleSpec, TriggerEvent};
 use crate::expr::{Bindings, EvalError, Expression, Scope, TemplateTree};
 
+/// The most that may be read of a change, in bytes: it goes into an Execution.
+pub const LARGEST: usize = 64 * 1024;
+
 /// The variable that is an object as it was before.
 pub const OLD: &str = "oldObject";
 
@@ -84,7 +87,7 @@ impl CompiledRule {
     }
 
     /// All its expressions over a change.
-    fn over_change(&self) -> impl Iterator<Item = &Expression> {
+    pub(super) fn over_change(&self) -> impl Iterator<Item = &Expression> {
         let templates = self.templates.iter().flat_map(TemplateTree::expressions);
         self.when().into_iter().chain(self.unless.expressions()).chain(templates)
     }

@@ -39,22 +39,26 @@ pub async fn observe(
     match need {
         Need::Nothing => {}
         Need::Begin { job } => {
-            let job = async {
-                match job.filter(|_| earlier.is_none()) {
-                    Some(name) => look_at_job(&jobs, &name).await,
-                    None => Ok(None),
-                }
-            };
+            if let Some(name) = job.filter(|_| earlier.is_none()) {
+                seen.job = look_at_job(&jobs, &name).await?;
+            }
+            // A Job that exists is recorded, whatever else there is to see; and whoever has to wait for another looks when it
+            // is its turn, as that one changes what there is.
+            if seen.job.as_ref().is_some_and(|job| !job.placeholder) {
+                return Ok(seen);
+            }
+            seen.busy = is_busy(context, execution);
+            if seen.busy {
+                return Ok(seen);
+            }
             let matching = async {
                 match earlier.and_then(|look| look.object.clone()) {
                     Some(object) => Ok((Some(object), Some(true))),
                     None => matching(context, execution, definition, account, From::ApiServer).await,
                 }
             };
-            let (job, about) = try_join!(job, what_it_is_about(context, execution, account, matching))?;
-            (seen.look.target, (seen.object, seen.look.matches)) = about;
-            seen.busy = job.as_ref().is_none_or(|job| job.placeholder) && is_busy(context, execution);
-            seen.job = job;
+            (seen.look.target, (seen.object, seen.look.matches)) =
+                what_it_is_about(context, execution, account, matching).await?;
         }
         Need::Job(name, uid) => {
             seen.job = look_at_job(&jobs, &name).await?;

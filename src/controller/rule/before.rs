@@ -9,6 +9,8 @@ use super::seen::key_of;
 use crate::decide::matching::CompiledRule;
 use crate::decide::view::ObjectKey;
 
+/// Objects of which is kept what they were, at the most.
+const KNOWN: usize = 10_000;
 /// Changes that wait for their targets, at the most.
 const UNLED: usize = 100;
 
@@ -25,8 +27,14 @@ pub struct Before {
 
 impl Before {
     /// What an object was before it was seen like this, if that is known and another version.
+    ///
+    /// Of more objects than can be kept the first are known; the others never change.
     pub fn change(&mut self, rule: &CompiledRule, object: &Arc<Value>) -> Option<Change> {
-        let old = self.known.insert(key_of(object), Arc::new(rule.before(object)))?;
+        let key = key_of(object);
+        if self.known.len() >= KNOWN && !self.known.contains_key(&key) {
+            return None;
+        }
+        let old = self.known.insert(key, Arc::new(rule.before(object)))?;
         let is = |pointer: &str| old.pointer(pointer) == object.pointer(pointer);
         (is("/metadata/uid") && !is("/metadata/resourceVersion")).then(|| (object.clone(), old))
     }

@@ -199,7 +199,7 @@ pub async fn live(
 
 /// Fails if the account is not allowed any more at this moment. What is about to fire waits then: the rule says so when it
 /// is looked at again.
-async fn permitted(context: &Context, account: &Account) -> Result<()> {
+pub async fn permitted(context: &Context, account: &Account) -> Result<()> {
     let (namespace, name) = account.namespace_and_name();
     match context.accounts.live(&context.home, namespace, name).await {
         Err(error) if error.is_forbidden() => Err(Error::Busy(error.to_string())),
@@ -300,7 +300,10 @@ pub async fn create(
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            context.executions.insert(Arc::new(adopt(&api, &making, &execution.name_any()).await?));
+            let found = adopt(&api, &making, &execution.name_any()).await?;
+            context.executions.insert(Arc::new(found));
+            // What the watch brings of it is no news any more.
+            context.queue.add(Kind::Execution, &namespace, &execution.name_any());
             Ok(())
         }
         Err(source) => {

@@ -51,16 +51,17 @@ pub struct Places {
 
 impl Places {
     /// Counts what is going on, and in the same moment takes a place if `decide` gives a decision: its id, and whatever
-    /// else.
+    /// else. The decision's own place does not count: it is there if an answer was lost, and tried again then.
     pub fn take<T, E>(
         &self,
         executions: &Store<Execution>,
         counted: Counted<'_>,
-        decide: impl FnOnce(Load) -> Result<(String, T), E>,
+        decide: impl Fn(Load) -> Result<(String, T), E>,
     ) -> Result<(String, T, Taken<'_>), E> {
         let (mut taken, now) = (self.taken.lock(), counted.now);
         taken.retain(|_, place| place.until > now);
-        let (id, rest) = decide(count(executions, &taken, counted))?;
+        let (own, _) = decide(Load::default())?;
+        let (id, rest) = decide(count(executions, &taken, counted, &own))?;
         let RuleFacts { namespace, name, mode, .. } = counted.rule;
         let key = (namespace.clone(), execution_name(name, &id));
         let place = Place {
@@ -74,9 +75,9 @@ impl Places {
         Ok((id, rest, Taken { places: self, key, is_lost: false }))
     }
 
-    /// Counts what is going on.
-    pub fn load(&self, executions: &Store<Execution>, counted: Counted<'_>) -> Load {
-        count(executions, &self.taken.lock(), counted)
+    /// Counts what is going on beside a decision of this id.
+    pub fn load(&self, executions: &Store<Execution>, counted: Counted<'_>, own: &str) -> Load {
+        count(executions, &self.taken.lock(), counted, own)
     }
 }
 
@@ -106,7 +107,9 @@ fn count(
     executions: &Store<Execution>,
     taken: &BTreeMap<(String, String), Place>,
     counted: Counted<'_>,
+    own: &str,
 ) -> Load {
+    let own = execution_name(&counted.rule.name, own);
     let (mut load, mut acted) = (Load::default(), Vec::new());
     executions.each(|execution| {
         add_execution(&mut load, execution, counted);
@@ -115,6 +118,9 @@ fn count(
     for ((namespace, name), place) in taken {
         if executions.get(namespace, name).is_none() {
             let here = *namespace == counted.rule.namespace;
+            if here && *name == own {
+                continue;
+            }
             let of_rule = here && place.rule == counted.rule.name;
             add(&mut load, place.mode, (of_rule, here), || place.target == *counted.target);
             acted.extend((of_rule && place.mode != Mode::Observe).then_some(place.at));
@@ -219,7 +225,7 @@ mod tests {
         let caps = Caps::default();
         let decide = |load: Load| {
             let full = load.rule >= caps.rule || load.namespace >= caps.namespace || load.total >= caps.total;
-            if full || load.target > 0 { Err(()) } else { Ok((format!("{name:0>32}"), ())) }
+            if full || load.target > 0 { Err(()) } else { Ok((format!("{name:0<32}"), ())) }
         };
         places.take(store, counted, decide).ok().map(|(_, (), taken)| taken)
     }
@@ -242,14 +248,14 @@ mod tests {
     fn a_place_and_its_execution_are_one() {
         let (places, store) = (Places::default(), Store::new());
         let taken = fire(&places, &store, ("a", "r", "p"), 0).expect("a place");
-        let name = execution_name("r", &format!("{:0>32}", "p"));
+        let name = execution_name("r", &format!("{:0<32}", "p"));
         store.insert(execution(&name, "r", json!({})));
         let (rule, target) = (facts("a", "r"), target("p"));
         let counted = Counted { rule: &rule, target: &target, since: None, now: at(0) };
-        let load = places.load(&store, counted);
+        let load = places.load(&store, counted, "another");
         assert_eq!((load.rule, load.namespace, load.total, load.target), (1, 1, 1, 1));
         drop(taken);
-        assert_eq!(places.load(&store, counted).total, 1);
+        assert_eq!(places.load(&store, counted, "another").total, 1);
     }
 
     #[test]
@@ -257,7 +263,10 @@ mod tests {
         let (places, store) = (Places::default(), Store::new());
         fire(&places, &store, ("a", "r", "p"), 0).expect("a place").lose();
         assert!(fire(&places, &store, ("a", "r", "q"), 59).is_none());
-        assert!(fire(&places, &store, ("a", "r", "q"), 60).is_some());
+        assert!(fire(&places, &store, ("a", "s", "p"), 1).is_none(), "another rule's, on the same target");
+        fire(&places, &store, ("a", "r", "p"), 1).expect("the same decision is tried again").lose();
+        assert!(fire(&places, &store, ("a", "r", "q"), 60).is_none());
+        assert!(fire(&places, &store, ("a", "r", "q"), 61).is_some());
     }
 
     #[test]
@@ -267,7 +276,7 @@ mod tests {
         let target = target("z");
         let full = |since: Option<i64>, now: i64| {
             let counted = Counted { rule: &rule, target: &target, since: since.map(at), now: at(now) };
-            places.load(&store, counted).rule_full
+            places.load(&store, counted, "another").rule_full
         };
         store.insert(execution("x", "r", json!({"finishedAt": at(1).to_string()})));
         store.insert(execution("y", "other", json!({})));
@@ -283,7 +292,11 @@ mod tests {
         let (rule, target) = (facts("a", "r"), target("p"));
         let load = |since: Option<i64>| {
             places
-                .load(&store, Counted { rule: &rule, target: &target, since: since.map(at), now: at(0) })
+                .load(
+                    &store,
+                    Counted { rule: &rule, target: &target, since: since.map(at), now: at(0) },
+                    "another",
+                )
                 .rule
         };
         store.insert(execution("x", "r", json!({})));

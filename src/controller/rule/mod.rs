@@ -374,9 +374,9 @@ async fn try_target(
     let now = now();
     // What goes on elsewhere is counted only for who would fire else.
     let mut verdict = episode::decide(question, Load::default(), context.caps, now);
-    if let Verdict::Fire { .. } = verdict {
+    if let Verdict::Fire { id, .. } = &verdict {
         let counted = Counted { rule: &compiled.facts, target, since: None, now };
-        let load = context.places.load(&context.executions, counted);
+        let load = context.places.load(&context.executions, counted, id);
         verdict = episode::decide(question, load, context.caps, now);
     }
     if let (Verdict::Fire { .. }, Some(view)) = (&verdict, view) {

@@ -1,10 +1,14 @@
 //! Rules about changes: what they cannot have, and what they cannot see.
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use crate::api::RuleSpec;
 use crate::decide::change::{OLD, is_about_changes};
+use crate::decide::execution::rung;
+use crate::decide::matching::CompiledRule;
 use crate::decide::problem::Problem;
+use crate::expr::{Expression, Scope, TemplateTree};
 
 /// What is wrong with how a Rule uses `oldObject`.
 pub(super) fn check(spec: &RuleSpec) -> Vec<Problem> {
@@ -22,6 +26,7 @@ pub(super) fn check(spec: &RuleSpec) -> Vec<Problem> {
     if spec.since.is_some() {
         problems.push(over("since", "leave it out"));
     }
+    problems.extend(secrets(spec));
     let message = format!(
         "{OLD} is known of a change that is seen live: what changes while no controller watches, as in a restart, does not match"
     );
@@ -31,13 +36,38 @@ pub(super) fn check(spec: &RuleSpec) -> Vec<Problem> {
     problems
 }
 
+/// What is read of a change is written into the Execution, for all to see who may see that.
+fn secrets(spec: &RuleSpec) -> Option<Problem> {
+    spec.trigger.resource.as_ref().filter(|kind| kind.api_version == "v1" && kind.kind == "Secret")?;
+    let rule = CompiledRule::of(spec, "", "", Timestamp::UNIX_EPOCH).ok()?;
+    let tells = |path: &[String]| match path {
+        [variable, field, below @ ..] if variable == "object" || variable == OLD => match field.as_str() {
+            "data" | "stringData" => true,
+            "metadata" => below.first().is_none_or(|field| field == "annotations"),
+            _ => false,
+        },
+        [variable] => variable == "object" || variable == OLD,
+        _ => false,
+    };
+    let is_told = rule.over_change().flat_map(Expression::paths).any(tells);
+    let message = "what is read of a change is kept in the Execution: a Secret's values and annotations are not to be read";
+    let help = "compare metadata.resourceVersion, which changes with the values";
+    is_told.then(|| Problem::error("spec.when", message).help(help))
+}
+
 /// Whoever does not ask for a change does not know of one.
 fn elsewhere(spec: &RuleSpec) -> Option<Problem> {
-    let in_unless = spec.unless.iter().position(|unless| unless.condition.contains(OLD));
-    let in_with =
-        spec.ladder.iter().position(|rung| Value::Object(rung.with.0.clone()).to_string().contains(OLD));
+    let scope = Scope::of(rung::VARIABLES);
+    let reads = |text: &str| {
+        text.contains(OLD)
+            && Expression::compile(text, &scope).is_ok_and(|it| it.variables().any(|v| v == OLD))
+    };
+    let renders =
+        |with: Value| TemplateTree::compile(&with, &scope).is_ok_and(|tree| tree.variables().contains(OLD));
+    let in_unless = spec.unless.iter().position(|unless| reads(&unless.condition));
+    let in_with = spec.ladder.iter().position(|rung| renders(rung.with.to_value()));
     let path = match (&spec.since, in_unless, in_with) {
-        (Some(since), ..) if since.contains(OLD) => "spec.since".to_owned(),
+        (Some(since), ..) if reads(since) => "spec.since".to_owned(),
         (_, Some(index), _) => format!("spec.unless[{index}].if"),
         (.., Some(index)) => format!("spec.ladder[{index}].with"),
         _ => return None,
@@ -69,5 +99,23 @@ mod tests {
         let with = json!([{"run": "x", "with": {"was": "${{ oldObject.a }}"}}]);
         assert_eq!(told(json!({"when": "object.a > 1", "ladder": with})), ["Error spec.ladder[0].with"]);
         assert_eq!(told(json!({"ladder": with})), ["Warning spec.when"]);
+        let text = json!([{"run": "x", "with": {"filter": ".request.oldObject.a"}}]);
+        assert_eq!(told(json!({"when": "object.a == 'oldObject'", "ladder": text})), [""; 0], "only a text");
+    }
+
+    #[test]
+    fn what_a_secret_holds_is_not_to_be_kept() {
+        for (when, refused) in [
+            ("object.data != oldObject.data", true),
+            ("object != oldObject", true),
+            ("object.metadata != oldObject.metadata", true),
+            ("object.metadata.annotations != oldObject.metadata.annotations", true),
+            ("object.metadata.resourceVersion != oldObject.metadata.resourceVersion", false),
+            ("object.type != oldObject.type", false),
+        ] {
+            let secret = json!({"resource": {"apiVersion": "v1", "kind": "Secret"}});
+            let told = told(json!({"trigger": secret, "when": when}));
+            assert_eq!(told.contains(&"Error spec.when".to_owned()), refused, "{when}: {told:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::{Again, Context, DEADLINE_GRACE, Effect, LOOK_AT_HEARD, LOOK_EVERY, Next, Notice, ending};
+use super::{Again, Context, DEADLINE_GRACE, Effect, LOOK_AT_HEARD, LOOK_EVERY, Next, Notice, Seen, ending};
 use crate::api::{
     ActionSpec, AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus, FreeForm,
     ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
@@ -307,7 +307,9 @@ fn wait_for_job(context: Context<'_>, rung: &RungStatus) -> Option<Next> {
 /// A Job that was recorded and is not there any more. Its Pods may still be on their way out, and nothing else is begun
 /// beside them.
 fn vanished(context: Context<'_>, index: usize, rung: &RungStatus) -> Next {
-    let wait = wait_for_job(context, rung).filter(|_| context.seen.stray_pods > 0);
+    // Of the Pods nothing is heard.
+    let seen = Seen { hears: false, ..context.seen.clone() };
+    let wait = wait_for_job(Context { seen: &seen, ..context }, rung).filter(|_| context.seen.stray_pods > 0);
     wait.unwrap_or_else(|| lost(context, index))
 }
 

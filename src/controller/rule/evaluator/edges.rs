@@ -12,6 +12,7 @@ use crate::cluster::{Error, Result, owners};
 use crate::controller::rule::before::Change;
 use crate::controller::rule::seen::{Edge, key_of};
 use crate::controller::rule::unwatched::recorded;
+use crate::decide::change::LARGEST;
 use crate::decide::correlation::Found;
 use crate::decide::matching::{event_identity, is_own, occurred};
 use crate::expr::EvalErrorKind;
@@ -49,9 +50,17 @@ impl Eye {
         let kind = object["kind"].as_str().unwrap_or_default();
         match self.resolve(&object, &self.rule.target(kind)).await {
             Ok(target) => {
-                self.judged(&key);
                 // It was seen to happen, so it is not from before the rule, whose creation is known to the second.
                 let event = self.rule.change(&object, &old, now.max(self.rule.created_at));
+                let size = event.data.0.to_string().len();
+                if size > LARGEST {
+                    self.count("error");
+                    return self.mistake(
+                        &key,
+                        &format!("what is read of the change has {size} bytes; at most {LARGEST}"),
+                    );
+                }
+                self.judged(&key);
                 self.wait_for_decision(Edge::of_change(&object, event, target));
             }
             Err(error) => {

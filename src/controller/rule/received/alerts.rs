@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::try_join;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
@@ -15,7 +16,7 @@ use crate::controller::rule::fire::{self, Making};
 use crate::controller::rule::held::Hold;
 use crate::controller::rule::load::Counted;
 use crate::controller::rule::{Executions, LOOK_AGAIN, executions_of, objection, past_of, targets};
-use crate::decide::episode::{self, Held, Past, Question, Verdict};
+use crate::decide::episode::{self, Held, Load, Past, Question, Verdict};
 use crate::decide::identity::TargetKey;
 use crate::decide::inbox::{Item, starts_at};
 use crate::decide::matching::received;
@@ -115,8 +116,15 @@ impl Listener<'_> {
 
     fn verdict(&self, target: &TargetKey, view: Option<&TargetView>, past: &[Past]) -> Verdict {
         let counted = Counted { rule: &self.case.compiled.facts, target, since: None, now: now() };
-        let load = self.context.places.load(&self.context.executions, counted);
-        episode::decide(self.question(target, view, past), load, self.context.caps, now())
+        let (caps, question) = (self.context.caps, self.question(target, view, past));
+        match episode::decide(question, Load::default(), caps, now()) {
+            // What goes on elsewhere is counted only for who would fire else.
+            Verdict::Fire { id, .. } => {
+                let load = self.context.places.load(&self.context.executions, counted, &id);
+                episode::decide(question, load, caps, now())
+            }
+            verdict => verdict,
+        }
     }
 
     fn hold(&mut self, target: &TargetKey, view: &TargetView, (held, until): (Held, Option<Timestamp>)) {
@@ -157,7 +165,8 @@ impl Listener<'_> {
             Ok(taken) => taken,
             Err(verdict) => return Ok(Some(verdict)),
         };
-        let alert = heard::firing(context, self.case.compiled, &alerts.view.target, From::ApiServer).await?;
+        let firing = heard::firing(context, self.case.compiled, &alerts.view.target, From::ApiServer);
+        let (alert, ()) = try_join!(firing, fire::permitted(context, self.case.account))?;
         let Some(alert) = alert else {
             self.round.wake_in(LOOK_AGAIN);
             return Ok(None);

@@ -2,6 +2,7 @@
 
 use fother::api::Execution;
 use fother::decide::matching::event_identity;
+use http::Method;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -11,6 +12,7 @@ use kube::core::GroupVersionKind;
 use serde_json::json;
 
 use super::scenario::{CAULK, MEND, PAINT, Scenario, healer_rights};
+use crate::support::proxy::{Deed, Moment, Order, Requests};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// An Event about a boat.
@@ -231,6 +233,40 @@ async fn an_event_that_cannot_be_answered_stops_no_other() {
     scenario.ends("mends", "Completed").await;
     assert_eq!(scenario.targets("mends").await, ["brig"]);
     scenario.is_told("ConfigMap", "ark", &["RuleFireSuppressed"]).await;
+}
+
+/// Nobody looks at an event again that was not answered: whoever was creating its Execution has to try until it is there,
+/// and to begin it although the watch does not tell of it.
+#[tokio::test]
+async fn an_event_whose_execution_was_created_in_vain_is_answered_all_the_same() {
+    let Some(scenario) = Scenario::alone("in-vain").await else { return };
+    let proxy = scenario.proxy().await;
+    let trigger = json!({"resource": null, "event": {"reasons": ["Leak"]}});
+    for boat in ["ark", "brig"] {
+        let when = format!("event.data.regarding.name == '{boat}'");
+        scenario.rule(boat, json!({"trigger": trigger, "when": when, "ladder": [{"run": MEND}]})).await;
+    }
+    let _controller = scenario.controller_through(&proxy).await;
+    scenario.watching("ark").await;
+    scenario.watching("brig").await;
+    scenario.answers_events("brig").await;
+    for (boat, moment) in [("ark", Moment::BeforeSent), ("brig", Moment::Committed)] {
+        scenario.boat(boat, "leaking").await;
+        assert!(proxy.order_watches("/executions", Order::Freeze) > 0);
+        let creation = Requests::new(Method::POST, r"/executions(\?|$)").nth(1);
+        let fault = proxy.arm(creation, moment, Deed::Cut);
+        scenario.stage.create::<Event>(event(&scenario, boat, boat, "Leak")).await;
+        fault.wait_until_hit(DEADLINE).await;
+        eventually("the boat is mended", DEADLINE, || async {
+            let data = scenario.stage.api::<ConfigMap>().get(boat).await.unwrap().data.unwrap();
+            if data["hull"] == "tight" { Ok(()) } else { Err(format!("{data:?}")) }
+        })
+        .await;
+        proxy.order_watches("/executions", Order::Close);
+    }
+    scenario.controller_catches_up().await;
+    executions(&scenario, "ark", 1).await;
+    executions(&scenario, "brig", 1).await;
 }
 
 #[tokio::test]
