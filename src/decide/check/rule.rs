@@ -94,7 +94,7 @@ fn check_trigger(spec: &RuleSpec, path: &Path, problems: &mut Vec<Problem>) {
     }
 }
 
-/// The types of `when` and `since`, and what cannot become false.
+/// The types of all conditions, and what cannot become false.
 fn check_conditions(spec: &RuleSpec, known: &Known<'_>, root: &Path) -> Vec<Problem> {
     let scope = types::condition(spec, &known.schemas);
     let mut problems = Vec::new();
@@ -106,6 +106,15 @@ fn check_conditions(spec: &RuleSpec, known: &Known<'_>, root: &Path) -> Vec<Prob
     if let Some(since) = &spec.since {
         let time = Type::OneOf(vec![Type::Timestamp, Type::String]);
         problems.extend(expression(since, &root.member("since"), &scope, &time));
+    }
+    if let Some(group_by) = spec.correlate.as_ref().and_then(|correlate| correlate.group_by.as_deref()) {
+        let path = root.member("correlate").member("groupBy");
+        problems.extend(expression(group_by, &path, &scope, &Type::Any));
+    }
+    let scope = types::unless(spec, &known.schemas);
+    for (index, unless) in spec.unless.iter().enumerate() {
+        let path = root.member("unless").item(index).member("if");
+        problems.extend(expression(&unless.condition, &path, &scope, &Type::Bool));
     }
     problems
 }
@@ -439,6 +448,7 @@ mod tests {
             &json!({
                 "when": "object.status.phse == 'Failed'",
                 "since": "object.metadata.generation",
+                "unless": [{"if": "target.spec.replics > 1 || object.spec.nodeNam == 'x'", "reason": "Big"}],
                 "target": {"owner": {"apiVersion": "apps/v1", "kind": "Deployment"}},
                 "ladder": [
                     {"run": "elsewhere", "with": {"x": "${{ target.spec.replics }} ${{ ladder[0].stat }}"},
@@ -449,6 +459,8 @@ mod tests {
             &[
                 "spec.when: PodStatus has no field \"phse\"; did you mean \"phase\"?",
                 "spec.since: object.metadata.generation is int, not timestamp or string",
+                "spec.unless[0].if: DeploymentSpec has no field \"replics\"; did you mean \"replicas\"?",
+                "spec.unless[0].if: PodSpec has no field \"nodeNam\"; did you mean \"nodeName\"?",
                 "spec.ladder[0].with.x: DeploymentSpec has no field \"replics\"; did you mean \"replicas\"?",
                 "spec.ladder[0].with.x: ladder[] has no field \"stat\"; did you mean \"state\"?",
                 "spec.ladder[0].verify.when: target.status.readyReplicas is int, compared with string",
@@ -458,12 +470,14 @@ mod tests {
             &json!({
                 "trigger": {"resource": null, "event": {}},
                 "when": "event.data.regarding.kind == 'Pod' && event.data.nte.contains('x') && event.tpye == 'y'",
+                "correlate": {"groupBy": "event.data.regrding.name", "within": "10m", "count": 3},
                 "ladder": [{"run": "evidence"}],
             }),
             false,
             &[
                 "spec.when: Event has no field \"nte\"; did you mean \"note\"?",
                 "spec.when: event has no field \"tpye\"; did you mean \"type\"?",
+                "spec.correlate.groupBy: Event has no field \"regrding\"; did you mean \"regarding\"?",
             ],
         );
     }

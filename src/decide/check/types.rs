@@ -33,6 +33,15 @@ pub(super) fn condition(spec: &RuleSpec, schemas: &Schemas) -> Scope {
     scope.with_type("event", event(spec, schemas))
 }
 
+/// The scope of a Rule's `unless`.
+pub(super) fn unless(spec: &RuleSpec, schemas: &Schemas) -> Scope {
+    let scope = condition(spec, schemas).with_type("target", target(spec, schemas));
+    match spec.correlate {
+        Some(_) => scope.with("events").with("captured"),
+        None => scope,
+    }
+}
+
 /// What an object is, it was.
 fn with_object(scope: Scope, of: Type) -> Scope {
     scope.with_type(OLD, of.clone()).with_type("object", of)

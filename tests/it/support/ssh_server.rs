@@ -155,8 +155,11 @@ fn user() -> String {
 fn configuration(root: &Path, host_keys: &[KeyPair]) -> String {
     let keys: Vec<_> = host_keys.iter().map(|key| format!("HostKey {}\n", key.path().display())).collect();
     let keys = keys.concat();
+    let root = root.display();
+    // With another home the shell of whoever runs the tests reads no start-up files, which may say something of their own.
     format!(
-        "{keys}AuthorizedKeysFile {}/authorized_keys\n\
+        "{keys}AuthorizedKeysFile {root}/authorized_keys\n\
+         SetEnv HOME={root}\n\
          AuthenticationMethods publickey\n\
          PermitRootLogin prohibit-password\n\
          StrictModes no\n\
@@ -165,8 +168,7 @@ fn configuration(root: &Path, host_keys: &[KeyPair]) -> String {
          LogLevel QUIET\n\
          AllowTcpForwarding no\n\
          PermitTTY no\n\
-         ForceCommand git-shell -c \"$SSH_ORIGINAL_COMMAND\"\n",
-        root.display()
+         ForceCommand git-shell -c \"$SSH_ORIGINAL_COMMAND\"\n"
     )
 }
 

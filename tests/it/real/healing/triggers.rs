@@ -252,7 +252,11 @@ async fn an_event_whose_execution_was_created_in_vain_is_answered_all_the_same()
     scenario.answers_events("brig").await;
     for (boat, moment) in [("ark", Moment::BeforeSent), ("brig", Moment::Committed)] {
         scenario.boat(boat, "leaking").await;
-        assert!(proxy.order_watches("/executions", Order::Freeze) > 0);
+        eventually("Executions are watched", DEADLINE, || async {
+            let watches = proxy.order_watches("/executions", Order::Freeze);
+            if watches > 0 { Ok(()) } else { Err("no watch") }
+        })
+        .await;
         let creation = Requests::new(Method::POST, r"/executions(\?|$)").nth(1);
         let fault = proxy.arm(creation, moment, Deed::Cut);
         scenario.stage.create::<Event>(event(&scenario, boat, boat, "Leak")).await;
