@@ -15,7 +15,8 @@ use crate::controller::rule::unwatched::recorded;
 use crate::decide::change::LARGEST;
 use crate::decide::correlation::Found;
 use crate::decide::matching::{event_identity, is_own, occurred};
-use crate::expr::EvalErrorKind;
+use crate::decide::view::ObjectKey;
+use crate::expr::{EvalError, EvalErrorKind};
 use crate::source::watch::now;
 
 /// Events that wait for their decision, at the most: a flood is cut, not hoarded.
@@ -36,16 +37,8 @@ impl Eye {
     pub(super) async fn changed(&mut self, (object, old): Change) {
         let (key, now) = (key_of(&object), now());
         self.metrics.received("resource", "accepted", now.as_second());
-        match self.rule.matches_change(&object, &old, now) {
-            Ok(true) => {}
-            Err(error) if error.kind != EvalErrorKind::Absent => {
-                self.count("error");
-                return self.mistake(&key, &error.to_string());
-            }
-            Ok(false) | Err(_) => {
-                self.judged(&key);
-                return self.count("not_matched");
-            }
+        if !self.is_match(&key, self.rule.matches_change(&object, &old, now)) {
+            return;
         }
         let kind = object["kind"].as_str().unwrap_or_default();
         match self.resolve(&object, &self.rule.target(kind)).await {
@@ -73,6 +66,23 @@ impl Eye {
         }
     }
 
+    /// Whether something that happened matches; takes in that it does not, or cannot be judged.
+    fn is_match(&self, key: &ObjectKey, matches: std::result::Result<bool, EvalError>) -> bool {
+        match matches {
+            Ok(true) => return true,
+            Err(error) if error.kind != EvalErrorKind::Absent => {
+                self.count("error");
+                self.mistake(key, &error.to_string());
+            }
+            // Fields come and go: what lacks one does not match, and that is no mistake.
+            Ok(false) | Err(_) => {
+                self.judged(key);
+                self.count("not_matched");
+            }
+        }
+        false
+    }
+
     /// Has the rule decide about an event.
     fn wait_for_decision(&self, edge: Edge) {
         let mut state = self.state.lock();
@@ -95,16 +105,8 @@ impl Eye {
         }
         self.metrics.lagged(now().duration_since(time).as_secs_f64().max(0.0));
         let key = key_of(event);
-        match self.rule.matches_event(event, now()) {
-            Ok(true) => {}
-            Err(error) if error.kind != EvalErrorKind::Absent => {
-                self.count("error");
-                return self.mistake(&key, &error.to_string());
-            }
-            Ok(false) | Err(_) => {
-                self.judged(&key);
-                return self.count("not_matched");
-            }
+        if !self.is_match(&key, self.rule.matches_event(event, now())) {
+            return;
         }
         self.unresolved.remove(&key);
         if let Some(capturing) = &mut self.capturing {
