@@ -18,8 +18,8 @@ use crate::api::{Execution, LABEL};
 use crate::cluster::account::Account;
 use crate::cluster::discovery::Served;
 use crate::controller::context::Context;
+use crate::controller::executions::Executions;
 use crate::controller::queue::{Kind, Queue};
-use crate::controller::store::Store;
 use crate::source::watch::{self, Delivery, Scope};
 
 /// How long it is remembered that an account may not watch.
@@ -125,7 +125,7 @@ fn is_over(job: &Value) -> bool {
     ended || job.pointer("/metadata/deletionTimestamp").is_some()
 }
 
-async fn while_needed(executions: &Store<Execution>, (namespace, name): (&str, &str)) {
+async fn while_needed(executions: &Executions, (namespace, name): (&str, &str)) {
     let runs = |execution: &Execution| {
         !execution.is_finished()
             && execution.spec.service_account_name == name
