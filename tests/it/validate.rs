@@ -125,6 +125,12 @@ error: PodStatus has no field \"phse\"
 
 ✗ 1 error · 2 files";
     assert_eq!((code, out.as_str(), err.as_str()), (1, expected, ""));
+    // A field of another version of the kind, which is asked for, is only a warning.
+    let asks =
+        rule("apiVersion: v1, kind: Pod", "has(object.status.brandNew) && object.status.brandNew == 3");
+    let (code, out, _) = validate(folder.path(), &["pods/b.yaml", "-"], &asks);
+    let first = out.lines().next().unwrap_or_default();
+    assert_eq!((code, first), (0, "warning: PodStatus has no field \"brandNew\""), "{out}");
     // Nothing is known of a kind whose definition is not there.
     assert_eq!(validate(folder.path(), &["widgets"], "").0, 0);
     for definitions in ["crds", "crds/widgets.yaml"] {

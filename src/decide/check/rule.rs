@@ -466,6 +466,17 @@ mod tests {
                 "spec.ladder[0].verify.when: target.status.readyReplicas is int, compared with string",
             ],
         );
+        let asks = "has(object.spec.brandNew) && object.spec.brandNew == 'x'";
+        let with = json!({"x": "a ${{ object.?spec.?brandNew.orValue('') }}"});
+        check_with(
+            &json!({"when": asks, "ladder": [{"run": "elsewhere", "with": with}]}),
+            false,
+            &[
+                "spec.when: PodSpec has no field \"brandNew\"",
+                "spec.when: PodSpec has no field \"brandNew\"",
+                "spec.ladder[0].with.x: PodSpec has no field \"brandNew\"",
+            ],
+        );
         check_with(
             &json!({
                 "trigger": {"resource": null, "event": {}},
