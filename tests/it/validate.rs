@@ -150,6 +150,8 @@ fn loose_files_and_stdin_are_parts_of_something() {
     assert!(out.contains("warning: Action \"restart\" not found"), "{out}");
     let (code, out, _) = validate(folder.path(), &["a.yaml", "-"], ACTION);
     assert_eq!((code, out.as_str()), (0, "✓ nothing wrong · 2 files"));
+    let (code, out, err) = validate(folder.path(), &["a.yaml", "-"], "\n");
+    assert!(code == 2 && out.is_empty() && err.contains("standard input is empty"), "{code} {out} {err}");
     let (code, out, _) = validate(folder.path(), &["-"], "a: 1\na: 2");
     assert!(code == 1 && out.contains("--> stdin.yaml:2:1"), "{code} {out}");
 }

@@ -258,7 +258,7 @@ impl<'a> Reader<'a> {
         }
         if let (Some(kind), Some(name)) = (kind, name) {
             let line = file.position(node.span.start).0;
-            let wrong = problems.iter().map(|located| Path::parse(&located.problem.path)).collect();
+            let wrong = places(&problems).collect();
             self.documents.push(Document { file, node, kind, name, line, object, wrong });
         }
         problems.into_iter().map(|found| file.finding(found.span, found.problem).of(title.clone())).collect()
@@ -344,9 +344,7 @@ impl Reader<'_> {
 /// at, never used.
 fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object>, String> {
     let mut value = node.to_json();
-    for located in problems {
-        Path::parse(&located.problem.path).remove_from(&mut value);
-    }
+    places(problems).for_each(|place| place.remove_from(&mut value));
     if let (Some(schema), Some(spec)) = (Schemas::current().spec(kind), value.get_mut("spec")) {
         repair::complete(schema, spec);
     }
@@ -360,6 +358,16 @@ fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object
         _ => Ok(None),
     };
     decoded.map_err(|error| error.to_string())
+}
+
+/// The places where the form is wrong. What is said of the whole `spec` is that some of it does not go together: each part
+/// may be looked at by itself.
+fn places(problems: &[Located]) -> impl Iterator<Item = Path> {
+    problems
+        .iter()
+        .map(|located| located.problem.path.as_str())
+        .filter(|path| *path != "spec")
+        .map(Path::parse)
 }
 
 fn text(value: &Value) -> Value {

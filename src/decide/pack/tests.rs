@@ -235,6 +235,17 @@ fn one_mistake_hides_no_other() {
             "a.yaml:8:3: spec.ladder: is empty",
         ],
     );
+    // What does not go together is said of the whole; each part of it is looked at nevertheless.
+    let together = RULE
+        .replace("trigger: {resource: {apiVersion: v1, kind: Pod}}", "trigger: {event: {}}\n  for: 5m")
+        .replace("crashLooping(object, 3, duration('10m'))", "evnt.type == 'x'");
+    check(
+        &[("a.yaml", &together), ("b.yaml", ACTION)],
+        &[
+            "a.yaml:5:1: spec: for needs a resource or alert trigger: an event is over at once",
+            "a.yaml:9:9: spec.when: unknown variable \"evnt\"; did you mean \"event\"?",
+        ],
+    );
 }
 
 #[test]
