@@ -4,6 +4,7 @@
 //! differ only in what is known of the Actions around it.
 
 mod action;
+mod aim;
 mod changes;
 mod follows;
 mod growing;
