@@ -6,6 +6,7 @@
 mod action;
 mod aim;
 mod changes;
+mod execution;
 mod follows;
 mod growing;
 mod limits;
@@ -24,6 +25,7 @@ use crate::api::{ActionSpec, WebhookSpec};
 use crate::expr::{Expression, Schemas, Scope, TemplateTree, TreeError, Type, closest};
 
 pub use action::check as action;
+pub use execution::check as execution;
 pub use follows::check as follows;
 pub use rule::check as rule;
 pub use types::api_versions;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::{ALERT_TEXTS, Parameter, RuleSpec, Target, Trigger, ValueType};
+use crate::api::{ALERT_TEXTS, ObjectReference, Parameter, RuleSpec, Target, Trigger, ValueType};
 use crate::decide::change::OLD;
 use crate::decide::matching::variables;
 use crate::decide::{execution::rung, operation, verify};
@@ -69,6 +69,12 @@ pub(super) fn with(spec: &RuleSpec, schemas: &Schemas) -> Scope {
 /// The scope of `verify.when`.
 pub(super) fn proof(spec: &RuleSpec, schemas: &Schemas) -> Scope {
     Scope::of(verify::VARIABLES).with_type("target", target(spec, schemas))
+}
+
+/// The same for a run by hand, which names its target.
+pub(super) fn proof_of(target: Option<&ObjectReference>, schemas: &Schemas) -> Scope {
+    let of = target.map_or(Type::Any, |target| schemas.of(&target.api_version, &target.kind));
+    Scope::of(verify::VARIABLES).with_type("target", of)
 }
 
 /// The scope of the templates of a `kubernetes` Action, which may be run for targets of any kind.
