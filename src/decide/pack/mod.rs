@@ -27,7 +27,7 @@ use super::check::{self, Known};
 use super::path::Path;
 use super::pod::PodPolicy;
 use super::problem::{Problem, Severity};
-use crate::api::{Action, ActionSpec, Rule, Webhook, WebhookSpec};
+use crate::api::{Action, ActionSpec, Rule, Target, Webhook, WebhookSpec};
 use crate::expr;
 
 pub use self::script::{Scripts, resolve_scripts};
@@ -250,8 +250,13 @@ impl<'a> Reader<'a> {
             match decode(kind, &node, &problems) {
                 Ok(decoded) => object = decoded,
                 // The schema has said it better, if it said anything.
-                Err(message) if problems.is_empty() => {
-                    problems.push(Located { span: spec_span, problem: Problem::error("spec", message) });
+                Err(problem) if problems.is_empty() => {
+                    let path = Path::parse(&problem.path);
+                    let span = match problem.path.as_str() {
+                        "spec" => spec_span,
+                        _ => place::of_problem(file.text, &node, &path, None),
+                    };
+                    problems.push(Located { span, problem });
                 }
                 Err(_) => {}
             }
@@ -342,7 +347,7 @@ impl Reader<'_> {
 /// The typed object; none for kinds that are read only for their form. What is known to be wrong is left out, or empty
 /// where something has to be, so that it does not hide what is wrong with the rest: an object with problems is only looked
 /// at, never used.
-fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object>, String> {
+fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object>, Problem> {
     let mut value = node.to_json();
     places(problems).for_each(|place| place.remove_from(&mut value));
     if let (Some(schema), Some(spec)) = (Schemas::current().spec(kind), value.get_mut("spec")) {
@@ -351,13 +356,18 @@ fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object
     let metadata = &node.to_json()["metadata"];
     value["metadata"] = json!({"name": metadata["name"], "namespace": text(&metadata["namespace"]),
         "labels": texts(&metadata["labels"]), "annotations": texts(&metadata["annotations"])});
+    // The one part of a Rule that its schema leaves open.
+    if let (Some(target), "Rule") = (value["spec"].get("target").filter(|target| !target.is_null()), kind) {
+        let read = serde_json::from_value::<Target>(target.clone());
+        read.map_err(|error| Problem::error("spec.target", error.to_string()))?;
+    }
     let decoded = match kind {
         "Rule" => serde_json::from_value(value).map(|rule| Some(Object::Rule(Box::new(rule)))),
         "Action" => serde_json::from_value(value).map(|action| Some(Object::Action(Box::new(action)))),
         "Webhook" => serde_json::from_value(value).map(|webhook| Some(Object::Webhook(Box::new(webhook)))),
         _ => Ok(None),
     };
-    decoded.map_err(|error| error.to_string())
+    decoded.map_err(|error| Problem::error("spec", error.to_string()))
 }
 
 /// The places where the form is wrong. What is said of the whole `spec` is that some of it does not go together: each part

@@ -100,6 +100,16 @@ fn a_malformed_field_does_not_hide_the_others() {
 }
 
 #[test]
+fn a_target_says_what_it_lacks() {
+    let rule = RULE.replace("  when:", "  target: {owner: {kind: Job}}\n  when:");
+    check(
+        &[("a.yaml", &rule), ("b.yaml", ACTION)],
+        &["a.yaml:8:3: spec.target: owner: missing field `apiVersion`; \
+           write such as owner: {apiVersion: apps/v1, kind: StatefulSet}"],
+    );
+}
+
+#[test]
 fn one_name_is_one_object() {
     check(
         &[("a.yaml", RULE), ("b.yaml", &format!("{ACTION}---\n{RULE}"))],
