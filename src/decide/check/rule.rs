@@ -546,6 +546,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_end_of_an_execution_has_fields_too() {
+        check_with(
+            &json!({
+                "trigger": {"resource": null, "execution": {"rules": ["drain"]}},
+                "when": "event.data.target.kind == 'Node' && event.data.outcom == 'Failed' && event.data.target.nam == 'x'",
+                "ladder": [{"run": "evidence"}],
+            }),
+            false,
+            &[
+                "spec.when: event.data has no field \"outcom\"; did you mean \"outcome\"?",
+                "spec.when: target has no field \"nam\"; did you mean \"name\"?",
+            ],
+        );
+    }
+
     /// A rule that listens to a Webhook that is elsewhere.
     #[track_caller]
     fn check_webhook(rule: &Value, expected: &[&str]) {

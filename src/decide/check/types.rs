@@ -100,9 +100,19 @@ fn event(spec: &RuleSpec, schemas: &Schemas) -> Type {
     let data = match &spec.trigger {
         Trigger { event: Some(_), .. } => schemas.of(EVENT.0, EVENT.1),
         Trigger { alert: Some(_), .. } => alert(),
+        Trigger { execution: Some(_), .. } => ended(),
         _ => Type::Any,
     };
     object("event", texts.into_iter().chain([("data".to_owned(), data)]))
+}
+
+/// The end of an Execution, as [`ends`](crate::decide::ends) tells it.
+fn ended() -> Type {
+    let texts =
+        |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), Type::String)).collect::<Vec<_>>();
+    let target = object("target", texts(&["apiVersion", "kind", "namespace", "name", "uid"]));
+    let own = texts(&["execution", "rule", "outcome", "reason", "message"]);
+    object("event.data", own.into_iter().chain([("target".to_owned(), target)]))
 }
 
 /// An alert of Alertmanager or Grafana, as it is taken in.
