@@ -91,7 +91,7 @@ async fn a_pack_of_ones_own_is_synced() {
     assert!(actions.get("restart").await.is_ok());
     // A folder of a repository is a pack of its own.
     eventually("the folder's Action", DEADLINE, async || actions.get("again").await.map(drop)).await;
-    assert_eq!(packs.get("packs-web").await.unwrap().spec.path.as_deref(), Some("packs/web"));
+    assert_eq!(packs.get("web").await.unwrap().spec.path.as_deref(), Some("packs/web"));
     cluster.kill();
 }
 

@@ -245,18 +245,16 @@ impl<'a> Reader<'a> {
             (Some(kind), Some(name)) => format!("{kind} {name}"),
             _ => String::new(),
         };
+        if kind.as_deref() == Some("Rule") {
+            problems.extend(target(&node, file));
+        }
         let mut object = None;
         if let (Some(kind), Some(_)) = (&kind, &name) {
             match decode(kind, &node, &problems) {
                 Ok(decoded) => object = decoded,
                 // The schema has said it better, if it said anything.
-                Err(problem) if problems.is_empty() => {
-                    let path = Path::parse(&problem.path);
-                    let span = match problem.path.as_str() {
-                        "spec" => spec_span,
-                        _ => place::of_problem(file.text, &node, &path, None),
-                    };
-                    problems.push(Located { span, problem });
+                Err(message) if problems.is_empty() => {
+                    problems.push(Located { span: spec_span, problem: Problem::error("spec", message) });
                 }
                 Err(_) => {}
             }
@@ -347,27 +345,36 @@ impl Reader<'_> {
 /// The typed object; none for kinds that are read only for their form. What is known to be wrong is left out, or empty
 /// where something has to be, so that it does not hide what is wrong with the rest: an object with problems is only looked
 /// at, never used.
-fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object>, Problem> {
+fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object>, String> {
     let mut value = node.to_json();
-    places(problems).for_each(|place| place.remove_from(&mut value));
+    // Of several triggers one is as good as another to look at the rest with.
+    let triggers = value["spec"]["trigger"].as_object().map_or(0, serde_json::Map::len);
+    let trigger = Path::parse("spec.trigger");
+    let wrong = places(problems).filter(|place| triggers == 0 || *place != trigger);
+    wrong.for_each(|place| place.remove_from(&mut value));
     if let (Some(schema), Some(spec)) = (Schemas::current().spec(kind), value.get_mut("spec")) {
         repair::complete(schema, spec);
     }
     let metadata = &node.to_json()["metadata"];
     value["metadata"] = json!({"name": metadata["name"], "namespace": text(&metadata["namespace"]),
         "labels": texts(&metadata["labels"]), "annotations": texts(&metadata["annotations"])});
-    // The one part of a Rule that its schema leaves open.
-    if let (Some(target), "Rule") = (value["spec"].get("target").filter(|target| !target.is_null()), kind) {
-        let read = serde_json::from_value::<Target>(target.clone());
-        read.map_err(|error| Problem::error("spec.target", error.to_string()))?;
-    }
     let decoded = match kind {
         "Rule" => serde_json::from_value(value).map(|rule| Some(Object::Rule(Box::new(rule)))),
         "Action" => serde_json::from_value(value).map(|action| Some(Object::Action(Box::new(action)))),
         "Webhook" => serde_json::from_value(value).map(|webhook| Some(Object::Webhook(Box::new(webhook)))),
         _ => Ok(None),
     };
-    decoded.map_err(|error| Problem::error("spec", error.to_string()))
+    decoded.map_err(|error| error.to_string())
+}
+
+/// What is wrong within the one part of a Rule that its schema leaves open.
+fn target(node: &Node, file: File<'_>) -> Option<Located> {
+    let path = Path::parse("spec.target");
+    let member = node.get("spec")?.get("target")?.to_json();
+    let is_one_of = ["owner", "ref"].iter().any(|name| member.get(name).is_some());
+    let error = serde_json::from_value::<Target>(member).err().filter(|_| is_one_of)?;
+    let span = place::of_problem(file.text, node, &path, None);
+    Some(Located { span, problem: Problem::error(path.to_string(), error.to_string()) })
 }
 
 /// The places where the form is wrong. What is said of the whole `spec` is that some of it does not go together: each part

@@ -101,11 +101,15 @@ fn a_malformed_field_does_not_hide_the_others() {
 
 #[test]
 fn a_target_says_what_it_lacks() {
-    let rule = RULE.replace("  when:", "  target: {owner: {kind: Job}}\n  when:");
+    let rule =
+        RULE.replace("  when:", "  target: {owner: {kind: Job}}\n  when:").replace("(object", "(objekt");
     check(
         &[("a.yaml", &rule), ("b.yaml", ACTION)],
-        &["a.yaml:8:3: spec.target: owner: missing field `apiVersion`; \
-           write such as owner: {apiVersion: apps/v1, kind: StatefulSet}"],
+        &[
+            "a.yaml:8:3: spec.target: owner: missing field `apiVersion`; \
+             write such as owner: {apiVersion: apps/v1, kind: StatefulSet}",
+            "a.yaml:9:22: spec.when: unknown variable \"objekt\"; did you mean \"object\"?",
+        ],
     );
 }
 
@@ -243,6 +247,14 @@ fn one_mistake_hides_no_other() {
             "a.yaml:5:1: spec.serviceAccountName: serviceAccountName is required",
             "a.yaml:7:22: spec.when: unknown variable \"objekt\"; did you mean \"object\"?",
             "a.yaml:8:3: spec.ladder: is empty",
+        ],
+    );
+    let two = RULE.replace("kind: Pod}}", "kind: Pod}, event: {}}").replace("(object", "(objekt");
+    check(
+        &[("a.yaml", &two), ("b.yaml", ACTION)],
+        &[
+            "a.yaml:7:3: spec.trigger: exactly one of resource, event, alert, webhook, schedule and execution must be set",
+            "a.yaml:8:22: spec.when: unknown variable \"objekt\"; did you mean \"object\"?",
         ],
     );
     // What does not go together is said of the whole; each part of it is looked at nevertheless.
