@@ -17,6 +17,8 @@ pub enum Guard {
     Rate,
     /// Something in `unless` speaks against acting now.
     Unless,
+    /// The target that an alert names does not exist.
+    TargetMissing,
     /// Another Execution acts on the target.
     TargetBusy,
     /// As many Executions run as may.
@@ -31,7 +33,8 @@ pub enum Guard {
 pub struct HeldTarget {
     /// Which it is.
     pub target: ObjectReference,
-    /// What holds it: `For`, `Cooldown`, `Rate`, `Unless`, `TargetBusy`, `Concurrency` or `ObservedLimit`.
+    /// What holds it: `For`, `Cooldown`, `Rate`, `Unless`, `TargetMissing`, `TargetBusy`, `Concurrency`
+    /// or `ObservedLimit`.
     pub reason: Guard,
     /// Since when it has been held for this reason.
     pub since: Time,

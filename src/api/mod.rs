@@ -54,7 +54,7 @@ pub use rule::{
     Trigger, Unless, Verify, WebhookTrigger,
 };
 pub use target::{KEY_KIND, ObjectReference, ObjectTemplate, OwnerKind, Target};
-pub use trigger_event::TriggerEvent;
+pub use trigger_event::{ALERT_TEXTS, TriggerEvent};
 pub use webhook::{
     Authentication, Bearer, Defaults, Encoding, Format, GenericMapping, HashAlgorithm, Hmac, MAX_BODY,
     RejectedCount, SecretKey, Signs, Truncated, Webhook, WebhookLimits, WebhookSpec, WebhookStatus,

@@ -99,12 +99,25 @@ impl<'de> Deserialize<'de> for Target {
             Some(other) => Err(de::Error::custom(format!(
                 "\"{other}\" is not a target: use object, workload or owner: {{apiVersion, kind}}"
             ))),
-            None => serde_json::from_value::<Selected>(value)
-                .map_err(de::Error::custom)?
+            None => serde_json::from_value::<Selected>(value.clone())
+                .map_err(|error| de::Error::custom(wanted(&value, &error)))?
                 .target()
                 .ok_or_else(|| de::Error::custom("exactly one of owner, ref and key must be set")),
         }
     }
+}
+
+/// What is wrong with a map that is no target, and what is wanted instead.
+fn wanted(value: &serde_json::Value, error: &serde_json::Error) -> String {
+    let members = [
+        ("owner", "{apiVersion: apps/v1, kind: StatefulSet}"),
+        ("ref", "{apiVersion: apps/v1, kind: Deployment, name: api}"),
+    ];
+    let of = members.iter().find(|(name, _)| value.get(name).is_some());
+    of.map_or_else(
+        || error.to_string(),
+        |(name, example)| format!("{name}: {error}; write such as {name}: {example}"),
+    )
 }
 
 impl JsonSchema for Target {
@@ -218,6 +231,11 @@ mod tests {
         let error = serde_json::from_value::<Target>(json!("workloads")).expect_err("refused").to_string();
         assert_eq!(error, "\"workloads\" is not a target: use object, workload or owner: {apiVersion, kind}");
         assert!(serde_json::from_value::<Target>(json!({"own": {}})).is_err());
+        let error = serde_json::from_value::<Target>(json!({"owner": {"kind": "Job"}})).expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "owner: missing field `apiVersion`; write such as owner: {apiVersion: apps/v1, kind: StatefulSet}"
+        );
         assert!(serde_json::from_value::<Target>(json!({})).is_err());
     }
 }

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::AnyValue;
 
+/// What an alert carries beside its labels, annotations and times; those from `silenceURL` on are Grafana's.
+pub const ALERT_TEXTS: [&str; 6] =
+    ["generatorURL", "silenceURL", "dashboardURL", "panelURL", "imageURL", "valueString"];
+
 /// One normalized occurrence: what expressions see as `event`. It is shaped like a `CloudEvent`; `source` and `id`
 /// together tell it from all others.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -27,7 +27,7 @@ use crate::cluster::rights;
 #[command(after_help = "Exit codes: 0 printed or applied, 1 refused, 2 could not be applied.
 
 Examples:
-  fother enroll payments --service-account healer | kubectl apply -f -
+  fother enroll payments --service-account healer | kubectl apply --server-side -f -
   fother enroll payments --service-account healer --service-account packs --apply")]
 pub struct Enroll {
     /// The namespace.

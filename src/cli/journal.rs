@@ -60,9 +60,12 @@ impl Journal {
     pub fn run(self) -> anyhow::Result<Exit> {
         anyhow::ensure!(self.file.exists(), "{}: there is no such file", self.file.display());
         let file = File::read(&self.file)?;
-        match self.events {
+        let found = match self.events {
             true => self.print(&file.events(self.limit)?, &EVENT_HEADING, event_row)?,
             false => self.print(&file.decisions(&self.filter())?, &DECISION_HEADING, decision_row)?,
+        };
+        if found == 0 {
+            anstream::eprintln!("{}", self.nothing());
         }
         file.gaps(self.filter().since)?.iter().rev().for_each(tell_gap);
         Ok(Exit::Yes)
@@ -78,12 +81,26 @@ impl Journal {
         }
     }
 
+    /// That there is nothing of what was asked for: a misspelled name looks like peace.
+    fn nothing(&self) -> String {
+        let asked = [("--namespace", &self.namespace), ("--rule", &self.rule), ("--target", &self.target)];
+        let asked = asked.into_iter().filter_map(|(flag, value)| Some(format!("{flag} {}", value.as_ref()?)));
+        let since = self.since.map(|since| format!("--since {since}"));
+        let asked: Vec<_> = asked.chain(since).collect();
+        match (self.events, asked.is_empty()) {
+            (true, _) => "there are no events in it".to_owned(),
+            (false, true) => "there are no decisions in it".to_owned(),
+            (false, false) => format!("no decision matches {}", asked.join(" ")),
+        }
+    }
+
+    /// Returns how many there are.
     fn print<T: serde::Serialize, const N: usize>(
         &self,
         entries: &[T],
         heading: &[&str; N],
         row: fn(&T) -> [String; N],
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<usize> {
         match self.output {
             Format::Table => {
                 let rows: Vec<_> = entries.iter().rev().map(row).collect();
@@ -95,7 +112,7 @@ impl Journal {
                 }
             }
         }
-        Ok(())
+        Ok(entries.len())
     }
 }
 

@@ -145,9 +145,14 @@ pub fn queue(concurrency: usize, metrics: Work) -> (Queue, Worker) {
 impl Queue {
     /// Asks for a reconcile now.
     pub fn add(&self, kind: Kind, namespace: &str, name: &str) {
+        self.add_in(kind, (namespace, name), Duration::ZERO);
+    }
+
+    /// Asks for a reconcile after a pause.
+    pub fn add_in(&self, kind: Kind, (namespace, name): (&str, &str), pause: Duration) {
         let key = Key { kind, namespace: namespace.to_owned(), name: name.to_owned() };
         // The worker is gone only when the process ends.
-        let _ = self.sender.send((key, Instant::now()));
+        let _ = self.sender.send((key, Instant::now() + pause));
     }
 }
 
@@ -277,6 +282,22 @@ mod tests {
 
     fn key(name: &str) -> Key {
         Key { kind: Kind::Rule, namespace: "a".into(), name: name.into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_waits_for_its_pause_and_not_longer_than_the_shortest() {
+        let (queue, worker) = queue(1, Metrics::default().work);
+        let (began, log) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+        for seconds in [9, 3, 5] {
+            queue.add_in(Kind::Rule, ("a", "x"), Duration::from_secs(seconds));
+        }
+        let seen = log.clone();
+        let run = worker.run(move |_| {
+            seen.lock().push(began.elapsed().as_secs());
+            std::future::ready(Requeue::OnChange)
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(60), run).await;
+        assert_eq!(*log.lock(), [3]);
     }
 
     #[tokio::test(start_paused = true)]

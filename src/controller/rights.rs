@@ -37,6 +37,17 @@ pub async fn lacking(
     Ok((!lacking.is_empty()).then(|| sentence(&who, namespace, &lacking)))
 }
 
+/// What the API server said when it refused, with what mends it if it is the controller that may not act as the account.
+pub fn refused(text: &str, (namespace, name): (&str, &str)) -> String {
+    let of_account = format!("system:serviceaccount:{namespace}:{name}\"");
+    match text.contains(" cannot ") && text.contains(&of_account) {
+        true => text.to_owned(),
+        false => format!(
+            "{text}; fother enroll {namespace} --service-account {name} lets the controller act as it"
+        ),
+    }
+}
+
 fn sentence(who: &str, namespace: &str, lacking: &BTreeMap<(bool, String), Vec<&str>>) -> String {
     let part = |namespaced: bool| {
         let of = lacking.iter().filter(|((scope, _), _)| *scope == namespaced);
@@ -56,6 +67,24 @@ fn sentence(who: &str, namespace: &str, lacking: &BTreeMap<(bool, String), Vec<&
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_cannot_act_as_an_account_hears_how_it_is_enrolled() {
+        let remedy = "; fother enroll a --service-account healer lets the controller act as it";
+        let user = |user: &str, what: &str| format!("User \"system:serviceaccount:{user}\" cannot {what}");
+        for (text, is_account) in [
+            (user("fother:fother", "impersonate resource \"serviceaccounts\""), false),
+            (
+                "ServiceAccount a/healer does not carry the annotation fother.dev/allow: \"true\"".to_owned(),
+                false,
+            ),
+            (user("a:healer", "list resource \"pods\""), true),
+            (user("a:healers", "list resource \"pods\""), false),
+        ] {
+            let expected = if is_account { text.clone() } else { format!("{text}{remedy}") };
+            assert_eq!(refused(&text, ("a", "healer")), expected);
+        }
+    }
 
     #[test]
     fn a_missing_right_is_named_with_its_place_and_remedy() {

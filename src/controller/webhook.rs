@@ -7,6 +7,7 @@ use kube::ResourceExt;
 
 use super::context::Context;
 use super::queue::Requeue;
+use super::rights;
 use crate::api::{
     ConditionStatus as S, ConditionType as T, Progress, Reason as R, Webhook, WebhookStatus, set_condition,
     set_progress,
@@ -55,7 +56,10 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let (accepted, resolved, authorized) = if mistakes.is_empty() {
         match secret(&context.home, &webhook).await {
             Ok(_) => (None, None, None),
-            Err(error) if error.is_forbidden() => (None, None, Some(error.to_string())),
+            Err(error) if error.is_forbidden() => {
+                let account = (namespace, &*webhook.spec.service_account_name);
+                (None, None, Some(rights::refused(&error.to_string(), account)))
+            }
             Err(error) if error.is_lasting() => (None, Some(error.to_string()), None),
             Err(error) => return Err(error),
         }

@@ -154,7 +154,8 @@ fn holds(when: &Expression, bindings: &Bindings) -> Result<bool, EvalError> {
 }
 
 /// The members with their places in the spec.
-fn members(correlate: &Correlate) -> impl Iterator<Item = (String, &Member)> {
+/// The members of a pattern, each with its path below `correlate`.
+pub(super) fn members(correlate: &Correlate) -> impl Iterator<Item = (String, &Member)> {
     let lists = [("any", &correlate.any), ("all", &correlate.all), ("sequence", &correlate.sequence)];
     let listed = lists.into_iter().flat_map(|(field, members)| {
         members.iter().enumerate().map(move |(place, member)| (format!("{field}[{place}]"), member))

@@ -122,6 +122,8 @@ pub enum Held {
     Rate,
     /// Something speaks against acting now.
     Unless,
+    /// The target that an alert names does not exist.
+    TargetMissing,
     /// As many Executions run as may.
     Concurrency,
     /// An Observe rule has as many open records as are kept.
@@ -192,9 +194,9 @@ pub fn decide(question: Question<'_>, load: Load, caps: Caps, now: Timestamp) ->
 pub enum Suppressed {
     /// It happened before the rule was created.
     BeforeRule,
-    /// An Execution for the target runs, or its cooldown was not over when it happened.
+    /// The rule's cooldown for the target was not over when it happened.
     Cooldown,
-    /// Another rule's Execution acts on the target.
+    /// An Execution, of this rule or another, acts on the target.
     TargetBusy,
     /// The rule had acted as often as it may, on the target or at all.
     Rate,
@@ -245,15 +247,17 @@ pub fn decide_edge(question: EdgeQuestion<'_>, load: Load, caps: Caps) -> Result
         return Err(Suppressed::Depth);
     }
     let acting = || past.iter().filter(|past| past.mode != Mode::Observe || rule.mode == Mode::Observe);
-    let resting = |past: &Past| match past.finished_at {
-        None => true,
-        Some(finished) => time < finished.saturating_add(rule.cooldown.signed()).unwrap_or(Timestamp::MAX),
+    let rests = |finished: Timestamp| {
+        time < finished.saturating_add(rule.cooldown.signed()).unwrap_or(Timestamp::MAX)
     };
     let acted = || acting().map(|past| past.since.unwrap_or(past.decided_at));
     if rule.once.as_ref().is_some_and(|once| is_superseded(once, acted(), time)) {
         return Err(Suppressed::Superseded);
     }
-    if acting().any(resting) {
+    if acting().any(|past| past.finished_at.is_none()) {
+        return Err(Suppressed::TargetBusy);
+    }
+    if acting().filter_map(|past| past.finished_at).any(rests) {
         return Err(Suppressed::Cooldown);
     }
     if rule.per_target.is_some_and(|rate| is_full(rate, acted(), time)) {
@@ -600,7 +604,7 @@ mod tests {
             assert_eq!(edge(time, &before), verdict, "at {time}");
         }
         let running = [Past { finished_at: None, ..finished("other", 50, false) }];
-        assert_eq!(edge(500, &running), Err(Suppressed::Cooldown));
+        assert_eq!(edge(500, &running), Err(Suppressed::TargetBusy));
     }
 
     #[test]

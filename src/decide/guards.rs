@@ -13,6 +13,7 @@ pub const fn guard(held: Held) -> Option<Guard> {
         Held::ObservedLimit => Some(Guard::ObservedLimit),
         Held::Rate => Some(Guard::Rate),
         Held::Unless => Some(Guard::Unless),
+        Held::TargetMissing => Some(Guard::TargetMissing),
         Held::Blind => None,
     }
 }

@@ -40,13 +40,6 @@ impl Check {
     }
 }
 
-/// What is wrong with a verification, so that nothing is done that could not be proven afterwards.
-pub fn mistake(verify: &Verify) -> Option<String> {
-    let source = verify.when.as_deref()?;
-    let errors = Expression::compile(source, &Scope::of(VARIABLES)).err()?;
-    errors.first().map(|error| error.located("verify.when", source))
-}
-
 /// Looks once.
 pub fn check(verify: &Verify, look: &Look, now: Timestamp) -> Check {
     match &verify.when {
@@ -119,15 +112,6 @@ mod tests {
             let look = Look { matches, podless: true, ..Look::default() };
             assert_eq!(check(&Verify::default(), &look, Timestamp::UNIX_EPOCH).holds, holds, "{matches:?}");
         }
-    }
-
-    #[test]
-    fn a_mistake_is_found_before_anything_is_done() {
-        let verify = |when: &str| Verify { when: Some(when.into()), ..Verify::default() };
-        let mistake = mistake(&verify("rolloutComplte(target)")).expect("a mistake");
-        assert!(mistake.starts_with("verify.when:1:1 "), "{mistake}");
-        assert_eq!(super::mistake(&verify("rolloutComplete(target)")), None);
-        assert_eq!(super::mistake(&Verify::default()), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::instrument::instrument;
 use super::limits::{MAX_CHAIN, MAX_DEPTH, MAX_SOURCE};
 use super::scope::Scope;
 use super::syntax;
-use super::types::{Type, infer};
+use super::types::{Inferred, Type, infer};
 use cel::IdedExpr;
 use cel::common::ast::SourceInfo;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +45,7 @@ pub(super) struct Program {
     reads_now: bool,
     /// What kind of value it has.
     result: Type,
+    doubts: Vec<ExprError>,
 }
 
 impl Expression {
@@ -56,9 +57,10 @@ impl Expression {
         let (mut root, info) = parse(source).map_err(|error| vec![error])?;
         let Found { mut errors, patterns, variables, reads_now } = check::check(&info, &root, scope);
         // Types are of no interest where names are wrong.
-        let (result, mistakes) =
-            if errors.is_empty() { infer(&info, &root, scope) } else { (Type::Any, Vec::new()) };
+        let inferred = errors.is_empty().then(|| infer(&info, &root, scope));
+        let Inferred { result, errors: mistakes, mut doubts } = inferred.unwrap_or_default();
         errors.extend(mistakes);
+        doubts.sort_by_key(|doubt| doubt.span.start);
         if !errors.is_empty() {
             errors.sort_by_key(|error| error.span.start);
             return Err(errors);
@@ -80,6 +82,7 @@ impl Expression {
             durations,
             reads_now,
             result,
+            doubts,
         };
         Ok(Self { program: Arc::new(program) })
     }
@@ -95,6 +98,12 @@ impl Expression {
         }
         let message = format!("{} is {result}, not {wanted}", ast::quote(info, root));
         Err(vec![ExprError::new(message, ast::span(info, root))])
+    }
+
+    /// The fields that there are not and that it asks for before it reads them: a misspelling, or of another version of
+    /// the kind.
+    pub fn doubts(&self) -> &[ExprError] {
+        &self.program.doubts
     }
 
     /// What it was compiled from.

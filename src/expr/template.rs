@@ -70,6 +70,16 @@ impl Template {
         })
     }
 
+    /// The doubts about its expressions, with spans in the whole string.
+    pub fn doubts(&self) -> impl Iterator<Item = ExprError> {
+        self.parts.iter().flat_map(|part| match part {
+            Part::Expression(expression, start) => {
+                expression.doubts().iter().map(|doubt| doubt.clone().shifted(*start)).collect()
+            }
+            Part::Text(_) => Vec::new(),
+        })
+    }
+
     /// Its value: of any type if it is one whole expression, else a string.
     pub fn render(&self, bindings: &Bindings) -> Result<Value, EvalError> {
         if let [Part::Expression(expression, start)] = self.parts.as_slice() {
@@ -182,6 +192,13 @@ impl TemplateTree {
         found
     }
 
+    /// The doubts about its expressions, each with the path of its string.
+    pub fn doubts(&self) -> Vec<TreeError> {
+        let mut found = Vec::new();
+        self.root.doubts("", &mut found);
+        found
+    }
+
     /// The variables that its expressions name.
     pub fn variables(&self) -> BTreeSet<&str> {
         self.expressions().into_iter().flat_map(Expression::variables).collect()
@@ -247,6 +264,21 @@ impl Node {
                     Ok((key.clone(), field.render(bindings, &below(path, &pointer(key)))?))
                 });
                 rendered.collect::<Result<_, _>>().map(Value::Object)
+            }
+        }
+    }
+
+    fn doubts(&self, path: &str, found: &mut Vec<TreeError>) {
+        match self {
+            Node::Plain(_) => {}
+            Node::Template(template) => {
+                found.extend(template.doubts().map(|error| TreeError { path: path.to_owned(), error }));
+            }
+            Node::List(items) => {
+                items.iter().enumerate().for_each(|(at, item)| item.doubts(&below(path, &at), found));
+            }
+            Node::Map(fields) => {
+                fields.iter().for_each(|(key, field)| field.doubts(&below(path, &pointer(key)), found));
             }
         }
     }

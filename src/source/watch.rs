@@ -129,7 +129,7 @@ pub async fn run(client: Client, scope: Scope, relist: &tokio::sync::Notify, del
             Err(error) if is_expired(&error) => failures += 1,
             Err(error) => {
                 failures += 1;
-                (ear.deliver)(Delivery::Broken(error.to_string()));
+                (ear.deliver)(Delivery::Broken(said(&error)));
             }
         }
         let pause = PAUSE.saturating_mul(1 << failures.min(6)).min(LONGEST_PAUSE);
@@ -204,6 +204,14 @@ fn request(scope: &Scope) -> Request {
     Request::new(DynamicObject::url_path(&scope.resource, scope.namespace.as_deref()))
 }
 
+/// The API server's own words, without the client's framing.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
 fn is_expired(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 410)
 }
@@ -254,6 +262,24 @@ mod tests {
     fn scope() -> Scope {
         let types = kube::core::GroupVersionKind::gvk("", "v1", "Pod");
         Scope { resource: ApiResource::from_gvk(&types), namespace: Some("a".into()), selector: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_server_refuses_is_told_in_its_words() {
+        let service = tower::service_fn(|_: Request<Body>| {
+            let refusal = json!({"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden",
+                "message": "pods is forbidden: User \"x\" cannot list resource \"pods\""});
+            let answer = Response::builder().status(403).body(Body::from(refusal.to_string().into_bytes()));
+            std::future::ready(Ok::<_, kube::Error>(answer.expect("a response")))
+        });
+        let (sender, mut heard) = mpsc::unbounded_channel();
+        let client = Client::new(service, "a");
+        let running = tokio::spawn(async move {
+            run(client, scope(), &Notify::new(), |delivery| drop(sender.send(delivery))).await;
+        });
+        let Some(Delivery::Broken(said)) = heard.recv().await else { panic!("it is broken") };
+        running.abort();
+        assert_eq!(said, "pods is forbidden: User \"x\" cannot list resource \"pods\"");
     }
 
     #[tokio::test(start_paused = true)]

@@ -68,8 +68,11 @@ async fn a_demo_that_takes_too_long_ends_with_three() {
 async fn a_pack_of_ones_own_is_synced() {
     let data = tempfile::tempdir().unwrap();
     let pack = data.path().join("my-pack");
-    repository(&pack);
-    let mut cluster = dev(&data, &["--pack", &pack.display().to_string()]);
+    repository(&pack, "restart.yaml", "restart");
+    let other = data.path().join("other");
+    repository(&other, "packs/web/scale.yaml", "again");
+    let (whole, folder) = (pack.display().to_string(), other.join("packs/web").display().to_string());
+    let mut cluster = dev(&data, &["--pack", &whole, "--pack", &folder]);
     let kubeconfig = data.path().join("data/kubeconfig");
     eventually("a kubeconfig", DEADLINE, async || kubeconfig.metadata()).await;
     assert_eq!(kubeconfig.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -86,6 +89,9 @@ async fn a_pack_of_ones_own_is_synced() {
     .await;
     let actions: Api<Action> = Api::namespaced(client, "default");
     assert!(actions.get("restart").await.is_ok());
+    // A folder of a repository is a pack of its own.
+    eventually("the folder's Action", DEADLINE, async || actions.get("again").await.map(drop)).await;
+    assert_eq!(packs.get("web").await.unwrap().spec.path.as_deref(), Some("packs/web"));
     cluster.kill();
 }
 
@@ -96,10 +102,13 @@ async fn client(kubeconfig: &Path) -> Client {
 }
 
 /// A repository with one Action in it.
-fn repository(path: &Path) {
-    std::fs::create_dir_all(path).unwrap();
-    let action = "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {name: restart}\nspec: {kubernetes: {restart: {}}}\n";
-    std::fs::write(path.join("action.yaml"), action).unwrap();
+fn repository(path: &Path, file: &str, name: &str) {
+    let file = path.join(file);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let action = format!(
+        "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {{name: {name}}}\nspec: {{kubernetes: {{restart: {{}}}}}}\n"
+    );
+    std::fs::write(file, action).unwrap();
     let git = |arguments: &[&str]| {
         let output = std::process::Command::new("git").arg("-C").arg(path).args(arguments).output().unwrap();
         assert!(output.status.success(), "{output:?}");

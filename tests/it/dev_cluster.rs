@@ -120,6 +120,11 @@ async fn kubectl_shows_explains_and_reads_logs() {
     kubectl
         .apply("---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: ark}, data: {hull: leaking}}", &[])
         .await;
+    // The kinds are there already, and the same.
+    let crds = Command::new(env!("CARGO_BIN_EXE_fother")).arg("crds").output().unwrap().stdout;
+    let crds = String::from_utf8(crds).unwrap();
+    let applied = kubectl.apply(&crds, &["--server-side"]).await;
+    assert_eq!(applied.lines().filter(|line| line.ends_with(" serverside-applied")).count(), 6, "{applied}");
     let finished = ["wait", "execution/by-hand", "--for=condition=Finished", "--timeout=60s"];
     kubectl.run(&finished).await;
     let job =

@@ -125,6 +125,12 @@ error: PodStatus has no field \"phse\"
 
 ✗ 1 error · 2 files";
     assert_eq!((code, out.as_str(), err.as_str()), (1, expected, ""));
+    // A field of another version of the kind, which is asked for, is only a warning.
+    let asks =
+        rule("apiVersion: v1, kind: Pod", "has(object.status.brandNew) && object.status.brandNew == 3");
+    let (code, out, _) = validate(folder.path(), &["pods/b.yaml", "-"], &asks);
+    let first = out.lines().next().unwrap_or_default();
+    assert_eq!((code, first), (0, "warning: PodStatus has no field \"brandNew\""), "{out}");
     // Nothing is known of a kind whose definition is not there.
     assert_eq!(validate(folder.path(), &["widgets"], "").0, 0);
     for definitions in ["crds", "crds/widgets.yaml"] {
@@ -144,6 +150,8 @@ fn loose_files_and_stdin_are_parts_of_something() {
     assert!(out.contains("warning: Action \"restart\" not found"), "{out}");
     let (code, out, _) = validate(folder.path(), &["a.yaml", "-"], ACTION);
     assert_eq!((code, out.as_str()), (0, "✓ nothing wrong · 2 files"));
+    let (code, out, err) = validate(folder.path(), &["a.yaml", "-"], "\n");
+    assert!(code == 2 && out.is_empty() && err.contains("standard input is empty"), "{code} {out} {err}");
     let (code, out, _) = validate(folder.path(), &["-"], "a: 1\na: 2");
     assert!(code == 1 && out.contains("--> stdin.yaml:2:1"), "{code} {out}");
 }

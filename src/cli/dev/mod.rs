@@ -39,7 +39,7 @@ pub struct Dev {
     /// Port at which Webhooks are received; 0 takes any that is free.
     #[arg(long, value_name = "N", default_value_t = 0)]
     webhook_port: u16,
-    /// A pack to sync: a git repository on this machine, or an https URL. Can be given more than once.
+    /// A pack to sync: a git repository on this machine, a folder of one, or an https URL. Can be given more than once.
     #[arg(long = "pack", value_name = "PATH|URL")]
     packs: Vec<String>,
     /// Break a workload, heal it, change the rule in git, and break what cannot be healed.

@@ -40,11 +40,11 @@ pub async fn add(cluster: &Cluster, packs: &[String]) -> anyhow::Result<()> {
     apply::object(client, &binding("fother", crate::cluster::rights::ENROLMENT_ROLE, ("fother", SYSTEM)))
         .await?;
     for (index, pack) in packs.iter().enumerate() {
-        let url = url(pack)?;
+        let Place { url, path } = place(pack)?;
         let manifest = json!({
             "apiVersion": "fother.dev/v1alpha1", "kind": "Pack",
-            "metadata": {"name": name(&url, index), "namespace": NAMESPACE},
-            "spec": {"url": url, "interval": "10s", "serviceAccountName": ACCOUNT},
+            "metadata": {"name": name(path.as_deref().unwrap_or(&url), index), "namespace": NAMESPACE},
+            "spec": {"url": url, "path": path, "interval": "10s", "serviceAccountName": ACCOUNT},
         });
         apply::object(client, &manifest).await?;
     }
@@ -68,17 +68,31 @@ fn name(pack: &str, index: usize) -> String {
     if crate::api::is_valid_name(name) { name.to_owned() } else { format!("pack-{index}") }
 }
 
-fn url(pack: &str) -> anyhow::Result<String> {
+/// Where a pack is.
+#[derive(Debug, Eq, PartialEq)]
+struct Place {
+    /// The repository.
+    url: String,
+    /// The pack's folder in it; none for its root.
+    path: Option<String>,
+}
+
+fn place(pack: &str) -> anyhow::Result<Place> {
     if is_remote(pack) || pack.starts_with("file://") {
-        return Ok(pack.to_owned());
+        return Ok(Place { url: pack.to_owned(), path: None });
     }
-    let path = Path::new(pack).canonicalize().with_context(|| format!("no pack at {pack}"))?;
-    let is_repository = path.join(".git").exists() || path.join("HEAD").exists();
-    anyhow::ensure!(
-        is_repository,
-        "{pack} is not a git repository; to make it one: git init {pack} && git -C {pack} add . && git -C {pack} commit -m start"
-    );
-    Ok(path.display().to_string())
+    let folder = Path::new(pack).canonicalize().with_context(|| format!("no pack at {pack}"))?;
+    anyhow::ensure!(folder.is_dir(), "{pack} is not a folder");
+    let is_bare = folder.join("HEAD").exists() && folder.join("objects").exists();
+    let root = if is_bare { Some(&*folder) } else { folder.ancestors().find(|at| at.join(".git").exists()) };
+    let root = root.with_context(|| {
+        format!(
+            "{pack} is in no git repository; to make it one: \
+             git init {pack} && git -C {pack} add . && git -C {pack} commit -m start"
+        )
+    })?;
+    let below = folder.strip_prefix(root).map(|below| below.display().to_string()).unwrap_or_default();
+    Ok(Place { url: root.display().to_string(), path: Some(below).filter(|below| !below.is_empty()) })
 }
 
 /// Waits for the first sync of each pack, and says how it went.
@@ -88,7 +102,8 @@ pub async fn wait(cluster: &Cluster, packs: &[String], within: Duration) -> anyh
     let mut exit = Exit::Yes;
     for (index, pack) in packs.iter().enumerate() {
         loop {
-            let found = api.get(&name(&url(pack)?, index)).await?;
+            let Place { url, path } = place(pack)?;
+            let found = api.get(&name(path.as_deref().unwrap_or(&url), index)).await?;
             let conditions = found.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
             if let Some(ready) = condition(&conditions, ConditionType::Ready) {
                 anstream::println!(
@@ -108,4 +123,29 @@ pub async fn wait(cluster: &Cluster, packs: &[String], within: Duration) -> anyh
         }
     }
     Ok(exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_is_a_repository_or_a_folder_of_one() {
+        let data = tempfile::tempdir().unwrap();
+        let root = data.path().canonicalize().unwrap();
+        let at = |path: &str| root.join(path).display().to_string();
+        for folder in ["shop/.git", "shop/packs/web", "bare.git/objects", "loose"] {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        std::fs::write(root.join("bare.git/HEAD"), "ref: refs/heads/main").unwrap();
+        let found = |path: &str| place(&at(path)).unwrap();
+        assert_eq!(found("shop"), Place { url: at("shop"), path: None });
+        assert_eq!(found("shop/packs/web"), Place { url: at("shop"), path: Some("packs/web".to_owned()) });
+        assert_eq!(found("bare.git"), Place { url: at("bare.git"), path: None });
+        let remote = "https://example.com/packs.git";
+        assert_eq!(place(remote).unwrap(), Place { url: remote.to_owned(), path: None });
+        let refused = place(&at("loose")).unwrap_err().to_string();
+        assert!(refused.contains("is in no git repository; to make it one: git init"), "{refused}");
+        assert!(place(&at("nowhere")).unwrap_err().to_string().starts_with("no pack at"));
+    }
 }

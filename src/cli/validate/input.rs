@@ -52,6 +52,8 @@ pub(super) fn sets(paths: &[PathBuf]) -> anyhow::Result<Vec<Set>> {
             let mut content = Vec::new();
             std::io::stdin().lock().take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
             anyhow::ensure!(content.len() as u64 <= MAX_FILE_BYTES, "standard input is larger than 1 MiB");
+            // A command before the pipe has failed: to find nothing wrong with what it left out would be no answer.
+            anyhow::ensure!(!content.trim_ascii().is_empty(), "standard input is empty");
             // Its name ends like a manifest's, so that it is read as one.
             loose.files.push(File { path: "stdin.yaml".to_owned(), content });
         } else if path.is_dir() {

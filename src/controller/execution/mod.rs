@@ -20,19 +20,21 @@ use kube::ResourceExt;
 
 use super::context::Context;
 use super::definitions;
+use super::published;
 use super::queue::{Kind, Requeue};
+use super::rights;
 use super::strange::not_known;
 use crate::api::{
-    ConditionStatus, ConditionType, Execution, ExecutionStatus, LABEL, Reason, Rung, set_condition,
+    ConditionStatus, ConditionType, Execution, ExecutionStatus, LABEL, Reason, Rung, condition, set_condition,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
+use crate::decide::check;
 use crate::decide::definition::Definition;
 use crate::decide::execution::{
     Again, Blind, Deserted, EXECUTION_FINALIZER, Need, PATIENCE, Seen, Trouble, deserted, is_canceled, needs,
     next, unknown_value,
 };
-use crate::decide::verify;
 use crate::source::watch::now;
 use act::Came;
 
@@ -44,6 +46,8 @@ const LOOKING: Duration = Duration::from_secs(10);
 
 /// How long a run by hand waits for its Action: whoever applies one file applies both within it.
 const COMING: SignedDuration = SignedDuration::from_secs(10);
+/// And how often it is looked whether it has come.
+const LOOK_FOR_IT: Duration = Duration::from_millis(500);
 
 /// Reconciles one Execution.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
@@ -115,6 +119,12 @@ async fn look(
         Err(error) => return Err(error),
         Ok(()) => {}
     }
+    // What an operation came to is known to nobody else: that is recorded first.
+    if done.is_none() && says_otherwise(context, execution, &looked).await? {
+        // What is decided goes by the status that was just written.
+        context.queue.add(Kind::Execution, namespace, &execution.name_any());
+        return Ok(None);
+    }
     let seen = look_or_blind(context, execution, looked)?;
     Ok(Some(Seen { hears, done, ..seen }))
 }
@@ -131,6 +141,33 @@ fn unknown(context: &Context, execution: &Execution) -> Option<String> {
         let field = context.actions.unknown_field(&namespace, run)?;
         Some(format!("Action {run:?}: {field}"))
     })
+}
+
+/// Says which right is missing, as a person can grant it long before the Execution is given up; and that it is there
+/// again. Whether anything was written.
+async fn says_otherwise(
+    context: &Context,
+    execution: &Arc<Execution>,
+    looked: &Result<Seen>,
+) -> Result<bool> {
+    let stands_still = execution.reason() == Some(Reason::MissingPermissions.as_str());
+    let status = execution.status.as_ref();
+    let begun = status.and_then(|status| condition(&status.conditions, ConditionType::Finished));
+    match (looked, begun) {
+        _ if execution.is_finished() || is_canceled(execution) => return Ok(false),
+        (Err(error), _) if error.is_forbidden() && !stands_still => {
+            stand_still(context, execution, Reason::MissingPermissions, &error.to_string()).await?;
+        }
+        (Ok(_), Some(begun)) if stands_still => {
+            let mut fresh = execution.status.clone().unwrap_or_default();
+            let running = (ConditionType::Succeeded, ConditionStatus::Unknown, Reason::Running);
+            let (message, generation) = (begun.message.clone(), execution.metadata.generation);
+            set_condition(&mut fresh.conditions, running, message, generation, now());
+            write(context, execution, &fresh).await?;
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// What was seen, or that nothing could be. A server that does not answer is asked again, but not for ever, as what it is
@@ -217,8 +254,10 @@ async fn by_hand(
     let run = execution.spec.run.clone().unwrap_or_default();
     let Some(action) = context.actions.get(&namespace, &run) else {
         let message = format!("Action {run:?} not found in namespace {namespace:?}");
-        if is_young(execution) && !is_canceled(execution) {
-            return Err(Error::Busy(message));
+        if let Some(left) = left_to_come(execution).filter(|_| !is_canceled(execution)) {
+            stand_still(context, execution, Reason::ActionNotFound, &message).await?;
+            context.queue.add_in(Kind::Execution, (&namespace, &execution.name_any()), left.min(LOOK_FOR_IT));
+            return Ok(None);
         }
         return refuse(context, execution, Reason::ActionNotFound, &message).await;
     };
@@ -227,7 +266,7 @@ async fn by_hand(
         context.queue.add(Kind::Execution, &namespace, &execution.name_any());
         return Ok(None);
     }
-    if let Some(mistake) = execution.spec.verify.as_ref().and_then(verify::mistake) {
+    if let Some(mistake) = mistake(context, execution).await {
         return refuse(context, execution, Reason::InvalidExpression, &mistake).await;
     }
     let rung =
@@ -242,9 +281,27 @@ async fn by_hand(
     Ok(Some((Arc::new(definition), account)))
 }
 
-/// Whether what it names may be still to come: both may be in one file.
-fn is_young(execution: &Execution) -> bool {
-    execution.creation_timestamp().is_some_and(|at| now().duration_since(at.0) < COMING)
+/// What a Rule would be told of its `verify`. Before it is refused it is looked whether its target's kind has changed.
+async fn mistake(context: &Context, execution: &Execution) -> Option<String> {
+    let version = execution.spec.target.as_ref().filter(|target| !target.is_key());
+    let versions = version.iter().map(|target| target.api_version.as_str()).collect();
+    let mut found = None;
+    for age in [published::BELIEVED, published::DOUBTED] {
+        let fields = context.published.of(&context.home, &versions, age).await;
+        let problems = check::execution(&execution.spec, &fields.schemas);
+        let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        found = (!texts.is_empty()).then(|| texts.join("; "));
+        if found.is_none() {
+            break;
+        }
+    }
+    found
+}
+
+/// For how long what it names may be still to come: both may be in one file.
+fn left_to_come(execution: &Execution) -> Option<Duration> {
+    let ends = execution.creation_timestamp()?.0.checked_add(COMING).ok()?;
+    Duration::try_from(ends.duration_since(now())).ok().filter(|left| !left.is_zero())
 }
 
 /// Does what can be done without the account.
@@ -255,6 +312,8 @@ async fn without_account<T>(
 ) -> Result<Option<T>> {
     let now = now();
     let is_meant = matches!(error, Error::NotAllowed(_));
+    let account = (&*execution.namespace().unwrap_or_default(), &*execution.spec.service_account_name);
+    let message = rights::refused(&error.to_string(), account);
     let trouble = Trouble { since: context.troubles.since(execution, now), is_meant };
     match deserted(execution, trouble, now) {
         Deserted::LetGo => {
@@ -262,9 +321,9 @@ async fn without_account<T>(
             act::remove_finalizer(context, execution).await?;
             Ok(None)
         }
-        Deserted::Refuse => refuse(context, execution, Reason::MissingPermissions, &error.to_string()).await,
+        Deserted::Refuse => refuse(context, execution, Reason::MissingPermissions, &message).await,
         Deserted::StandStill => {
-            stand_still(context, execution, Reason::MissingPermissions, &error.to_string()).await?;
+            stand_still(context, execution, Reason::MissingPermissions, &message).await?;
             Err(soon(trouble, now, error))
         }
         Deserted::Wait => Err(soon(trouble, now, error)),

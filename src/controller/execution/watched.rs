@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::api::{Execution, LABEL};
+use crate::api::{Execution, LABEL, Reason};
 use crate::cluster::account::Account;
 use crate::cluster::discovery::Served;
 use crate::controller::context::Context;
@@ -125,9 +125,14 @@ fn is_over(job: &Value) -> bool {
     ended || job.pointer("/metadata/deletionTimestamp").is_some()
 }
 
+/// Whether something is done as its account: what stands still without it is not to be looked at, either.
+fn goes_on(execution: &Execution) -> bool {
+    !execution.is_finished() && execution.reason() != Some(Reason::MissingPermissions.as_str())
+}
+
 async fn while_needed(executions: &Executions, (namespace, name): (&str, &str)) {
     let runs = |execution: &Execution| {
-        !execution.is_finished()
+        goes_on(execution)
             && execution.spec.service_account_name == name
             && execution.namespace().as_deref() == Some(namespace)
     };
@@ -151,6 +156,23 @@ mod tests {
 
     fn job(execution: &str, status: &Value) -> Arc<Value> {
         Arc::new(json!({"metadata": {"name": "j", "labels": {LABEL.execution: execution}}, "status": status}))
+    }
+
+    #[test]
+    fn what_stands_still_without_its_account_needs_no_watch() {
+        let needs = |status: serde_json::Value| {
+            let execution = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
+                "metadata": {"name": "x"}, "spec": {"serviceAccountName": "healer"}, "status": status});
+            goes_on(&serde_json::from_value(execution).expect("an Execution"))
+        };
+        let stands = |reason: &str| {
+            let time = "2026-01-01T00:00:00Z";
+            json!({"conditions": [{"type": "Succeeded", "status": "Unknown", "reason": reason, "message": "",
+                "lastTransitionTime": time}]})
+        };
+        assert!(needs(json!({})) && needs(stands("Running")));
+        assert!(!needs(stands("MissingPermissions")));
+        assert!(!needs(json!({"finishedAt": "2026-01-01T00:00:00Z"})));
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,9 +18,9 @@ use crate::api::{InventoryEntry, LABEL, Pack, PackStatus, Progress, Reason, set_
 use crate::cluster::account::Account;
 use crate::cluster::discovery::Served;
 use crate::cluster::objects::Objects;
-use crate::cluster::{Result, secrets, status};
+use crate::cluster::{Error, Result, secrets, status};
 use crate::controller::published::DOUBTED;
-use crate::controller::rights::lacking;
+use crate::controller::rights::{self, lacking};
 use crate::controller::strange::not_known;
 use crate::decide::lineage::{self, Descent};
 use crate::decide::pack::{self as manifests, Reading, Surroundings};
@@ -68,7 +68,7 @@ async fn sync(context: &Context, pack: &Arc<Pack>) -> Result<Report> {
     let account = &pack.spec.service_account_name;
     let account = match context.accounts.live(&context.home, &namespace, account).await {
         Ok(account) => account,
-        Err(error) if error.is_forbidden() => return Ok(Report::forbidden(&error.to_string())),
+        Err(error) if error.is_forbidden() => return Ok(forbidden(pack, &error)),
         Err(error) => return Err(error),
     };
     let source = match source(pack, &account).await {
@@ -93,12 +93,17 @@ async fn sync(context: &Context, pack: &Arc<Pack>) -> Result<Report> {
         return Ok(Report::invalid(pack, &revision, &reading.findings));
     }
     match apply_revision(context, pack, &account, (&snapshot, reading)).await {
-        Err(error) if error.is_forbidden() => Ok(Report::forbidden(&error.to_string())),
+        Err(error) if error.is_forbidden() => Ok(forbidden(pack, &error)),
         Err(error) if matches!(error.code(), Some(400 | 409 | 422)) => {
             Ok(Report::failed(pack, Reason::ApplyFailed, &error.to_string()).again_soon())
         }
         other => other,
     }
+}
+
+fn forbidden(pack: &Pack, error: &Error) -> Report {
+    let account = (&*pack.namespace().unwrap_or_default(), &*pack.spec.service_account_name);
+    Report::forbidden(&rights::refused(&error.to_string(), account))
 }
 
 fn descent(lineage: Lineage) -> Descent {
@@ -115,7 +120,7 @@ async fn source(pack: &Pack, account: &Account) -> std::result::Result<Source, R
     let secret = match &pack.spec.secret_ref {
         Some(reference) => match secrets::read(&account.client(), &namespace, &reference.name).await {
             Ok(secret) => secret,
-            Err(error) if error.is_forbidden() => return Err(Report::forbidden(&error.to_string())),
+            Err(error) if error.is_forbidden() => return Err(forbidden(pack, &error)),
             Err(error) => return Err(Report::failed(pack, Reason::ReferenceNotFound, &error.to_string())),
         },
         None => BTreeMap::new(),

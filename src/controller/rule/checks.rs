@@ -15,7 +15,7 @@ use crate::api::{
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result};
 use crate::controller::context::Context;
-use crate::controller::rights::lacking;
+use crate::controller::rights::{self, lacking};
 use crate::controller::strange::not_known;
 use crate::decide::check::{self, Known};
 use crate::decide::matching::CompiledRule;
@@ -136,13 +136,14 @@ pub async fn authorize(
         return Ok((checked, None));
     }
     let namespace = rule.namespace().unwrap_or_default();
-    let denied = |text: String| Ok((Checked { forbidden: Some(text), ..checked.clone() }, None));
     let (accounts, name) = (&context.accounts, &rule.spec.service_account_name);
+    let denied = |text: String| Ok((Checked { forbidden: Some(text), ..checked.clone() }, None));
+    let refused = |error: &Error| denied(rights::refused(&error.to_string(), (&namespace, name)));
     let is_known = rule.status.as_ref().and_then(|s| s.observed_generation) == rule.metadata.generation;
     let age = if is_known { WATCHING } else { Duration::ZERO };
     let account = match accounts.recent(&context.home, &namespace, name, age).await {
         Ok(account) => account,
-        Err(error) if error.is_forbidden() => return denied(error.to_string()),
+        Err(error) if error.is_forbidden() => return refused(&error),
         Err(error) => return Err(error),
     };
     let looking = (&context.home, &context.kinds, &context.reviews);
@@ -153,7 +154,7 @@ pub async fn authorize(
         Err(error @ Error::UnknownKind { .. }) => {
             Ok((Checked { unserved: Some(error.to_string()), ..checked }, None))
         }
-        Err(error) if error.is_forbidden() => denied(error.to_string()),
+        Err(error) if error.is_forbidden() => refused(&error),
         Err(error) => Err(error),
     }
 }
@@ -161,15 +162,19 @@ pub async fn authorize(
 /// Sets the rule's conditions.
 pub fn conditions(
     conditions: &mut Vec<Condition>,
+    rule: &Rule,
     checked: &Checked,
     seen: Option<&Seen>,
-    generation: Option<i64>,
     now: Timestamp,
 ) {
+    let generation = rule.metadata.generation;
     use {ConditionStatus as S, ConditionType as T, Reason as R};
     let broken = seen.and_then(|seen| seen.broken.clone()).or_else(|| checked.unserved.clone());
     let (denied, broken) = match broken {
-        Some(text) if text.contains("forbidden") => (Some(text), None),
+        Some(text) if text.contains("forbidden") => {
+            let account = (&*rule.namespace().unwrap_or_default(), &*rule.spec.service_account_name);
+            (Some(rights::refused(&text, account)), None)
+        }
         other => (None, other),
     };
     let denied = checked.forbidden.clone().or(denied);
@@ -183,10 +188,24 @@ pub fn conditions(
     };
     let accepted = verdict(wrong, R::Accepted, why, "the text is valid");
     let (missing, text) = checked.missing.clone().unzip();
-    let resolved =
-        verdict(&text, R::ResolvedRefs, missing.unwrap_or(R::ActionNotFound), "everything it names exists");
-    let authorized =
-        verdict(&denied, R::Authorized, R::MissingPermissions, "the account may do what the rule needs");
+    // What was not looked at, because of what comes before it, is not known to be good.
+    let unasked = |what: &str| (S::Unknown, R::Pending, format!("not asked while {what} is False"));
+    let resolved = match wrong {
+        Some(_) => unasked("Accepted"),
+        None => verdict(
+            &text,
+            R::ResolvedRefs,
+            missing.unwrap_or(R::ActionNotFound),
+            "everything it names exists",
+        ),
+    };
+    let authorized = match (wrong, &text) {
+        (Some(_), _) => unasked("Accepted"),
+        (None, Some(_)) => unasked("ResolvedRefs"),
+        (None, None) => {
+            verdict(&denied, R::Authorized, R::MissingPermissions, "the account may do what the rule needs")
+        }
+    };
     let synced = seen.is_some_and(|seen| seen.sight.heard_at.is_some());
     let ready = [&accepted, &resolved, &authorized]
         .into_iter()
@@ -242,6 +261,12 @@ pub fn trigger(trigger: &Trigger) -> String {
         Trigger { event: Some(event), .. } if event.reasons.is_empty() => "Event".to_owned(),
         Trigger { event: Some(event), .. } => format!("Event {}", event.reasons.join(",")),
         Trigger { schedule: Some(schedule), .. } => schedule.cron.clone(),
+        Trigger { alert: Some(alert), .. } if alert.names.is_empty() => "Alert".to_owned(),
+        Trigger { alert: Some(alert), .. } => format!("Alert {}", alert.names.join(",")),
+        Trigger { webhook: Some(webhook), .. } if webhook.types.is_empty() => {
+            format!("Webhook {}", webhook.name)
+        }
+        Trigger { webhook: Some(webhook), .. } => format!("Webhook {}", webhook.types.join(",")),
         Trigger { execution: Some(execution), .. } => format!("Execution {}", execution.rules.join(",")),
         _ => String::new(),
     };
@@ -270,11 +295,12 @@ mod tests {
 
     #[test]
     fn a_rule_whose_watch_is_silent_is_not_ready() {
-        let (mut told, now) = (Vec::new(), Timestamp::UNIX_EPOCH);
+        let (mut told, now, rule) =
+            (Vec::new(), Timestamp::UNIX_EPOCH, Rule::new("leak", RuleSpec::default()));
         let sight = crate::decide::view::Sight { heard_at: Some(now), ..Default::default() };
         let mut seen = Seen { sight, ..Seen::default() };
         let mut ready = |seen: &Seen| {
-            conditions(&mut told, &Checked::default(), Some(seen), Some(1), now);
+            conditions(&mut told, &rule, &Checked::default(), Some(seen), now);
             let of = |kind| condition(&told, kind).map(|c| [c.status.clone(), c.reason.clone()]);
             (of(ConditionType::Ready), of(ConditionType::Reconciling))
         };
@@ -285,5 +311,47 @@ mod tests {
         assert_eq!(ready(&seen), (unavailable, said("True", "SourceUnavailable")));
         seen.broken = None;
         assert_eq!(ready(&seen).0, said("True", "Active"), "it is ready again when the watch is heard again");
+    }
+
+    #[test]
+    fn what_was_not_asked_is_not_known() {
+        use ConditionType::{Accepted, Authorized, Ready, ResolvedRefs};
+        let rule = Rule::new("leak", RuleSpec::default());
+        let said = |checked: &Checked| {
+            let mut told = Vec::new();
+            conditions(&mut told, &rule, checked, None, Timestamp::UNIX_EPOCH);
+            let of = |kind| {
+                condition(&told, kind).map(|c| format!("{} {}", c.status, c.reason)).unwrap_or_default()
+            };
+            [Accepted, ResolvedRefs, Authorized, Ready].map(of)
+        };
+        let wrong = Checked { mistake: Some("spec.when: x".to_owned()), ..Checked::default() };
+        let refused = "False InvalidExpression";
+        assert_eq!(said(&wrong), [refused, "Unknown Pending", "Unknown Pending", refused]);
+        let missing = (Reason::ActionNotFound, "Action \"x\" not found".to_owned());
+        let missing = Checked { missing: Some(missing), ..Checked::default() };
+        let lacks = "False ActionNotFound";
+        assert_eq!(said(&missing), ["True Accepted", lacks, "Unknown Pending", lacks]);
+        let denied = Checked { forbidden: Some("no".to_owned()), ..Checked::default() };
+        let lacks = "False MissingPermissions";
+        assert_eq!(said(&denied), ["True Accepted", "True ResolvedRefs", lacks, lacks]);
+    }
+
+    #[test]
+    fn every_trigger_has_a_short_name() {
+        let of = |value: serde_json::Value| trigger(&serde_json::from_value(value).expect("a trigger"));
+        for (value, expected) in [
+            (serde_json::json!({"alert": {"webhook": "am"}}), "Alert"),
+            (
+                serde_json::json!({"alert": {"webhook": "am", "names": ["DiskFull", "DiskSlow"]}}),
+                "Alert DiskFull,DiskSlow",
+            ),
+            (serde_json::json!({"webhook": {"name": "shop"}}), "Webhook shop"),
+            (serde_json::json!({"webhook": {"name": "shop", "types": ["deploy"]}}), "Webhook deploy"),
+            (serde_json::json!({"event": {"reasons": ["FailedMount"]}}), "Event FailedMount"),
+            (serde_json::json!({"schedule": {"cron": "0 3 * * *"}}), "0 3 * * *"),
+        ] {
+            assert_eq!(of(value), expected);
+        }
     }
 }

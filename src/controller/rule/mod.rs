@@ -79,6 +79,8 @@ pub struct Evaluators {
     ends: Mutex<BTreeMap<(String, String), Ends>>,
     /// What waits of the rules that listen to a Webhook, which have no evaluator.
     listening: Mutex<BTreeMap<(String, String), Arc<Waiting>>>,
+    /// The events of such rules of which the last try failed.
+    failing: Mutex<BTreeMap<(String, String), BTreeSet<String>>>,
 }
 
 impl Evaluators {
@@ -89,6 +91,17 @@ impl Evaluators {
     /// What waits of a rule that listens to a Webhook.
     fn waiting(&self, namespace: &str, name: &str) -> Arc<Waiting> {
         self.listening.lock().entry((namespace.to_owned(), name.to_owned())).or_default().clone()
+    }
+
+    /// The events of a rule of which the last try failed.
+    fn failing(&self, namespace: &str, name: &str) -> BTreeSet<String> {
+        self.failing.lock().get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default()
+    }
+
+    fn set_failing(&self, namespace: &str, name: &str, events: BTreeSet<String>) {
+        let key = (namespace.to_owned(), name.to_owned());
+        let mut failing = self.failing.lock();
+        if events.is_empty() { drop(failing.remove(&key)) } else { drop(failing.insert(key, events)) }
     }
 
     fn set(&self, namespace: &str, name: &str, evaluator: Option<Arc<Evaluator>>) {
@@ -110,6 +123,7 @@ impl Evaluators {
         self.set(namespace, name, None);
         let key = (namespace.to_owned(), name.to_owned());
         self.listening.lock().remove(&key);
+        self.failing.lock().remove(&key);
         self.ends.lock().remove(&key);
         self.good.forget(namespace, name);
     }
@@ -492,7 +506,7 @@ async fn write_status(
 ) -> Result<()> {
     let mut fresh: RuleStatus = rule.status.clone().unwrap_or_default();
     let seen = watched.map(|(seen, _)| seen);
-    checks::conditions(&mut fresh.conditions, checked, seen, rule.metadata.generation, now());
+    checks::conditions(&mut fresh.conditions, rule, checked, seen, now());
     fresh.trigger = Some(checks::trigger(&rule.spec.trigger));
     if let Some((seen, Some(waiting))) = watched {
         let is_blind = outcome.is_blind || seen.sight.heard_at.is_none();

@@ -4,7 +4,9 @@
 //! differ only in what is known of the Actions around it.
 
 mod action;
+mod aim;
 mod changes;
+mod execution;
 mod follows;
 mod growing;
 mod limits;
@@ -23,6 +25,7 @@ use crate::api::{ActionSpec, WebhookSpec};
 use crate::expr::{Expression, Schemas, Scope, TemplateTree, TreeError, Type, closest};
 
 pub use action::check as action;
+pub use execution::check as execution;
 pub use follows::check as follows;
 pub use rule::check as rule;
 pub use types::api_versions;
@@ -68,9 +71,19 @@ impl Known<'_> {
 
 /// What is wrong with one expression that should be of a type; each mistake has its place in it.
 fn expression(source: &str, path: &Path, scope: &Scope, wanted: &Type) -> Vec<Problem> {
-    let compiled = Expression::compile(source, scope).and_then(|expression| expression.expect(wanted));
-    let errors = compiled.err().unwrap_or_default();
-    errors.iter().map(|error| expression_problem(&path.to_string(), error)).collect()
+    match Expression::compile(source, scope).and_then(|expression| expression.expect(wanted)) {
+        Ok(expression) => expression
+            .doubts()
+            .iter()
+            .map(|doubt| doubtful(expression_problem(&path.to_string(), doubt)))
+            .collect(),
+        Err(errors) => errors.iter().map(|error| expression_problem(&path.to_string(), error)).collect(),
+    }
+}
+
+/// A field that is asked for before it is read may be one of another version of the kind.
+fn doubtful(problem: Problem) -> Problem {
+    Problem { severity: Severity::Warning, ..problem }
 }
 
 /// Compiles all templates of a value.
@@ -79,7 +92,10 @@ fn templates(value: &Value, path: &Path, scope: &Scope, problems: &mut Vec<Probl
         expression_problem(&path.join_pointer(value, &error.path).to_string(), &error.error)
     };
     match TemplateTree::compile(value, scope) {
-        Ok(tree) => Some(tree),
+        Ok(tree) => {
+            problems.extend(tree.doubts().iter().map(|doubt| doubtful(at(doubt))));
+            Some(tree)
+        }
         Err(errors) => {
             problems.extend(errors.iter().map(at));
             None

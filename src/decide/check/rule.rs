@@ -5,8 +5,9 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::{Known, changes, expression, growing, has_template, limits, templates, types, webhook};
+use super::{Known, aim, changes, expression, growing, has_template, limits, templates, types, webhook};
 use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung, Target};
+use crate::decide::capture::members;
 use crate::decide::matching::{CompiledRule, RESOURCE_VARIABLES};
 use crate::decide::parameters::{resolve, undeclared};
 use crate::decide::path::Path;
@@ -107,10 +108,17 @@ fn check_conditions(spec: &RuleSpec, known: &Known<'_>, root: &Path) -> Vec<Prob
         let time = Type::OneOf(vec![Type::Timestamp, Type::String]);
         problems.extend(expression(since, &root.member("since"), &scope, &time));
     }
-    if let Some(group_by) = spec.correlate.as_ref().and_then(|correlate| correlate.group_by.as_deref()) {
-        let path = root.member("correlate").member("groupBy");
-        problems.extend(expression(group_by, &path, &scope, &Type::Any));
+    if let Some(correlate) = &spec.correlate {
+        let path = root.member("correlate");
+        if let Some(group_by) = &correlate.group_by {
+            problems.extend(expression(group_by, &path.member("groupBy"), &scope, &Type::Any));
+        }
+        for (place, member) in members(correlate) {
+            let path = Path::parse(&format!("{path}.{place}.when"));
+            problems.extend(expression(&member.when, &path, &scope, &Type::Bool));
+        }
     }
+    problems.extend(aim::check(spec, known));
     let scope = types::unless(spec, &known.schemas);
     for (index, unless) in spec.unless.iter().enumerate() {
         let path = root.member("unless").item(index).member("if");
@@ -447,7 +455,7 @@ mod tests {
         check_with(
             &json!({
                 "when": "object.status.phse == 'Failed'",
-                "since": "object.metadata.generation",
+                "since": "timestamp(object.metadata.creationTimestmp)",
                 "unless": [{"if": "target.spec.replics > 1 || object.spec.nodeNam == 'x'", "reason": "Big"}],
                 "target": {"owner": {"apiVersion": "apps/v1", "kind": "Deployment"}},
                 "ladder": [
@@ -458,12 +466,23 @@ mod tests {
             false,
             &[
                 "spec.when: PodStatus has no field \"phse\"; did you mean \"phase\"?",
-                "spec.since: object.metadata.generation is int, not timestamp or string",
+                "spec.since: ObjectMeta has no field \"creationTimestmp\"; did you mean \"creationTimestamp\"?",
                 "spec.unless[0].if: DeploymentSpec has no field \"replics\"; did you mean \"replicas\"?",
                 "spec.unless[0].if: PodSpec has no field \"nodeNam\"; did you mean \"nodeName\"?",
                 "spec.ladder[0].with.x: DeploymentSpec has no field \"replics\"; did you mean \"replicas\"?",
                 "spec.ladder[0].with.x: ladder[] has no field \"stat\"; did you mean \"state\"?",
                 "spec.ladder[0].verify.when: target.status.readyReplicas is int, compared with string",
+            ],
+        );
+        let asks = "has(object.spec.brandNew) && object.spec.brandNew == 'x'";
+        let with = json!({"x": "a ${{ object.?spec.?brandNew.orValue('') }}"});
+        check_with(
+            &json!({"when": asks, "ladder": [{"run": "elsewhere", "with": with}]}),
+            false,
+            &[
+                "spec.when: PodSpec has no field \"brandNew\"",
+                "spec.when: PodSpec has no field \"brandNew\"",
+                "spec.ladder[0].with.x: PodSpec has no field \"brandNew\"",
             ],
         );
         check_with(
@@ -480,5 +499,82 @@ mod tests {
                 "spec.correlate.groupBy: Event has no field \"regrding\"; did you mean \"regarding\"?",
             ],
         );
+        let any = json!([{"name": "x", "when": "event.data.nte == 'x'"}]);
+        check_with(
+            &json!({
+                "trigger": {"resource": null, "event": {}},
+                "when": null,
+                "correlate": {"within": "10m", "any": any},
+                "ladder": [{"run": "evidence"}],
+            }),
+            false,
+            &["spec.correlate.any[0].when: Event has no field \"nte\"; did you mean \"note\"?"],
+        );
+    }
+
+    #[test]
+    fn an_alert_has_fields_too() {
+        let rule = |target: Value| {
+            json!({
+                "trigger": {"resource": null, "alert": {"webhook": "am"}},
+                "when": "alert.lables.severity == 'critical' && event.data.annotations.summary != '' && event.kind == 'x'",
+                "target": target,
+                "unless": [{"if": "alert.labels.severity > 3", "reason": "Big"}],
+                "ladder": [{"run": "elsewhere", "with": {"x": "${{ alert.anotations.x }} ${{ alert.values.A }}"}}],
+            })
+        };
+        let rest = [
+            "spec.unless[0].if: alert.labels.severity is string, compared with int",
+            "spec.ladder[0].with.x: alert has no field \"anotations\"; did you mean \"annotations\"?",
+        ];
+        let when = [
+            "spec.when: alert has no field \"lables\"; did you mean \"labels\"?",
+            "spec.when: event has no field \"kind\"",
+        ];
+        let named = json!({"ref": {"apiVersion": "v1", "kind": "Pod", "namespace": "${{ alert.label.ns }}",
+            "name": "a-${{ event.data.fingerprnt }}"}});
+        let of_ref = [
+            "spec.target.ref.namespace: alert has no field \"label\"; did you mean \"labels\"?",
+            "spec.target.ref.name: alert has no field \"fingerprnt\"; did you mean \"fingerprint\"?",
+        ];
+        let of_key = ["spec.target.key: alert has no field \"lables\"; did you mean \"labels\"?"];
+        for (target, of_target) in [(named, &of_ref[..]), (json!({"key": "alert.lables.x"}), &of_key)] {
+            let mut expected = when.to_vec();
+            expected.extend(of_target);
+            expected.extend(rest);
+            check_webhook(&rule(target), &expected);
+        }
+    }
+
+    #[test]
+    fn the_end_of_an_execution_has_fields_too() {
+        check_with(
+            &json!({
+                "trigger": {"resource": null, "execution": {"rules": ["drain"]}},
+                "when": "event.data.target.kind == 'Node' && event.data.outcom == 'Failed' && event.data.target.nam == 'x'",
+                "ladder": [{"run": "evidence"}],
+            }),
+            false,
+            &[
+                "spec.when: event.data has no field \"outcom\"; did you mean \"outcome\"?",
+                "spec.when: target has no field \"nam\"; did you mean \"name\"?",
+            ],
+        );
+    }
+
+    /// A rule that listens to a Webhook that is elsewhere.
+    #[track_caller]
+    fn check_webhook(rule: &Value, expected: &[&str]) {
+        let mut base = json!({"serviceAccountName": "healer"});
+        json_patch::merge(&mut base, rule);
+        let spec: RuleSpec = serde_json::from_value(base).unwrap();
+        let known = Known {
+            actions: [("elsewhere", None)].into(),
+            webhooks: [("am", None)].into(),
+            schemas: Schemas::built_in(),
+            ..Known::default()
+        };
+        let found: Vec<String> = check(&spec, &known).iter().map(ToString::to_string).collect();
+        assert_eq!(found, expected);
     }
 }

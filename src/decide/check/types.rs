@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::{Parameter, RuleSpec, Target, ValueType};
+use crate::api::{ALERT_TEXTS, ObjectReference, Parameter, RuleSpec, Target, Trigger, ValueType};
 use crate::decide::change::OLD;
 use crate::decide::matching::variables;
 use crate::decide::{execution::rung, operation, verify};
@@ -30,7 +30,13 @@ pub(super) fn condition(spec: &RuleSpec, schemas: &Schemas) -> Scope {
     if let Some(resource) = &spec.trigger.resource {
         return with_object(scope, schemas.of(&resource.api_version, &resource.kind));
     }
-    scope.with_type("event", event(spec, schemas))
+    with_event(scope, spec, schemas)
+}
+
+/// What came, and the alert if it is one.
+fn with_event(scope: Scope, spec: &RuleSpec, schemas: &Schemas) -> Scope {
+    let scope = scope.with_type("event", event(spec, schemas));
+    if spec.trigger.alert.is_some() { scope.with_type("alert", alert()) } else { scope }
 }
 
 /// The scope of a Rule's `unless`.
@@ -55,7 +61,7 @@ pub(super) fn with(spec: &RuleSpec, schemas: &Schemas) -> Scope {
         scope = with_object(scope, schemas.of(&resource.api_version, &resource.kind));
     }
     if spec.trigger.resource.is_none() {
-        scope = scope.with_type("event", event(spec, schemas));
+        scope = with_event(scope, spec, schemas);
     }
     scope
 }
@@ -63,6 +69,12 @@ pub(super) fn with(spec: &RuleSpec, schemas: &Schemas) -> Scope {
 /// The scope of `verify.when`.
 pub(super) fn proof(spec: &RuleSpec, schemas: &Schemas) -> Scope {
     Scope::of(verify::VARIABLES).with_type("target", target(spec, schemas))
+}
+
+/// The same for a run by hand, which names its target.
+pub(super) fn proof_of(target: Option<&ObjectReference>, schemas: &Schemas) -> Scope {
+    let of = target.map_or(Type::Any, |target| schemas.of(&target.api_version, &target.kind));
+    Scope::of(verify::VARIABLES).with_type("target", of)
 }
 
 /// The scope of the templates of a `kubernetes` Action, which may be run for targets of any kind.
@@ -85,9 +97,31 @@ fn object(name: &str, fields: impl IntoIterator<Item = (String, Type)>) -> Type 
 /// The envelope of an event: what is in one of a Webhook, its sender knows.
 fn event(spec: &RuleSpec, schemas: &Schemas) -> Type {
     let texts = ["id", "source", "type", "time"].map(|name| (name.to_owned(), Type::String));
-    let kubernetes = spec.trigger.event.as_ref().map(|_| schemas.of(EVENT.0, EVENT.1));
-    let data = ("data".to_owned(), kubernetes.unwrap_or(Type::Any));
-    object("event", texts.into_iter().chain([data]))
+    let data = match &spec.trigger {
+        Trigger { event: Some(_), .. } => schemas.of(EVENT.0, EVENT.1),
+        Trigger { alert: Some(_), .. } => alert(),
+        Trigger { execution: Some(_), .. } => ended(),
+        _ => Type::Any,
+    };
+    object("event", texts.into_iter().chain([("data".to_owned(), data)]))
+}
+
+/// The end of an Execution, as [`ends`](crate::decide::ends) tells it.
+fn ended() -> Type {
+    let texts =
+        |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), Type::String)).collect::<Vec<_>>();
+    let target = object("target", texts(&["apiVersion", "kind", "namespace", "name", "uid"]));
+    let own = texts(&["execution", "rule", "outcome", "reason", "message"]);
+    object("event.data", own.into_iter().chain([("target".to_owned(), target)]))
+}
+
+/// An alert of Alertmanager or Grafana, as it is taken in.
+fn alert() -> Type {
+    let texts = ["fingerprint", "status", "startsAt", "endsAt", "externalURL"];
+    let texts = texts.into_iter().chain(ALERT_TEXTS).map(|name| (name.to_owned(), Type::String));
+    let maps = ["labels", "annotations"].map(|name| (name.to_owned(), Type::map(Type::String, Type::String)));
+    let values = ("values".to_owned(), Type::map(Type::String, Type::Any));
+    object("alert", texts.chain(maps).chain([values]))
 }
 
 /// What the remediation is of, if the Rule's text says so: a workload may be of several kinds.

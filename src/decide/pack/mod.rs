@@ -27,7 +27,7 @@ use super::check::{self, Known};
 use super::path::Path;
 use super::pod::PodPolicy;
 use super::problem::{Problem, Severity};
-use crate::api::{Action, ActionSpec, Rule, Webhook, WebhookSpec};
+use crate::api::{Action, ActionSpec, Rule, Target, Webhook, WebhookSpec};
 use crate::expr;
 
 pub use self::script::{Scripts, resolve_scripts};
@@ -245,6 +245,9 @@ impl<'a> Reader<'a> {
             (Some(kind), Some(name)) => format!("{kind} {name}"),
             _ => String::new(),
         };
+        if kind.as_deref() == Some("Rule") {
+            problems.extend(target(&node, file));
+        }
         let mut object = None;
         if let (Some(kind), Some(_)) = (&kind, &name) {
             match decode(kind, &node, &problems) {
@@ -258,7 +261,7 @@ impl<'a> Reader<'a> {
         }
         if let (Some(kind), Some(name)) = (kind, name) {
             let line = file.position(node.span.start).0;
-            let wrong = problems.iter().map(|located| Path::parse(&located.problem.path)).collect();
+            let wrong = places(&problems).collect();
             self.documents.push(Document { file, node, kind, name, line, object, wrong });
         }
         problems.into_iter().map(|found| file.finding(found.span, found.problem).of(title.clone())).collect()
@@ -344,9 +347,11 @@ impl Reader<'_> {
 /// at, never used.
 fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object>, String> {
     let mut value = node.to_json();
-    for located in problems {
-        Path::parse(&located.problem.path).remove_from(&mut value);
-    }
+    // Of several triggers one is as good as another to look at the rest with.
+    let triggers = value["spec"]["trigger"].as_object().map_or(0, serde_json::Map::len);
+    let trigger = Path::parse("spec.trigger");
+    let wrong = places(problems).filter(|place| triggers == 0 || *place != trigger);
+    wrong.for_each(|place| place.remove_from(&mut value));
     if let (Some(schema), Some(spec)) = (Schemas::current().spec(kind), value.get_mut("spec")) {
         repair::complete(schema, spec);
     }
@@ -360,6 +365,26 @@ fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object
         _ => Ok(None),
     };
     decoded.map_err(|error| error.to_string())
+}
+
+/// What is wrong within the one part of a Rule that its schema leaves open.
+fn target(node: &Node, file: File<'_>) -> Option<Located> {
+    let path = Path::parse("spec.target");
+    let member = node.get("spec")?.get("target")?.to_json();
+    let is_one_of = ["owner", "ref"].iter().any(|name| member.get(name).is_some());
+    let error = serde_json::from_value::<Target>(member).err().filter(|_| is_one_of)?;
+    let span = place::of_problem(file.text, node, &path, None);
+    Some(Located { span, problem: Problem::error(path.to_string(), error.to_string()) })
+}
+
+/// The places where the form is wrong. What is said of the whole `spec` is that some of it does not go together: each part
+/// may be looked at by itself.
+fn places(problems: &[Located]) -> impl Iterator<Item = Path> {
+    problems
+        .iter()
+        .map(|located| located.problem.path.as_str())
+        .filter(|path| *path != "spec")
+        .map(Path::parse)
 }
 
 fn text(value: &Value) -> Value {

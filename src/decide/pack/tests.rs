@@ -100,6 +100,20 @@ fn a_malformed_field_does_not_hide_the_others() {
 }
 
 #[test]
+fn a_target_says_what_it_lacks() {
+    let rule =
+        RULE.replace("  when:", "  target: {owner: {kind: Job}}\n  when:").replace("(object", "(objekt");
+    check(
+        &[("a.yaml", &rule), ("b.yaml", ACTION)],
+        &[
+            "a.yaml:8:3: spec.target: owner: missing field `apiVersion`; \
+             write such as owner: {apiVersion: apps/v1, kind: StatefulSet}",
+            "a.yaml:9:22: spec.when: unknown variable \"objekt\"; did you mean \"object\"?",
+        ],
+    );
+}
+
+#[test]
 fn one_name_is_one_object() {
     check(
         &[("a.yaml", RULE), ("b.yaml", &format!("{ACTION}---\n{RULE}"))],
@@ -233,6 +247,25 @@ fn one_mistake_hides_no_other() {
             "a.yaml:5:1: spec.serviceAccountName: serviceAccountName is required",
             "a.yaml:7:22: spec.when: unknown variable \"objekt\"; did you mean \"object\"?",
             "a.yaml:8:3: spec.ladder: is empty",
+        ],
+    );
+    let two = RULE.replace("kind: Pod}}", "kind: Pod}, event: {}}").replace("(object", "(objekt");
+    check(
+        &[("a.yaml", &two), ("b.yaml", ACTION)],
+        &[
+            "a.yaml:7:3: spec.trigger: exactly one of resource, event, alert, webhook, schedule and execution must be set",
+            "a.yaml:8:22: spec.when: unknown variable \"objekt\"; did you mean \"object\"?",
+        ],
+    );
+    // What does not go together is said of the whole; each part of it is looked at nevertheless.
+    let together = RULE
+        .replace("trigger: {resource: {apiVersion: v1, kind: Pod}}", "trigger: {event: {}}\n  for: 5m")
+        .replace("crashLooping(object, 3, duration('10m'))", "evnt.type == 'x'");
+    check(
+        &[("a.yaml", &together), ("b.yaml", ACTION)],
+        &[
+            "a.yaml:5:1: spec: for needs a resource or alert trigger: an event is over at once",
+            "a.yaml:9:9: spec.when: unknown variable \"evnt\"; did you mean \"event\"?",
         ],
     );
 }

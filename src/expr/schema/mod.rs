@@ -153,6 +153,11 @@ impl ObjectType {
         self.kind.as_deref()
     }
 
+    /// Whether elsewhere it may have other fields: it is of a kind, which a cluster has in its own version.
+    pub(super) fn has_versions(&self) -> bool {
+        !matches!(self.fields, Fields::Given(_))
+    }
+
     /// Whether an object can be both.
     pub(super) fn may_be(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {

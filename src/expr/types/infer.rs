@@ -10,13 +10,39 @@ use super::Type;
 use super::operator;
 use cel::IdedExpr;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SourceInfo, operators};
+use std::collections::BTreeSet;
+
+/// What an expression comes to before any data.
+pub(in super::super) struct Inferred {
+    /// What kind of value it has.
+    pub result: Type,
+    /// What can never work.
+    pub errors: Vec<ExprError>,
+    /// Fields that there are not and that it asks for, with `has()` or `?`, before it reads them: another version of the
+    /// kind may have them.
+    pub doubts: Vec<ExprError>,
+}
 
 /// The type of an expression, and its mistakes.
-pub(in super::super) fn infer(info: &SourceInfo, root: &IdedExpr, scope: &Scope) -> (Type, Vec<ExprError>) {
-    let mut walk = Walk { info, scope, locals: Vec::new(), errors: Vec::new() };
-    let found = walk.node(root);
-    (found, walk.errors)
+pub(in super::super) fn infer(info: &SourceInfo, root: &IdedExpr, scope: &Scope) -> Inferred {
+    let mut walk = Walk {
+        info,
+        scope,
+        locals: Vec::new(),
+        errors: Vec::new(),
+        missing: Vec::new(),
+        asked: BTreeSet::new(),
+    };
+    let result = walk.node(root);
+    let (doubts, unasked): (Vec<_>, Vec<_>) =
+        walk.missing.into_iter().partition(|(field, _)| walk.asked.contains(field));
+    let texts = |found: Vec<(FieldOf, ExprError)>| found.into_iter().map(|(_, error)| error);
+    walk.errors.extend(texts(unasked));
+    Inferred { result, errors: walk.errors, doubts: texts(doubts).collect() }
 }
+
+/// A field, with the name of the object that would have it.
+type FieldOf = (String, String);
 
 struct Walk<'a> {
     info: &'a SourceInfo,
@@ -24,6 +50,16 @@ struct Walk<'a> {
     /// The variables of the loops around the node, the innermost last.
     locals: Vec<(&'a str, Type)>,
     errors: Vec<ExprError>,
+    /// Fields that there are not.
+    missing: Vec<(FieldOf, ExprError)>,
+    /// Those whose being there is asked for somewhere: what an expression that asks does then is its own affair.
+    asked: BTreeSet<FieldOf>,
+}
+
+impl Default for Inferred {
+    fn default() -> Self {
+        Self { result: Type::Any, errors: Vec::new(), doubts: Vec::new() }
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -35,7 +71,8 @@ impl<'a> Walk<'a> {
             Expr::Select(_) if ast::is_type_name(node) => Type::Type,
             Expr::Select(select) => {
                 let operand = self.node(&select.operand);
-                let field = self.field(node, &select.operand, &operand, &select.field);
+                let asks = select.test || matches!(operand, Type::Optional(_));
+                let field = self.field(node, (&select.operand, &operand), &select.field, asks);
                 if select.test { Type::Bool } else { field }
             }
             Expr::List(list) => {
@@ -80,12 +117,18 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The type of a field of something.
-    fn field(&mut self, node: &'a IdedExpr, operand: &'a IdedExpr, of: &Type, name: &str) -> Type {
+    /// The type of a field of something, that is read or only asked for.
+    fn field(
+        &mut self,
+        node: &'a IdedExpr,
+        (operand, of): (&'a IdedExpr, &Type),
+        name: &str,
+        asks: bool,
+    ) -> Type {
         match of {
             Type::Any => Type::Any,
             Type::Map(_, values) => (**values).clone(),
-            Type::Optional(value) => Type::optional(self.field(node, operand, value, name)),
+            Type::Optional(value) => Type::optional(self.field(node, (operand, value), name, asks)),
             Type::Object(object) => match object.field(name) {
                 Field::Of(found) => found,
                 Field::Missing => {
@@ -93,7 +136,9 @@ impl<'a> Walk<'a> {
                     let message = format!("{object} has no field {name:?}");
                     let error = ExprError::new(message, ast::field_span(self.info, node, name));
                     let meant = closest(name, names.iter().map(String::as_str)).map(str::to_owned);
-                    self.errors.push(error.suggest(meant));
+                    let field = (object.to_string(), name.to_owned());
+                    self.missing.push((field.clone(), error.suggest(meant)));
+                    self.asked.extend((asks && object.has_versions()).then_some(field));
                     Type::Any
                 }
             },
@@ -104,7 +149,7 @@ impl<'a> Walk<'a> {
                 let found: Vec<&Type> = members.iter().filter(has_fields).collect();
                 match found.as_slice() {
                     [] if !members.is_empty() => self.no_fields(node, operand, of),
-                    [only] => self.field(node, operand, only, name),
+                    [only] => self.field(node, (operand, only), name, asks),
                     _ => Type::Any,
                 }
             }
@@ -207,8 +252,8 @@ impl<'a> Walk<'a> {
                 [operand, key],
                 [of, key_of],
             ) => {
-                let found = self.element(node, [operand, key], [of, key_of]);
                 let optional = call.func_name != operators::INDEX || matches!(of, Type::Optional(_));
+                let found = self.element(node, [operand, key], [of, key_of], optional);
                 if optional { Type::optional(found) } else { found }
             }
             (name, args, _) => match operator::result(name, operands) {
@@ -242,6 +287,11 @@ impl<'a> Walk<'a> {
                     let message = format!("{} is {of}, looked for among {elements}", self.quote(item));
                     self.wrong(node, message);
                 }
+                if let (Type::Object(object), Some(name)) = (within, ast::literal_text(item))
+                    && object.has_versions()
+                {
+                    self.asked.insert((object.to_string(), name.to_owned()));
+                }
             }
         }
         Type::Bool
@@ -253,6 +303,7 @@ impl<'a> Walk<'a> {
         node: &'a IdedExpr,
         [operand, key]: [&'a IdedExpr; 2],
         [of, key_of]: [&Type; 2],
+        asks: bool,
     ) -> Type {
         let refuse = |walk: &mut Self| {
             let message = format!("{} is {of}, which has no elements at a {key_of}", walk.quote(operand));
@@ -260,7 +311,7 @@ impl<'a> Walk<'a> {
         };
         match of {
             Type::Any => Type::Any,
-            Type::Optional(value) => self.element(node, [operand, key], [value, key_of]),
+            Type::Optional(value) => self.element(node, [operand, key], [value, key_of], asks),
             Type::List(items) => {
                 let position = Type::OneOf(vec![Type::Int, Type::Uint, Type::Double]);
                 if key_of.fits(&position) { (**items).clone() } else { refuse(self) }
@@ -273,7 +324,7 @@ impl<'a> Walk<'a> {
                 }
             }
             Type::Object(_) => match ast::literal_text(key) {
-                Some(name) => self.field(node, operand, of, name),
+                Some(name) => self.field(node, (operand, of), name, asks),
                 None if key_of.fits(&Type::String) => Type::Any,
                 None => refuse(self),
             },

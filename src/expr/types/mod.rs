@@ -3,14 +3,14 @@
 //!
 //! A type says what a value may be, and a check complains only of what no value could be: `any`
 //! goes with everything, and of several possibilities one is enough. So an expression that runs is
-//! never refused.
+//! never refused: of a field that it asks for before it reads it there is only a doubt.
 
 mod declaration;
 mod infer;
 mod operator;
 
 pub(super) use declaration::Declaration;
-pub(super) use infer::infer;
+pub(super) use infer::{Inferred, infer};
 
 use super::schema::ObjectType;
 use std::fmt;

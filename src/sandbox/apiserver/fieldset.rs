@@ -243,7 +243,10 @@ fn compare_at(
     new: Option<&Value>,
     implied: bool,
 ) -> (FieldSet, FieldSet) {
-    if old == new {
+    if match (old, new) {
+        (Some(old), Some(new)) => same(old, new),
+        (old, new) => old.is_none() && new.is_none(),
+    } {
         return Default::default();
     }
     let (before, after) = (parts(schema, old), parts(schema, new));
@@ -281,6 +284,24 @@ fn compare_at(
         FieldSet::normalized(old.is_none() && !implied, changed),
         FieldSet::normalized(new.is_none() && !implied, removed),
     )
+}
+
+/// Whether two values are the same: 100 is 100.0, as the real server has it.
+fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => {
+            one == other || one.as_f64().is_some_and(|number| Some(number) == other.as_f64())
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let has =
+                |(name, value): (&String, &Value)| other.get(name).is_some_and(|other| same(value, other));
+            one.len() == other.len() && one.iter().all(has)
+        }
+        _ => one == other,
+    }
 }
 
 type Parts<'a> = BTreeMap<Step, (Option<Schema<'a>>, &'a Value)>;
@@ -344,6 +365,10 @@ mod tests {
         let (changed, removed) = compare(config, Some(&old), Some(&new));
         assert_eq!(changed.to_json(), json!({"f:data": {"f:c": {}}}));
         assert_eq!(removed.to_json(), json!({"f:data": {"f:b": {}}}));
+        let number = |maximum: Value| json!({"spec": {"versions": [{"maximum": maximum}]}});
+        let differ = compare(None, Some(&number(json!(100.0))), Some(&number(json!(100))));
+        assert_eq!(differ, Default::default(), "a number is the same however it is written");
+        assert_ne!(compare(None, Some(&number(json!(100))), Some(&number(json!(101)))), Default::default());
         let (created, _) = compare(config, Some(&json!({})), Some(&old));
         assert_eq!(created.to_json(), json!({"f:data": {".": {}, "f:a": {}, "f:b": {}}}));
     }

@@ -5,11 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{Message, Received};
-use crate::api::{AlertState, AnyValue, TriggerEvent};
-
-/// What an alert carries beside its labels and annotations.
-const TEXTS: [&str; 6] =
-    ["generatorURL", "silenceURL", "dashboardURL", "panelURL", "imageURL", "valueString"];
+use crate::api::{ALERT_TEXTS, AlertState, AnyValue, TriggerEvent};
 
 /// Reads a notification: each alert is an event.
 pub(super) fn read(body: &Value) -> Result<Message, String> {
@@ -51,7 +47,9 @@ fn one(alert: &Value, external_url: &Value) -> Result<Received, String> {
     for field in ["labels", "annotations"] {
         data.insert(field.to_owned(), texts(field, &alert[field])?);
     }
-    data.extend(TEXTS.iter().filter_map(|field| Some(((*field).to_owned(), alert[field].as_str()?.into()))));
+    data.extend(
+        ALERT_TEXTS.iter().filter_map(|field| Some(((*field).to_owned(), alert[field].as_str()?.into()))),
+    );
     if let Some(values) = alert.get("values").filter(|values| values.is_object()) {
         data.insert("values".to_owned(), values.clone());
     }

@@ -144,6 +144,9 @@ async fn shows(path: &Path) {
         .collect();
     sources.sort_unstable();
     assert_eq!(sources, [("events.k8s.io", "Leak"), ("events.k8s.io", "Leak"), ("kubernetes", "Matched")]);
+    let answer = fother(&["journal", path, "--rule", "evnts", "--since", "1h", "-o", "json"]).await;
+    let nothing = "no decision matches --rule evnts --since 1h\n";
+    assert_eq!((answer.code, answer.stdout.as_str(), answer.stderr.as_str()), (0, "", nothing));
     let answer = fother(&["journal", "/nowhere.db"]).await;
     assert_eq!((answer.code, answer.stderr.as_str()), (2, "fother: /nowhere.db: there is no such file\n"));
 }
@@ -170,6 +173,7 @@ async fn one_that_cannot_be_used_is_no_reason_not_to_heal() {
             controller.says("/metrics", |answer| answer.body.contains("fother_journal_failing 1")).await;
             let output = controller.process.output();
             assert!(output.contains("the journal cannot be written") && output.contains(says), "{output}");
+            assert!(!output.contains('\u{1b}'), "a file has no colors: {output}");
         }
         controller.process.signal(Signal::TERM);
         controller.process.wait(DEADLINE).await;

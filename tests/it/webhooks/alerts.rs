@@ -1,8 +1,8 @@
 //! Alerts: each is a state, from its start until it is resolved.
 
-use fother::api::{EventBatch, Execution};
+use fother::api::{EventBatch, Execution, Guard, Rule};
 use fother::controller::Standing;
-use fother::journal::File;
+use fother::journal::{File, Filter};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
@@ -288,6 +288,31 @@ async fn a_flood_is_answered_and_decided_within_the_limits() {
         events > 0 && events + missing >= accepted as u64 * 20,
         "{events} are there, {missing} are missing"
     );
+}
+
+/// What an alert names may be gone, or not there yet: the rule shows whom it waits for, and the journal since when.
+#[tokio::test]
+async fn an_alert_about_what_does_not_exist_is_held_in_sight() {
+    let scene = scene(json!({})).await;
+    let running = scene.start("one").await;
+    ready(&scene).await;
+    let starts = at(-5);
+    say(&running, &[alert("sdx", &starts, None)]).await;
+    scene.came_to(&[&format!("f-sdx/{starts}/firing full Held ConfigMap/sdx does not exist")]).await;
+    let held = eventually("it is shown", DEADLINE, || async {
+        let status = scene.api::<Rule>().get("full").await.unwrap().status.unwrap_or_default();
+        status.held.first().cloned().ok_or("not yet")
+    });
+    let held = held.await;
+    assert_eq!((held.target.name.as_str(), held.reason), ("sdx", Guard::TargetMissing));
+    scene.disk("sdx").await;
+    count(&scene, 1).await;
+    running.stop().await;
+    let journal = File::read(&scene.journal()).unwrap();
+    let decisions = journal.decisions(&Filter { limit: 100, ..Filter::default() }).unwrap();
+    let told =
+        |reason: &str| decisions.iter().any(|one| one.target == "ConfigMap/sdx" && one.reason == reason);
+    assert!(told("TargetMissing"), "{decisions:#?}");
 }
 
 /// As much fires as there is room for: that something is resolved is heard nevertheless, and makes room.

@@ -173,7 +173,7 @@ impl Listener<'_> {
         };
         let Some(live) = fire::live(context, self.case.account, &alerts.view.target).await? else {
             self.wait(&alerts.items, &format!("{target} does not exist"));
-            self.round.wake_in(LOOK_AGAIN);
+            self.hold(target, &alerts.view, (Held::TargetMissing, None));
             return Ok(None);
         };
         let event = &alert.accepted().event;

@@ -1,6 +1,6 @@
 //! Events are over at once: each is decided about one time, alone or as the last of several.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,10 @@ impl Listener<'_> {
             Some(correlation) => self.together(waiting, correlation, &executions),
             None => self.alone(waiting),
         };
+        let facts = &self.case.compiled.facts;
+        let mut failing = self.context.evaluators.failing(&facts.namespace, &facts.name);
+        let led = those_that_failed_last(led, &failing);
+        failing.retain(|occurrence| led.iter().any(|(edge, _)| edge.occurrence == *occurrence));
         let edges = led.iter().map(|(edge, _)| edge.clone()).collect();
         let seen = Seen { edges, ..self.case.seen.clone() };
         let chosen = chosen(self.case.compiled, &seen);
@@ -51,11 +55,18 @@ impl Listener<'_> {
             let known = known(&executions, &target);
             let case = Case { seen: &seen, ..self.case };
             match decide_edge(self.context, case, (&edge, known, chosen), &mut self.round).await {
-                Ok(decided) => self.told(&items, decided),
+                Ok(decided) => {
+                    failing.remove(&edge.occurrence);
+                    self.told(&items, decided);
+                }
                 // It stays, and is tried again with the rule.
-                Err(error) => drop(self.round.failed.get_or_insert((target, error))),
+                Err(error) => {
+                    failing.insert(edge.occurrence);
+                    self.round.failed.get_or_insert((target, error));
+                }
             }
         }
+        self.context.evaluators.set_failing(&facts.namespace, &facts.name, failing);
     }
 
     /// What came of an event is the outcome of all of which it is made.
@@ -172,6 +183,12 @@ impl Listener<'_> {
     }
 }
 
+/// What has failed is tried again when the others are decided: an API server that refuses it slowly would use up each round.
+fn those_that_failed_last(mut led: Vec<Led>, failing: &BTreeSet<String>) -> Vec<Led> {
+    led.sort_by_key(|(edge, _)| failing.contains(&edge.occurrence));
+    led
+}
+
 /// The events that Executions were made of, each with the name of its own.
 fn used(executions: &Executions) -> BTreeMap<&str, &str> {
     let all = executions.values().flatten().filter_map(|execution| {
@@ -179,4 +196,31 @@ fn used(executions: &Executions) -> BTreeMap<&str, &str> {
     });
     all.flat_map(|(name, decision)| decision.captured.iter().map(move |event| (event.id.as_str(), name)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::jiff::Timestamp;
+
+    #[test]
+    fn what_failed_comes_after_all_others() {
+        let led = |name: &str| {
+            let edge = Edge {
+                target: ObjectReference::default(),
+                event: MatchedObject::default(),
+                occurrence: name.to_owned(),
+                time: Timestamp::UNIX_EPOCH,
+                data: Arc::default(),
+                recorded: None,
+                captured: Vec::new(),
+                depth: 0,
+            };
+            (edge, Vec::new())
+        };
+        let failing = BTreeSet::from(["1".to_owned(), "3".to_owned()]);
+        let order = those_that_failed_last(["1", "2", "3", "4"].map(led).into(), &failing);
+        let order: Vec<_> = order.into_iter().map(|(edge, _)| edge.occurrence).collect();
+        assert_eq!(order, ["2", "4", "1", "3"]);
+    }
 }

@@ -55,7 +55,12 @@ pub async fn a_rule_is_checked_against_the_fields_that_its_cluster_has(scenario:
     is_told(scenario, "misspelled", r#"ConfigMap has no field "metdata""#).await;
     scenario.rule("mistaken", reads("object.immutable == 'yes'")).await;
     is_told(scenario, "mistaken", "InvalidExpression").await;
-    scenario.rule("right", reads("object.data.hull == 'leaking' && !has(object.binaryData)")).await;
+    scenario
+        .rule(
+            "right",
+            reads("object.data.hull == 'leaking' && !has(object.binaryData) && !has(object.brandNew)"),
+        )
+        .await;
     scenario.watching("right").await;
 }
 

@@ -228,6 +228,10 @@ async fn in_a_namespace_that_is_not_enrolled_nothing_runs() {
     let Some(scenario) = Scenario::new("withdrawn").await else { return };
     let bindings = scenario.stage.api::<k8s_openapi::api::rbac::v1::RoleBinding>();
     bindings.delete("fother-enrolment", &DeleteParams::default()).await.unwrap();
+    let remedy = format!(
+        "; fother enroll {} --service-account healer lets the controller act as it",
+        scenario.stage.namespace
+    );
     let by_hand =
         json!({"metadata": {"name": "hand"}, "spec": {"serviceAccountName": "healer", "run": CAULK}});
     scenario.stage.create::<Execution>(by_hand).await;
@@ -242,5 +246,10 @@ async fn in_a_namespace_that_is_not_enrolled_nothing_runs() {
     })
     .await;
     assert_eq!(ended.reason(), Some("MissingPermissions"), "{ended:#?}");
+    let said = ended.status.unwrap().conditions.into_iter().map(|condition| condition.message);
+    assert!(said.clone().any(|message| message.ends_with(&remedy)), "{:?}", said.collect::<Vec<_>>());
+    scenario.rule("leak", json!({})).await;
+    let lacks = scenario.condition("leak", "Authorized", "False").await.message;
+    assert!(lacks.contains("cannot impersonate") && lacks.ends_with(&remedy), "{lacks}");
     assert_eq!(scenario.jobs().await.len(), 0);
 }

@@ -1,0 +1,28 @@
+//! Checks where an event leads that is about no object: the expressions of `target` over what is known of the event.
+
+use serde_json::Value;
+
+use super::{Known, expression, templates, types};
+use crate::api::{RuleSpec, Target};
+use crate::decide::path::Path;
+use crate::decide::problem::Problem;
+use crate::expr::Type;
+
+/// The fields and types of a Rule's `target`.
+pub(super) fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
+    let (scope, path) =
+        (types::condition(spec, &known.schemas), Path::default().member("spec").member("target"));
+    match &spec.target {
+        Some(Target::Key(source)) => expression(source, &path.member("key"), &scope, &Type::String),
+        Some(Target::Ref(object)) => {
+            let (path, mut problems) = (path.member("ref"), Vec::new());
+            for (field, text) in [("namespace", object.namespace.as_deref()), ("name", Some(&*object.name))] {
+                if let Some(text) = text {
+                    templates(&Value::from(text), &path.member(field), &scope, &mut problems);
+                }
+            }
+            problems
+        }
+        Some(Target::Object | Target::Workload | Target::Owner(_)) | None => Vec::new(),
+    }
+}
