@@ -3,6 +3,7 @@
 
 mod alerts;
 mod events;
+mod sets;
 
 use std::sync::Arc;
 
@@ -51,12 +52,9 @@ pub async fn reconcile(
     let (outcomes, round) = (Vec::new(), Outcome::default());
     let mut listener = Listener { context, case, namespaced, outcomes, round, dropped: 0 };
     let inbox = heard::inbox(context, compiled, From::Store).await?;
-    for (item, kind, reason) in &inbox.over {
-        listener.note(item, *kind, *reason, None);
-    }
     match compiled.spec.trigger.is_state() {
-        true => listener.alerts(inbox.firing).await,
-        false => listener.events(inbox.waiting).await,
+        true => listener.alerts(inbox).await,
+        false => listener.events(inbox).await,
     }
     let Listener { outcomes, mut round, dropped, .. } = listener;
     outcomes::record(context, outcomes).await?;
@@ -78,6 +76,12 @@ impl Listener<'_> {
     fn note(&mut self, item: &Item, kind: OutcomeKind, reason: impl Into<String>, execution: Option<String>) {
         let outcome = item.outcome(&self.case.compiled.facts.name, kind, reason, now());
         self.outcomes.push((item.batch.clone(), EventOutcome { execution, ..outcome }));
+    }
+
+    fn note_all(&mut self, over: Vec<(Item, OutcomeKind, impl Into<String>)>) {
+        for (item, kind, reason) in over {
+            self.note(&item, kind, reason, None);
+        }
     }
 
     /// The target of an event. What does not match, or leads nowhere, has its outcome by that.
