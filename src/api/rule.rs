@@ -49,7 +49,7 @@ use super::{Duration, FreeForm, HeldTarget, Rate, Target};
 #[x_kube(validation = Rule::new("!has(self.limits) || !has(self.limits.once) || has(self.trigger.event) || has(self.trigger.webhook) || has(self.trigger.execution)")
     .message("limits.once chooses among events: it needs an event, webhook or execution trigger"))]
 #[x_kube(validation = Rule::new("!has(self.correlate) || has(self.trigger.event) || has(self.trigger.alert) || has(self.trigger.webhook) || has(self.trigger.execution)")
-    .message("correlate needs events: use an event, alert, webhook or execution trigger"))]
+    .message("correlate needs events: use an event, alert, webhook or execution trigger; of objects take their Events, or alerts about them"))]
 #[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.for)")
     .message("for does not go with correlate: its window says how long"))]
 pub struct RuleSpec {

@@ -104,9 +104,13 @@ impl Filling<'_> {
             let why = "it was told of too late to know what followed it".to_owned();
             return self.filled.over.push((item, OutcomeKind::Suppressed, why));
         }
-        // What is expected may be told of as late as what it should follow, and may have begun before it.
-        let time = if awaits { heard } else { began };
-        let until = if self.correlation.is_absence() { Timestamp::MAX } else { began };
+        let (time, until) = match self.correlation.is_absence() {
+            // What is expected may be told of as late as what it should follow.
+            true if awaits => (heard, Timestamp::MAX),
+            // As long as it fires it does not stay away, since whenever.
+            true => (Timestamp::MIN, Timestamp::MAX),
+            false => (began, began),
+        };
         self.items.insert(captured.id.clone(), item);
         self.windows.take(Captured { time, lasts: (began, until), ..captured });
     }
@@ -347,6 +351,17 @@ mod tests {
             let told: Vec<_> = promoted.into_iter().chain([down.clone()]).collect();
             assert_eq!(look(&absence(), &told, 401), expected);
         }
+    }
+
+    #[test]
+    fn what_comes_late_still_comes_before_something_is_done() {
+        let told = [firing("down", "n1", 100), firing("promoted", "n1", 450)];
+        assert_eq!(look(&absence(), &told[..1], 449), ["together down/100/firing"]);
+        let over = "down/100/firing Suppressed what is expected after it has come";
+        assert_eq!(
+            look(&absence(), &told, 451),
+            ["promoted/450/firing has come, and counts while it fires", over]
+        );
     }
 
     #[test]

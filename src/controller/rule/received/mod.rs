@@ -9,9 +9,8 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::held::Hold;
 use super::seen::Seen;
-use super::{Case, Checked, Executions, Outcome, RESYNC, write_status};
+use super::{Case, Checked, Executions, Outcome, RESYNC, told, write_status};
 use crate::api::{
     EventBatch, EventOutcome, Execution, GROUP, MatchedObject, ObjectReference, OutcomeKind, Rule, VERSION,
 };
@@ -59,10 +58,7 @@ pub async fn reconcile(
     let Listener { outcomes, mut round, dropped, .. } = listener;
     outcomes::record(context, outcomes).await?;
     let waiting = context.evaluators.waiting(&compiled.facts.namespace, &compiled.facts.name);
-    for Hold { target, held, until } in waiting.take_in(&round.holds, rule.status.as_ref(), now()) {
-        context.metrics.suppressed(held, &compiled.facts.namespace, &compiled.facts.name);
-        context.journal.held(rule, &target, held, until);
-    }
+    told::held(context, case, waiting.take_in(&round.holds, rule.status.as_ref(), now())).await;
     let (mistake, held) = (round.mistake.take(), round.held.take());
     let seen = Seen { mistake, held, dropped, ..seen };
     write_status(context, rule, checked, Some((&seen, Some(&waiting))), &mut round).await?;
