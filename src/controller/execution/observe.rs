@@ -123,7 +123,7 @@ async fn matching(
         return Ok((None, is_state.then_some(false)));
     };
     if rule.trigger.alert.is_some() {
-        let fires = heard::firing(context, &compiled, target, from).await?.is_some();
+        let fires = heard::fires(context, &compiled, (execution, target), from).await?;
         return Ok((None, Some(fires)));
     }
     let object = match is_state {

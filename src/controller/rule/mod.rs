@@ -154,10 +154,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
     let mut fired = decide(context, case).await;
     origin.decided(context, case, &mut fired).await;
-    for Hold { target, held, until } in origin.begun(&fired.holds, &rule) {
-        context.metrics.suppressed(held, namespace, name);
-        context.journal.held(&rule, &target, held, until);
-    }
+    told::held(context, case, origin.begun(&fired.holds, &rule)).await;
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));
     }
