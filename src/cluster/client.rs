@@ -30,30 +30,28 @@ pub fn connect(mut config: Config) -> kube::Result<Client> {
 
 /// The same client, whose requests are counted by method and code.
 pub fn counted(client: Client, metrics: Arc<Metrics>) -> Client {
+    observed(client, metrics, None)
+}
+
+/// The same, which sends no request that changes something once the lease is too old. Both in one: a client is a queue
+/// with a task of its own, and each that a request goes through costs it a wait.
+pub fn guarded(client: Client, metrics: Arc<Metrics>, guard: Arc<Guard>) -> Client {
+    observed(client, metrics, Some(guard))
+}
+
+fn observed(client: Client, metrics: Arc<Metrics>, guard: Option<Arc<Guard>>) -> Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {
-        let (client, metrics) = (client.clone(), metrics.clone());
+        let (client, metrics, guard) = (client.clone(), metrics.clone(), guard.clone());
         async move {
             let method = request.method().clone();
+            let reads = matches!(method, Method::GET | Method::HEAD | Method::OPTIONS);
+            if !reads && guard.is_some_and(|guard| !guard.holds()) {
+                return Err(kube::Error::Service(Box::new(NotLeader)));
+            }
             let answer = client.send(request).await;
             metrics.requested(method.as_str(), answer.as_ref().ok().map(|answer| answer.status().as_u16()));
             answer
-        }
-    });
-    Client::new(service, namespace)
-}
-
-/// The same client, which sends no request that changes something once the lease is too old.
-pub fn guarded(client: Client, guard: Arc<Guard>) -> Client {
-    let namespace = client.default_namespace().to_owned();
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let (client, guard) = (client.clone(), guard.clone());
-        async move {
-            let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-            if !reads && !guard.holds() {
-                return Err(kube::Error::Service(Box::new(NotLeader)));
-            }
-            client.send(request).await
         }
     });
     Client::new(service, namespace)

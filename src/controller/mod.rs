@@ -138,11 +138,11 @@ async fn compete(
     tell: impl Fn(Standing),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let connection = client::counted(connection, metrics.clone());
+    let counted = client::counted(connection.clone(), metrics.clone());
     let mut candidate =
-        Candidate::new(connection.clone(), &settings.namespace, LEASE, settings.identity.clone());
+        Candidate::new(counted.clone(), &settings.namespace, LEASE, settings.identity.clone());
     tokio::select! {
-        () = installed::wait(&connection, &tell) => {}
+        () = installed::wait(&counted, &tell) => {}
         () = stop.cancelled() => return Ok(()),
     }
     tokio::select! {
@@ -151,7 +151,7 @@ async fn compete(
     }
     tracing::info!(identity = settings.identity, "leading");
     metrics.leads(LEASE, true);
-    let home = client::guarded(connection, candidate.guard());
+    let home = client::guarded(connection, metrics.clone(), candidate.guard());
     let (teller, writer) = events::teller();
     let mut writing = pin!(writer.run(&home));
     // Whoever leads writes it, and nobody else.

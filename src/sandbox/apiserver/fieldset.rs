@@ -36,6 +36,11 @@ impl FieldSet {
         !self.member && self.children.is_empty()
     }
 
+    /// Whether the place itself is in the set, and not only something below it.
+    pub fn is_member(&self) -> bool {
+        self.member
+    }
+
     fn normalized(member: bool, children: BTreeMap<Step, FieldSet>) -> Self {
         Self { member, children: children.into_iter().filter(|(_, child)| !child.is_empty()).collect() }
     }

@@ -72,7 +72,9 @@ pub fn prune(schema: Option<Schema<'_>>, value: &mut Value, before: &FieldSet, k
             Step::Field(name) => schema.field(name),
             _ => schema.items(),
         });
-        match kept.child(step) {
+        // An item goes with the last who has it, though others have fields of it.
+        let goes = |kept: &&FieldSet| matches!(step, Step::Key(_)) && child.is_member() && !kept.is_member();
+        match kept.child(step).filter(|kept| !goes(kept)) {
             None => remove_step(schema, value, step),
             Some(kept) => {
                 if let Some(below) = find_step(schema, value, step) {

@@ -239,6 +239,7 @@ impl State {
     /// All checks of an object; complaints about every field come together.
     fn check(&self, resource: &Resource, new: &Value, old: Option<&Value>) -> ApiResult<()> {
         let mut causes = meta::validate(new, strategy::name_rule(resource));
+        causes.extend(old.and_then(|old| new_finalizers(old, new)));
         if let (Some(custom), Some(schema)) = (&resource.custom, schema::of(resource)) {
             let before = causes.len();
             validate::validate(schema, new, "", &mut causes);
@@ -549,18 +550,16 @@ fn check_preconditions(
     if !version.is_empty() && version != meta::text(old, "resourceVersion") {
         return Err(ApiError::stale(&resource.plural, &resource.group, name));
     }
-    if meta::is_deleting(old) {
-        let before = meta::finalizers(old);
-        let added: Vec<String> =
-            meta::finalizers(new).into_iter().filter(|name| !before.contains(name)).collect();
-        if !added.is_empty() {
-            let detail =
-                "no new finalizers can be added if the object is being deleted, found new finalizers";
-            let added: Vec<String> = added.iter().map(|name| format!("{name:?}")).collect();
-            let detail = format!("{detail} []string{{{}}}", added.join(", "));
-            let cause = Cause::forbidden("metadata.finalizers", &detail);
-            return Err(ApiError::invalid(&resource.kind, &resource.group, name, &[cause]));
-        }
-    }
     Ok(())
+}
+
+/// Whoever is being deleted is held by nobody new.
+fn new_finalizers(old: &Value, new: &Value) -> Option<Cause> {
+    let before = meta::finalizers(old);
+    let added = meta::finalizers(new).into_iter().filter(|name| !before.contains(name));
+    let added: Vec<String> =
+        added.filter(|_| meta::is_deleting(old)).map(|name| format!("{name:?}")).collect();
+    let detail = "no new finalizers can be added if the object is being deleted, found new finalizers";
+    let detail = format!("{detail} []string{{{}}}", added.join(", "));
+    (!added.is_empty()).then(|| Cause::forbidden("metadata.finalizers", &detail))
 }
