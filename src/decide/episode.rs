@@ -180,7 +180,12 @@ pub fn decide(question: Question<'_>, load: Load, caps: Caps, now: Timestamp) ->
     {
         return verdict;
     }
-    let Some(view) = question.view else { return Verdict::Clear };
+    let Some(view) = question.view else {
+        // What was recorded of the same episode before the rule acted.
+        let open = question.past.iter().filter(|past| past.finished_at.is_some() && past.closed_at.is_none());
+        let last = open.max_by_key(|past| past.finished_at);
+        return last.and_then(|last| held_by(last, question)).unwrap_or(Verdict::Clear);
+    };
     if let Some(held) = guard(question, view, load, caps, now) {
         return held;
     }
@@ -415,6 +420,14 @@ mod tests {
         assert_eq!(ask(&rule(), Some(&view), &[], 9), Verdict::Held(Held::For, Some(at(10))));
         assert!(fires(&ask(&rule(), Some(&view), &[], 10)));
         assert_eq!(ask(&rule(), None, &[], 10), Verdict::Clear);
+    }
+
+    #[test]
+    fn what_was_observed_before_the_rule_acted_is_closed_with_it() {
+        let observed = Past { mode: Mode::Observe, ..finished("one", 40, false) };
+        let past = [observed, finished("two", 60, true)];
+        assert_eq!(ask(&rule(), None, &past, 50), Verdict::Close);
+        assert_eq!(ask(&rule(), None, &past[1..], 70), Verdict::Clear);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Alerts that mean something only together, through restarts.
 
-use fother::api::Execution;
+use fother::api::{Execution, Rule};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -99,6 +99,16 @@ async fn open(scene: &Scene, expected: usize) {
         let open = |e: &&Execution| e.status.as_ref().is_none_or(|status| status.episode_closed_at.is_none());
         let count = found.iter().filter(open).count();
         if count == expected { Ok(()) } else { Err(format!("{count}")) }
+    })
+    .await;
+}
+
+/// Waits until what is decided from now on is later than the end of an Execution: times are kept in whole seconds.
+async fn in_another_second(execution: &Execution) {
+    let ended = execution.status.as_ref().unwrap().finished_at.as_ref().unwrap().0;
+    eventually("it ended more than a second ago", DEADLINE, || async {
+        let age = Timestamp::now().duration_since(ended);
+        if age.as_secs() >= 3 { Ok(()) } else { Err(format!("{age:?}")) }
     })
     .await;
 }
@@ -221,18 +231,37 @@ async fn a_remedy_that_did_not_help_is_repeated_only_for_what_began_later() {
     let waits = before.iter().map(|one| one.came_to(&format!("Held the episode of {name} is open")));
     came_to(&scene, fired.chain(waits)).await;
     open(&scene, 1).await;
-    let ended = found[0].status.as_ref().unwrap().finished_at.as_ref().unwrap().0;
-    eventually("the end is more than a second ago: it is kept in whole seconds", DEADLINE, || async {
-        let age = Timestamp::now().duration_since(ended);
-        if age.as_secs() >= 3 { Ok(()) } else { Err(format!("{age:?}")) }
-    })
-    .await;
+    in_another_second(&found[0]).await;
     let after = [told("Hot", "sda", 0), told("Loud", "sda", 0)];
     for one in &after {
         one.fires(&running).await;
     }
     let found = scene.ended(&["Quarantined", "Quarantined"]).await;
     assert_eq!(captured(&found[1]).len(), 2);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_rule_only_observed_it_acts_on_when_it_may() {
+    let mut changes = three();
+    changes["mode"] = "Observe".into();
+    let (scene, running) = scene(changes).await;
+    let all = [told("Slow", "sda", -30), told("Full", "sda", -20), told("Errors", "sda", -10)];
+    for one in &all {
+        one.fires(&running).await;
+    }
+    let found = scene.ended(&["Observed"]).await;
+    assert_eq!((captured(&found[0]).len(), scene.mark_of("sda").await), (3, None));
+    came_to(&scene, all.iter().map(|one| one.came_to("Fired"))).await;
+    open(&scene, 1).await;
+    in_another_second(&found[0]).await;
+    scene.patch::<Rule>("full", json!({"spec": {"mode": "Enforce"}})).await;
+    eventually("it acts", DEADLINE, || async { scene.mark_of("sda").await.ok_or("not yet") }).await;
+    for one in &all {
+        one.is_resolved(&running).await;
+    }
+    scene.ended(&["Observed", "TargetRecovered"]).await;
+    open(&scene, 0).await;
     running.stop().await;
 }
 
