@@ -48,8 +48,8 @@ use super::{Duration, FreeForm, HeldTarget, Rate, Target};
     .message("for needs a resource or alert trigger: an event is over at once"))]
 #[x_kube(validation = Rule::new("!has(self.limits) || !has(self.limits.once) || has(self.trigger.event) || has(self.trigger.webhook) || has(self.trigger.execution)")
     .message("limits.once chooses among events: it needs an event, webhook or execution trigger"))]
-#[x_kube(validation = Rule::new("!has(self.correlate) || has(self.trigger.event) || has(self.trigger.webhook) || has(self.trigger.execution)")
-    .message("correlate needs events: use an event, webhook or execution trigger"))]
+#[x_kube(validation = Rule::new("!has(self.correlate) || has(self.trigger.event) || has(self.trigger.alert) || has(self.trigger.webhook) || has(self.trigger.execution)")
+    .message("correlate needs events: use an event, alert, webhook or execution trigger; of objects take their Events, or alerts about them"))]
 #[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.for)")
     .message("for does not go with correlate: its window says how long"))]
 pub struct RuleSpec {
@@ -298,7 +298,7 @@ pub struct Unless {
 }
 
 /// Several events that mean something together. Windows go by the time at which the events happened, and an event counts
-/// once. In expressions of `unless`, `target` and `with`, `events` is the list of them, by time, and `captured` has each
+/// once. An alert happens when it begins to fire, and counts as long as it fires. In expressions of `unless`, `target` and `with`, `events` is the list of them, by time, and `captured` has each
 /// by the name of its member.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

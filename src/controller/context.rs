@@ -1,13 +1,12 @@
 //! What all reconcilers share.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kube::Client;
-use parking_lot::Mutex;
 
 use super::definitions::Definitions;
-use super::execution::{JobWatches, Troubles};
+use super::execution::{JobWatches, Troubles, Turns};
+use super::executions::Executions;
 use super::looks::Looks;
 use super::published::Published;
 use super::queue::Queue;
@@ -15,13 +14,12 @@ use super::receiver::Known;
 use super::recorder::Recorder;
 use super::rule::{Evaluators, Places};
 use super::store::Store;
-use crate::api::{Action, EventBatch, Execution, Pack, Rule, Webhook};
+use crate::api::{Action, EventBatch, Pack, Rule, Webhook};
 use crate::cluster::account::Accounts;
 use crate::cluster::discovery::Kinds;
 use crate::cluster::events::Teller;
 use crate::cluster::reviews::Reviews;
 use crate::decide::episode::Caps;
-use crate::decide::identity::TargetKey;
 use crate::decide::index::Index;
 use crate::decide::pod::PodPolicy;
 use crate::git::Fetcher;
@@ -53,7 +51,7 @@ pub struct Context {
     /// Actions, as last seen.
     pub actions: Store<Action>,
     /// Executions, as last seen.
-    pub executions: Store<Execution>,
+    pub executions: Executions,
     /// Webhooks, as last seen.
     pub webhooks: Store<Webhook>,
     /// What they received and is kept, as last seen.
@@ -74,8 +72,8 @@ pub struct Context {
     pub journal: Recorder,
     /// Who fires at this moment.
     pub places: Places,
-    /// Which Execution may act on which target, by UID: two that begin at the same moment see each other only here.
-    pub acting: Mutex<BTreeMap<TargetKey, String>>,
+    /// Which Execution may act on which target.
+    pub turns: Turns,
     /// Executions that cannot be looked at.
     pub troubles: Troubles,
     /// What was looked at before an Execution was created.

@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 use super::context::Context;
-use crate::api::{EventBatch, LABEL, ObjectReference, Target};
+use crate::api::{EventBatch, Execution, LABEL, ObjectReference, Target};
 use crate::cluster::{Error, Result};
 use crate::decide::identity::TargetKey;
 use crate::decide::inbox::{self, Inbox, Item, Lead};
@@ -90,4 +90,27 @@ pub async fn firing(
         Lead::Nowhere(_) | Lead::Unknown(_) => false,
     };
     Ok(inbox(context, rule, from).await?.firing.into_iter().find(|item| leads(item, now())))
+}
+
+/// Whether that fires for which an Execution was decided: one of the alerts of which it was made, since whenever, or
+/// any that leads to its target.
+pub async fn fires(
+    context: &Context,
+    rule: &CompiledRule,
+    (execution, target): (&Execution, &ObjectReference),
+    from: From,
+) -> Result<bool> {
+    if fingerprints(execution).next().is_none() {
+        return Ok(firing(context, rule, target, from).await?.is_some());
+    }
+    let is_one_of =
+        |item: &Item| item.fingerprint().is_some_and(|own| fingerprints(execution).any(|one| one == own));
+    let firing = inbox(context, rule, from).await?.firing;
+    Ok(firing.iter().any(|item| is_one_of(item) && inbox::matches(rule, item.accepted(), now()).is_ok()))
+}
+
+/// The alerts of which an Execution was made.
+pub fn fingerprints(execution: &Execution) -> impl Iterator<Item = &str> {
+    let captured = execution.spec.decision.iter().flat_map(|decision| &decision.captured);
+    captured.filter_map(|event| event.data.0["fingerprint"].as_str())
 }

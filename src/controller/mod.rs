@@ -5,6 +5,7 @@ mod context;
 mod definitions;
 mod event_batch;
 mod execution;
+mod executions;
 mod heard;
 mod installed;
 mod looks;
@@ -26,8 +27,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use kube::{Client, ResourceExt};
-use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
@@ -53,7 +54,8 @@ use crate::source::watch::now;
 use crate::telemetry::Metrics;
 use context::Context;
 use definitions::Definitions;
-use execution::{JobWatches, Troubles};
+use execution::{JobWatches, Troubles, Turns};
+use executions::Executions;
 use looks::Looks;
 use published::Published;
 use queue::{Key, Kind, Queue, Requeue, Worker, queue};
@@ -195,7 +197,7 @@ async fn lead(
         packs: Store::new(),
         rules: Store::new(),
         actions: Store::new(),
-        executions: Store::new(),
+        executions: Executions::new(),
         webhooks: receiver.webhooks(),
         batches: receiver.batches(),
         known: receiver.known(),
@@ -205,7 +207,7 @@ async fn lead(
         fetcher: Fetcher::new(settings.git),
         metrics,
         journal,
-        acting: Mutex::default(),
+        turns: Turns::default(),
         definitions: Definitions::default(),
         places: Places::default(),
         troubles: Troubles::default(),
@@ -255,6 +257,10 @@ async fn gauges(context: &Context) {
                 ready.to_owned(),
                 revision,
             ]
+        }));
+        context.metrics.held(rules.iter().flat_map(|rule| {
+            let held = rule.status.iter().flat_map(|status| &status.held);
+            held.map(|held| [namespace_of(&**rule), rule.name_any(), format!("{:?}", held.reason)])
         }));
         if let Some(health) = context.journal.health() {
             let entries = [health.written, health.failed, health.dropped];
@@ -340,7 +346,7 @@ fn wake_those_that_follow(context: &Context, execution: &Execution, leader: &str
     let namespace = namespace_of(execution);
     let follows = |trigger: &ExecutionTrigger| trigger.rules.iter().any(|rule| rule == leader);
     let listens = |rule: &Rule| rule.spec.trigger.execution.as_ref().is_some_and(follows);
-    for rule in context.rules.filter(|rule| namespace_of(rule) == namespace && listens(rule)) {
+    for rule in context.rules.filter(|rule| listens(rule) && namespace_of(rule) == namespace) {
         context.queue.add(Kind::Rule, &namespace, &rule.name_any());
     }
 }
@@ -391,14 +397,16 @@ async fn reconcile(context: &Context, Key { kind, namespace, name }: &Key) -> Re
     if let Some((object, error)) = unreadable(context, *kind, namespace, name) {
         return strange::say(context, *kind, &object, &error).await;
     }
-    match kind {
-        Kind::Pack => pack::reconcile(context, namespace, name).await,
-        Kind::Rule => rule::reconcile(context, namespace, name).await,
-        Kind::Action => action::reconcile(context, namespace, name).await,
-        Kind::Execution => execution::reconcile(context, namespace, name).await,
-        Kind::Webhook => webhook::reconcile(context, namespace, name).await,
-        Kind::EventBatch => event_batch::reconcile(context, namespace, name).await,
-    }
+    // Boxed where it begins: what they wait for is large, and would be moved along with whatever wraps it.
+    let work = match kind {
+        Kind::Pack => pack::reconcile(context, namespace, name).boxed(),
+        Kind::Rule => rule::reconcile(context, namespace, name).boxed(),
+        Kind::Action => action::reconcile(context, namespace, name).boxed(),
+        Kind::Execution => execution::reconcile(context, namespace, name).boxed(),
+        Kind::Webhook => webhook::reconcile(context, namespace, name).boxed(),
+        Kind::EventBatch => event_batch::reconcile(context, namespace, name).boxed(),
+    };
+    work.await
 }
 
 fn unreadable(context: &Context, kind: Kind, namespace: &str, name: &str) -> Option<(Arc<Value>, String)> {

@@ -1,7 +1,6 @@
 //! What is to be reconciled, and when: each key at most once at a time, however often it is asked for.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -86,7 +85,9 @@ pub struct Queue {
 /// Where keys come out.
 pub struct Worker {
     receiver: mpsc::UnboundedReceiver<(Key, Instant)>,
-    due: BTreeMap<Key, Instant>,
+    due: Due,
+    /// What was asked for of those that are running: it comes when they have ended.
+    again: BTreeMap<Key, Instant>,
     /// And since when.
     running: BTreeMap<Key, Instant>,
     failures: BTreeMap<Key, u32>,
@@ -94,12 +95,45 @@ pub struct Worker {
     metrics: Work,
 }
 
+/// Keys and when they are due, in both orders: thousands wait for a time of theirs.
+#[derive(Default)]
+struct Due {
+    at: BTreeMap<Key, Instant>,
+    order: BTreeSet<(Instant, Key)>,
+}
+
+impl Due {
+    /// Puts a key in, or forward. Says whether it was not so soon before.
+    fn ask(&mut self, key: Key, at: Instant) -> bool {
+        if self.at.get(&key).is_some_and(|known| *known <= at) {
+            return false;
+        }
+        if let Some(known) = self.at.insert(key.clone(), at) {
+            self.order.remove(&(known, key.clone()));
+        }
+        self.order.insert((at, key))
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.order.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out the first, if it is due.
+    fn take(&mut self, now: Instant) -> Option<(Instant, Key)> {
+        self.next().filter(|at| *at <= now)?;
+        let (at, key) = self.order.pop_first()?;
+        self.at.remove(&key);
+        Some((at, key))
+    }
+}
+
 /// A queue whose worker runs at most so many reconciles at a time.
 pub fn queue(concurrency: usize, metrics: Work) -> (Queue, Worker) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let worker = Worker {
         receiver,
-        due: BTreeMap::new(),
+        due: Due::default(),
+        again: BTreeMap::new(),
         running: BTreeMap::new(),
         failures: BTreeMap::new(),
         concurrency,
@@ -158,12 +192,16 @@ impl Worker {
 
     fn ask(&mut self, key: Key, at: Instant) {
         let controller = key.kind.as_str();
-        match self.due.entry(key) {
-            Entry::Vacant(free) => drop(free.insert(at)),
-            Entry::Occupied(mut known) if at < *known.get() => drop(known.insert(at)),
-            Entry::Occupied(_) => return,
+        let is_news = if self.running.contains_key(&key) {
+            let known = self.again.get(&key).copied();
+            self.again.insert(key, known.map_or(at, |known| known.min(at)));
+            known.is_none_or(|known| at < known)
+        } else {
+            self.due.ask(key, at)
+        };
+        if is_news {
+            self.metrics.added(controller);
         }
-        self.metrics.added(controller);
     }
 
     /// Shows how much there is to do.
@@ -171,7 +209,8 @@ impl Worker {
         let now = Instant::now();
         for kind in Kind::ALL {
             let of_kind = |key: &Key| key.kind == kind;
-            let waiting = self.due.iter().filter(|(key, at)| of_kind(key) && **at <= now);
+            let waiting = self.due.order.iter().map(|(at, key)| (key, at)).chain(&self.again);
+            let waiting = waiting.filter(|(key, at)| of_kind(key) && **at <= now);
             let running = self.running.iter().filter(|(key, _)| of_kind(key));
             let ages: Vec<Duration> = running.map(|(_, since)| now.duration_since(*since)).collect();
             let backlog = Backlog {
@@ -189,18 +228,15 @@ impl Worker {
             return None;
         }
         let now = Instant::now();
-        let ready = self.due.iter().filter(|(key, at)| **at <= now && !self.running.contains_key(*key));
-        let (key, at) = ready.min_by_key(|(_, at)| **at).map(|(key, at)| (key.clone(), *at))?;
-        self.due.remove(&key);
+        let (at, key) = self.due.take(now)?;
         self.running.insert(key.clone(), now);
         self.metrics.began(key.kind.as_str(), now.duration_since(at));
         Some(key)
     }
 
     fn wake_at(&self) -> Instant {
-        let waiting = self.due.iter().filter(|(key, _)| !self.running.contains_key(*key)).map(|(_, at)| *at);
         let full = self.running.len() >= self.concurrency;
-        waiting.min().filter(|_| !full).unwrap_or_else(|| Instant::now() + LONGEST_BACKOFF)
+        self.due.next().filter(|_| !full).unwrap_or_else(|| Instant::now() + LONGEST_BACKOFF)
     }
 
     fn ended(&mut self, key: Key, requeue: Requeue) {
@@ -223,6 +259,9 @@ impl Worker {
                 None
             }
         };
+        if let Some(at) = self.again.remove(&key) {
+            self.due.ask(key.clone(), at);
+        }
         if let Some(pause) = pause {
             self.ask(key, Instant::now() + pause);
         }

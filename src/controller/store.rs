@@ -14,12 +14,50 @@ use tokio::sync::{Notify, watch};
 use super::strange::{self, Strange};
 use crate::source::watch::{self as source, Delivery, Scope};
 
-type Key = (String, String);
-type Objects<K> = BTreeMap<Key, Arc<K>>;
+/// Namespace and name.
+pub type Key = (String, String);
+
+/// What is kept beside the objects of a kind, so that some of them are found without looking at all.
+pub trait Index<K>: Default + Send + Sync + 'static {
+    /// Takes in what an object was and is now.
+    fn change(&mut self, key: &Key, before: Option<&K>, after: Option<&K>);
+}
+
+/// None: they are found by their names.
+impl<K> Index<K> for () {
+    fn change(&mut self, _: &Key, _: Option<&K>, _: Option<&K>) {}
+}
+
+/// Objects, and where some of them are.
+pub struct Objects<K, I> {
+    by_name: BTreeMap<Key, Arc<K>>,
+    /// What is kept beside them.
+    pub index: I,
+}
+
+impl<K, I: Index<K>> Objects<K, I> {
+    /// One object.
+    pub fn get(&self, key: &Key) -> Option<&Arc<K>> {
+        self.by_name.get(key)
+    }
+
+    /// Takes one in, in place of what has its name.
+    pub fn insert(&mut self, key: Key, object: Arc<K>) {
+        self.index.change(&key, self.by_name.get(&key).map(AsRef::as_ref), Some(&object));
+        self.by_name.insert(key, object);
+    }
+
+    /// Takes one out.
+    pub fn remove(&mut self, key: &Key) -> Option<Arc<K>> {
+        let known = self.by_name.remove(key)?;
+        self.index.change(key, Some(&known), None);
+        Some(known)
+    }
+}
 
 /// The objects of one kind.
-pub struct Store<K> {
-    objects: Arc<RwLock<Objects<K>>>,
+pub struct Store<K, I = ()> {
+    objects: Arc<RwLock<Objects<K, I>>>,
     /// What of the objects this version does not understand.
     strange: Arc<RwLock<BTreeMap<Key, Strange>>>,
     /// The newest version that the watch has brought.
@@ -27,7 +65,7 @@ pub struct Store<K> {
     synced: watch::Sender<bool>,
 }
 
-impl<K> Clone for Store<K> {
+impl<K, I> Clone for Store<K, I> {
     fn clone(&self) -> Self {
         Self {
             objects: self.objects.clone(),
@@ -38,14 +76,16 @@ impl<K> Clone for Store<K> {
     }
 }
 
-impl<K> Store<K>
+impl<K, I> Store<K, I>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Send + Sync + 'static,
+    I: Index<K>,
 {
     /// An empty store.
     pub fn new() -> Self {
+        let objects = Objects { by_name: BTreeMap::new(), index: I::default() };
         Self {
-            objects: Arc::default(),
+            objects: Arc::new(RwLock::new(objects)),
             strange: Arc::default(),
             newest: Arc::default(),
             synced: watch::Sender::new(false),
@@ -120,19 +160,25 @@ where
         }
     }
 
-    /// All objects for which something holds.
-    pub fn filter(&self, holds: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        self.objects.read().values().filter(|object| holds(object)).cloned().collect()
+    /// Looks at the objects and what is kept beside them, in one moment.
+    pub fn with<T>(&self, look: impl FnOnce(&Objects<K, I>) -> T) -> T {
+        look(&self.objects.read())
     }
 
-    /// Looks at all objects.
-    pub fn each(&self, look: impl FnMut(&K)) {
-        self.objects.read().values().map(AsRef::as_ref).for_each(look);
+    /// Changes them as a test says.
+    #[cfg(test)]
+    pub fn with_mut<T>(&self, change: impl FnOnce(&mut Objects<K, I>) -> T) -> T {
+        change(&mut self.objects.write())
+    }
+
+    /// All objects for which something holds.
+    pub fn filter(&self, holds: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        self.objects.read().by_name.values().filter(|object| holds(object)).cloned().collect()
     }
 
     /// Whether something holds for any object.
     pub fn is_any(&self, holds: impl Fn(&K) -> bool) -> bool {
-        self.objects.read().values().any(|object| holds(object))
+        self.objects.read().by_name.values().any(|object| holds(object))
     }
 
     /// Takes in what a write of our own gave, so that the next decision sees it before the watch brings it. What the
@@ -203,21 +249,23 @@ where
 
     /// Takes in a complete list that was taken at a version. What is known to be newer, from writes of our own, stays.
     fn replace(&self, items: impl Iterator<Item = Arc<K>>, listed: u64, changed: &impl Fn(Option<&K>, &K)) {
-        let mut fresh: Objects<K> = items.map(|object| (key_of(&*object), object)).collect();
+        let mut fresh: BTreeMap<Key, Arc<K>> = items.map(|object| (key_of(&*object), object)).collect();
         let mut gone = Vec::new();
         {
             let mut objects = self.objects.write();
             self.newest.fetch_max(listed, Ordering::Relaxed);
-            for (key, known) in std::mem::take(&mut *objects) {
+            for (key, known) in objects.by_name.clone() {
                 let newer =
                     fresh.get(&key).map_or(listed, |found| version_of(&**found)) < version_of(&*known);
                 match newer {
                     true => drop(fresh.insert(key, known)),
-                    false if !fresh.contains_key(&key) => gone.push(known),
+                    false if !fresh.contains_key(&key) => gone.extend(objects.remove(&key)),
                     false => {}
                 }
             }
-            objects.clone_from(&fresh);
+            for (key, object) in &fresh {
+                objects.insert(key.clone(), object.clone());
+            }
         }
         gone.iter().chain(fresh.values()).for_each(|object| changed(None, object));
     }
@@ -269,7 +317,7 @@ mod tests {
 
     #[test]
     fn the_newest_version_of_an_object_stays() {
-        let store = Store::new();
+        let store = Store::<Execution>::new();
         store.insert(execution("a", 5));
         store.put(execution("a", 4));
         assert_eq!(versions(&store), [5]);
@@ -305,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_list_takes_away_nothing_that_is_newer() {
-        let store = Store::new();
+        let store = Store::<Execution>::new();
         for (name, version) in [("a", 5), ("b", 12), ("c", 13), ("d", 3)] {
             store.insert(execution(name, version));
         }
@@ -320,7 +368,7 @@ mod tests {
 
     #[test]
     fn what_was_created_anew_outlives_the_news_of_its_end() {
-        let store = Store::new();
+        let store = Store::<Execution>::new();
         store.put(execution("a", 5));
         store.insert(execution("a", 8));
         store.remove(&key_of(&*execution("a", 5)), 7);
@@ -329,7 +377,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_comes_after_the_deletion_brings_nothing_back() {
-        let store = Store::new();
+        let store = Store::<Execution>::new();
         store.put(execution("a", 5));
         store.remove(&key_of(&*execution("a", 5)), 7);
         store.insert(execution("a", 6));

@@ -29,6 +29,7 @@ pub async fn run(context: &Context) {
         tick.tick().await;
         executions(context).await;
         definitions(context).await;
+        context.turns.tidy(&context.executions);
     }
 }
 

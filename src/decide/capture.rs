@@ -57,6 +57,11 @@ impl Correlation {
         Windows::new(self.pattern, self.within)
     }
 
+    /// Whether it is about something that stays away.
+    pub fn is_absence(&self) -> bool {
+        self.pattern == Pattern::Absent
+    }
+
     /// How long a window is.
     pub fn within(&self) -> k8s_openapi::jiff::SignedDuration {
         self.within
@@ -93,7 +98,7 @@ impl Correlation {
             Value::String(text) => text,
             other => other.to_string(),
         });
-        Ok(Some(Captured { id: id.to_owned(), time, group, members: of, data }))
+        Ok(Some(Captured { id: id.to_owned(), time, lasts: (time, time), group, members: of, data }))
     }
 }
 
@@ -103,6 +108,8 @@ const DATA_LIMIT: usize = 2048;
 const NOTE_LIMIT: usize = 256;
 /// What is kept of an Event.
 const KEPT_OF_EVENTS: [&str; 4] = ["type", "reason", "regarding", "reportingController"];
+/// What is kept of an alert that is too long, while there is room.
+const KEPT_OF_ALERTS: [&str; 5] = ["fingerprint", "status", "startsAt", "endsAt", "labels"];
 
 impl Correlation {
     /// What is recorded of a pattern's events.
@@ -121,7 +128,23 @@ impl Correlation {
 /// The data of an event, cut short.
 fn brief(data: &Value) -> Value {
     let brief = if data.get("regarding").is_some() { of_kubernetes(data) } else { data.clone() };
-    if brief.to_string().len() > DATA_LIMIT { Value::Null } else { brief }
+    match brief.to_string().len() > DATA_LIMIT {
+        true if data.get("fingerprint").is_some() => of_alert(data),
+        true => Value::Null,
+        false => brief,
+    }
+}
+
+/// What is kept of an alert: what it is told by, before its prose.
+fn of_alert(data: &Value) -> Value {
+    let mut kept = Map::new();
+    for key in KEPT_OF_ALERTS {
+        let Some(value) = data.get(key) else { continue };
+        if Value::Object(kept.clone()).to_string().len() + key.len() + value.to_string().len() < DATA_LIMIT {
+            kept.insert(key.to_owned(), value.clone());
+        }
+    }
+    Value::Object(kept)
 }
 
 /// What is kept of a Kubernetes Event.
@@ -228,6 +251,7 @@ mod tests {
             let captured = Captured {
                 id: id.to_owned(),
                 time: Timestamp::UNIX_EPOCH,
+                lasts: (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
                 group: String::new(),
                 members: vec![0],
                 data: Arc::new(json!({"type": "Down", "data": event})),
@@ -243,6 +267,15 @@ mod tests {
         let scope = Scope::of(["events", "captured"]);
         let read = "captured.down.data.regarding.name == 'n1' && events[0].type == 'Down'";
         assert_eq!(Expression::compile(read, &scope).expect("compiles").matches(&bindings), Ok(true));
+    }
+
+    #[test]
+    fn a_long_alert_keeps_what_it_is_told_by() {
+        let alert =
+            json!({"fingerprint": "f", "labels": {"node": "n1"}, "annotations": {"text": "x".repeat(5000)}});
+        assert_eq!(brief(&alert), json!({"fingerprint": "f", "labels": {"node": "n1"}}));
+        let alert = json!({"fingerprint": "f", "labels": {"node": "n".repeat(5000)}});
+        assert_eq!(brief(&alert), json!({"fingerprint": "f"}));
     }
 
     #[test]

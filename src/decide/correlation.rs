@@ -39,6 +39,8 @@ pub struct Captured {
     pub id: String,
     /// When it happened.
     pub time: Timestamp,
+    /// Since when and until when it is so: an event is over at once, an alert lasts.
+    pub lasts: (Timestamp, Timestamp),
     /// What it belongs together with: the value of `groupBy`.
     pub group: String,
     /// The members of the pattern that it is one of, by their place.
@@ -142,7 +144,12 @@ impl Windows {
 
     /// Ids of the events that wait.
     pub fn waiting(&self) -> impl Iterator<Item = &str> {
-        self.groups.values().flatten().map(|event| event.id.as_str())
+        self.captured().map(|event| event.id.as_str())
+    }
+
+    /// The events that wait.
+    pub fn captured(&self) -> impl Iterator<Item = &Captured> {
+        self.groups.values().flatten()
     }
 
     /// How many events were dropped because too many waited.
@@ -154,7 +161,7 @@ impl Windows {
     fn forget(&mut self, known_by: Timestamp) {
         let within = self.within;
         self.groups.retain(|_, group| {
-            group.retain(|event| end_of(event, within) >= known_by);
+            group.retain(|event| end_of(event, within) >= known_by || event.lasts.1 > known_by);
             !group.is_empty()
         });
         while self.used.len() > USED {
@@ -235,13 +242,14 @@ fn absent(
     known_by: Timestamp,
     found: &mut Vec<Found>,
 ) {
-    let expected: Vec<Timestamp> = group.iter().filter(|event| event.is(1)).map(|event| event.time).collect();
+    let expected: Vec<(Timestamp, Timestamp)> =
+        group.iter().filter(|event| event.is(1)).map(|event| (event.time, event.lasts.1)).collect();
     group.retain(|event| {
         if !event.is(0) {
             return true;
         }
         let end = end_of(event, within);
-        let followed = expected.iter().any(|time| (event.time..=end).contains(time));
+        let followed = expected.iter().any(|(began, until)| *began <= end && event.lasts.0 <= *until);
         let missed = !followed && end < known_by;
         if missed {
             let events = vec![(0, event.clone())];
@@ -265,9 +273,11 @@ mod tests {
     fn event(text: &str) -> Captured {
         let (member, second) = text.split_at(1);
         let member = usize::from(member.as_bytes()[0] - b'a');
+        let time = at(second.parse().expect("a second"));
         Captured {
             id: text.to_owned(),
-            time: at(second.parse().expect("a second")),
+            time,
+            lasts: (time, time),
             group: "g".to_owned(),
             members: vec![member],
             data: Arc::new(Value::Null),
@@ -339,6 +349,19 @@ mod tests {
         let found = windows.found(at(12));
         assert_eq!((texts(&found[0]), found[0].time), ("a1".to_owned(), at(11)));
         assert_eq!(windows.due(), None);
+    }
+
+    #[test]
+    fn what_is_expected_has_come_if_it_lasts_into_the_window() {
+        for (began, until, is_missed) in
+            [(0, 4, true), (0, 5, false), (0, 99, false), (15, 99, false), (16, 99, true)]
+        {
+            let mut windows = windows(Pattern::Absent);
+            windows.take(event("a5"));
+            windows.take(Captured { lasts: (at(began), at(until)), ..event(&format!("b{began}")) });
+            assert_eq!(windows.found(at(50)).len(), usize::from(is_missed), "from {began} to {until}");
+            assert_eq!(windows.waiting().count(), usize::from(until > 50), "what lasts is not forgotten");
+        }
     }
 
     #[test]

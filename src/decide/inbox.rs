@@ -38,6 +38,17 @@ impl Item {
         &self.batch.spec.events[self.index]
     }
 
+    /// What tells an alert from others, whenever it began.
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.accepted().alert.as_ref().map(|alert| alert.fingerprint.as_str())
+    }
+
+    /// What a rule has recorded of it.
+    pub fn known(&self, rule: &str) -> Option<&EventOutcome> {
+        let mut outcomes = self.batch.status.iter().flat_map(|status| &status.outcomes);
+        outcomes.find(|outcome| usize::try_from(outcome.event) == Ok(self.index) && outcome.rule == rule)
+    }
+
     fn received_at(&self) -> Timestamp {
         received_at(&self.batch)
     }

@@ -16,7 +16,7 @@
 //! - [`sync`]: from the objects of a revision to what changes in the cluster.
 //! - [`lineage`]: whether a revision may follow the one that is in force.
 //! - [`rights`]: what a Rule's account will need, known in advance.
-//! - [`capture`], [`correlation`]: several events that mean something together.
+//! - [`capture`], [`correlation`]: several events that mean something together; [`alerts`]: the same of states.
 //! - [`guard`]: what stops a decision that is otherwise due.
 //! - [`unless`]: what speaks against acting now.
 //! - [`schedule`]: when a schedule is due.
@@ -26,6 +26,7 @@
 //! - [`retention`]: which finished Executions may go.
 
 pub mod aim;
+pub mod alerts;
 pub mod capture;
 pub mod change;
 pub mod check;

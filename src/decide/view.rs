@@ -1,6 +1,7 @@
 //! Which objects of a watch match a rule, and since when: all that is remembered of what was watched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -18,13 +19,25 @@ pub struct Match {
     pub since: Option<Timestamp>,
 }
 
-/// The matches of one rule.
+/// The matches of one rule. A change costs as much as its target has matches, however many targets there are.
 #[derive(Debug, Default)]
 pub struct View {
     matches: BTreeMap<ObjectKey, Match>,
-    /// Since when each target has had a match without a break, as seen by this process.
-    seen_since: BTreeMap<TargetKey, Timestamp>,
+    members: BTreeMap<TargetKey, Members>,
+    /// Shared with those who look, and copied when it changes meanwhile.
+    targets: Arc<Targets>,
 }
+
+/// What matches of one target.
+#[derive(Debug)]
+struct Members {
+    /// Since when there has been one without a break, as seen by this process.
+    seen_since: Timestamp,
+    objects: BTreeSet<ObjectKey>,
+}
+
+/// The targets that match.
+pub type Targets = BTreeMap<Arc<TargetKey>, Arc<TargetView>>;
 
 /// How far what is seen can be trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -57,17 +70,27 @@ pub struct TargetView {
 impl View {
     /// Takes in what an object has come to: a match, or none (also when it is gone).
     pub fn observe(&mut self, key: ObjectKey, found: Option<Match>, now: Timestamp) {
-        match found {
-            Some(found) => drop(self.matches.insert(key, found)),
-            None => drop(self.matches.remove(&key)),
+        let after = found.as_ref().map(|found| TargetKey::from(&found.target));
+        let before = match found {
+            Some(found) => self.matches.insert(key.clone(), found),
+            None => self.matches.remove(&key),
+        };
+        let before = before.map(|before| TargetKey::from(&before.target));
+        if let Some(target) = before.filter(|before| after.as_ref() != Some(before)) {
+            self.leave(target, &key);
         }
-        self.settle(now);
+        if let Some(target) = after {
+            self.join(target, key, now);
+        }
     }
 
-    /// Takes in a complete list: what is not in it is gone.
+    /// Takes in a complete list: what is not in it is gone. A target that matched before goes on as if without a break.
     pub fn replace(&mut self, found: BTreeMap<ObjectKey, Match>, now: Timestamp) {
-        self.matches = found;
-        self.settle(now);
+        let before = std::mem::take(self).members;
+        for (key, found) in found {
+            let since = before.get(&TargetKey::from(&found.target)).map_or(now, |known| known.seen_since);
+            self.observe(key, Some(found), since);
+        }
     }
 
     /// What is known of an object that matches.
@@ -76,41 +99,47 @@ impl View {
     }
 
     /// The targets that match now.
-    pub fn targets(&self) -> BTreeMap<TargetKey, TargetView> {
-        let mut targets = BTreeMap::<TargetKey, TargetView>::new();
-        for found in self.matches.values() {
-            let key = TargetKey::from(&found.target);
-            let seen = self.seen_since.get(&key).copied().unwrap_or(Timestamp::MAX);
-            let since = found.since.unwrap_or(seen);
-            targets
-                .entry(key)
-                .and_modify(|view| {
-                    view.since = view.since.min(since);
-                    view.began = view.began.max(found.since);
-                })
-                .or_insert_with(|| TargetView {
-                    target: found.target.clone(),
-                    object: found.object.clone(),
-                    since,
-                    began: found.since,
-                });
-        }
-        targets
+    pub fn targets(&self) -> Arc<Targets> {
+        self.targets.clone()
     }
 
-    /// A target's time starts with its first match and ends with its last.
-    fn settle(&mut self, now: Timestamp) {
-        let current: BTreeMap<_, _> = self
-            .matches
-            .values()
-            .map(|found| TargetKey::from(&found.target))
-            .map(|key| {
-                let since = self.seen_since.get(&key).copied().unwrap_or(now);
-                (key, since)
-            })
-            .collect();
-        self.seen_since = current;
+    /// A target's time starts with its first match.
+    fn join(&mut self, target: TargetKey, key: ObjectKey, now: Timestamp) {
+        let fresh = || Members { seen_since: now, objects: BTreeSet::new() };
+        self.members.entry(target.clone()).or_insert_with(fresh).objects.insert(key);
+        self.show(target);
     }
+
+    /// It ends with its last.
+    fn leave(&mut self, target: TargetKey, key: &ObjectKey) {
+        if let Some(members) = self.members.get_mut(&target) {
+            members.objects.remove(key);
+        }
+        self.show(target);
+    }
+
+    fn show(&mut self, target: TargetKey) {
+        let targets = Arc::make_mut(&mut self.targets);
+        match self.members.get(&target).and_then(|members| view(members, &self.matches)) {
+            Some(view) => drop(targets.insert(Arc::new(target), Arc::new(view))),
+            None => {
+                targets.remove(&target);
+                self.members.remove(&target);
+            }
+        }
+    }
+}
+
+/// What is known of a target by what matches; none without a match.
+fn view(members: &Members, matches: &BTreeMap<ObjectKey, Match>) -> Option<TargetView> {
+    let found = || members.objects.iter().filter_map(|key| matches.get(key));
+    let first = found().next()?;
+    Some(TargetView {
+        target: first.target.clone(),
+        object: first.object.clone(),
+        since: found().map(|found| found.since.unwrap_or(members.seen_since)).min()?,
+        began: found().filter_map(|found| found.since).max(),
+    })
 }
 
 #[cfg(test)]
@@ -145,7 +174,7 @@ mod tests {
     fn only(view: &View) -> Option<(Timestamp, Option<Timestamp>)> {
         let targets = view.targets();
         assert!(targets.len() <= 1);
-        targets.into_values().next().map(|t| (t.since, t.began))
+        targets.values().next().map(|t| (t.since, t.began))
     }
 
     #[test]
@@ -187,5 +216,27 @@ mod tests {
         assert_eq!(only(&view), Some((at(10), Some(at(10)))));
         view.observe(key("b"), found("b", Some(at(50))), at(101));
         assert_eq!(only(&view), Some((at(10), Some(at(50)))));
+    }
+
+    #[test]
+    fn an_object_that_leads_elsewhere_leaves_its_target() {
+        let mut view = View::default();
+        view.observe(key("a"), found("a", None), at(1));
+        let held = view.targets();
+        let mut moved = found("a", None);
+        moved.iter_mut().for_each(|found| found.target.name = "api".into());
+        view.observe(key("a"), moved, at(2));
+        let names = |targets: &Targets| targets.keys().map(|target| target.name.clone()).collect::<Vec<_>>();
+        assert_eq!((names(&held), names(&view.targets())), (vec!["web".into()], vec!["api".into()]));
+        view.observe(key("a"), None, at(3));
+        assert!(view.targets().is_empty() && view.members.is_empty());
+    }
+
+    #[test]
+    fn a_relist_is_no_break() {
+        let mut view = View::default();
+        view.observe(key("a"), found("a", None), at(1));
+        view.replace([(key("b"), found("b", None).expect("a match"))].into(), at(9));
+        assert_eq!(only(&view), Some((at(1), None)));
     }
 }

@@ -26,6 +26,7 @@ pub struct Metrics {
     lag: Histograms,
     evaluations: Counters,
     suppressed: Counters,
+    held: Gauges,
     info: Gauges,
     unindexed: Gauge,
     executions: Counters,
@@ -81,6 +82,7 @@ impl Default for Metrics {
                 "Matches that began to be held or were suppressed, by guard",
                 Family::default(),
             ),
+            held: register(r, "fother_rule_held", "Targets that wait, by guard", Family::default()),
             info: register(r, "fother_rule_info", "Rules, and how they stand", Family::default()),
             unindexed: register(r, "fother_rules_unindexed", "Rules that see every change", Gauge::default()),
             executions: register(r, "fother_executions", "Executions that ended", Family::default()),
@@ -163,6 +165,16 @@ impl Metrics {
         }
     }
 
+    /// What targets wait for, as (namespace, rule, guard), one for each target.
+    pub fn held(&self, targets: impl IntoIterator<Item = [String; 3]>) {
+        self.held.clear();
+        for [namespace, rule, guard] in targets {
+            let mut labels = of_rule(&namespace, &rule);
+            labels.push(("guard", guard.to_lowercase()));
+            self.held.get_or_create(&labels).inc();
+        }
+    }
+
     /// So many rules have nothing by which an index finds them.
     pub fn unindexed(&self, rules: usize) {
         self.unindexed.set(i64::try_from(rules).unwrap_or(i64::MAX));
@@ -225,6 +237,7 @@ mod tests {
         metrics.evaluated("a", "r", "fired");
         metrics.suppressed(format_args!("Cooldown"), "a", "r");
         metrics.rules([["a", "r", "Enforce", "True", "main@sha1:1"].map(str::to_owned)]);
+        metrics.held([["a", "r", "Rate"], ["a", "r", "Rate"]].map(|one| one.map(str::to_owned)));
         metrics.unindexed(3);
         metrics.active([["a", "Running"].map(str::to_owned)]);
         metrics.ended(("a", "r"), "TargetRecovered", 2.0, Some(3.0));
@@ -242,6 +255,7 @@ mod tests {
             "fother_rule_evaluations_total{namespace=\"a\",rule=\"r\",decision=\"suppressed\"} 1",
             "fother_rule_suppressed_total{namespace=\"a\",rule=\"r\",guard=\"cooldown\"} 1",
             "fother_rule_info{namespace=\"a\",rule=\"r\",mode=\"Enforce\",ready=\"True\",revision=\"main@sha1:1\"} 1",
+            "fother_rule_held{namespace=\"a\",rule=\"r\",guard=\"rate\"} 2",
             "fother_rules_unindexed 3",
             "fother_executions_active{namespace=\"a\",state=\"Running\"} 1",
             "fother_executions_total{namespace=\"a\",rule=\"r\",outcome=\"succeeded\",reason=\"TargetRecovered\"} 1",

@@ -3,9 +3,11 @@
 mod act;
 mod observe;
 mod trouble;
+mod turns;
 mod watched;
 
 pub use trouble::Troubles;
+pub use turns::Turns;
 pub use watched::JobWatches;
 
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! What the next step of an Execution has to know, read as the account and straight from the store.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::try_join;
@@ -18,7 +17,6 @@ use crate::controller::{looks, recheck};
 use crate::decide::change;
 use crate::decide::definition::Definition;
 use crate::decide::execution::{Need, Seen};
-use crate::decide::identity::TargetKey;
 use crate::decide::outcome::{JobSeen, LeftJob, live};
 use crate::decide::verify::Look;
 
@@ -47,7 +45,7 @@ pub async fn observe(
             if seen.job.as_ref().is_some_and(|job| !job.placeholder) {
                 return Ok(seen);
             }
-            seen.busy = is_busy(context, execution);
+            seen.busy = context.turns.is_busy(&context.executions, execution);
             if seen.busy {
                 return Ok(seen);
             }
@@ -108,39 +106,6 @@ async fn look_at_job(jobs: &Jobs, name: &str) -> Result<Option<JobSeen>> {
     Ok(jobs.get(name).await?.map(|(job, pods)| JobSeen::of(&job, &pods)))
 }
 
-/// Whether another Execution that has begun, or is older and has not begun either, acts on the same target. If none
-/// does, it is this one's turn until it ends.
-fn is_busy(context: &Context, execution: &Execution) -> bool {
-    let Some(target) = execution.spec.target.as_ref().map(TargetKey::from) else { return false };
-    let own = execution.uid().unwrap_or_default();
-    let acts = |other: &Execution| {
-        let other_target = other.spec.target.as_ref().map(TargetKey::from);
-        let observes = other.spec.decision.as_ref().is_some_and(|d| d.mode == crate::api::Mode::Observe);
-        !observes && other_target.as_ref() == Some(&target)
-    };
-    let mut acting = context.acting.lock();
-    let running = context.executions.filter(|execution| !execution.is_finished());
-    let uids: BTreeSet<_> =
-        running.iter().filter_map(|execution| execution.metadata.uid.as_deref()).collect();
-    acting.retain(|_, uid| uids.contains(uid.as_str()));
-    let others: Vec<_> =
-        running.iter().filter(|other| acts(other) && other.uid().as_ref() != Some(&own)).collect();
-    let holder = acting.get(&target);
-    let held = others.iter().any(|other| other.uid().as_ref() == holder);
-    if held || holder != Some(&own) && others.iter().any(|other| turn(other) < turn(execution)) {
-        return true;
-    }
-    acting.insert(target, own);
-    false
-}
-
-/// Whose turn it is: who has begun goes on, then the oldest. Executions of one second are told apart by their UID, so
-/// the one that was seen last may be the "older".
-fn turn(execution: &Execution) -> impl Ord + use<> {
-    let waits = execution.status.as_ref().is_none_or(|status| status.rungs.is_empty());
-    (waits, execution.creation_timestamp(), execution.metadata.uid.clone())
-}
-
 /// What matches.
 async fn matching(
     context: &Context,
@@ -158,7 +123,7 @@ async fn matching(
         return Ok((None, is_state.then_some(false)));
     };
     if rule.trigger.alert.is_some() {
-        let fires = heard::firing(context, &compiled, target, from).await?.is_some();
+        let fires = heard::fires(context, &compiled, (execution, target), from).await?;
         return Ok((None, Some(fires)));
     }
     let object = match is_state {
@@ -218,32 +183,4 @@ pub async fn look(
     let reference = execution.spec.target.as_ref();
     let has_pods = reference.is_some_and(|reference| evidence::has_pods(reference, target.as_deref()));
     Ok(Look { target, pods, matches, podless: of_alerts && !has_pods })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn who_has_begun_goes_on_then_the_oldest() {
-        let execution = |uid: &str, second: u32, begun: bool| -> Execution {
-            let rung = json!({"run": "x", "state": "Running", "startedAt": "2026-01-01T00:00:00Z"});
-            serde_json::from_value(json!({
-                "apiVersion": "fother.dev/v1alpha1", "kind": "Execution", "spec": {"serviceAccountName": "h"},
-                "metadata": {"name": uid, "uid": uid, "creationTimestamp": format!("2026-01-01T00:00:0{second}Z")},
-                "status": {"rungs": if begun { vec![rung] } else { vec![] }},
-            }))
-            .expect("an Execution")
-        };
-        let begun = execution("z", 5, true);
-        for (first, second) in [
-            (&begun, execution("a", 5, false)),
-            (&begun, execution("a", 1, false)),
-            (&execution("b", 1, false), execution("a", 2, false)),
-            (&execution("a", 1, false), execution("b", 1, false)),
-        ] {
-            assert!(turn(first) < turn(&second) && turn(&second) >= turn(first));
-        }
-    }
 }

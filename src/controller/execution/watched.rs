@@ -18,8 +18,8 @@ use crate::api::{Execution, LABEL, Reason};
 use crate::cluster::account::Account;
 use crate::cluster::discovery::Served;
 use crate::controller::context::Context;
+use crate::controller::executions::Executions;
 use crate::controller::queue::{Kind, Queue};
-use crate::controller::store::Store;
 use crate::source::watch::{self, Delivery, Scope};
 
 /// How long it is remembered that an account may not watch.
@@ -130,7 +130,7 @@ fn goes_on(execution: &Execution) -> bool {
     !execution.is_finished() && execution.reason() != Some(Reason::MissingPermissions.as_str())
 }
 
-async fn while_needed(executions: &Store<Execution>, (namespace, name): (&str, &str)) {
+async fn while_needed(executions: &Executions, (namespace, name): (&str, &str)) {
     let runs = |execution: &Execution| {
         goes_on(execution)
             && execution.spec.service_account_name == name

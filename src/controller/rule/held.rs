@@ -33,17 +33,23 @@ pub struct Hold {
 pub struct Waiting(Mutex<BTreeMap<TargetKey, (Held, Timestamp)>>);
 
 impl Waiting {
-    /// Takes in a round; returns what has begun to hold in it. A wait that a process before this one has shown in the
-    /// status goes on.
-    pub fn take_in(&self, holds: &Holds, shown: Option<&RuleStatus>, now: Timestamp) -> Vec<Hold> {
+    /// Takes in a round; returns what has begun to hold in it, and since when. A wait that a process before this one has
+    /// shown in the status goes on.
+    pub fn take_in(
+        &self,
+        holds: &Holds,
+        shown: Option<&RuleStatus>,
+        now: Timestamp,
+    ) -> Vec<(Hold, Timestamp)> {
         let mut known = self.0.lock();
         let mut begun = Vec::new();
         let fresh = holds.iter().map(|(key, hold)| {
             let since = match known.get(key) {
                 Some((held, since)) if *held == hold.held => *since,
                 _ => {
-                    begun.push(hold.clone());
-                    shown_since(shown, key, hold.held).unwrap_or_else(|| whole(now))
+                    let since = shown_since(shown, key, hold.held).unwrap_or_else(|| whole(now));
+                    begun.push((hold.clone(), since));
+                    since
                 }
             };
             (key.clone(), (hold.held, since))
@@ -86,7 +92,7 @@ fn shown_since(shown: Option<&RuleStatus>, key: &TargetKey, held: Held) -> Optio
 }
 
 /// Objects keep whole seconds: a status that has more would differ from its own copy, and be written for ever.
-fn whole(time: Timestamp) -> Timestamp {
+pub(super) fn whole(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
@@ -116,7 +122,7 @@ mod tests {
     }
 
     fn begun(waiting: &Waiting, holds: &Holds, millis: i64) -> Vec<Held> {
-        waiting.take_in(holds, None, at(millis)).into_iter().map(|hold| hold.held).collect()
+        waiting.take_in(holds, None, at(millis)).into_iter().map(|(hold, _)| hold.held).collect()
     }
 
     #[test]

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
 use crate::api::{Execution, Mode, ObjectReference};
-use crate::controller::store::Store;
+use crate::controller::executions::{Executions, ended_at};
 use crate::decide::episode::{KEPT, Load, RuleFacts};
 use crate::decide::guard::{full_until, is_full};
 use crate::decide::identity::{TargetKey, execution_name};
@@ -54,7 +54,7 @@ impl Places {
     /// else. The decision's own place does not count: it is there if an answer was lost, and tried again then.
     pub fn take<T, E>(
         &self,
-        executions: &Store<Execution>,
+        executions: &Executions,
         counted: Counted<'_>,
         decide: impl Fn(Load) -> Result<(String, T), E>,
     ) -> Result<(String, T, Taken<'_>), E> {
@@ -76,7 +76,7 @@ impl Places {
     }
 
     /// Counts what is going on beside a decision of this id.
-    pub fn load(&self, executions: &Store<Execution>, counted: Counted<'_>, own: &str) -> Load {
+    pub fn load(&self, executions: &Executions, counted: Counted<'_>, own: &str) -> Load {
         count(executions, &self.taken.lock(), counted, own)
     }
 }
@@ -104,17 +104,20 @@ impl Drop for Taken<'_> {
 }
 
 fn count(
-    executions: &Store<Execution>,
+    executions: &Executions,
     taken: &BTreeMap<(String, String), Place>,
     counted: Counted<'_>,
     own: &str,
 ) -> Load {
     let own = execution_name(&counted.rule.name, own);
     let (mut load, mut acted) = (Load::default(), Vec::new());
-    executions.each(|execution| {
-        add_execution(&mut load, execution, counted);
-        acted.extend(acted_at(execution, counted));
-    });
+    // Who ended so long before an event does not count for it.
+    let since = counted.since.map(|since| since.saturating_sub(KEPT).unwrap_or(Timestamp::MIN));
+    executions.each_under_way(since, |execution| add_execution(&mut load, execution, counted));
+    if counted.rule.per_rule.is_some() {
+        let of_rule = executions.of_rule(&counted.rule.namespace, &counted.rule.name);
+        acted.extend(of_rule.iter().filter_map(|execution| acted_at(execution, counted)));
+    }
     for ((namespace, name), place) in taken {
         if executions.get(namespace, name).is_none() {
             let here = *namespace == counted.rule.namespace;
@@ -136,24 +139,16 @@ fn count(
 /// When an Execution of the rule counts for its rate: an event by when it happened, so that one that had no room never
 /// has.
 fn acted_at(execution: &Execution, counted: Counted<'_>) -> Option<Timestamp> {
-    counted.rule.per_rule?;
     let decision = execution.spec.decision.as_ref().filter(|decision| decision.mode != Mode::Observe)?;
-    let of_rule = decision.rule.name == counted.rule.name
-        && execution.metadata.namespace.as_ref() == Some(&counted.rule.namespace);
     let event = counted.since.and(decision.since.as_ref());
-    of_rule.then(|| event.unwrap_or(&decision.time).0)
+    Some(event.unwrap_or(&decision.time).0)
 }
 
 fn add_execution(load: &mut Load, execution: &Execution, counted: Counted<'_>) {
     let decision = execution.spec.decision.as_ref();
     let mode = decision.map_or(Mode::Enforce, |decision| decision.mode);
-    let status = execution.status.as_ref();
-    let ended = match mode {
-        Mode::Observe => status.and_then(|status| status.episode_closed_at.as_ref()),
-        Mode::Enforce | Mode::Unknown => status.and_then(|status| status.finished_at.as_ref()),
-    };
-    let over = ended.is_some_and(|ended| {
-        counted.since.is_none_or(|since| ended.0.saturating_add(KEPT).unwrap_or(Timestamp::MAX) <= since)
+    let over = ended_at(execution).is_some_and(|ended| {
+        counted.since.is_none_or(|since| ended.saturating_add(KEPT).unwrap_or(Timestamp::MAX) <= since)
     });
     if over {
         return;
@@ -180,6 +175,7 @@ fn add(load: &mut Load, mode: Mode, (of_rule, here): (bool, bool), on_target: im
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::LABEL;
     use crate::decide::episode::Caps;
     use serde_json::{Value, json};
     use std::sync::Arc;
@@ -205,7 +201,7 @@ mod tests {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "namespace": "a", "name": "p"});
         let execution = json!({
             "apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
-            "metadata": {"name": name, "namespace": "a", "resourceVersion": "1"},
+            "metadata": {"name": name, "namespace": "a", "resourceVersion": "1", "labels": {LABEL.rule: rule}},
             "spec": {"serviceAccountName": "h", "target": pod, "decision": {"id": name, "time": at(0).to_string(),
                 "rule": {"name": rule}, "mode": "Enforce", "matched": {"object": pod}, "definition": "d"}},
             "status": status,
@@ -216,7 +212,7 @@ mod tests {
     /// Takes a place for a rule if the caps allow it.
     fn fire<'a>(
         places: &'a Places,
-        store: &Store<Execution>,
+        store: &Executions,
         (namespace, rule, name): (&str, &str, &str),
         second: i64,
     ) -> Option<Taken<'a>> {
@@ -232,7 +228,7 @@ mod tests {
 
     #[test]
     fn whoever_creates_side_by_side_is_counted() {
-        let (places, store) = (Places::default(), Store::new());
+        let (places, store) = (Places::default(), Executions::new());
         let first = fire(&places, &store, ("a", "r0", "p0"), 0);
         assert!(first.is_some() && fire(&places, &store, ("a", "r0", "p1"), 0).is_none(), "one of a rule");
         assert!(fire(&places, &store, ("a", "r1", "p0"), 0).is_none(), "one on a target");
@@ -246,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_place_and_its_execution_are_one() {
-        let (places, store) = (Places::default(), Store::new());
+        let (places, store) = (Places::default(), Executions::new());
         let taken = fire(&places, &store, ("a", "r", "p"), 0).expect("a place");
         let name = execution_name("r", &format!("{:0<32}", "p"));
         store.insert(execution(&name, "r", json!({})));
@@ -260,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_create_whose_answer_was_lost_keeps_its_place_for_a_while() {
-        let (places, store) = (Places::default(), Store::new());
+        let (places, store) = (Places::default(), Executions::new());
         fire(&places, &store, ("a", "r", "p"), 0).expect("a place").lose();
         assert!(fire(&places, &store, ("a", "r", "q"), 59).is_none());
         assert!(fire(&places, &store, ("a", "s", "p"), 1).is_none(), "another rule's, on the same target");
@@ -271,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_rate_of_a_rule_counts_all_its_targets_and_places() {
-        let (places, store) = (Places::default(), Store::new());
+        let (places, store) = (Places::default(), Executions::new());
         let rule = RuleFacts { per_rule: "2/100s".parse().ok(), ..facts("a", "r") };
         let target = target("z");
         let full = |since: Option<i64>, now: i64| {
@@ -288,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_stopped_an_event_stops_it_for_ever() {
-        let (places, store) = (Places::default(), Store::new());
+        let (places, store) = (Places::default(), Executions::new());
         let (rule, target) = (facts("a", "r"), target("p"));
         let load = |since: Option<i64>| {
             places

@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use super::context::Context;
 use super::published;
 use super::queue::Requeue;
-use crate::api::{Execution, LABEL, ObjectedEvent, Rule, RuleStatus, ScheduleStatus, Take};
+use crate::api::{Execution, ObjectedEvent, Rule, RuleStatus, ScheduleStatus, Take};
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
 use crate::decide::check;
@@ -154,10 +154,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
     let mut fired = decide(context, case).await;
     origin.decided(context, case, &mut fired).await;
-    for Hold { target, held, until } in origin.begun(&fired.holds, &rule) {
-        context.metrics.suppressed(held, namespace, name);
-        context.journal.held(&rule, &target, held, until);
-    }
+    told::held(context, case, origin.begun(&fired.holds, &rule)).await;
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
         seen.mistake = Some(format!("{}/{}: {error}", target.kind, target.name));
     }
@@ -251,6 +248,31 @@ impl Outcome {
         }
     }
 
+    /// Takes in what is decided about a target, where nothing is to be done at the moment.
+    fn judged(
+        &mut self,
+        context: &Context,
+        case: Case<'_>,
+        (target, view): (&TargetKey, Option<&TargetView>),
+        verdict: Verdict,
+    ) {
+        match verdict {
+            Verdict::Prove => self.wake_in(prove(context, case, now())),
+            Verdict::Held(held, until) => {
+                self.is_blind |= held == Held::Blind;
+                if let Some(view) = view {
+                    self.holds.insert(target.clone(), Hold { target: view.target.clone(), held, until });
+                }
+                match (held, until) {
+                    (Held::ObservedLimit, _) => self.unrecorded += 1,
+                    (_, Some(until)) => self.wake_at(until),
+                    (_, None) => self.wake_in(LOOK_AGAIN),
+                }
+            }
+            Verdict::Clear | Verdict::InEpisode | Verdict::Close | Verdict::Fire { .. } => {}
+        }
+    }
+
     fn object(&mut self, target: &TargetKey, objection: &Objection) {
         self.held.get_or_insert_with(|| format!("{}/{}: {}", target.kind, target.name, objection.reason));
         if let Some(mistake) = &objection.mistake {
@@ -289,17 +311,24 @@ struct Case<'a> {
 async fn decide(context: &Context, case: Case<'_>) -> Outcome {
     let Case { compiled, seen, .. } = case;
     let mut outcome = Outcome::default();
-    let executions = executions_of(context, compiled);
-    let known = |target: &TargetKey| executions.get(target).map_or(&[][..], Vec::as_slice);
-    let targets = targets(seen.targets.keys(), &executions);
+    let open = context.executions.open_beside(&compiled.facts, &seen.targets);
+    let matching = seen.targets.iter().map(|(target, view)| (&**target, Some(&**view)));
+    let targets = matching.chain(open.iter().map(|target| (target, None)));
     let mut rounds = FuturesOrdered::new();
-    for target in targets {
-        if rounds.len() == DECIDING
-            && let Some(round) = rounds.next().await
-        {
-            outcome.add(round);
+    for (target, view) in targets {
+        let executions = context.executions.of_target(&compiled.facts, target);
+        // Most targets are as they were: only who has something to wait for becomes a future, which is large.
+        match judge(context, case, (target, view, &executions)) {
+            verdict @ (Verdict::Fire { .. } | Verdict::Close) => {
+                if rounds.len() == DECIDING
+                    && let Some(round) = rounds.next().await
+                {
+                    outcome.add(round);
+                }
+                rounds.push_back(decide_target(context, case, (target, view, executions), verdict));
+            }
+            verdict => outcome.judged(context, case, (target, view), verdict),
         }
-        rounds.push_back(decide_target(context, case, (target, seen.targets.get(target), known(target))));
     }
     while let Some(round) = rounds.next().await {
         outcome.add(round);
@@ -307,7 +336,8 @@ async fn decide(context: &Context, case: Case<'_>) -> Outcome {
     let chosen = chosen(compiled, seen);
     for edge in &seen.edges {
         let (target, wish) = (TargetKey::from(&edge.target), chosen.get(edge.occurrence.as_str()).copied());
-        match decide_edge(context, case, (edge, known(&target), wish), &mut outcome).await {
+        let known = context.executions.of_target(&compiled.facts, &target);
+        match decide_edge(context, case, (edge, &known, wish), &mut outcome).await {
             Ok(Some(decided)) => outcome.edge(edge, decided),
             Ok(None) => {}
             // It stays, and is tried again with the rule.
@@ -363,67 +393,47 @@ fn chosen<'a>(compiled: &CompiledRule, seen: &'a Seen) -> BTreeMap<&'a str, Chos
     chosen
 }
 
-/// What comes of one target.
-async fn decide_target(
-    context: &Context,
-    case: Case<'_>,
-    about: (&TargetKey, Option<&TargetView>, &[Arc<Execution>]),
-) -> Outcome {
-    let mut outcome = Outcome::default();
-    if let Err(error) = try_target(context, case, about, &mut outcome).await {
-        outcome.failed = Some((about.0.clone(), error));
-    }
-    outcome
-}
-
-async fn try_target(
+/// What is to be done about one target, by what is known.
+fn judge(
     context: &Context,
     case: Case<'_>,
     (target, view, executions): (&TargetKey, Option<&TargetView>, &[Arc<Execution>]),
-    outcome: &mut Outcome,
-) -> Result<()> {
+) -> Verdict {
     let Case { compiled, seen, .. } = case;
-    let past = past_of(executions);
+    let (past, now) = (past_of(executions), now());
     let question = Question { rule: &compiled.facts, target, view, sight: seen.sight, past: &past };
-    let now = now();
+    let verdict = episode::decide(question, Load::default(), context.caps, now);
+    let Verdict::Fire { id, .. } = &verdict else { return verdict };
     // What goes on elsewhere is counted only for who would fire else.
-    let mut verdict = episode::decide(question, Load::default(), context.caps, now);
-    if let Verdict::Fire { id, .. } = &verdict {
-        let counted = Counted { rule: &compiled.facts, target, since: None, now };
-        let load = context.places.load(&context.executions, counted, id);
-        verdict = episode::decide(question, load, context.caps, now);
-    }
-    if let (Verdict::Fire { .. }, Some(view)) = (&verdict, view) {
-        verdict = match fire::state(context, case, (view, executions)).await? {
-            Fired::Done => return Ok(()),
-            Fired::Changed => {
-                outcome.wake_in(LOOK_AGAIN);
-                return Ok(());
-            }
-            Fired::Objected(objection) => {
-                outcome.object(target, &objection);
-                Verdict::Held(Held::Unless, None)
-            }
-            Fired::Decided(verdict) => verdict,
-        };
-    }
-    match verdict {
-        Verdict::Close => fire::close(context, executions).await?,
-        Verdict::Prove => outcome.wake_in(prove(context, case, now)),
-        Verdict::Held(held, until) => {
-            outcome.is_blind |= held == Held::Blind;
-            if let Some(view) = view {
-                outcome.holds.insert(target.clone(), Hold { target: view.target.clone(), held, until });
-            }
-            match (held, until) {
-                (Held::ObservedLimit, _) => outcome.unrecorded += 1,
-                (_, Some(until)) => outcome.wake_at(until),
-                (_, None) => outcome.wake_in(LOOK_AGAIN),
-            }
+    let counted = Counted { rule: &compiled.facts, target, since: None, now };
+    let load = context.places.load(&context.executions, counted, id);
+    episode::decide(question, load, context.caps, now)
+}
+
+/// Does what is to be done about one target.
+async fn decide_target(
+    context: &Context,
+    case: Case<'_>,
+    (target, view, executions): (&TargetKey, Option<&TargetView>, Vec<Arc<Execution>>),
+    verdict: Verdict,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let done = match (&verdict, view) {
+        (Verdict::Close, _) => fire::close(context, &executions).await.map(|()| Fired::Done),
+        (_, Some(view)) => fire::state(context, case, (view, &executions)).await,
+        (_, None) => Ok(Fired::Done),
+    };
+    match done {
+        Ok(Fired::Done) => {}
+        Ok(Fired::Changed) => outcome.wake_in(LOOK_AGAIN),
+        Ok(Fired::Objected(objection)) => {
+            outcome.object(target, &objection);
+            outcome.judged(context, case, (target, view), Verdict::Held(Held::Unless, None));
         }
-        Verdict::Clear | Verdict::InEpisode | Verdict::Fire { .. } => {}
+        Ok(Fired::Decided(otherwise)) => outcome.judged(context, case, (target, view), otherwise),
+        Err(error) => outcome.failed = Some((target.clone(), error)),
     }
-    Ok(())
+    outcome
 }
 
 /// Asks for a complete view that is newer than this moment, if the last one is not from just now. Says when to look for it.
@@ -452,21 +462,13 @@ fn targets<'a>(
 }
 
 fn executions_of(context: &Context, compiled: &CompiledRule) -> Executions {
-    let found = context.executions.filter(|execution| is_of(execution, compiled));
     let mut executions = Executions::new();
-    for execution in found {
+    for execution in context.executions.of_rule(&compiled.facts.namespace, &compiled.facts.name) {
         if let Some(target) = execution.spec.target.as_ref().map(TargetKey::from) {
             executions.entry(target).or_default().push(execution);
         }
     }
     executions
-}
-
-/// Whether an Execution is of a rule.
-fn is_of(execution: &Execution, compiled: &CompiledRule) -> bool {
-    let facts = &compiled.facts;
-    execution.metadata.namespace.as_deref() == Some(&facts.namespace)
-        && execution.labels().get(LABEL.rule).is_some_and(|rule| *rule == facts.name)
 }
 
 fn past_of(executions: &[Arc<Execution>]) -> Vec<Past> {
@@ -478,17 +480,6 @@ fn remember(objected: &mut Vec<ObjectedEvent>, now: Timestamp) {
     objected.retain(|event| now.duration_since(event.time.0) < OLDEST + OLDEST);
     let many = objected.len().saturating_sub(OBJECTED);
     objected.drain(..many);
-}
-
-/// When a rule fired last, as far as there are Executions that tell.
-fn last_fired(context: &Context, compiled: &CompiledRule) -> Option<Timestamp> {
-    let mut last = None;
-    context.executions.each(|execution| {
-        if is_of(execution, compiled) {
-            last = last.max(execution.spec.decision.as_ref().map(|decision| decision.time.0));
-        }
-    });
-    last
 }
 
 /// Notes when the rule fired last; if that was noted a moment ago, says in how long it is to be noted.
@@ -531,7 +522,7 @@ async fn write_status(
     fresh.objected.extend(outcome.objected.iter().cloned());
     remember(&mut fresh.objected, now());
     fresh.unrecorded = i32::try_from(outcome.unrecorded).ok().filter(|count| *count > 0);
-    let fired = checked.compiled.as_ref().and_then(|compiled| last_fired(context, compiled));
+    let fired = checked.compiled.as_ref().and_then(|compiled| context.executions.last_fired(&compiled.facts));
     if let Some(left) = note_fired(&mut fresh.last_fired_at, fired, now()) {
         outcome.wake_in(left);
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
+
 use super::evaluator::Evaluator;
 use super::held::{Hold, Holds, Waiting};
 use super::seen::Seen;
@@ -52,8 +54,8 @@ impl Origin {
         }
     }
 
-    /// What has begun to hold a target. Only what is watched can be held.
-    pub fn begun(&self, holds: &Holds, rule: &Rule) -> Vec<Hold> {
+    /// What has begun to hold a target, and since when. Only what is watched can be held.
+    pub fn begun(&self, holds: &Holds, rule: &Rule) -> Vec<(Hold, Timestamp)> {
         self.waiting().map(|waiting| waiting.take_in(holds, rule.status.as_ref(), now())).unwrap_or_default()
     }
 

@@ -10,9 +10,9 @@ use crate::api::{CapturedEvent, Duration, MatchedObject, ObjectReference, Trigge
 use crate::cluster::owners;
 use crate::decide::capture::Correlation;
 use crate::decide::episode::STALE_AFTER;
-use crate::decide::identity::{self, TargetKey};
+use crate::decide::identity;
 use crate::decide::matching::{CompiledRule, envelope};
-use crate::decide::view::{Match, ObjectKey, Sight, TargetView, View};
+use crate::decide::view::{Match, ObjectKey, Sight, Targets, View};
 
 /// Decided events that are remembered, at the most. A list brings back what is younger than an hour.
 const DECIDED: usize = 10_000;
@@ -138,7 +138,7 @@ pub enum Judged {
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// Targets that match.
-    pub targets: BTreeMap<TargetKey, TargetView>,
+    pub targets: Arc<Targets>,
     /// Events that wait for their decision, oldest first.
     pub edges: Vec<Edge>,
     /// How far all that can be trusted.

@@ -3,13 +3,15 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::held::{Hold, whole};
 use super::seen::Edge;
 use super::{Case, fire};
 use crate::api::{
-    ANNOTATION, Condition, ConditionType, GROUP, ObjectReference, Rule, RuleStatus, VERSION, condition,
+    ANNOTATION, Condition, ConditionType, GROUP, ObjectReference, Rate, Rule, RuleStatus, VERSION, condition,
 };
 use crate::cluster::events::Telling;
 use crate::controller::context::Context;
+use crate::decide::episode::{Held, RuleFacts};
 use crate::decide::identity::{TargetKey, digest, readable};
 
 /// Records on its target that an event leads to nothing, and why: one Event for each target and reason, or in a flood of
@@ -32,13 +34,73 @@ pub async fn suppressed(context: &Context, case: Case<'_>, edge: &Edge, why: &st
         regarding: &regarding,
         ..telling.clone()
     };
-    // `kubectl describe` finds an Event by the UID of its object. In a flood that is asked for only so often.
+    count(context, case, (telling, &edge.target), (edge.time, many)).await;
+}
+
+/// Counts and records what has begun to hold targets; of what a limit holds a person is told, on the target.
+pub async fn held(context: &Context, case: Case<'_>, begun: Vec<(Hold, Timestamp)>) {
+    let facts = &case.compiled.facts;
+    for (Hold { target, held, until }, since) in begun {
+        context.metrics.suppressed(held, &facts.namespace, &facts.name);
+        context.journal.held(case.rule, &target, held, until);
+        if let Some(limit) = limit_of(facts, held) {
+            let until = until.map(|until| format!(" until {}", whole(until))).unwrap_or_default();
+            limited(context, case, &target, (&format!("{limit}{until}"), since)).await;
+        }
+    }
+}
+
+/// The limits that may hold a target for a reason, in the words of the Rule; none if it is no limit.
+fn limit_of(facts: &RuleFacts, held: Held) -> Option<String> {
+    match held {
+        Held::Cooldown => Some(format!("limits.cooldown {}", facts.cooldown)),
+        Held::Rate => {
+            let rate = |name: &str, rate: Option<Rate>| rate.map(|rate| format!("limits.{name} {rate}"));
+            let rates = [rate("perTarget", facts.per_target), rate("perRule", facts.per_rule)];
+            Some(rates.into_iter().flatten().collect::<Vec<_>>().join(", "))
+        }
+        _ => None,
+    }
+}
+
+/// Records on a target that matches that a limit holds it. In a flood one Event on the Rule counts.
+async fn limited(context: &Context, case: Case<'_>, target: &ObjectReference, (why, at): (&str, Timestamp)) {
+    let rule = case.rule;
+    let (name, hash) = (rule.name_any(), TargetKey::from(target).hash());
+    let telling = Telling {
+        name: readable(&name, &digest(&["held", &uid(rule), &hash, why])[..16]),
+        reason: "RuleFireHeld",
+        warning: true,
+        note: format!("Rule {name} does nothing about it, held by {why}"),
+        regarding: target,
+        related: None,
+    };
+    let regarding = reference(rule);
+    let many = Telling {
+        name: readable(&name, &digest(&["held", &uid(rule)])[..16]),
+        note: format!(
+            "Rule {name} does nothing about more targets than are told of one by one, held by limits"
+        ),
+        regarding: &regarding,
+        ..telling.clone()
+    };
+    count(context, case, (telling, target), (at, many)).await;
+}
+
+/// Counts an occasion about a target. `kubectl describe` finds an Event by the UID of its object; in a flood that is asked
+/// for only so often.
+async fn count(
+    context: &Context,
+    case: Case<'_>,
+    (telling, target): (Telling<'_>, &ObjectReference),
+    (at, many): (Timestamp, Telling<'_>),
+) {
     let found = match context.teller.is_news(&telling) {
-        true => fire::live(context, case.account, &edge.target).await.ok().flatten(),
+        true => fire::live(context, case.account, target).await.ok().flatten(),
         false => None,
     };
-    let telling = Telling { regarding: found.as_ref().unwrap_or(&edge.target), ..telling };
-    context.teller.count(&telling, edge.time, &many);
+    let telling = Telling { regarding: found.as_ref().unwrap_or(target), ..telling };
+    context.teller.count(&telling, at, &many);
 }
 
 /// Records on the Rule that it has become unusable, and why.

@@ -175,10 +175,9 @@ fn fresh(context: &Context, compiled: &CompiledRule, now: Timestamp) -> Vec<(Arc
     let facts = &compiled.facts;
     let window = compiled.spec.correlate.as_ref().map(|correlate| correlate.within.signed());
     let oldest = now.saturating_sub(OLDEST + window.unwrap_or_default()).unwrap_or(Timestamp::MIN);
-    let here = context.executions.filter(|execution| {
-        execution.metadata.namespace.as_deref() == Some(&facts.namespace) && execution.is_finished()
-    });
-    let ends = here.into_iter().filter_map(|execution| {
+    let of_rules = trigger.rules.iter().flat_map(|rule| context.executions.of_rule(&facts.namespace, rule));
+    let here = of_rules.filter(|execution| execution.is_finished());
+    let ends = here.filter_map(|execution| {
         let end = end(&execution, trigger)?;
         (end.time > oldest && end.time >= compiled.created_at).then_some((execution, end))
     });

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
 use serde_json::Value;
 
-use crate::api::{Execution, LABEL};
-use crate::controller::store::Store;
+use crate::controller::executions::Executions;
 use crate::decide::correlation::{Found, Windows};
 use crate::decide::matching::{CompiledRule, envelope};
 use crate::expr::{Bindings, EvalError};
@@ -15,7 +13,7 @@ use crate::expr::{Bindings, EvalError};
 /// Events that wait for others.
 pub struct Capturing {
     rule: Arc<CompiledRule>,
-    executions: Store<Execution>,
+    executions: Executions,
     windows: Windows,
     /// What is complete and not led to its target yet.
     found: Vec<Found>,
@@ -23,7 +21,7 @@ pub struct Capturing {
 
 impl Capturing {
     /// With nothing in it; none if the rule's events mean something alone.
-    pub fn of(rule: &Arc<CompiledRule>, executions: &Store<Execution>) -> Option<Self> {
+    pub fn of(rule: &Arc<CompiledRule>, executions: &Executions) -> Option<Self> {
         let windows = rule.correlation.as_ref()?.windows();
         Some(Self { rule: rule.clone(), executions: executions.clone(), windows, found: Vec::new() })
     }
@@ -72,12 +70,8 @@ impl Capturing {
 }
 
 /// Takes the events out of windows that Executions of the rule have used.
-pub fn used(executions: &Store<Execution>, rule: &CompiledRule, windows: &mut Windows) {
-    let facts = &rule.facts;
-    let of_rule = executions.filter(|execution| {
-        execution.metadata.namespace.as_deref() == Some(&facts.namespace)
-            && execution.labels().get(LABEL.rule).is_some_and(|rule| *rule == facts.name)
-    });
+pub fn used(executions: &Executions, rule: &CompiledRule, windows: &mut Windows) {
+    let of_rule = executions.of_rule(&rule.facts.namespace, &rule.facts.name);
     let decisions = of_rule.iter().filter_map(|execution| execution.spec.decision.as_ref());
     windows.use_up(decisions.flat_map(|decision| &decision.captured).map(|event| event.id.as_str()));
 }

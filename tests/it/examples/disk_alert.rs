@@ -3,7 +3,10 @@
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 
+use fother::api::HeldTarget;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use super::stage::{Place, Stage, alert};
@@ -79,6 +82,38 @@ pub async fn two_hosts_are_cleaned_and_a_repeat_and_a_third_wait(place: &Place) 
     assert_eq!(left(&stage, "server-x"), ["new", "old"]);
     assert_eq!(left(&stage, "server-z"), ["new", "old"]);
     assert_eq!(stage.executions().await.len(), 2);
+    people_are_told(&stage, &held).await;
+}
+
+/// What a limit holds back is told on the host, and measured, so that an alert of its own calls a person.
+async fn people_are_told(stage: &Stage, held: &[HeldTarget]) {
+    let until = |name: &str| {
+        let held = held.iter().find(|held| held.target.name == name).unwrap();
+        format!("until {}", held.until.as_ref().unwrap().0)
+    };
+    for (host, limit) in [("server-x", "limits.cooldown 30m"), ("server-z", "limits.perRule 2/1h")] {
+        let expected = format!("Rule disk-alert does nothing about it, held by {limit} {}", until(host));
+        eventually(&format!("it is told: {expected}"), DEADLINE, || async {
+            let events =
+                stage.api::<Event>().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+            let of_host = events.items.iter().filter(|event| {
+                let name = event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref());
+                event.reason.as_deref() == Some("RuleFireHeld") && name == Some(host)
+            });
+            let told: Vec<_> = of_host.map(|event| (event.type_.as_deref(), event.note.as_deref())).collect();
+            if told == [(Some("Warning"), Some(&*expected))] { Ok(()) } else { Err(format!("{told:?}")) }
+        })
+        .await;
+    }
+    for guard in ["cooldown", "rate"] {
+        let line =
+            format!("fother_rule_held{{namespace=\"storage\",rule=\"disk-alert\",guard=\"{guard}\"}} 1");
+        eventually(&line, DEADLINE, || async {
+            let text = stage.running.metrics.render();
+            if text.contains(&line) { Ok(()) } else { Err("not measured") }
+        })
+        .await;
+    }
 }
 
 pub async fn what_is_no_name_of_a_host_is_nothing_to_clean(place: &Place) {

@@ -113,7 +113,7 @@ const REFUSED: [(&str, &str, &str, &str); 42] = [
         "since needs a resource trigger",
     ),
     (RULE, "cooldown: 30m", "once: {take: First, within: 1m}", "limits.once chooses among events"),
-    (RULE, "for: 2m", "correlate: {within: 1m, count: 3}", "correlate needs events"),
+    (RULE, "for: 2m", "correlate: {within: 1m, count: 3}", "correlate needs events: use an event, alert"),
     (RULE, "for: 2m", "for: 2m\n  correlate: {within: 1m, count: 3}", "for does not go with correlate"),
     (RULE, "for: 2m", "correlate: {within: 1m}", "exactly one of count, any, all, sequence and absent"),
     (WEBHOOK, "name: alerts", LONG, "name is"),

@@ -3,6 +3,7 @@
 mod alerts;
 mod events;
 mod refusals;
+mod sets;
 pub mod stage;
 mod strangers;
 mod time;

@@ -45,6 +45,7 @@ pub struct Scene {
 /// A running controller, and where it receives.
 pub struct Running {
     pub address: SocketAddr,
+    pub metrics: Arc<Metrics>,
     namespace: &'static str,
     pub standing: Arc<parking_lot::Mutex<Standing>>,
     stop: CancellationToken,
@@ -193,7 +194,7 @@ impl Scene {
             git: FetcherOptions::new("fother", std::env::temp_dir()),
             journal: Some(Keeping { place: Place::File(self.journal()), limits: Limits::default() }),
         };
-        let standing = Arc::new(parking_lot::Mutex::new(Standing::default()));
+        let (standing, kept) = (Arc::new(parking_lot::Mutex::new(Standing::default())), metrics.clone());
         let (told, stopped) = (standing.clone(), stop.clone());
         let work = tokio::spawn(async move {
             let tell = move |standing| *told.lock() = standing;
@@ -202,7 +203,14 @@ impl Scene {
                 tracing::warn!(%error, "controller ended");
             }
         });
-        Running { address, namespace: self.namespace, standing, stop, tasks: vec![work, serving] }
+        Running {
+            address,
+            metrics: kept,
+            namespace: self.namespace,
+            standing,
+            stop,
+            tasks: vec![work, serving],
+        }
     }
 
     /// Where whoever leads keeps its journal.

@@ -9,33 +9,43 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{Listener, known};
-use crate::api::{Execution, ObjectReference, OutcomeKind, TriggerEvent};
+use crate::api::{CapturedEvent, Execution, ObjectReference, OutcomeKind, TriggerEvent};
 use crate::cluster::Result;
 use crate::controller::heard::{self, From};
 use crate::controller::rule::fire::{self, Making};
 use crate::controller::rule::held::Hold;
 use crate::controller::rule::load::Counted;
 use crate::controller::rule::{Executions, LOOK_AGAIN, executions_of, objection, past_of, targets};
+use crate::decide::alerts::Set;
+use crate::decide::capture::with_captured;
 use crate::decide::episode::{self, Held, Load, Past, Question, Verdict};
 use crate::decide::identity::TargetKey;
-use crate::decide::inbox::{Item, starts_at};
+use crate::decide::inbox::{Inbox, Item, starts_at};
 use crate::decide::matching::received;
 use crate::decide::unless::Objection;
 use crate::decide::view::TargetView;
 use crate::source::watch::now;
 
 /// Alerts that lead to one target.
-struct Alerts {
-    view: TargetView,
+pub(super) struct Alerts {
+    pub(super) view: TargetView,
     /// The first comes first: it stands for all.
-    items: Vec<Item>,
+    pub(super) items: Vec<Item>,
+    /// What they are complete together as, if the rule asks for that.
+    pub(super) set: Option<Set>,
 }
 
 impl Listener<'_> {
     /// Decides about each target that alerts lead to, and each whose episode is open.
-    pub(super) async fn alerts(&mut self, firing: Vec<Item>) {
+    pub(super) async fn alerts(&mut self, inbox: Inbox) {
         let executions = executions_of(self.context, self.case.compiled);
-        let found = self.grouped(firing, &executions);
+        let found = match &self.case.compiled.correlation {
+            Some(correlation) => self.sets(inbox, correlation, &executions),
+            None => {
+                self.note_all(inbox.over);
+                self.grouped(inbox.firing, &executions)
+            }
+        };
         for target in targets(found.keys(), &executions) {
             let decided = self.target(target, found.get(target), known(&executions, target)).await;
             if let Err(error) = decided {
@@ -55,7 +65,7 @@ impl Listener<'_> {
                 continue;
             }
             let view = TargetView { target, object: matched.clone(), since: began, began: Some(began) };
-            let alerts = found.entry(key).or_insert_with(|| Alerts { view, items: Vec::new() });
+            let alerts = found.entry(key).or_insert_with(|| Alerts { view, items: Vec::new(), set: None });
             alerts.view.since = alerts.view.since.min(began);
             alerts.view.began = alerts.view.began.max(Some(began));
             alerts.items.push(item);
@@ -144,9 +154,24 @@ impl Listener<'_> {
     }
 
     /// What speaks against acting for an alert now.
-    async fn objection(&self, event: &TriggerEvent, target: &ObjectReference) -> Result<Option<Objection>> {
+    async fn objection(
+        &self,
+        event: &TriggerEvent,
+        captured: &[CapturedEvent],
+        target: &ObjectReference,
+    ) -> Result<Option<Objection>> {
         let bindings = received(&json!(event), &self.case.compiled.spec.trigger, now());
-        objection::raised(self.context, self.case, bindings, target).await
+        objection::raised(self.context, self.case, with_captured(bindings, captured), target).await
+    }
+
+    /// The alert that stands for all, if by what the API server has at this moment it is as it seemed.
+    async fn still(&self, alerts: &Alerts) -> Result<Option<Item>> {
+        match &alerts.set {
+            Some(set) => self.still_complete(set).await,
+            None => {
+                heard::firing(self.context, self.case.compiled, &alerts.view.target, From::ApiServer).await
+            }
+        }
     }
 
     /// Fires for alerts, after a last look at what the API server has of them and of the target; the verdict, if they are
@@ -165,8 +190,7 @@ impl Listener<'_> {
             Ok(taken) => taken,
             Err(verdict) => return Ok(Some(verdict)),
         };
-        let firing = heard::firing(context, self.case.compiled, &alerts.view.target, From::ApiServer);
-        let (alert, ()) = try_join!(firing, fire::permitted(context, self.case.account))?;
+        let (alert, ()) = try_join!(self.still(alerts), fire::permitted(context, self.case.account))?;
         let Some(alert) = alert else {
             self.round.wake_in(LOOK_AGAIN);
             return Ok(None);
@@ -177,7 +201,8 @@ impl Listener<'_> {
             return Ok(None);
         };
         let event = &alert.accepted().event;
-        if let Some(objection) = self.objection(event, &live).await? {
+        let captured = self.recorded(alerts.set.as_ref());
+        if let Some(objection) = self.objection(event, &captured, &live).await? {
             self.round.object(target, &objection);
             self.wait(&alerts.items, &format!("{:?} {objection}", Held::Unless));
             self.hold(target, &alerts.view, (Held::Unless, None));
@@ -191,7 +216,7 @@ impl Listener<'_> {
             matched: &alerts.view.object,
             since: Some(alerts.view.since),
             event: Some(event),
-            captured: &[],
+            captured: &captured,
             depth: 0,
             passed: fire::passed(self.case.compiled),
         };
@@ -214,6 +239,6 @@ fn remedied(executions: &[Arc<Execution>], began: Timestamp) -> Option<String> {
     (closed && began.as_second() <= since.as_second()).then(|| latest.name_any())
 }
 
-fn latest(executions: &[Arc<Execution>]) -> Option<&Arc<Execution>> {
+pub(super) fn latest(executions: &[Arc<Execution>]) -> Option<&Arc<Execution>> {
     executions.iter().max_by_key(|execution| execution.spec.decision.as_ref().map(|d| d.time.0))
 }

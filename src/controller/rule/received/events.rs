@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kube::ResourceExt;
 use serde_json::json;
 
 use super::{Listener, known};
-use crate::api::{CapturedEvent, MatchedObject, ObjectReference, OutcomeKind};
+use crate::api::{CapturedEvent, Execution, MatchedObject, ObjectReference, OutcomeKind};
 use crate::controller::rule::fire::Decided;
 use crate::controller::rule::seen::{Edge, Seen};
 use crate::controller::rule::{Case, Executions, chosen, decide_edge, executions_of};
 use crate::decide::capture::Correlation;
 use crate::decide::correlation::Found;
 use crate::decide::identity::{TargetKey, occurrence};
-use crate::decide::inbox::{self, Item, received_at};
+use crate::decide::inbox::{self, Inbox, Item, received_at};
 use crate::decide::matching::received;
 use crate::source::watch::now;
 
@@ -31,8 +32,9 @@ type Led = (Edge, Vec<Item>);
 
 impl Listener<'_> {
     /// Decides about events, oldest first.
-    pub(super) async fn events(&mut self, waiting: Vec<Item>) {
-        let executions = executions_of(self.context, self.case.compiled);
+    pub(super) async fn events(&mut self, inbox: Inbox) {
+        self.note_all(inbox.over);
+        let (waiting, executions) = (inbox.waiting, executions_of(self.context, self.case.compiled));
         let led = match &self.case.compiled.correlation {
             Some(correlation) => self.together(waiting, correlation, &executions),
             None => self.alone(waiting),
@@ -129,7 +131,7 @@ impl Listener<'_> {
         for item in waiting {
             let id = occurrence(&item.accepted().event);
             if let Some(execution) = used.get(id.as_str()) {
-                self.note(&item, OutcomeKind::Fired, "", Some((*execution).to_owned()));
+                self.note(&item, OutcomeKind::Fired, "", Some(execution.name_any()));
                 continue;
             }
             if let Err(otherwise) = inbox::matches(self.case.compiled, item.accepted(), now()) {
@@ -189,13 +191,16 @@ fn those_that_failed_last(mut led: Vec<Led>, failing: &BTreeSet<String>) -> Vec<
     led
 }
 
-/// The events that Executions were made of, each with the name of its own.
-fn used(executions: &Executions) -> BTreeMap<&str, &str> {
-    let all = executions.values().flatten().filter_map(|execution| {
-        Some((execution.metadata.name.as_deref()?, execution.spec.decision.as_ref()?))
-    });
-    all.flat_map(|(name, decision)| decision.captured.iter().map(move |event| (event.id.as_str(), name)))
-        .collect()
+/// The events that Executions were made of, each with its own.
+pub(super) fn used(executions: &Executions) -> BTreeMap<&str, &Arc<Execution>> {
+    let all = executions
+        .values()
+        .flatten()
+        .filter_map(|execution| Some((execution, execution.spec.decision.as_ref()?)));
+    all.flat_map(|(execution, decision)| {
+        decision.captured.iter().map(move |event| (event.id.as_str(), execution))
+    })
+    .collect()
 }
 
 #[cfg(test)]

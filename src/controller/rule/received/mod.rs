@@ -3,14 +3,14 @@
 
 mod alerts;
 mod events;
+mod sets;
 
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::held::Hold;
 use super::seen::Seen;
-use super::{Case, Checked, Executions, Outcome, RESYNC, write_status};
+use super::{Case, Checked, Executions, Outcome, RESYNC, told, write_status};
 use crate::api::{
     EventBatch, EventOutcome, Execution, GROUP, MatchedObject, ObjectReference, OutcomeKind, Rule, VERSION,
 };
@@ -51,20 +51,14 @@ pub async fn reconcile(
     let (outcomes, round) = (Vec::new(), Outcome::default());
     let mut listener = Listener { context, case, namespaced, outcomes, round, dropped: 0 };
     let inbox = heard::inbox(context, compiled, From::Store).await?;
-    for (item, kind, reason) in &inbox.over {
-        listener.note(item, *kind, *reason, None);
-    }
     match compiled.spec.trigger.is_state() {
-        true => listener.alerts(inbox.firing).await,
-        false => listener.events(inbox.waiting).await,
+        true => listener.alerts(inbox).await,
+        false => listener.events(inbox).await,
     }
     let Listener { outcomes, mut round, dropped, .. } = listener;
     outcomes::record(context, outcomes).await?;
     let waiting = context.evaluators.waiting(&compiled.facts.namespace, &compiled.facts.name);
-    for Hold { target, held, until } in waiting.take_in(&round.holds, rule.status.as_ref(), now()) {
-        context.metrics.suppressed(held, &compiled.facts.namespace, &compiled.facts.name);
-        context.journal.held(rule, &target, held, until);
-    }
+    told::held(context, case, waiting.take_in(&round.holds, rule.status.as_ref(), now())).await;
     let (mistake, held) = (round.mistake.take(), round.held.take());
     let seen = Seen { mistake, held, dropped, ..seen };
     write_status(context, rule, checked, Some((&seen, Some(&waiting))), &mut round).await?;
@@ -78,6 +72,12 @@ impl Listener<'_> {
     fn note(&mut self, item: &Item, kind: OutcomeKind, reason: impl Into<String>, execution: Option<String>) {
         let outcome = item.outcome(&self.case.compiled.facts.name, kind, reason, now());
         self.outcomes.push((item.batch.clone(), EventOutcome { execution, ..outcome }));
+    }
+
+    fn note_all(&mut self, over: Vec<(Item, OutcomeKind, impl Into<String>)>) {
+        for (item, kind, reason) in over {
+            self.note(&item, kind, reason, None);
+        }
     }
 
     /// The target of an event. What does not match, or leads nowhere, has its outcome by that.

@@ -11,17 +11,20 @@ use crate::support::helm::Helm;
 use crate::support::kubectl::Kubectl;
 use crate::support::wait::{DEADLINE, eventually};
 
-/// As much of the Prometheus operator's kind as is needed to have one.
-fn service_monitors() -> Value {
+/// As much of the Prometheus operator's kinds as is needed to have some.
+fn monitoring() -> [Value; 2] {
     let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "servicemonitors.monitoring.coreos.com"},
-        "spec": {
-            "group": "monitoring.coreos.com", "scope": "Namespaced",
-            "names": {"kind": "ServiceMonitor", "plural": "servicemonitors", "singular": "servicemonitor"},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
-        },
+    ["ServiceMonitor", "PrometheusRule"].map(|kind| {
+        let singular = kind.to_lowercase();
+        json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{singular}s.monitoring.coreos.com")},
+            "spec": {
+                "group": "monitoring.coreos.com", "scope": "Namespaced",
+                "names": {"kind": kind, "plural": format!("{singular}s"), "singular": singular},
+                "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
+            },
+        })
     })
 }
 
@@ -80,7 +83,9 @@ async fn the_chart_is_installed_upgraded_and_uninstalled() {
     let Some(plane) = ControlPlane::private().await else { return };
     let Some(helm) = Helm::new(plane.admin()) else { return };
     let kubectl = plane.kubectl();
-    kubectl.apply(&service_monitors().to_string(), &[]).await;
+    for kind in monitoring() {
+        kubectl.apply(&kind.to_string(), &[]).await;
+    }
     kubectl.run(&["create", "namespace", "fother"]).await;
     kubectl.run(&["label", "namespace", "fother", "pod-security.kubernetes.io/enforce=restricted"]).await;
     established(&kubectl).await;

@@ -13,7 +13,7 @@ use crate::support::kubectl::run;
 /// Everything that is off by default, on.
 pub const ALL: [&str; 4] = [
     "--set",
-    "networkPolicy.enabled=true,serviceMonitor.enabled=true,receiver.enabled=true,journal.enabled=true",
+    "networkPolicy.enabled=true,serviceMonitor.enabled=true,prometheusRule.enabled=true,receiver.enabled=true,journal.enabled=true",
     "--set",
     "priorityClassName=ops",
 ];
@@ -77,6 +77,32 @@ async fn the_kinds_are_those_of_this_version_and_are_kept() {
     }
     let without = objects(&helm.template(&["--set", "crds.install=false"]).await);
     assert_eq!(without.iter().filter(|o| o["kind"] == "CustomResourceDefinition").count(), 0);
+}
+
+#[tokio::test]
+async fn a_person_is_called_for_what_limits_hold_back_if_that_is_asked_for() {
+    let Some(helm) = Helm::offline() else { return };
+    let none = objects(&helm.template(&[]).await);
+    assert!(none.iter().all(|object| object["kind"] != "PrometheusRule"));
+    let label = ["--set", "prometheusRule.alertLabels.severity=page"];
+    let rendered = objects(&helm.template(&[&ALL[..], &label].concat()).await);
+    let alert = &find(&rendered, "PrometheusRule", "fother")["spec"]["groups"][0]["rules"][0];
+    assert_eq!(
+        (&alert["alert"], &alert["labels"]["severity"]),
+        (&json!("FotherHeldByLimit"), &json!("page"))
+    );
+    let expression = alert["expr"].as_str().unwrap();
+    let documented = std::fs::read_to_string(chart().join("../../docs/reference/metrics.md")).unwrap();
+    for named in ["fother_rule_held", "cooldown", "rate"] {
+        assert!(expression.contains(named) && documented.contains(&format!("| `{named}` |")), "{named}");
+    }
+    let summary = alert["annotations"]["summary"].as_str().unwrap();
+    assert!(
+        summary.starts_with("Rule {{ $labels.namespace }}/{{ $labels.rule }} matches {{ $value }} targets"),
+        "{summary}"
+    );
+    let endpoint = &find(&rendered, "ServiceMonitor", "fother")["spec"]["endpoints"][0];
+    assert_eq!(endpoint["honorLabels"], true, "the namespace is the Rule's");
 }
 
 #[tokio::test]

@@ -8,7 +8,10 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::controller::Controller;
-use super::hooks::{ALERTS, EVENTS, alert, came_to, deliver, event, listens, open, outcomes, rule, send};
+use super::hooks::{
+    ALERTS, EVENTS, alert, alert_about, came_to, deliver, event, listens, notification, open, outcomes, rule,
+    send,
+};
 use super::scenario::{MEND, Scenario};
 use super::triggers;
 use crate::support::proxy::{Deed, Moment, Requests};
@@ -128,6 +131,66 @@ async fn a_window_is_filled_on_by_the_next_process() {
     came_to(&scenario, &[[("1", fired, ""), ("2", fired, ""), ("3", fired, "")].as_slice(), &rest].concat())
         .await;
     assert_eq!(scenario.executions("leak").await.len(), 1);
+}
+
+/// An alert of a name about the ark, of which others may be told, too.
+fn leak(name: &str, starts: Timestamp, ends: Option<Timestamp>) -> Value {
+    let mut alert = alert_about("ark", starts, ends);
+    alert["fingerprint"] = name.into();
+    alert["labels"]["alertname"] = name.into();
+    notification(vec![alert])
+}
+
+#[tokio::test]
+async fn a_window_over_alerts_is_filled_on_by_the_next_process() {
+    let Some(scenario) = Scenario::alone("window-alerts").await else { return };
+    let proxy = scenario.proxy().await;
+    open(&scenario).await;
+    scenario.boat("ark", "leaking").await;
+    let mut controller = scenario.controller_through(&proxy).await;
+    let correlate = json!({"groupBy": "alert.labels.boat", "within": "1h", "count": 3});
+    let ladder = json!([{"run": MEND, "verify": {"within": "5m", "stableFor": "0s"}}]);
+    listens(&scenario, "leak", ALERTS, json!({"correlate": correlate, "ladder": ladder})).await;
+    let starts = Timestamp::now();
+    let over = starts + SignedDuration::from_hours(1);
+    let id = |name: &str, status: &str| format!("{name}/{starts}/{status}");
+    let (held, waits) = (
+        OutcomeKind::Held,
+        format!("waits for others until {}", Timestamp::from_second(over.as_second()).unwrap()),
+    );
+    for name in ["a", "b"] {
+        deliver(&scenario, &controller, ALERTS, leak(name, starts, None)).await;
+    }
+    came_to(&scenario, &[(&id("a", "firing"), held, &waits), (&id("b", "firing"), held, &waits)]).await;
+    controller.restart().await;
+    // What is resolved counts no more, whoever counts.
+    deliver(&scenario, &controller, ALERTS, leak("a", starts, Some(Timestamp::now()))).await;
+    deliver(&scenario, &controller, ALERTS, leak("c", starts, None)).await;
+    let (resolved, early) = (OutcomeKind::Resolved, "before its window was over");
+    let of_a = [id("a", "firing"), id("a", "resolved")];
+    let gone = [(of_a[0].as_str(), resolved, early), (of_a[1].as_str(), resolved, "")];
+    let (b, c, d) = (id("b", "firing"), id("c", "firing"), id("d", "firing"));
+    came_to(&scenario, &[gone.as_slice(), &[(&b, held, &waits), (&c, held, &waits)]].concat()).await;
+    // The third completes it; and the process that says so dies before it has said what became of the three.
+    let pattern = format!(r"/namespaces/{}/executions(\?|$)", scenario.stage.namespace);
+    let fault = proxy.arm(Requests::new(Method::POST, &pattern).nth(1), Moment::Committed, Deed::Hold);
+    deliver(&scenario, &controller, ALERTS, leak("d", starts, None)).await;
+    fault.wait_until_hit(DEADLINE).await;
+    controller.kill();
+    fault.release();
+    controller.start_again();
+    controller.ready().await;
+    let fired = OutcomeKind::Fired;
+    let all = [(b.as_str(), fired, ""), (&c, fired, ""), (&d, fired, "")];
+    came_to(&scenario, &[gone.as_slice(), &all].concat()).await;
+    controller.restart().await;
+    scenario.controller_catches_up().await;
+    scenario.only("leak", "one of them is not resolved yet", |execution| !execution.is_finished()).await;
+    for name in ["b", "c", "d"] {
+        deliver(&scenario, &controller, ALERTS, leak(name, starts, Some(Timestamp::now()))).await;
+    }
+    scenario.ends("leak", "TargetRecovered").await;
+    scenario.only("leak", "it is over", Execution::is_finished).await;
 }
 
 #[tokio::test]
