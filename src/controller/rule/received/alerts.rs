@@ -39,12 +39,11 @@ impl Listener<'_> {
     /// Decides about each target that alerts lead to, and each whose episode is open.
     pub(super) async fn alerts(&mut self, inbox: Inbox) {
         let executions = executions_of(self.context, self.case.compiled);
-        let found = match &self.case.compiled.correlation {
-            Some(correlation) => self.sets(inbox, correlation, &executions),
-            None => {
-                self.note_all(inbox.over);
-                self.grouped(inbox.firing, &executions)
-            }
+        let found = if let Some(correlation) = &self.case.compiled.correlation {
+            self.sets(inbox, correlation, &executions)
+        } else {
+            self.note_all(inbox.over);
+            self.grouped(inbox.firing, &executions)
         };
         for target in targets(found.keys(), &executions) {
             let decided = self.target(target, found.get(target), known(&executions, target)).await;

@@ -42,13 +42,19 @@ impl Listener<'_> {
             }
         }
         let turns: Vec<_> = inbox.firing.iter().filter_map(|item| self.turns(item)).collect();
-        turns.into_iter().for_each(|time| self.round.wake_at(time));
+        for time in turns {
+            self.round.wake_at(time);
+        }
         let Filled { sets, waiting, over, nowhere, next, dropped } =
             fill(self.case.compiled, correlation, inbox, now());
-        nowhere.into_iter().for_each(|(item, lead)| self.leads_nowhere(&item, lead));
+        for (item, lead) in nowhere {
+            self.leads_nowhere(&item, lead);
+        }
         self.note_all(over);
         self.note_all(waiting.into_iter().map(|(item, why)| (item, OutcomeKind::Held, why)).collect());
-        next.into_iter().for_each(|time| self.round.wake_at(time));
+        if let Some(time) = next {
+            self.round.wake_at(time);
+        }
         self.dropped = dropped;
         for set in sets {
             self.lead_set(set, executions, &mut found);
