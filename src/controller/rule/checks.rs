@@ -173,8 +173,8 @@ pub fn conditions(
     seen: Option<&Seen>,
     now: Timestamp,
 ) {
-    let generation = rule.metadata.generation;
     use {ConditionStatus as S, ConditionType as T, Reason as R};
+    let generation = rule.metadata.generation;
     let broken = seen.and_then(|seen| seen.broken.clone()).or_else(|| checked.unserved.clone());
     let (denied, broken) = match broken {
         Some(text) if text.contains("forbidden") => {

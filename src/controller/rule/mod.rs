@@ -267,9 +267,9 @@ impl Outcome {
         context: &Context,
         case: Case<'_>,
         (target, view): (&TargetKey, Option<&TargetView>),
-        verdict: Verdict,
+        verdict: &Verdict,
     ) {
-        match verdict {
+        match *verdict {
             Verdict::Prove => self.wake_in(prove(context, case, now())),
             Verdict::Held(held, until) => {
                 self.is_blind |= held == Held::Blind;
@@ -340,7 +340,7 @@ async fn decide(context: &Context, case: Case<'_>) -> Outcome {
                 }
                 rounds.push_back(decide_target(context, case, (target, view, executions), verdict));
             }
-            verdict => outcome.judged(context, case, (target, view), verdict),
+            verdict => outcome.judged(context, case, (target, view), &verdict),
         }
     }
     while let Some(round) = rounds.next().await {
@@ -441,9 +441,9 @@ async fn decide_target(
         Ok(Fired::Changed) => outcome.wake_in(LOOK_AGAIN),
         Ok(Fired::Objected(objection)) => {
             outcome.object(target, &objection);
-            outcome.judged(context, case, (target, view), Verdict::Held(Held::Unless, None));
+            outcome.judged(context, case, (target, view), &Verdict::Held(Held::Unless, None));
         }
-        Ok(Fired::Decided(otherwise)) => outcome.judged(context, case, (target, view), otherwise),
+        Ok(Fired::Decided(otherwise)) => outcome.judged(context, case, (target, view), &otherwise),
         Err(error) => outcome.failed = Some((target.clone(), error)),
     }
     outcome
