@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 
 use super::store::{self, Index, Key, Objects};
 use crate::api::{Execution, LABEL, Mode};
@@ -255,7 +255,7 @@ mod tests {
                 for since in [None, Timestamp::from_second(4).ok()] {
                     let counts = |e: &Execution| end(e) >= since.unwrap_or(Timestamp::MAX);
                     let under_way: BTreeSet<_> =
-                        store.with(|objects| objects.under_way(since).map(|e| e.name_any()).collect());
+                        store.with(|objects| objects.under_way(since).map(ResourceExt::name_any).collect());
                     prop_assert_eq!(under_way, names(&store.filter(counts)));
                 }
             }

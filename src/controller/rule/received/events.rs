@@ -93,12 +93,11 @@ impl Listener<'_> {
     /// Each means something alone.
     fn alone(&mut self, mut waiting: Vec<Item>, failing: &BTreeSet<String>) -> Vec<Led> {
         // Which of several counts can be told only if all are there, and in their order.
-        let many = match self.case.compiled.facts.once {
-            Some(_) => waiting.len(),
-            None => {
-                those_that_failed_last(&mut waiting, |item| occurrence(&item.accepted().event), failing);
-                EVENTS + 1
-            }
+        let many = if self.case.compiled.facts.once.is_some() {
+            waiting.len()
+        } else {
+            those_that_failed_last(&mut waiting, |item| occurrence(&item.accepted().event), failing);
+            EVENTS + 1
         };
         let led = waiting.into_iter().take(many).filter_map(|item| {
             let target = self.lead(&item)?;
