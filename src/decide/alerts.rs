@@ -70,7 +70,7 @@ pub struct Filled {
 /// Fills the windows of a Rule with the alerts that are kept for it, without those that Executions have used.
 pub fn fill(rule: &CompiledRule, correlation: &Correlation, inbox: Inbox, now: Timestamp) -> Filled {
     let (windows, items, filled) = (correlation.windows(), BTreeMap::new(), Filled::default());
-    let mut filling = Filling { rule, correlation, now, windows, items, filled };
+    let mut filling = Filling { rule, correlation, now, heard: inbox.heard, windows, items, filled };
     inbox.firing.into_iter().for_each(|item| filling.fires(item));
     inbox.over.into_iter().for_each(|over| filling.is_over(over));
     filling.end()
@@ -80,6 +80,7 @@ struct Filling<'a> {
     rule: &'a CompiledRule,
     correlation: &'a Correlation,
     now: Timestamp,
+    heard: BTreeMap<String, Timestamp>,
     windows: Windows,
     items: BTreeMap<String, Item>,
     filled: Filled,
@@ -98,7 +99,7 @@ impl Filling<'_> {
             }
             Err(error) => return self.nowhere(item, Lead::Unknown(error.to_string())),
         };
-        let (began, heard) = (captured.time, received_at(&item.batch));
+        let (began, heard) = (captured.time, self.heard_at(&item));
         let awaits = self.correlation.is_absence() && captured.members.contains(&0);
         if awaits && heard.duration_since(began) > LATE {
             let why = "it was told of too late to know what followed it".to_owned();
@@ -158,11 +159,17 @@ impl Filling<'_> {
         is_expected.then_some((Captured { members: vec![EXPECTED], lasts, ..captured }, until))
     }
 
+    /// When the rule heard of it first: what is told again began no later.
+    fn heard_at(&self, item: &Item) -> Timestamp {
+        let heard = self.heard.get(&occurrence(&item.accepted().event));
+        heard.copied().unwrap_or_else(|| received_at(&item.batch))
+    }
+
     fn capture(&self, item: &Item, accepted: &AcceptedEvent) -> Result<Option<Captured>, EvalError> {
         let data: Arc<Value> = Arc::new(json!(accepted.event));
         let bindings = received(&data, &self.rule.spec.trigger, self.now);
         // A clock that goes ahead gets no alert into a later window.
-        let heard = received_at(&item.batch);
+        let heard = self.heard_at(item);
         let began = starts_at(item).unwrap_or(heard).min(heard);
         self.correlation.capture((&occurrence(&accepted.event), began), &bindings, data)
     }
@@ -377,6 +384,22 @@ mod tests {
         assert_eq!(
             look(&rule, &too_late, 11 * MINUTE),
             ["down/0/firing Suppressed it was told of too late to know what followed it"]
+        );
+    }
+
+    #[test]
+    fn what_is_told_again_was_heard_of_when_it_was_told_first() {
+        let rule = absence();
+        let again = told("down", "n1", (0, None), 11 * MINUTE);
+        let both = [firing("down", "n1", 0), again.clone()];
+        let duplicate = "down/0/firing Duplicate there is a newer one";
+        assert_eq!(look(&rule, &both, 11 * MINUTE), ["together down/0/firing", duplicate]);
+        let mut alone = EventBatch::clone(&again);
+        inbox::remember(&mut alone.spec.events[0], &Item { batch: both[0].clone(), index: 0 });
+        assert_eq!(
+            look(&rule, &[Arc::new(alone)], 11 * MINUTE),
+            ["together down/0/firing"],
+            "the first is gone"
         );
     }
 

@@ -289,3 +289,23 @@ async fn what_stays_away_after_an_alert_is_noticed() {
     scene.ended(&["TargetRecovered"]).await;
     running.stop().await;
 }
+
+#[tokio::test]
+async fn an_alert_that_is_taken_in_again_says_when_each_rule_heard_of_it_first() {
+    let (scene, running) = scene(three()).await;
+    let slow = told("Slow", "sda", -30);
+    slow.fires(&running).await;
+    came_to(&scene, [slow.waits(600)]).await;
+    let first = scene.batches().await[0].spec.received_at.clone();
+    scene.rule("later", json!({"trigger": {"alert": {"webhook": "am"}}, "for": "1h"})).await;
+    eventually("the new Rule hears of it", DEADLINE, || async {
+        let answer = running.post("am", &notification(&[slow.alert(None)])).await;
+        if answer.status == 202 { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+    let batches = scene.batches().await;
+    let heard: Vec<_> = batches.iter().flat_map(|batch| batch.spec.events[0].alert.clone()).collect();
+    let heard: Vec<_> = heard.iter().flat_map(|alert| &alert.heard).collect();
+    assert_eq!(heard, [(&"full".to_owned(), &first.unwrap())], "{batches:#?}");
+    running.stop().await;
+}
