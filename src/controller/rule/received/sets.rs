@@ -121,9 +121,7 @@ impl Listener<'_> {
 
     /// The alerts that Executions were made of.
     fn used<'e>(&self, executions: &'e Executions) -> BTreeMap<&'e str, &'e Arc<Execution>> {
-        let mut used = used(executions);
-        used.retain(|_, execution| !self.is_only_observed(execution));
-        used
+        used(executions, |execution| !self.is_only_observed(execution))
     }
 
     /// The alert that completed a set, if what the API server has makes the same set at this moment.
