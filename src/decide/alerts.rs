@@ -4,7 +4,7 @@
 //! The windows are filled anew from what is kept whenever the Rule is looked at: with what the store has to decide, and
 //! with what the API server has before anything is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -82,7 +82,8 @@ struct Filling<'a> {
     now: Timestamp,
     heard: BTreeMap<String, Timestamp>,
     windows: Windows,
-    items: BTreeMap<String, Item>,
+    /// What was taken in, each with its group.
+    items: BTreeMap<String, (Item, String)>,
     filled: Filled,
 }
 
@@ -112,7 +113,7 @@ impl Filling<'_> {
             true => (Timestamp::MIN, Timestamp::MAX),
             false => (began, began),
         };
-        self.items.insert(captured.id.clone(), item);
+        self.items.insert(captured.id.clone(), (item, captured.group.clone()));
         self.windows.take(Captured { time, lasts: (began, until), ..captured });
     }
 
@@ -187,13 +188,23 @@ impl Filling<'_> {
         let absence = self.correlation.is_absence();
         let known_by =
             if absence { self.now } else { self.now.saturating_sub(LATE).unwrap_or(Timestamp::MIN) };
+        let mut behind = BTreeSet::new();
         for found in self.windows.found(known_by) {
-            let parts = found.events.iter().filter_map(|(_, event)| self.items.remove(&event.id)).collect();
+            // As long as it is not done, another of its alerts may be resolved, and these stand in.
+            if !absence {
+                behind.insert(found.group.clone());
+            }
+            let parts = found
+                .events
+                .iter()
+                .filter_map(|(_, event)| self.items.remove(&event.id))
+                .map(|(item, _)| item)
+                .collect();
             self.filled.sets.push(Set { found, items: parts });
         }
         let waits: Vec<Captured> = self.windows.captured().cloned().collect();
         for captured in waits {
-            let Some(item) = self.items.remove(&captured.id) else { continue };
+            let Some((item, _)) = self.items.remove(&captured.id) else { continue };
             let end = captured.time.saturating_add(self.correlation.within()).unwrap_or(Timestamp::MAX);
             if absence && captured.members == [EXPECTED] {
                 self.filled.waiting.push((item, "has come, and counts while it fires".to_owned()));
@@ -208,7 +219,11 @@ impl Filling<'_> {
         } else {
             "its window ended without the others"
         };
-        for item in std::mem::take(&mut self.items).into_values() {
+        for (item, group) in std::mem::take(&mut self.items).into_values() {
+            if behind.contains(&group) {
+                self.filled.waiting.push((item, "others of its group come first".to_owned()));
+                continue;
+            }
             self.filled.over.push((item, OutcomeKind::Suppressed, why.to_owned()));
         }
         self.filled
@@ -320,6 +335,25 @@ mod tests {
             look(&rule, &[first], 20 * MINUTE + 1),
             ["a/0/firing Suppressed its window ended without the others"]
         );
+    }
+
+    #[test]
+    fn alerts_beside_a_set_that_is_held_wait_to_stand_in() {
+        let rule = count(3);
+        let mut all: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| firing(name, "n1", 0)).into();
+        all.push(firing("x", "n2", 0));
+        let late = 20 * MINUTE + 1;
+        assert_eq!(
+            look(&rule, &all, late),
+            [
+                "together a/0/firing b/0/firing c/0/firing",
+                "d/0/firing others of its group come first",
+                "e/0/firing others of its group come first",
+                "x/0/firing Suppressed its window ended without the others"
+            ]
+        );
+        all.push(told("a", "n1", (0, Some(late)), late));
+        assert_eq!(look(&rule, &all, late + 1)[0], "together b/0/firing c/0/firing d/0/firing");
     }
 
     #[test]
