@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::capture::Correlation;
 use super::correlation::{Captured, Found, Windows};
+use super::hearing::Hearing;
 use super::identity::occurrence;
 use super::inbox::{self, Inbox, Item, Lead, received_at, starts_at};
 use super::matching::{CompiledRule, received};
@@ -68,9 +69,10 @@ pub struct Filled {
 }
 
 /// Fills the windows of a Rule with the alerts that are kept for it, without those that Executions have used.
-pub fn fill(rule: &CompiledRule, correlation: &Correlation, inbox: Inbox, now: Timestamp) -> Filled {
+pub fn fill(rule: &CompiledRule, correlation: &Correlation, inbox: Inbox, hearing: Hearing) -> Filled {
     let (windows, items, filled) = (correlation.windows(), BTreeMap::new(), Filled::default());
-    let mut filling = Filling { rule, correlation, now, heard: inbox.heard, windows, items, filled };
+    let (now, heard) = (hearing.now, inbox.heard);
+    let mut filling = Filling { rule, correlation, hearing, now, heard, windows, items, filled };
     inbox.firing.into_iter().for_each(|item| filling.fires(item));
     inbox.over.into_iter().for_each(|over| filling.is_over(over));
     filling.end()
@@ -79,6 +81,7 @@ pub fn fill(rule: &CompiledRule, correlation: &Correlation, inbox: Inbox, now: T
 struct Filling<'a> {
     rule: &'a CompiledRule,
     correlation: &'a Correlation,
+    hearing: Hearing,
     now: Timestamp,
     heard: BTreeMap<String, Timestamp>,
     windows: Windows,
@@ -186,8 +189,10 @@ impl Filling<'_> {
     fn end(mut self) -> Filled {
         // Nothing is given up as long as others may be told of that began in time; but what stays away does so now.
         let absence = self.correlation.is_absence();
-        let known_by =
-            if absence { self.now } else { self.now.saturating_sub(LATE).unwrap_or(Timestamp::MIN) };
+        let known_by = match absence {
+            true => self.hearing.known_by(),
+            false => self.now.saturating_sub(LATE).unwrap_or(Timestamp::MIN),
+        };
         let mut behind = BTreeSet::new();
         for found in self.windows.found(known_by) {
             // As long as it is not done, another of its alerts may be resolved, and these stand in.
@@ -206,6 +211,7 @@ impl Filling<'_> {
         for captured in waits {
             let Some((item, _)) = self.items.remove(&captured.id) else { continue };
             let end = captured.time.saturating_add(self.correlation.within()).unwrap_or(Timestamp::MAX);
+            let end = if absence { self.hearing.says(end) } else { end };
             if absence && captured.members == [EXPECTED] {
                 self.filled.waiting.push((item, "has come, and counts while it fires".to_owned()));
                 continue;
@@ -285,8 +291,18 @@ mod tests {
 
     /// What has become of all that was told, in words.
     fn look(rule: &CompiledRule, told: &[Arc<EventBatch>], now: i64) -> Vec<String> {
+        look_hearing(rule, told, (now, 0))
+    }
+
+    /// The same, when it is sure only from a moment on what was not heard.
+    fn look_hearing(
+        rule: &CompiledRule,
+        told: &[Arc<EventBatch>],
+        (now, sure_from): (i64, i64),
+    ) -> Vec<String> {
         let correlation = rule.correlation.as_ref().expect("it correlates");
-        let filled = fill(rule, correlation, inbox::open("r", told, at(now)), at(now));
+        let hearing = Hearing { now: at(now), sure_from: at(sure_from) };
+        let filled = fill(rule, correlation, inbox::open("r", told, at(now)), hearing);
         let id = |item: &Item| item.accepted().event.id.clone();
         let sets = filled.sets.iter().map(|set| {
             assert!(set.last().is_some() && set.is(set));
@@ -419,6 +435,19 @@ mod tests {
             look(&rule, &too_late, 11 * MINUTE),
             ["down/0/firing Suppressed it was told of too late to know what followed it"]
         );
+    }
+
+    #[test]
+    fn nothing_has_stayed_away_as_long_as_who_would_tell_may_have_come_in_vain() {
+        let (told, sure_from) = ([firing("down", "n1", 100)], 540);
+        let waits = "down/100/firing waits for what is expected until 1970-01-01T00:09:00Z";
+        assert_eq!(look_hearing(&absence(), &told, (420, sure_from)), [waits]);
+        assert_eq!(look_hearing(&absence(), &told, (540, sure_from)), ["together down/100/firing"]);
+        let both = [told[0].clone(), firing("promoted", "n1", 240)];
+        let found = look_hearing(&absence(), &both, (540, sure_from));
+        assert!(!found.iter().any(|text| text.starts_with("together")), "{found:?}");
+        let enough = [firing("a", "n1", 0), firing("b", "n1", 1)];
+        assert_eq!(look_hearing(&count(2), &enough, (2, sure_from)), ["together a/0/firing b/1/firing"]);
     }
 
     #[test]

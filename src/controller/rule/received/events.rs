@@ -149,7 +149,10 @@ impl Listener<'_> {
                 Err(error) => self.note(&item, OutcomeKind::Failed, error.to_string(), None),
             }
         }
-        let found = windows.found(now());
+        let hearing = self.hearing();
+        // What completes a window is there, whatever else is not.
+        let known_by = if correlation.is_absence() { hearing.known_by() } else { hearing.now };
+        let found = windows.found(known_by);
         let led = found.iter().filter_map(|found| self.complete(found, correlation, &mut items)).collect();
         for id in windows.waiting() {
             if let Some(item) = items.remove(id) {
@@ -160,7 +163,10 @@ impl Listener<'_> {
             self.note(&item, OutcomeKind::Suppressed, "its window ended without the others", None);
         }
         self.dropped = windows.dropped();
-        if let Some(due) = windows.due().or_else(|| windows.oldest()?.checked_add(correlation.within()).ok())
+        if let Some(due) = windows
+            .due()
+            .map(|due| hearing.says(due))
+            .or_else(|| windows.oldest()?.checked_add(correlation.within()).ok())
         {
             self.round.wake_at(due);
         }
