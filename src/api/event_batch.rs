@@ -1,5 +1,7 @@
 //! `EventBatch`: accepted events that are not decided yet, and alerts that fire. Internal: written by the controller.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -60,6 +62,9 @@ pub struct AlertState {
     /// Since when it is resolved; it fires if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<MicroTime>,
+    /// When Rules heard of it first, by their names, where an earlier batch said so that this one repeats.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub heard: BTreeMap<String, MicroTime>,
 }
 
 /// What became of the events.

@@ -298,7 +298,7 @@ pub struct Unless {
 }
 
 /// Several events that mean something together. Windows go by the time at which the events happened, and an event counts
-/// once. An alert happens when it begins to fire, and counts as long as it fires. In expressions of `unless`, `target` and `with`, `events` is the list of them, by time, and `captured` has each
+/// once. An alert happens when it begins to fire, and counts as long as it fires. In expressions of `unless` and `with`, `events` is the list of them, by time, and `captured` has each
 /// by the name of its member.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

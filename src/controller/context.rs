@@ -10,7 +10,7 @@ use super::executions::Executions;
 use super::looks::Looks;
 use super::published::Published;
 use super::queue::Queue;
-use super::receiver::Known;
+use super::receiver::{Known, Unheard};
 use super::recorder::Recorder;
 use super::rule::{Evaluators, Places};
 use super::store::Store;
@@ -58,6 +58,8 @@ pub struct Context {
     pub batches: Store<EventBatch>,
     /// How much of it there is.
     pub known: Known,
+    /// Since when everybody who sends is heard.
+    pub unheard: Unheard,
     /// What is to be reconciled.
     pub queue: Queue,
     /// The most that may go on at once.

@@ -201,6 +201,7 @@ async fn lead(
         webhooks: receiver.webhooks(),
         batches: receiver.batches(),
         known: receiver.known(),
+        unheard: receiver.unheard(),
         queue: queue.clone(),
         caps: settings.caps,
         pods: settings.pods,
@@ -222,6 +223,7 @@ async fn lead(
         context.webhooks.synced().await;
         context.batches.synced().await;
         context.rules.synced().await;
+        context.unheard.leads(now());
         receiver.tell(&queue);
         tell(Standing::Leading);
         // Each goes on for ever: if one ends, the process has to say so instead of leading without acting.

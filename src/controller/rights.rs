@@ -40,7 +40,10 @@ pub async fn lacking(
 
 /// What the API server said when it refused, with what mends it if it is the controller that may not act as the account.
 pub fn refused(text: &str, (namespace, name): (&str, &str)) -> String {
-    let is_enrolled = !text.contains("cannot impersonate ") && !text.contains(ANNOTATION.allow);
+    let of_account = format!("system:serviceaccount:{namespace}:{name}\"");
+    // Without an enrolment the controller may neither act as the account nor keep what it needs beside it.
+    let controller_may_not = text.contains("\" cannot ") && !text.contains(&of_account);
+    let is_enrolled = !controller_may_not && !text.contains(ANNOTATION.allow);
     match is_enrolled {
         true => text.to_owned(),
         false => format!(
@@ -80,6 +83,7 @@ mod tests {
                 false,
             ),
             (user("a:healer", "list resource \"pods\""), true),
+            (user("a:healers", "list resource \"pods\""), false),
             ("admission webhook \"policy.example\" denied the request: no".to_owned(), true),
             ("exceeded quota: few, requested: count/jobs.batch=1".to_owned(), true),
         ] {

@@ -4,7 +4,7 @@
 //! The windows are filled anew from what is kept whenever the Rule is looked at: with what the store has to decide, and
 //! with what the API server has before anything is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::capture::Correlation;
 use super::correlation::{Captured, Found, Windows};
+use super::hearing::Hearing;
 use super::identity::occurrence;
 use super::inbox::{self, Inbox, Item, Lead, received_at, starts_at};
 use super::matching::{CompiledRule, received};
@@ -68,9 +69,10 @@ pub struct Filled {
 }
 
 /// Fills the windows of a Rule with the alerts that are kept for it, without those that Executions have used.
-pub fn fill(rule: &CompiledRule, correlation: &Correlation, inbox: Inbox, now: Timestamp) -> Filled {
+pub fn fill(rule: &CompiledRule, correlation: &Correlation, inbox: Inbox, hearing: Hearing) -> Filled {
     let (windows, items, filled) = (correlation.windows(), BTreeMap::new(), Filled::default());
-    let mut filling = Filling { rule, correlation, now, windows, items, filled };
+    let (now, heard) = (hearing.now, inbox.heard);
+    let mut filling = Filling { rule, correlation, hearing, now, heard, windows, items, filled };
     inbox.firing.into_iter().for_each(|item| filling.fires(item));
     inbox.over.into_iter().for_each(|over| filling.is_over(over));
     filling.end()
@@ -79,9 +81,12 @@ pub fn fill(rule: &CompiledRule, correlation: &Correlation, inbox: Inbox, now: T
 struct Filling<'a> {
     rule: &'a CompiledRule,
     correlation: &'a Correlation,
+    hearing: Hearing,
     now: Timestamp,
+    heard: BTreeMap<String, Timestamp>,
     windows: Windows,
-    items: BTreeMap<String, Item>,
+    /// What was taken in, each with its group.
+    items: BTreeMap<String, (Item, String)>,
     filled: Filled,
 }
 
@@ -98,7 +103,7 @@ impl Filling<'_> {
             }
             Err(error) => return self.nowhere(item, Lead::Unknown(error.to_string())),
         };
-        let (began, heard) = (captured.time, received_at(&item.batch));
+        let (began, heard) = (captured.time, self.heard_at(&item));
         let awaits = self.correlation.is_absence() && captured.members.contains(&0);
         if awaits && heard.duration_since(began) > LATE {
             let why = "it was told of too late to know what followed it".to_owned();
@@ -111,7 +116,7 @@ impl Filling<'_> {
             true => (Timestamp::MIN, Timestamp::MAX),
             false => (began, began),
         };
-        self.items.insert(captured.id.clone(), item);
+        self.items.insert(captured.id.clone(), (item, captured.group.clone()));
         self.windows.take(Captured { time, lasts: (began, until), ..captured });
     }
 
@@ -158,11 +163,17 @@ impl Filling<'_> {
         is_expected.then_some((Captured { members: vec![EXPECTED], lasts, ..captured }, until))
     }
 
+    /// When the rule heard of it first: what is told again began no later.
+    fn heard_at(&self, item: &Item) -> Timestamp {
+        let heard = self.heard.get(&occurrence(&item.accepted().event));
+        heard.copied().unwrap_or_else(|| received_at(&item.batch))
+    }
+
     fn capture(&self, item: &Item, accepted: &AcceptedEvent) -> Result<Option<Captured>, EvalError> {
         let data: Arc<Value> = Arc::new(json!(accepted.event));
         let bindings = received(&data, &self.rule.spec.trigger, self.now);
         // A clock that goes ahead gets no alert into a later window.
-        let heard = received_at(&item.batch);
+        let heard = self.heard_at(item);
         let began = starts_at(item).unwrap_or(heard).min(heard);
         self.correlation.capture((&occurrence(&accepted.event), began), &bindings, data)
     }
@@ -178,16 +189,29 @@ impl Filling<'_> {
     fn end(mut self) -> Filled {
         // Nothing is given up as long as others may be told of that began in time; but what stays away does so now.
         let absence = self.correlation.is_absence();
-        let known_by =
-            if absence { self.now } else { self.now.saturating_sub(LATE).unwrap_or(Timestamp::MIN) };
+        let known_by = match absence {
+            true => self.hearing.known_by(),
+            false => self.now.saturating_sub(LATE).unwrap_or(Timestamp::MIN),
+        };
+        let mut behind = BTreeSet::new();
         for found in self.windows.found(known_by) {
-            let parts = found.events.iter().filter_map(|(_, event)| self.items.remove(&event.id)).collect();
+            // As long as it is not done, another of its alerts may be resolved, and these stand in.
+            if !absence {
+                behind.insert(found.group.clone());
+            }
+            let parts = found
+                .events
+                .iter()
+                .filter_map(|(_, event)| self.items.remove(&event.id))
+                .map(|(item, _)| item)
+                .collect();
             self.filled.sets.push(Set { found, items: parts });
         }
         let waits: Vec<Captured> = self.windows.captured().cloned().collect();
         for captured in waits {
-            let Some(item) = self.items.remove(&captured.id) else { continue };
+            let Some((item, _)) = self.items.remove(&captured.id) else { continue };
             let end = captured.time.saturating_add(self.correlation.within()).unwrap_or(Timestamp::MAX);
+            let end = if absence { self.hearing.says(end) } else { end };
             if absence && captured.members == [EXPECTED] {
                 self.filled.waiting.push((item, "has come, and counts while it fires".to_owned()));
                 continue;
@@ -201,7 +225,11 @@ impl Filling<'_> {
         } else {
             "its window ended without the others"
         };
-        for item in std::mem::take(&mut self.items).into_values() {
+        for (item, group) in std::mem::take(&mut self.items).into_values() {
+            if behind.contains(&group) {
+                self.filled.waiting.push((item, "others of its group come first".to_owned()));
+                continue;
+            }
             self.filled.over.push((item, OutcomeKind::Suppressed, why.to_owned()));
         }
         self.filled
@@ -263,8 +291,18 @@ mod tests {
 
     /// What has become of all that was told, in words.
     fn look(rule: &CompiledRule, told: &[Arc<EventBatch>], now: i64) -> Vec<String> {
+        look_hearing(rule, told, (now, 0))
+    }
+
+    /// The same, when it is sure only from a moment on what was not heard.
+    fn look_hearing(
+        rule: &CompiledRule,
+        told: &[Arc<EventBatch>],
+        (now, sure_from): (i64, i64),
+    ) -> Vec<String> {
         let correlation = rule.correlation.as_ref().expect("it correlates");
-        let filled = fill(rule, correlation, inbox::open("r", told, at(now)), at(now));
+        let hearing = Hearing { now: at(now), sure_from: at(sure_from) };
+        let filled = fill(rule, correlation, inbox::open("r", told, at(now)), hearing);
         let id = |item: &Item| item.accepted().event.id.clone();
         let sets = filled.sets.iter().map(|set| {
             assert!(set.last().is_some() && set.is(set));
@@ -313,6 +351,25 @@ mod tests {
             look(&rule, &[first], 20 * MINUTE + 1),
             ["a/0/firing Suppressed its window ended without the others"]
         );
+    }
+
+    #[test]
+    fn alerts_beside_a_set_that_is_held_wait_to_stand_in() {
+        let rule = count(3);
+        let mut all: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| firing(name, "n1", 0)).into();
+        all.push(firing("x", "n2", 0));
+        let late = 20 * MINUTE + 1;
+        assert_eq!(
+            look(&rule, &all, late),
+            [
+                "together a/0/firing b/0/firing c/0/firing",
+                "d/0/firing others of its group come first",
+                "e/0/firing others of its group come first",
+                "x/0/firing Suppressed its window ended without the others"
+            ]
+        );
+        all.push(told("a", "n1", (0, Some(late)), late));
+        assert_eq!(look(&rule, &all, late + 1)[0], "together b/0/firing c/0/firing d/0/firing");
     }
 
     #[test]
@@ -377,6 +434,35 @@ mod tests {
         assert_eq!(
             look(&rule, &too_late, 11 * MINUTE),
             ["down/0/firing Suppressed it was told of too late to know what followed it"]
+        );
+    }
+
+    #[test]
+    fn nothing_has_stayed_away_as_long_as_who_would_tell_may_have_come_in_vain() {
+        let (told, sure_from) = ([firing("down", "n1", 100)], 540);
+        let waits = "down/100/firing waits for what is expected until 1970-01-01T00:09:00Z";
+        assert_eq!(look_hearing(&absence(), &told, (420, sure_from)), [waits]);
+        assert_eq!(look_hearing(&absence(), &told, (540, sure_from)), ["together down/100/firing"]);
+        let both = [told[0].clone(), firing("promoted", "n1", 240)];
+        let found = look_hearing(&absence(), &both, (540, sure_from));
+        assert!(!found.iter().any(|text| text.starts_with("together")), "{found:?}");
+        let enough = [firing("a", "n1", 0), firing("b", "n1", 1)];
+        assert_eq!(look_hearing(&count(2), &enough, (2, sure_from)), ["together a/0/firing b/1/firing"]);
+    }
+
+    #[test]
+    fn what_is_told_again_was_heard_of_when_it_was_told_first() {
+        let rule = absence();
+        let again = told("down", "n1", (0, None), 11 * MINUTE);
+        let both = [firing("down", "n1", 0), again.clone()];
+        let duplicate = "down/0/firing Duplicate there is a newer one";
+        assert_eq!(look(&rule, &both, 11 * MINUTE), ["together down/0/firing", duplicate]);
+        let mut alone = EventBatch::clone(&again);
+        inbox::remember(&mut alone.spec.events[0], &Item { batch: both[0].clone(), index: 0 });
+        assert_eq!(
+            look(&rule, &[Arc::new(alone)], 11 * MINUTE),
+            ["together down/0/firing"],
+            "the first is gone"
         );
     }
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-/// The most events that wait in one group; the oldest goes first, and is counted.
+/// The most events that wait in one group; the oldest goes first, and is counted. Of an absence one that begins goes
+/// first: what is expected speaks against acting.
 const IN_A_GROUP: usize = 1_000;
 /// The most groups of one rule.
 const GROUPS: usize = 10_000;
@@ -101,7 +102,9 @@ impl Windows {
         let Err(place) = group.binary_search_by(|known| known.order().cmp(&event.order())) else { return };
         group.insert(place, event);
         if group.len() > IN_A_GROUP {
-            group.remove(0);
+            let begins = |event: &Captured| event.is(0) && !event.is(1);
+            let first = group.iter().position(begins).filter(|_| self.pattern == Pattern::Absent);
+            group.remove(first.unwrap_or(0));
             self.dropped += 1;
         }
     }
@@ -382,6 +385,17 @@ mod tests {
             windows.take(Captured { id: format!("{number:05}"), ..event("a1") });
         }
         assert_eq!((windows.dropped(), windows.waiting().count()), (1, IN_A_GROUP));
+    }
+
+    #[test]
+    fn what_is_expected_is_not_dropped_as_long_as_something_waits_for_it() {
+        let mut windows = windows(Pattern::Absent);
+        windows.take(Captured { lasts: (at(0), at(99)), ..event("b0") });
+        for number in 0..IN_A_GROUP {
+            windows.take(Captured { id: format!("{number:05}"), ..event("a1") });
+        }
+        assert_eq!((windows.dropped(), windows.waiting().next()), (1, Some("b0")));
+        assert_eq!(windows.found(at(50)), []);
     }
 
     fn pattern() -> impl Strategy<Value = Pattern> {

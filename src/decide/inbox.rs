@@ -1,10 +1,11 @@
 //! What Webhooks received and is kept: which alerts fire, which events wait, what is over. All of it is read from the
 //! `EventBatch`es, so that any process can go on at any point.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -77,6 +78,22 @@ pub fn received_at(batch: &EventBatch) -> Timestamp {
     batch.spec.received_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
+/// When a rule heard first of an event: by its batch, or by an earlier one that it repeats.
+fn heard_at(item: &Item, rule: &str) -> Timestamp {
+    let before = item.accepted().alert.as_ref().and_then(|alert| alert.heard.get(rule));
+    before.map_or(item.received_at(), |before| before.0.min(item.received_at()))
+}
+
+/// Keeps in an alert that is repeated when its rules heard of it first: what says so goes when the repetition is there.
+pub fn remember(repeated: &mut AcceptedEvent, known: &Item) {
+    let Some(alert) = &mut repeated.alert else { return };
+    for rule in repeated.rules.iter().filter(|rule| known.accepted().rules.contains(rule)) {
+        let first = MicroTime(heard_at(known, rule));
+        let kept = alert.heard.entry(rule.clone()).or_insert_with(|| first.clone());
+        kept.0 = kept.0.min(first.0);
+    }
+}
+
 /// What one rule has before it.
 #[derive(Debug, Default)]
 pub struct Inbox {
@@ -86,6 +103,25 @@ pub struct Inbox {
     pub waiting: Vec<Item>,
     /// What is over, and why.
     pub over: Vec<(Item, OutcomeKind, &'static str)>,
+    /// When the rule heard first of each, however often it is repeated.
+    pub heard: BTreeMap<String, Timestamp>,
+}
+
+impl Inbox {
+    /// Whether it is the first that is heard of an event.
+    fn hear(&mut self, item: &Item, rule: &str) -> bool {
+        let at = heard_at(item, rule);
+        match self.heard.entry(occurrence(&item.accepted().event)) {
+            Entry::Vacant(place) => {
+                place.insert(at);
+                true
+            }
+            Entry::Occupied(mut known) => {
+                *known.get_mut() = at.min(*known.get());
+                false
+            }
+        }
+    }
 }
 
 /// Up to when the alerts of a fingerprint are resolved.
@@ -112,10 +148,9 @@ pub fn open(rule: &str, batches: &[Arc<EventBatch>], now: Timestamp) -> Inbox {
     items.sort_by(|a, b| key(a).cmp(&key(b)));
     let ended = ended(&items);
     let over = over(rule, batches);
-    let (mut inbox, mut newest, mut seen) =
-        (Inbox::default(), BTreeMap::<String, Item>::new(), BTreeSet::new());
+    let (mut inbox, mut newest) = (Inbox::default(), BTreeMap::<String, Item>::new());
     for item in items.into_iter().filter(|item| item.accepted().rules.iter().any(|name| name == rule)) {
-        let is_first = seen.insert(occurrence(&item.accepted().event));
+        let is_first = inbox.hear(&item, rule);
         if over.contains(&(Arc::as_ptr(&item.batch), item.index)) {
             continue;
         }
@@ -378,6 +413,27 @@ mod tests {
         assert_eq!(look(&[new, old.clone()]), "firing b[0] waiting  over a[0] Duplicate");
         let stale = batch("c", 30, json!([alert("f", 1, None)]));
         assert_eq!(look(&[stale, old]), "firing a[0] waiting  over c[0] Duplicate", "by its start");
+    }
+
+    #[test]
+    fn a_repetition_remembers_for_each_rule_when_it_heard_first() {
+        let (first, other) =
+            (batch("a", 10, json!([alert("f", 5, None)])), batch("b", 20, json!([alert("f", 5, None)])));
+        let item = |batch: &Arc<EventBatch>| Item { batch: batch.clone(), index: 0 };
+        let repeated = |received, known: &[&Arc<EventBatch>]| {
+            let mut repeated = EventBatch::clone(&batch("c", received, json!([alert("f", 5, None)])));
+            let event = &mut repeated.spec.events[0];
+            event.rules.push("new".to_owned());
+            known.iter().for_each(|known| remember(event, &item(known)));
+            Arc::new(repeated)
+        };
+        let heard = |rule: &str, batch: Arc<EventBatch>| {
+            open(rule, &[batch], at(100)).heard.into_values().map(Timestamp::as_second).collect::<Vec<_>>()
+        };
+        assert_eq!(heard("r", repeated(30, &[&other, &first])), [10]);
+        let twice = repeated(40, &[&repeated(30, &[&first])]);
+        assert_eq!(heard("r", twice.clone()), [10], "what said so first is gone");
+        assert_eq!(heard("new", twice), [30], "it came later");
     }
 
     #[test]

@@ -119,6 +119,7 @@ pub fn covers(known: &Value, fresh: &Value) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::collections::BTreeMap;
 
     fn interest(spec: Value) -> Option<Interest> {
         let mut base =
@@ -141,8 +142,12 @@ mod tests {
     fn a_rule_wants_what_it_names() {
         let alerts = interest(json!({"trigger": {"alert": {"webhook": "am", "names": ["DiskFull"]}}}))
             .expect("listens");
-        let state =
-            AlertState { fingerprint: "f".into(), starts_at: event("x", Value::Null).time, ends_at: None };
+        let state = AlertState {
+            fingerprint: "f".into(),
+            starts_at: event("x", Value::Null).time,
+            ends_at: None,
+            heard: BTreeMap::new(),
+        };
         let named = |name: &str| event("alert.firing", json!({"labels": {"alertname": name}}));
         assert!(alerts.wants(&named("DiskFull"), Some(&state)));
         assert!(!alerts.wants(&named("Other"), Some(&state)));

@@ -38,6 +38,7 @@ mod excerpt;
 pub mod execution;
 pub mod guard;
 pub mod guards;
+pub mod hearing;
 pub mod identity;
 pub mod inbox;
 pub mod index;

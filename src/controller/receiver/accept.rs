@@ -14,7 +14,7 @@ use super::{Answer, Open, Receiver, Refusal};
 use crate::api::{AcceptedEvent, AnyValue, EventBatch, EventBatchSpec, LABEL, TriggerEvent};
 use crate::cluster::objects::MANAGER;
 use crate::decide::identity::{digest, occurrence, readable};
-use crate::decide::inbox::{REFRESHED, received_at};
+use crate::decide::inbox::{Item, REFRESHED, received_at, remember};
 use crate::decide::interest::{Interest, covers, project};
 use crate::source::watch::now;
 use crate::source::webhook::{Message, Received, Request, authenticate, read};
@@ -122,13 +122,13 @@ impl Receiver {
             }
             let data = AnyValue(project(&event.data.0, wanting.iter().map(|interest| &***interest)));
             let rules: Vec<String> = wanting.iter().map(|interest| interest.rule.clone()).collect();
-            let accepted = AcceptedEvent { event: TriggerEvent { data, ..event }, rules, alert };
+            let mut accepted = AcceptedEvent { event: TriggerEvent { data, ..event }, rules, alert };
             let name = occurrence(&accepted.event);
             if !seen.insert(name.clone()) {
                 sorted.duplicates.push(format!("event {}", accepted.event.id));
                 continue;
             }
-            match self.duplicate((namespace, webhook), &accepted, at, &mut sorted.refreshed) {
+            match self.duplicate((namespace, webhook), &mut accepted, at, &mut sorted.refreshed) {
                 Some(of) => sorted.duplicates.push(of),
                 None if size(&accepted) > EVENT => {
                     let text = format!("what Rules read of event {name:?} exceeds {EVENT} bytes");
@@ -141,11 +141,12 @@ impl Receiver {
     }
 
     /// What an event repeats, if it says nothing new. A rule that came since, or reads more, has yet to hear it; and an
-    /// alert that fires on is heard again once a day, so that it is not forgotten.
+    /// alert that fires on is heard again once a day, so that it is not forgotten; what it repeats may go then, except for
+    /// when it was heard of first.
     fn duplicate(
         &self,
         webhook: (&str, &str),
-        accepted: &AcceptedEvent,
+        accepted: &mut AcceptedEvent,
         at: Timestamp,
         refreshed: &mut BTreeSet<String>,
     ) -> Option<String> {
@@ -167,6 +168,7 @@ impl Receiver {
                     execution.map_or(format!("event {}", accepted.event.id), |e| format!("execution {e}")),
                 );
             }
+            remember(accepted, &Item { batch, index });
             refreshed.insert(name);
         }
         None

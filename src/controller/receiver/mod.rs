@@ -11,12 +11,14 @@ mod known;
 mod secret;
 mod senders;
 mod tally;
+mod unheard;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
+use k8s_openapi::jiff::SignedDuration;
 use kube::{Client, ResourceExt};
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
@@ -25,6 +27,7 @@ use super::queue::{Kind, Queue};
 use super::store::{Store, is_status_only};
 use crate::api::{EventBatch, Rule, Webhook};
 use crate::cluster::client;
+use crate::decide::hearing::COMES_AGAIN;
 use crate::decide::inbox::settled_at;
 use crate::decide::interest::Interest;
 use crate::source::watch::now;
@@ -35,6 +38,7 @@ pub use known::Known;
 use secret::Secrets;
 use senders::Senders;
 use tally::Tally;
+pub use unheard::Unheard;
 
 /// Bodies that are parsed at a time: a megabyte of brackets takes many as objects.
 const PARSING: usize = 4;
@@ -54,6 +58,7 @@ pub struct Receiver {
     /// What rules want, by Webhook and rule.
     interests: RwLock<BTreeMap<Key, BTreeMap<String, Arc<Interest>>>>,
     known: Known,
+    unheard: Unheard,
     secrets: Secrets,
     senders: Senders,
     tally: Tally,
@@ -79,6 +84,11 @@ impl Open {
 impl Receiver {
     /// One that keeps events by this connection.
     pub fn new(connection: Client, metrics: Arc<Metrics>) -> Arc<Self> {
+        Self::with(connection, metrics, COMES_AGAIN)
+    }
+
+    /// The same, whose senders come again within this time if nobody heard them.
+    pub fn with(connection: Client, metrics: Arc<Metrics>, comes_again: SignedDuration) -> Arc<Self> {
         Arc::new(Self {
             home: client::counted(connection, metrics.clone()),
             metrics,
@@ -87,6 +97,7 @@ impl Receiver {
             batches: Store::new(),
             interests: RwLock::default(),
             known: Known::default(),
+            unheard: Unheard::new(comes_again),
             secrets: Secrets::default(),
             senders: Senders::default(),
             tally: Tally::default(),
@@ -111,6 +122,11 @@ impl Receiver {
         self.known.clone()
     }
 
+    /// Since when everybody is heard.
+    pub(super) fn unheard(&self) -> Unheard {
+        self.unheard.clone()
+    }
+
     /// Tells the leader's queue from now on, and of all there is already.
     pub(super) fn tell(&self, queue: &Queue) {
         if self.queue.set(queue.clone()).is_ok() {
@@ -123,7 +139,14 @@ impl Receiver {
     pub(super) async fn run(&self) {
         let webhooks = self.webhooks.clone().follow(
             self.home.clone(),
-            |before, webhook| self.tell_of_webhook(before, webhook),
+            |before, webhook| {
+                if let Some((before, status)) =
+                    before.and_then(|b| b.status.as_ref()).zip(webhook.status.as_ref())
+                {
+                    self.unheard.counted(key_of(webhook), before, status, now());
+                }
+                self.tell_of_webhook(before, webhook);
+            },
             |namespace, name| {
                 // Whoever leads says so on it.
                 if let Some(queue) = self.queue.get() {
@@ -228,6 +251,7 @@ impl Receiver {
     /// Counts a refusal, and words it.
     fn refuse(&self, open: &Open, refusal: Refusal, text: &str) -> Answer {
         self.tally.refused(&open.webhook, refusal);
+        self.unheard.refused(key_of(&open.webhook), refusal, now());
         self.metrics.received("webhook", "rejected", now().as_second());
         Answer::refusal(refusal, text)
     }
@@ -236,4 +260,8 @@ impl Receiver {
     pub fn refuse_body(&self, open: &Open, refusal: Refusal, text: &str) -> Answer {
         self.refuse(open, refusal, text)
     }
+}
+
+fn key_of(webhook: &Webhook) -> Key {
+    (webhook.namespace().unwrap_or_default(), webhook.name_any())
 }

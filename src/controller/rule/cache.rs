@@ -11,7 +11,6 @@ use super::checks::{self, Checked};
 use crate::api::{Action, Rule, Webhook};
 use crate::controller::context::Context;
 use crate::controller::published::Fields;
-use crate::decide::matching::CompiledRule;
 
 /// What a check depends on: the rule, and the Webhook and the Actions that it names, each by UID and generation, none for
 /// one that is not there; and the fields of the kinds that it reads. What a rule comes to refer to besides has to be added.
@@ -20,7 +19,7 @@ type Stamp = (Vec<Option<Identity>>, Vec<String>);
 type Identity = (Option<String>, Option<i64>);
 
 /// A rule that was good, and when.
-type Good = (Stamp, Arc<CompiledRule>);
+type Good = (Stamp, Checked);
 
 /// Rules that were good when they were looked at last. Compiling one takes longer than anything else that is done with
 /// it, and only its text and what it names can change the result.
@@ -45,15 +44,15 @@ impl Cache {
 
     fn checked(&self, rule: &Rule, stamp: Stamp, check: impl FnOnce() -> Checked) -> Checked {
         let key = (rule.namespace().unwrap_or_default(), rule.name_any());
-        if let Some((known, compiled)) = self.good.lock().get(&key)
+        if let Some((known, checked)) = self.good.lock().get(&key)
             && *known == stamp
         {
-            return Checked { compiled: Some(compiled.clone()), ..Checked::default() };
+            return checked.clone();
         }
         let checked = check();
         let mut good = self.good.lock();
         match &checked.compiled {
-            Some(compiled) => drop(good.insert(key, (stamp, compiled.clone()))),
+            Some(_) => drop(good.insert(key, (stamp, checked.clone()))),
             None => drop(good.remove(&key)),
         }
         checked
@@ -83,6 +82,7 @@ fn stamp(
 mod tests {
     use super::*;
     use crate::api::{ActionSpec, WebhookSpec};
+    use crate::decide::matching::CompiledRule;
 
     /// Counts how often a rule is really checked.
     #[derive(Default)]

@@ -192,9 +192,12 @@ pub fn conditions(
         Some(_) => (&checked.unknown, R::UnsupportedValue),
         None => (&checked.mistake, R::InvalidExpression),
     };
-    let valid = match &checked.doubts {
-        Some(doubts) => &format!("the text is valid, and doubtful: {doubts}"),
-        None => "the text is valid",
+    let said = condition(conditions, T::Accepted).filter(|said| said.observed_generation == generation);
+    let valid = match (&checked.doubts, said) {
+        // Doubts that come with the fields of a kind are not taken back because those are not known again yet.
+        (_, Some(said)) if checked.is_partial && said.status == S::True.as_str() => &said.message.clone(),
+        (Some(doubts), _) => &format!("the text is valid, and doubtful: {doubts}"),
+        (None, _) => "the text is valid",
     };
     let accepted = verdict(wrong, R::Accepted, why, valid);
     let (missing, text) = checked.missing.clone().unzip();

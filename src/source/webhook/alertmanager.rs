@@ -1,5 +1,7 @@
 //! Notifications of Alertmanager, version 4, and of Grafana, which sends more fields and calls it version 1.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -66,6 +68,7 @@ fn one(alert: &Value, external_url: &Value) -> Result<Received, String> {
         fingerprint: fingerprint.to_owned(),
         starts_at: MicroTime(starts_at),
         ends_at: ends_at.map(MicroTime),
+        heard: BTreeMap::new(),
     };
     Ok(Received { event, alert: Some(state) })
 }

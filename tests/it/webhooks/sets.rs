@@ -1,6 +1,7 @@
 //! Alerts that mean something only together, through restarts.
 
 use fother::api::{Execution, Rule};
+use fother::controller::Standing;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -9,7 +10,13 @@ use crate::support::wait::{DEADLINE, eventually};
 
 /// A Rule over the alerts of disks that fire together.
 async fn scene(changes: Value) -> (Scene, Running) {
-    let scene = Scene::new().await;
+    heard_again(changes, SignedDuration::ZERO).await
+}
+
+/// The same, where whoever nobody heard has so long to come again.
+async fn heard_again(changes: Value, comes_again: SignedDuration) -> (Scene, Running) {
+    let mut scene = Scene::new().await;
+    scene.comes_again = comes_again;
     scene.webhook("am", json!({"alertmanager": {}})).await;
     let mut rule = json!({"trigger": {"alert": {"webhook": "am"}},
         "ladder": [{"with": {"by": "${{ events.map(e, e.data.labels.alertname).join('+') }}"}, "run": "mark",
@@ -265,12 +272,16 @@ async fn what_a_rule_only_observed_it_acts_on_when_it_may() {
     running.stop().await;
 }
 
+/// A disk that is down, and not replaced for a while.
+fn not_replaced(within: &str) -> Value {
+    let named = |name: &str| json!({"name": name.to_lowercase(), "when": format!("alert.labels.alertname == '{name}'")});
+    json!({"correlate": {"groupBy": "alert.labels.disk", "within": within,
+        "absent": {"after": named("Down"), "expected": named("Replaced")}}})
+}
+
 #[tokio::test]
 async fn what_stays_away_after_an_alert_is_noticed() {
-    let named = |name: &str| json!({"name": name.to_lowercase(), "when": format!("alert.labels.alertname == '{name}'")});
-    let (scene, running) = scene(json!({"correlate": {"groupBy": "alert.labels.disk", "within": "3s",
-        "absent": {"after": named("Down"), "expected": named("Replaced")}}}))
-    .await;
+    let (scene, running) = scene(not_replaced("3s")).await;
     let (missed, followed, replaced) =
         (told("Down", "sda", -2), told("Down", "sdb", -2), told("Replaced", "sdb", -1));
     say(&running, &[missed.alert(None), followed.alert(None), replaced.alert(None)]).await;
@@ -287,5 +298,53 @@ async fn what_stays_away_after_an_alert_is_noticed() {
     assert_eq!((found.len(), captured(&found[0])), (1, vec!["Down"]));
     missed.is_resolved(&running).await;
     scene.ended(&["TargetRecovered"]).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_alert_that_is_taken_in_again_says_when_each_rule_heard_of_it_first() {
+    let (scene, running) = scene(three()).await;
+    let slow = told("Slow", "sda", -30);
+    slow.fires(&running).await;
+    came_to(&scene, [slow.waits(600)]).await;
+    let first = scene.batches().await[0].spec.received_at.clone();
+    scene.rule("later", json!({"trigger": {"alert": {"webhook": "am"}}, "for": "1h"})).await;
+    eventually("the new Rule hears of it", DEADLINE, || async {
+        let answer = running.post("am", &notification(&[slow.alert(None)])).await;
+        if answer.status == 202 { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+    let batches = scene.batches().await;
+    let heard: Vec<_> = batches.iter().flat_map(|batch| batch.spec.events[0].alert.clone()).collect();
+    let heard: Vec<_> = heard.iter().flat_map(|alert| &alert.heard).collect();
+    assert_eq!(heard, [(&"full".to_owned(), &first.unwrap())], "{batches:#?}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_came_while_nobody_received_has_time_to_come_again() {
+    let (scene, running) = heard_again(not_replaced("1s"), SignedDuration::from_mins(5)).await;
+    let (down, replaced) = (told("Down", "sda", -2), told("Replaced", "sda", -1));
+    down.fires(&running).await;
+    running.stop().await;
+    let stopped = Timestamp::now();
+    eventually("the window is over", DEADLINE, || async {
+        let since = Timestamp::now().duration_since(stopped);
+        if since.as_secs() >= 2 { Ok(()) } else { Err(format!("{since:?}")) }
+    })
+    .await;
+    let running = start(&scene, "two").await;
+    let waits = down.came_to("Held waits for what is expected until");
+    eventually("it waits for who came in vain", DEADLINE, || async {
+        let found = scene.outcomes().await;
+        let is_waiting = found.iter().all(|text| text.starts_with(&waits)) && found.len() == 1;
+        let leads = *running.standing.lock() == Standing::Leading;
+        if is_waiting && leads { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+    replaced.fires(&running).await;
+    let over = down.came_to("Suppressed what is expected after it has come");
+    came_to(&scene, [over, replaced.came_to("Held has come, and counts while it fires")]).await;
+    assert_eq!(scene.executions().await.len(), 0);
     running.stop().await;
 }

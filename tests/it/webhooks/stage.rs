@@ -20,6 +20,7 @@ use fother::sandbox::apiserver::{ApiServer, User};
 use fother::server::hooks;
 use fother::telemetry::Metrics;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::jiff::SignedDuration;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -40,6 +41,8 @@ pub struct Scene {
     connection: Client,
     namespace: &'static str,
     files: TempDir,
+    /// How long whoever sends has to come again, if nobody heard him: what stays away is awaited so long.
+    pub comes_again: SignedDuration,
 }
 
 /// A running controller, and where it receives.
@@ -86,7 +89,8 @@ impl Scene {
 
     /// The same on any API server, as who may do everything there and as fother's account.
     pub async fn on((admin, connection): (Client, Client), namespace: &'static str) -> Self {
-        let scene = Self { admin, connection, namespace, files: tempfile::tempdir().unwrap() };
+        let (files, comes_again) = (tempfile::tempdir().unwrap(), SignedDuration::ZERO);
+        let scene = Self { admin, connection, namespace, files, comes_again };
         for crd in fother::api::crds() {
             let kind = crd.spec.names.kind.clone();
             scene.apply(&serde_json::to_value(crd).unwrap()).await;
@@ -184,7 +188,7 @@ impl Scene {
     pub async fn start(&self, identity: &str) -> Running {
         let connection = self.connection.clone();
         let (metrics, stop) = (Arc::new(Metrics::default()), CancellationToken::new());
-        let receiver = Receiver::new(connection.clone(), metrics.clone());
+        let receiver = Receiver::with(connection.clone(), metrics.clone(), self.comes_again);
         let (address, serving) = hooks::serve(([127, 0, 0, 1], 0).into(), receiver.clone()).await.unwrap();
         let settings = Settings {
             namespace: "fother".to_owned(),

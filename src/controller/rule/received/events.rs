@@ -130,7 +130,7 @@ impl Listener<'_> {
         correlation: &Correlation,
         executions: &Executions,
     ) -> Vec<Led> {
-        let used = used(executions);
+        let used = used(executions, |_| true);
         let (mut windows, mut items) = (correlation.windows(), BTreeMap::new());
         for item in waiting {
             let id = occurrence(&item.accepted().event);
@@ -153,7 +153,10 @@ impl Listener<'_> {
                 Err(error) => self.note(&item, OutcomeKind::Failed, error.to_string(), None),
             }
         }
-        let found = windows.found(now());
+        let hearing = self.hearing();
+        // What completes a window is there, whatever else is not.
+        let known_by = if correlation.is_absence() { hearing.known_by() } else { hearing.now };
+        let found = windows.found(known_by);
         let led = found.iter().filter_map(|found| self.complete(found, correlation, &mut items)).collect();
         for id in windows.waiting() {
             if let Some(item) = items.remove(id) {
@@ -164,7 +167,10 @@ impl Listener<'_> {
             self.note(&item, OutcomeKind::Suppressed, "its window ended without the others", None);
         }
         self.dropped = windows.dropped();
-        if let Some(due) = windows.due().or_else(|| windows.oldest()?.checked_add(correlation.within()).ok())
+        if let Some(due) = windows
+            .due()
+            .map(|due| hearing.says(due))
+            .or_else(|| windows.oldest()?.checked_add(correlation.within()).ok())
         {
             self.round.wake_at(due);
         }
@@ -200,11 +206,15 @@ fn those_that_failed_last<T>(
     }
 }
 
-/// The events that Executions were made of, each with its own.
-pub(super) fn used(executions: &Executions) -> BTreeMap<&str, &Arc<Execution>> {
+/// The events that Executions were made of that count, each with its own.
+pub(super) fn used(
+    executions: &Executions,
+    counts: impl Fn(&Execution) -> bool,
+) -> BTreeMap<&str, &Arc<Execution>> {
     let all = executions
         .values()
         .flatten()
+        .filter(|execution| counts(execution))
         .filter_map(|execution| Some((execution, execution.spec.decision.as_ref()?)));
     all.flat_map(|(execution, decision)| {
         decision.captured.iter().map(move |event| (event.id.as_str(), execution))
@@ -215,6 +225,25 @@ pub(super) fn used(executions: &Executions) -> BTreeMap<&str, &Arc<Execution>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Mode;
+
+    fn execution(name: &str, mode: &str) -> Arc<Execution> {
+        let execution = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
+            "metadata": {"name": name}, "spec": {"decision": {"mode": mode, "time": "2026-01-01T00:00:00Z",
+                "captured": [{"id": "1", "type": "t", "time": "2026-01-01T00:00:00Z"}]}}});
+        Arc::new(serde_json::from_value(execution).expect("an Execution"))
+    }
+
+    #[test]
+    fn an_event_is_used_by_what_counts_also_if_another_has_it_too() {
+        let target = TargetKey::from(&ObjectReference::default());
+        let both = vec![execution("enforced", "Enforce"), execution("observed", "Observe")];
+        let executions = Executions::from([(target, both)]);
+        let acts = |one: &Execution| one.spec.decision.as_ref().is_some_and(|d| d.mode == Mode::Enforce);
+        let by = |used: BTreeMap<&str, &Arc<Execution>>| used.get("1").map(|by| by.name_any());
+        assert_eq!(by(used(&executions, acts)), Some("enforced".to_owned()));
+        assert_eq!(by(used(&executions, |_| false)), None);
+    }
 
     #[test]
     fn what_failed_comes_after_all_others_which_stay_in_their_order() {

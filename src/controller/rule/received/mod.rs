@@ -20,6 +20,7 @@ use crate::controller::context::Context;
 use crate::controller::heard::{self, From};
 use crate::controller::outcomes;
 use crate::controller::queue::Requeue;
+use crate::decide::hearing::Hearing;
 use crate::decide::identity::TargetKey;
 use crate::decide::inbox::{self, Item, Lead};
 use crate::decide::matching::CompiledRule;
@@ -69,6 +70,13 @@ pub async fn reconcile(
 }
 
 impl Listener<'_> {
+    /// How it stands with hearing those who send to the rule's Webhook.
+    fn hearing(&self) -> Hearing {
+        let compiled = self.case.compiled;
+        let webhook = compiled.spec.trigger.webhook_name().unwrap_or_default();
+        self.context.unheard.hearing(&compiled.facts.namespace, webhook, now())
+    }
+
     fn note(&mut self, item: &Item, kind: OutcomeKind, reason: impl Into<String>, execution: Option<String>) {
         let outcome = item.outcome(&self.case.compiled.facts.name, kind, reason, now());
         self.outcomes.push((item.batch.clone(), EventOutcome { execution, ..outcome }));

@@ -43,7 +43,7 @@ impl Listener<'_> {
         }
         let turns: Vec<_> = inbox.firing.iter().filter_map(|item| self.turns(item)).collect();
         let Filled { sets, waiting, over, nowhere, next, dropped } =
-            fill(self.case.compiled, correlation, inbox, now());
+            fill(self.case.compiled, correlation, inbox, self.hearing());
         for (item, lead) in nowhere {
             self.leads_nowhere(&item, lead);
         }
@@ -121,9 +121,7 @@ impl Listener<'_> {
 
     /// The alerts that Executions were made of.
     fn used<'e>(&self, executions: &'e Executions) -> BTreeMap<&'e str, &'e Arc<Execution>> {
-        let mut used = used(executions);
-        used.retain(|_, execution| !self.is_only_observed(execution));
-        used
+        used(executions, |execution| !self.is_only_observed(execution))
     }
 
     /// The alert that completed a set, if what the API server has makes the same set at this moment.
@@ -133,7 +131,7 @@ impl Listener<'_> {
         let mut inbox = heard::inbox(context, compiled, From::ApiServer).await?;
         let executions = executions_of(context, compiled);
         take_used(&mut inbox, &self.used(&executions));
-        let filled = fill(compiled, correlation, inbox, now());
+        let filled = fill(compiled, correlation, inbox, self.hearing());
         Ok(filled.sets.iter().find(|found| found.is(set)).and_then(Set::last).cloned())
     }
 
