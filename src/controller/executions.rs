@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 
 use super::store::{self, Index, Key, Objects};
 use crate::api::{Execution, LABEL, Mode};
@@ -100,11 +100,7 @@ impl ByUse {
 impl Executions {
     /// Those of a Rule.
     pub fn of_rule(&self, namespace: &str, rule: &str) -> Vec<Arc<Execution>> {
-        let rule = (namespace.to_owned(), rule.to_owned());
-        self.with(|objects| {
-            let names = objects.index.rules.get(&rule).into_iter().flat_map(|of_rule| &of_rule.names);
-            found(objects, names)
-        })
+        self.with(|objects| objects.of_rule(namespace, rule).cloned().collect())
     }
 
     /// Those of a Rule on a target.
@@ -116,7 +112,10 @@ impl Executions {
 
     /// Those on a target, whose they may be.
     pub fn on_target(&self, target: &TargetKey) -> Vec<Arc<Execution>> {
-        self.with(|objects| found(objects, objects.index.targets.get(target).into_iter().flatten()))
+        self.with(|objects| {
+            let keys = objects.index.targets.get(target).into_iter().flatten();
+            keys.filter_map(|key| objects.get(key)).cloned().collect()
+        })
     }
 
     /// The targets whose episode an Execution of a Rule holds open, beside those that match.
@@ -134,22 +133,23 @@ impl Executions {
         let rule = (rule.namespace.clone(), rule.name.clone());
         self.with(|objects| objects.index.rules.get(&rule)?.decided.last().map(|(decided, _)| *decided))
     }
-
-    /// Looks at those that had not ended by a moment; if none is given, at those that go on.
-    pub fn each_under_way(&self, since: Option<Timestamp>, mut look: impl FnMut(&Execution)) {
-        let from = since.unwrap_or(Timestamp::MAX);
-        self.with(|objects| {
-            let ends = objects.index.ends.range((from, Key::default())..);
-            ends.filter_map(|(_, key)| objects.get(key)).for_each(|execution| look(execution));
-        });
-    }
 }
 
-fn found<'k>(
-    objects: &Objects<Execution, ByUse>,
-    keys: impl Iterator<Item = &'k Key>,
-) -> Vec<Arc<Execution>> {
-    keys.filter_map(|key| objects.get(key)).cloned().collect()
+/// The Executions in one moment.
+pub type Moment = Objects<Execution, ByUse>;
+
+impl Moment {
+    /// Those that had not ended by a time; if none is given, those that go on.
+    pub fn under_way(&self, since: Option<Timestamp>) -> impl Iterator<Item = &Execution> {
+        let ends = self.index.ends.range((since.unwrap_or(Timestamp::MAX), Key::default())..);
+        ends.filter_map(|(_, key)| self.get(key)).map(AsRef::as_ref)
+    }
+
+    /// Those of a Rule.
+    pub fn of_rule(&self, namespace: &str, rule: &str) -> impl Iterator<Item = &Arc<Execution>> {
+        let of_rule = self.index.rules.get(&(namespace.to_owned(), rule.to_owned()));
+        of_rule.into_iter().flat_map(|of_rule| &of_rule.names).filter_map(|key| self.get(key))
+    }
 }
 
 fn rule_of(execution: &Execution) -> Option<Key> {
@@ -245,10 +245,17 @@ mod tests {
                         open.map(TargetKey::from).collect::<BTreeSet<_>>()
                     );
                 }
+                for name in ["p0", "p1", "p2"] {
+                    let is_on = |e: &Execution| e.spec.target.as_ref().is_some_and(|target| target.name == name);
+                    let all = store.filter(is_on);
+                    let pod = all.first().and_then(|e| e.spec.target.as_ref()).map(TargetKey::from);
+                    let found = pod.map(|pod| names(&store.on_target(&pod))).unwrap_or_default();
+                    prop_assert_eq!(found, names(&all));
+                }
                 for since in [None, Timestamp::from_second(4).ok()] {
                     let counts = |e: &Execution| end(e) >= since.unwrap_or(Timestamp::MAX);
-                    let mut under_way = BTreeSet::new();
-                    store.each_under_way(since, |execution| under_way.extend([execution.name_any()]));
+                    let under_way: BTreeSet<_> =
+                        store.with(|objects| objects.under_way(since).map(ResourceExt::name_any).collect());
                     prop_assert_eq!(under_way, names(&store.filter(counts)));
                 }
             }

@@ -260,10 +260,7 @@ async fn gauges(context: &Context) {
                 revision,
             ]
         }));
-        context.metrics.held(rules.iter().flat_map(|rule| {
-            let held = rule.status.iter().flat_map(|status| &status.held);
-            held.map(|held| [namespace_of(&**rule), rule.name_any(), format!("{:?}", held.reason)])
-        }));
+        context.metrics.held(context.evaluators.held());
         if let Some(health) = context.journal.health() {
             let entries = [health.written, health.failed, health.dropped];
             context.metrics.journal.stands(entries, health.size, health.trouble.is_some());

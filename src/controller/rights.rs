@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::Client;
 
+use crate::api::ANNOTATION;
 use crate::cluster::Result;
 use crate::cluster::account::Account;
 use crate::cluster::discovery::Kinds;
@@ -39,8 +40,8 @@ pub async fn lacking(
 
 /// What the API server said when it refused, with what mends it if it is the controller that may not act as the account.
 pub fn refused(text: &str, (namespace, name): (&str, &str)) -> String {
-    let of_account = format!("system:serviceaccount:{namespace}:{name}\"");
-    match text.contains(" cannot ") && text.contains(&of_account) {
+    let is_enrolled = !text.contains("cannot impersonate ") && !text.contains(ANNOTATION.allow);
+    match is_enrolled {
         true => text.to_owned(),
         false => format!(
             "{text}; fother enroll {namespace} --service-account {name} lets the controller act as it"
@@ -79,7 +80,8 @@ mod tests {
                 false,
             ),
             (user("a:healer", "list resource \"pods\""), true),
-            (user("a:healers", "list resource \"pods\""), false),
+            ("admission webhook \"policy.example\" denied the request: no".to_owned(), true),
+            ("exceeded quota: few, requested: count/jobs.batch=1".to_owned(), true),
         ] {
             let expected = if is_account { text.clone() } else { format!("{text}{remedy}") };
             assert_eq!(refused(&text, ("a", "healer")), expected);

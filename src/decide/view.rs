@@ -120,12 +120,12 @@ impl View {
 
     fn show(&mut self, target: TargetKey) {
         let targets = Arc::make_mut(&mut self.targets);
-        match self.members.get(&target).and_then(|members| view(members, &self.matches)) {
-            Some(view) => drop(targets.insert(Arc::new(target), Arc::new(view))),
-            None => {
-                targets.remove(&target);
-                self.members.remove(&target);
-            }
+        let shown = self.members.get(&target).and_then(|members| view(members, &self.matches));
+        if let Some(view) = shown {
+            targets.insert(Arc::new(target), Arc::new(view));
+        } else {
+            targets.remove(&target);
+            self.members.remove(&target);
         }
     }
 }
@@ -224,7 +224,9 @@ mod tests {
         view.observe(key("a"), found("a", None), at(1));
         let held = view.targets();
         let mut moved = found("a", None);
-        moved.iter_mut().for_each(|found| found.target.name = "api".into());
+        if let Some(found) = &mut moved {
+            found.target.name = "api".into();
+        }
         view.observe(key("a"), moved, at(2));
         let names = |targets: &Targets| targets.keys().map(|target| target.name.clone()).collect::<Vec<_>>();
         assert_eq!((names(&held), names(&view.targets())), (vec!["web".into()], vec!["api".into()]));

@@ -278,7 +278,9 @@ impl Node {
                 items.iter().enumerate().for_each(|(at, item)| item.doubts(&below(path, &at), found));
             }
             Node::Map(fields) => {
-                fields.iter().for_each(|(key, field)| field.doubts(&below(path, &pointer(key)), found));
+                for (key, field) in fields {
+                    field.doubts(&below(path, &pointer(key)), found);
+                }
             }
         }
     }

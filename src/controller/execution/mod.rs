@@ -151,11 +151,13 @@ async fn says_otherwise(
     looked: &Result<Seen>,
 ) -> Result<bool> {
     let stands_still = execution.reason() == Some(Reason::MissingPermissions.as_str());
-    let status = execution.status.as_ref();
-    let begun = status.and_then(|status| condition(&status.conditions, ConditionType::Finished));
+    let said = |which| condition(&execution.status.as_ref()?.conditions, which);
+    let begun = said(ConditionType::Finished);
+    let is_said =
+        |text: &str| said(ConditionType::Succeeded).is_some_and(|said| said.message.ends_with(text));
     match (looked, begun) {
         _ if execution.is_finished() || is_canceled(execution) => return Ok(false),
-        (Err(error), _) if error.is_forbidden() && !stands_still => {
+        (Err(error), _) if error.is_forbidden() && !(stands_still && is_said(&error.to_string())) => {
             stand_still(context, execution, Reason::MissingPermissions, &error.to_string()).await?;
         }
         (Ok(_), Some(begun)) if stands_still => {

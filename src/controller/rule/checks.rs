@@ -41,14 +41,17 @@ pub struct Checked {
     pub forbidden: Option<String>,
     /// Which kind is not served.
     pub unserved: Option<String>,
+    /// What in its text is doubtful, though it can be used.
+    pub doubts: Option<String>,
     /// Whether the fields of a kind that it reads are not known yet, so that nothing was said of them.
     pub is_partial: bool,
 }
 
 /// Checks the text and what it names.
 pub(super) fn check(context: &Context, rule: &Rule, schemas: Schemas) -> Checked {
-    if let Some(mistake) = mistakes(context, rule, schemas) {
-        return Checked { mistake: Some(mistake), ..Checked::default() };
+    let (mistake, doubts) = problems(context, rule, schemas);
+    if mistake.is_some() {
+        return Checked { mistake, ..Checked::default() };
     }
     let compiled = match CompiledRule::compile(rule) {
         Ok(compiled) => compiled,
@@ -61,7 +64,7 @@ pub(super) fn check(context: &Context, rule: &Rule, schemas: Schemas) -> Checked
         return Checked { missing: Some((Reason::WebhookNotFound, missing)), ..Checked::default() };
     }
     match actions(context, rule) {
-        Ok(_) => Checked { compiled: Some(Arc::new(compiled)), ..Checked::default() },
+        Ok(_) => Checked { compiled: Some(Arc::new(compiled)), doubts, ..Checked::default() },
         Err(missing) => Checked { missing: Some((Reason::ActionNotFound, missing)), ..Checked::default() },
     }
 }
@@ -87,9 +90,9 @@ fn unheard(context: &Context, rule: &Rule) -> Option<String> {
     (!there).then(|| format!("Webhook {name:?} not found in namespace {namespace:?}"))
 }
 
-/// What `fother validate` would say of the rule among the Actions that there are. An Action that is missing is not a
-/// mistake of the text: it may come.
-fn mistakes(context: &Context, rule: &Rule, schemas: Schemas) -> Option<String> {
+/// What `fother validate` would say of the rule among the Actions that there are: errors, and warnings. An Action that is
+/// missing is not a mistake of the text: it may come.
+fn problems(context: &Context, rule: &Rule, schemas: Schemas) -> (Option<String>, Option<String>) {
     let namespace = rule.namespace().unwrap_or_default();
     let named = rule.spec.ladder.iter().filter_map(|rung| context.actions.get(&namespace, &rung.run));
     let named: Vec<Arc<Action>> = named.collect();
@@ -107,10 +110,13 @@ fn mistakes(context: &Context, rule: &Rule, schemas: Schemas) -> Option<String> 
         schemas,
     };
     let alone = check::follows(&[(&rule.name_any(), &rule.spec)]).into_iter().map(|(_, problem)| problem);
-    let problems = check::rule(&rule.spec, &known).into_iter().chain(alone);
-    let problems = problems.filter(|problem| problem.severity == Severity::Error);
-    let texts: Vec<_> = problems.map(|problem| problem.to_string()).collect();
-    (!texts.is_empty()).then(|| texts.join("; "))
+    let problems: Vec<_> = check::rule(&rule.spec, &known).into_iter().chain(alone).collect();
+    let of = |severity| {
+        let problems = problems.iter().filter(|problem| problem.severity == severity);
+        let texts: Vec<_> = problems.map(ToString::to_string).collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
+    };
+    (of(Severity::Error), of(Severity::Warning))
 }
 
 /// The Actions that a rule names.
@@ -167,8 +173,8 @@ pub fn conditions(
     seen: Option<&Seen>,
     now: Timestamp,
 ) {
-    let generation = rule.metadata.generation;
     use {ConditionStatus as S, ConditionType as T, Reason as R};
+    let generation = rule.metadata.generation;
     let broken = seen.and_then(|seen| seen.broken.clone()).or_else(|| checked.unserved.clone());
     let (denied, broken) = match broken {
         Some(text) if text.contains("forbidden") => {
@@ -186,7 +192,11 @@ pub fn conditions(
         Some(_) => (&checked.unknown, R::UnsupportedValue),
         None => (&checked.mistake, R::InvalidExpression),
     };
-    let accepted = verdict(wrong, R::Accepted, why, "the text is valid");
+    let valid = match &checked.doubts {
+        Some(doubts) => &format!("the text is valid, and doubtful: {doubts}"),
+        None => "the text is valid",
+    };
+    let accepted = verdict(wrong, R::Accepted, why, valid);
     let (missing, text) = checked.missing.clone().unzip();
     // What was not looked at, because of what comes before it, is not known to be good.
     let unasked = |what: &str| (S::Unknown, R::Pending, format!("not asked while {what} is False"));

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 
-use crate::api::{HeldTarget, ObjectReference, RuleStatus};
+use crate::api::{Guard, HeldTarget, ObjectReference, RuleStatus};
 use crate::decide::episode::Held;
 use crate::decide::guards::guard;
 use crate::decide::identity::TargetKey;
@@ -57,6 +57,11 @@ impl Waiting {
         let fresh = fresh.collect();
         *known = fresh;
         begun
+    }
+
+    /// What the targets wait for, one for each.
+    pub fn guards(&self) -> Vec<Guard> {
+        self.0.lock().values().filter_map(|(held, _)| guard(*held)).collect()
     }
 
     /// Shows a round in the status. While nothing is known for certain, what was known stays.

@@ -109,27 +109,26 @@ fn count(
     counted: Counted<'_>,
     own: &str,
 ) -> Load {
-    let own = execution_name(&counted.rule.name, own);
+    let rule = counted.rule;
+    let own = (rule.namespace.clone(), execution_name(&rule.name, own));
     let (mut load, mut acted) = (Load::default(), Vec::new());
-    // Who ended so long before an event does not count for it.
-    let since = counted.since.map(|since| since.saturating_sub(KEPT).unwrap_or(Timestamp::MIN));
-    executions.each_under_way(since, |execution| add_execution(&mut load, execution, counted));
-    if counted.rule.per_rule.is_some() {
-        let of_rule = executions.of_rule(&counted.rule.namespace, &counted.rule.name);
-        acted.extend(of_rule.iter().filter_map(|execution| acted_at(execution, counted)));
-    }
-    for ((namespace, name), place) in taken {
-        if executions.get(namespace, name).is_none() {
-            let here = *namespace == counted.rule.namespace;
-            if here && *name == own {
-                continue;
-            }
-            let of_rule = here && place.rule == counted.rule.name;
+    // In one moment: an Execution that came in between would be counted neither by itself nor by its place.
+    executions.with(|executions| {
+        // Who ended so long before an event does not count for it.
+        let since = counted.since.map(|since| since.saturating_sub(KEPT).unwrap_or(Timestamp::MIN));
+        executions.under_way(since).for_each(|execution| add_execution(&mut load, execution, counted));
+        if rule.per_rule.is_some() {
+            let of_rule = executions.of_rule(&rule.namespace, &rule.name);
+            acted.extend(of_rule.filter_map(|execution| acted_at(execution, counted)));
+        }
+        for (key, place) in taken.iter().filter(|(key, _)| **key != own && executions.get(key).is_none()) {
+            let here = key.0 == rule.namespace;
+            let of_rule = here && place.rule == rule.name;
             add(&mut load, place.mode, (of_rule, here), || place.target == *counted.target);
             acted.extend((of_rule && place.mode != Mode::Observe).then_some(place.at));
         }
-    }
-    load.rule_full = counted.rule.per_rule.and_then(|rate| match counted.since {
+    });
+    load.rule_full = rule.per_rule.and_then(|rate| match counted.since {
         Some(time) => is_full(rate, acted, time).then_some(Timestamp::MAX),
         None => full_until(rate, acted, counted.now),
     });

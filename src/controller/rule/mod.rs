@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use super::context::Context;
 use super::published;
 use super::queue::Requeue;
-use crate::api::{Execution, ObjectedEvent, Rule, RuleStatus, ScheduleStatus, Take};
+use crate::api::{Execution, Guard, ObjectedEvent, Rule, RuleStatus, ScheduleStatus, Take};
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
 use crate::decide::check;
@@ -102,6 +102,19 @@ impl Evaluators {
         let key = (namespace.to_owned(), name.to_owned());
         let mut failing = self.failing.lock();
         if events.is_empty() { drop(failing.remove(&key)) } else { drop(failing.insert(key, events)) }
+    }
+
+    /// What targets wait for, as namespace and name of their rule and the guard, one for each target.
+    pub fn held(&self) -> Vec<[String; 3]> {
+        let running = self.running.lock();
+        let watched = running.iter().map(|(rule, evaluator)| (rule, evaluator.waiting.guards()));
+        let listening = self.listening.lock();
+        let received = listening.iter().map(|(rule, waiting)| (rule, waiting.guards()));
+        let of_rule = |((namespace, name), guards): (&(String, String), Vec<Guard>)| {
+            let (namespace, name) = (namespace.clone(), name.clone());
+            guards.into_iter().map(move |guard| [namespace.clone(), name.clone(), format!("{guard:?}")])
+        };
+        watched.chain(received).flat_map(of_rule).collect()
     }
 
     fn set(&self, namespace: &str, name: &str, evaluator: Option<Arc<Evaluator>>) {
@@ -254,9 +267,9 @@ impl Outcome {
         context: &Context,
         case: Case<'_>,
         (target, view): (&TargetKey, Option<&TargetView>),
-        verdict: Verdict,
+        verdict: &Verdict,
     ) {
-        match verdict {
+        match *verdict {
             Verdict::Prove => self.wake_in(prove(context, case, now())),
             Verdict::Held(held, until) => {
                 self.is_blind |= held == Held::Blind;
@@ -327,7 +340,7 @@ async fn decide(context: &Context, case: Case<'_>) -> Outcome {
                 }
                 rounds.push_back(decide_target(context, case, (target, view, executions), verdict));
             }
-            verdict => outcome.judged(context, case, (target, view), verdict),
+            verdict => outcome.judged(context, case, (target, view), &verdict),
         }
     }
     while let Some(round) = rounds.next().await {
@@ -428,9 +441,9 @@ async fn decide_target(
         Ok(Fired::Changed) => outcome.wake_in(LOOK_AGAIN),
         Ok(Fired::Objected(objection)) => {
             outcome.object(target, &objection);
-            outcome.judged(context, case, (target, view), Verdict::Held(Held::Unless, None));
+            outcome.judged(context, case, (target, view), &Verdict::Held(Held::Unless, None));
         }
-        Ok(Fired::Decided(otherwise)) => outcome.judged(context, case, (target, view), otherwise),
+        Ok(Fired::Decided(otherwise)) => outcome.judged(context, case, (target, view), &otherwise),
         Err(error) => outcome.failed = Some((target.clone(), error)),
     }
     outcome

@@ -162,7 +162,7 @@ pub(super) fn finish(
     // The episode is over if this very look showed it, or if the trigger was an event, which is over at once.
     let decided = context.execution.spec.decision.is_some();
     let proven = context.seen.look.matches == Some(false) && context.has_state();
-    if decided && reason != Reason::Observed && (proven || !context.has_state()) {
+    if decided && reason != Reason::Observed && (proven || context.was_event()) {
         status.episode_closed_at = Some(Time(now));
     }
     let rung = status.rungs.len().saturating_sub(1);

@@ -267,6 +267,11 @@ impl Context<'_> {
     fn has_state(&self) -> bool {
         self.definition.rule.as_ref().is_some_and(change::is_state)
     }
+
+    /// Whether it is known to be an event. Where the definition is gone nobody knows, and nothing is taken for over.
+    fn was_event(&self) -> bool {
+        self.definition.rule.as_ref().is_some_and(|rule| !change::is_state(rule))
+    }
 }
 
 /// Whether a person wants it to stop.

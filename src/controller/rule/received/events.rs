@@ -35,13 +35,12 @@ impl Listener<'_> {
     pub(super) async fn events(&mut self, inbox: Inbox) {
         self.note_all(inbox.over);
         let (waiting, executions) = (inbox.waiting, executions_of(self.context, self.case.compiled));
-        let led = match &self.case.compiled.correlation {
-            Some(correlation) => self.together(waiting, correlation, &executions),
-            None => self.alone(waiting),
-        };
         let facts = &self.case.compiled.facts;
         let mut failing = self.context.evaluators.failing(&facts.namespace, &facts.name);
-        let led = those_that_failed_last(led, &failing);
+        let led = match &self.case.compiled.correlation {
+            Some(correlation) => self.together(waiting, correlation, &executions),
+            None => self.alone(waiting, &failing),
+        };
         failing.retain(|occurrence| led.iter().any(|(edge, _)| edge.occurrence == *occurrence));
         let edges = led.iter().map(|(edge, _)| edge.clone()).collect();
         let seen = Seen { edges, ..self.case.seen.clone() };
@@ -92,9 +91,14 @@ impl Listener<'_> {
     }
 
     /// Each means something alone.
-    fn alone(&mut self, waiting: Vec<Item>) -> Vec<Led> {
-        // Which of several counts can be told only if all are there.
-        let many = if self.case.compiled.facts.once.is_some() { waiting.len() } else { EVENTS + 1 };
+    fn alone(&mut self, mut waiting: Vec<Item>, failing: &BTreeSet<String>) -> Vec<Led> {
+        // Which of several counts can be told only if all are there, and in their order.
+        let many = if self.case.compiled.facts.once.is_some() {
+            waiting.len()
+        } else {
+            those_that_failed_last(&mut waiting, |item| occurrence(&item.accepted().event), failing);
+            EVENTS + 1
+        };
         let led = waiting.into_iter().take(many).filter_map(|item| {
             let target = self.lead(&item)?;
             Some((self.edge(&item, target, Vec::new()), vec![item]))
@@ -192,9 +196,14 @@ impl Listener<'_> {
 }
 
 /// What has failed is tried again when the others are decided: an API server that refuses it slowly would use up each round.
-fn those_that_failed_last(mut led: Vec<Led>, failing: &BTreeSet<String>) -> Vec<Led> {
-    led.sort_by_key(|(edge, _)| failing.contains(&edge.occurrence));
-    led
+fn those_that_failed_last<T>(
+    events: &mut [T],
+    occurrence: impl Fn(&T) -> String,
+    failing: &BTreeSet<String>,
+) {
+    if !failing.is_empty() {
+        events.sort_by_cached_key(|event| failing.contains(&occurrence(event)));
+    }
 }
 
 /// The events that Executions were made of that count, each with its own.
@@ -217,7 +226,6 @@ pub(super) fn used(
 mod tests {
     use super::*;
     use crate::api::Mode;
-    use k8s_openapi::jiff::Timestamp;
 
     fn execution(name: &str, mode: &str) -> Arc<Execution> {
         let (object, zero) = (json!({"apiVersion": "v1", "kind": "K", "name": "a"}), "2026-01-01T00:00:00Z");
@@ -241,23 +249,10 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_comes_after_all_others() {
-        let led = |name: &str| {
-            let edge = Edge {
-                target: ObjectReference::default(),
-                event: MatchedObject::default(),
-                occurrence: name.to_owned(),
-                time: Timestamp::UNIX_EPOCH,
-                data: Arc::default(),
-                recorded: None,
-                captured: Vec::new(),
-                depth: 0,
-            };
-            (edge, Vec::new())
-        };
+    fn what_failed_comes_after_all_others_which_stay_in_their_order() {
         let failing = BTreeSet::from(["1".to_owned(), "3".to_owned()]);
-        let order = those_that_failed_last(["1", "2", "3", "4"].map(led).into(), &failing);
-        let order: Vec<_> = order.into_iter().map(|(edge, _)| edge.occurrence).collect();
-        assert_eq!(order, ["2", "4", "1", "3"]);
+        let mut events = ["2", "1", "4", "3", "0"];
+        those_that_failed_last(&mut events, |event| (*event).to_owned(), &failing);
+        assert_eq!(events, ["2", "4", "0", "1", "3"]);
     }
 }

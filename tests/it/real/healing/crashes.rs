@@ -224,7 +224,8 @@ async fn an_execution_whose_definition_is_gone_can_be_canceled() {
     let patch = Patch::Merge(json!({"spec": {"cancel": true}}));
     let name = execution.metadata.name.unwrap();
     scenario.stage.api::<Execution>().patch(&name, &PatchParams::default(), &patch).await.unwrap();
-    scenario.ends("leak", "Canceled").await;
+    let ended = scenario.ends("leak", "Canceled").await;
+    assert_eq!(ended.status.unwrap().episode_closed_at, None, "a person's word holds");
     eventually("its Job is let go", DEADLINE, || async {
         let jobs = scenario.jobs().await;
         if jobs.iter().all(|job| job.metadata.finalizers.is_none()) {
