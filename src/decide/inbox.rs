@@ -424,7 +424,9 @@ mod tests {
             let mut repeated = EventBatch::clone(&batch("c", received, json!([alert("f", 5, None)])));
             let event = &mut repeated.spec.events[0];
             event.rules.push("new".to_owned());
-            known.iter().for_each(|known| remember(event, &item(known)));
+            for known in known {
+                remember(event, &item(known));
+            }
             Arc::new(repeated)
         };
         let heard = |rule: &str, batch: Arc<EventBatch>| {

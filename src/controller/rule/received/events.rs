@@ -228,9 +228,12 @@ mod tests {
     use crate::api::Mode;
 
     fn execution(name: &str, mode: &str) -> Arc<Execution> {
+        let (object, zero) = (json!({"apiVersion": "v1", "kind": "K", "name": "a"}), "2026-01-01T00:00:00Z");
+        let decision = json!({"id": "d", "time": zero, "rule": {"name": "r"}, "mode": mode, "definition": "x",
+            "matched": {"object": object, "resourceVersion": ""},
+            "captured": [{"id": "1", "type": "t", "time": zero}]});
         let execution = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
-            "metadata": {"name": name}, "spec": {"decision": {"mode": mode, "time": "2026-01-01T00:00:00Z",
-                "captured": [{"id": "1", "type": "t", "time": "2026-01-01T00:00:00Z"}]}}});
+            "metadata": {"name": name}, "spec": {"serviceAccountName": "h", "decision": decision}});
         Arc::new(serde_json::from_value(execution).expect("an Execution"))
     }
 
