@@ -22,12 +22,14 @@ where
     Fut: Future<Output = Result<T, E>>,
 {
     let started = Instant::now();
+    let mut last = None;
     loop {
         let left = deadline.saturating_sub(started.elapsed());
         let seen = match tokio::time::timeout(left.max(FIRST_PAUSE), probe()).await {
             Ok(Ok(value)) => return value,
-            Ok(Err(seen)) => format!("{seen:#}"),
-            Err(_) => "no answer".to_owned(),
+            Ok(Err(seen)) => last.insert(format!("{seen:#}")).clone(),
+            // The one that the deadline cuts off says less than the one before.
+            Err(_) => last.clone().unwrap_or_else(|| "no answer".to_owned()),
         };
         assert!(started.elapsed() < deadline, "not within {deadline:?}: {what}\n  last seen: {seen}");
         tokio::time::sleep((started.elapsed() / 10).clamp(FIRST_PAUSE, LONGEST_PAUSE)).await;
