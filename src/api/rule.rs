@@ -48,8 +48,10 @@ use super::{Duration, FreeForm, HeldTarget, Rate, Target};
     .message("for needs a resource or alert trigger: an event is over at once"))]
 #[x_kube(validation = Rule::new("!has(self.limits) || !has(self.limits.once) || has(self.trigger.event) || has(self.trigger.webhook) || has(self.trigger.execution)")
     .message("limits.once chooses among events: it needs an event, webhook or execution trigger"))]
-#[x_kube(validation = Rule::new("!has(self.correlate) || has(self.trigger.event) || has(self.trigger.alert) || has(self.trigger.webhook) || has(self.trigger.execution)")
-    .message("correlate needs events: use an event, alert, webhook or execution trigger; of objects take their Events, or alerts about them"))]
+#[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.trigger.schedule)")
+    .message("correlate needs several things that can happen: a schedule has none of it"))]
+#[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.trigger.resource) || has(self.since)")
+    .message("correlate over a resource trigger needs since: its window goes by the times since which objects are wrong"))]
 #[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.for)")
     .message("for does not go with correlate: its window says how long"))]
 pub struct RuleSpec {
@@ -72,14 +74,14 @@ pub struct RuleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub when: Option<String>,
-    /// What deduplication and cooldown count by: `object`, `workload` or `owner: {apiVersion, kind}`; for alerts and
-    /// webhooks `ref: {apiVersion, kind, namespace, name}` or `key`. Default: `workload` for Pods, otherwise `object`.
+    /// What deduplication and cooldown count by: `object`, `workload` or `owner: {apiVersion, kind}`; for all but Events
+    /// also `ref: {apiVersion, kind, namespace, name}` or `key`. Default: `workload` for Pods, otherwise `object`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
     /// How long the target must have had a matching object without a break. Default: not at all. Example: `2m`.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub hold_for: Option<Duration>,
-    /// CEL expression that reads from `object` the time since which it has been wrong; the base of `for`. Without it
+    /// CEL expression that reads from `object` the time since which it has been wrong; the base of `for` and `correlate`. Without it
     /// `for` starts again when the controller restarts. Example:
     /// `timestamp(object.status.conditions.filter(c, c.type == 'Ready')[0].lastTransitionTime)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,8 +92,8 @@ pub struct RuleSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub unless: Vec<Unless>,
-    /// Several events that mean something only together: the Rule acts once they are complete, on the target of the
-    /// one that completed them.
+    /// Several events or objects that mean something only together: the Rule acts once they are complete, on the target of
+    /// the one that completed them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlate: Option<Correlate>,
     /// How often the Rule may act.
@@ -297,9 +299,10 @@ pub struct Unless {
     pub reason: String,
 }
 
-/// Several events that mean something together. Windows go by the time at which the events happened, and an event counts
-/// once. An alert happens when it begins to fire, and counts as long as it fires. In expressions of `unless` and `with`, `events` is the list of them, by time, and `captured` has each
-/// by the name of its member.
+/// Several events, alerts or objects that mean something together. Windows go by the time at which events happened, and an
+/// event counts once. An alert happens when it begins to fire, and counts as long as it fires; an object at the time that
+/// `since` reads from it, and as long as it matches, beside those that lead to the same target. In expressions of `unless`
+/// and `with`, `events` is the list of them, by time, and `captured` has each by the name of its member.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
@@ -307,7 +310,7 @@ pub struct Unless {
 ).message("exactly one of count, any, all, sequence and absent must be set"))]
 pub struct Correlate {
     /// CEL expression over the trigger's variables: events for which it gives the same text belong together. Default:
-    /// all events of the Rule do. Example: `event.data.node`.
+    /// all events of the Rule do; of objects, all that lead to one target. Example: `event.data.node`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub group_by: Option<String>,

@@ -16,13 +16,15 @@ pub enum Target {
     Workload,
     /// The nearest owner of a given kind.
     Owner(OwnerKind),
-    /// An object that an alert or event names.
+    /// An object that an alert, an event or the matching object names.
     Ref(ObjectTemplate),
-    /// A name that an alert or event gives to what is wrong: a CEL expression that is a string. There is no object.
+    /// A name that an alert, an event or the matching object gives to what is wrong: a CEL expression that is a string.
+    /// No object of it exists.
     Key(String),
 }
 
-/// An object that an alert or event names. Name and namespace may hold `${{ … }}` templates over `alert` and `event`.
+/// An object that an alert, an event or the matching object names. Name and namespace may hold `${{ … }}` templates over
+/// `alert`, `event` or `object`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObjectTemplate {

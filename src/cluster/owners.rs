@@ -23,7 +23,7 @@ pub async fn resolve(
         Target::Workload => topmost(client, kinds, object).await,
         Target::Owner(kind) => nearest(client, kinds, object, kind).await,
         Target::Ref(_) | Target::Key(_) => {
-            Err(Error::Unexpected("ref and key lead from no object".to_owned()))
+            Err(Error::Unexpected("ref and key do not lead by owners".to_owned()))
         }
     }
 }

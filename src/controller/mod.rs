@@ -8,6 +8,7 @@ mod execution;
 mod executions;
 mod heard;
 mod installed;
+mod lead;
 mod looks;
 mod outcomes;
 mod pack;

@@ -1,7 +1,8 @@
-//! Where an event leads that is about no object: an object that it names, or only a name.
+//! Where something leads by its own words: to an object that an event, an alert or an object names, or to only a name.
 
 use serde_json::Value;
 
+use super::change::OLD;
 use super::matching::{expression_problem, variables};
 use super::problem::Problem;
 use crate::api::{ObjectReference, RuleSpec, Target};
@@ -10,7 +11,7 @@ use crate::expr::{Bindings, Expression, Scope, Template};
 /// The longest name of a target, as the API server has it for names.
 const LONGEST_NAME: usize = 253;
 
-/// A compiled `target` of a Rule whose trigger is about no object.
+/// A compiled `target` of a Rule that says by itself what it is.
 #[derive(Clone, Debug)]
 pub enum Aim {
     /// An object: group and version, kind, namespace and name.
@@ -31,8 +32,9 @@ pub enum Aim {
 impl Aim {
     /// Compiles the target of a Rule, if it is one of those; says where a Rule has the wrong one for its trigger.
     pub fn compile(spec: &RuleSpec, problems: &mut Vec<Problem>) -> Option<Self> {
-        let scope = Scope::of(variables(&spec.trigger).iter().copied());
-        let names = spec.trigger.names_target();
+        let scope = Scope::of(variables(&spec.trigger).iter().copied().filter(|variable| *variable != OLD));
+        let is_about_no_object = spec.trigger.names_target();
+        let names = is_about_no_object || spec.trigger.resource.is_some();
         let mut template = |source: &str, path: &str| match Template::compile(source, &scope) {
             Ok(template) => Some(template),
             Err(errors) => {
@@ -63,12 +65,12 @@ impl Aim {
             None if spec.trigger.webhook_name().is_none() => None,
             Some(Target::Object) if spec.trigger.execution.is_some() => None,
             Some(Target::Ref(_) | Target::Key(_)) => {
-                let message = "ref and key need an alert, webhook, schedule or execution trigger; \
+                let message = "an Event is about what it regards: ref and key are for other triggers; \
                                use object, workload or owner";
                 problems.push(Problem::error("spec.target", message));
                 None
             }
-            _ if names => {
+            _ if is_about_no_object => {
                 let message = "this trigger is about no object; use ref: {apiVersion, kind, name} or key";
                 problems.push(Problem::error("spec.target", message));
                 None

@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::correlation::{Captured, Found, Pattern, Windows};
+use super::gathering::Part;
 use super::matching::expression_problem;
 use super::problem::Problem;
 use crate::api::{AnyValue, CapturedEvent, Correlate, Member};
@@ -84,13 +85,19 @@ impl Correlation {
         bindings: &Bindings,
         data: Arc<Value>,
     ) -> Result<Option<Captured>, EvalError> {
-        let mut of = Vec::new();
+        let Some(Part { group, members }) = self.part(bindings)? else { return Ok(None) };
+        Ok(Some(Captured { id: id.to_owned(), time, lasts: (time, time), group, members, data }))
+    }
+
+    /// The group and the members that something is one of; nothing if it is no member of the pattern.
+    pub fn part(&self, bindings: &Bindings) -> Result<Option<Part>, EvalError> {
+        let mut members = Vec::new();
         for (place, (_, when)) in self.members.iter().enumerate() {
             if holds(when, bindings)? {
-                of.push(place);
+                members.push(place);
             }
         }
-        if of.is_empty() && !self.members.is_empty() {
+        if members.is_empty() && !self.members.is_empty() {
             return Ok(None);
         }
         let group = self.group_by.as_ref().map(|by| by.evaluate(bindings)).transpose()?;
@@ -98,7 +105,7 @@ impl Correlation {
             Value::String(text) => text,
             other => other.to_string(),
         });
-        Ok(Some(Captured { id: id.to_owned(), time, lasts: (time, time), group, members: of, data }))
+        Ok(Some(Part { group, members }))
     }
 }
 

@@ -373,6 +373,7 @@ mod tests {
             object: MatchedObject { object, resource_version: String::new() },
             since: at(since),
             began: None,
+            together: Vec::new(),
         }
     }
 

@@ -60,6 +60,7 @@ mod tests {
         let reference =
             ObjectReference { kind: "Pod".into(), name: "p".into(), ..ObjectReference::default() };
         let view = TargetView {
+            together: Vec::new(),
             target: reference.clone(),
             object: MatchedObject { object: reference.clone(), ..MatchedObject::default() },
             since: at(0),

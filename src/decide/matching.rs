@@ -13,6 +13,7 @@ use super::capture::Correlation;
 use super::change::{self, OLD};
 use super::episode::{KEPT, RuleFacts};
 use super::excerpt::envelope_for;
+use super::gathering::Part;
 use super::problem::Problem;
 use super::schedule::{Schedule, ScheduleError};
 use super::unless::Objections;
@@ -57,6 +58,8 @@ pub struct CompiledRule {
 pub struct Hit {
     /// Since when it has been wrong, if the rule reads that from the object.
     pub since: Option<Timestamp>,
+    /// What it is among those that mean something only together, if the rule is about such.
+    pub part: Option<Part>,
 }
 
 impl CompiledRule {
@@ -84,7 +87,8 @@ impl CompiledRule {
         let aim = Aim::compile(spec, &mut problems);
         let unless = Objections::compile(&spec.unless, &unless_scope(spec), &mut problems);
         let correlation = spec.correlate.as_ref().map(|correlate| {
-            let compiled = Correlation::compile(correlate, &Scope::of(variables.iter().copied()));
+            let scope = Scope::of(variables.iter().copied().filter(|variable| *variable != OLD));
+            let compiled = Correlation::compile(correlate, &scope);
             compiled.map_err(|found| problems.extend(found)).ok()
         });
         let schedule = spec.trigger.schedule.as_ref().and_then(|trigger| schedule_of(trigger, &mut problems));
@@ -116,7 +120,8 @@ impl CompiledRule {
             return Ok(None);
         }
         let since = self.since.as_ref().map(|since| since.evaluate_timestamp(&bindings)).transpose()?;
-        Ok(Some(Hit { since }))
+        let Some(correlation) = &self.correlation else { return Ok(Some(Hit { since, part: None })) };
+        Ok(correlation.part(&bindings)?.map(|part| Hit { since, part: Some(part) }))
     }
 
     /// The condition, if the object is one for which it is asked.
@@ -137,7 +142,13 @@ impl CompiledRule {
 
     /// Its expressions over an object that it watches.
     pub(super) fn over_object(&self) -> impl Iterator<Item = &Expression> {
-        self.when.iter().chain(&self.since)
+        let aim = self.aim.iter().flat_map(Aim::expressions);
+        self.when.iter().chain(&self.since).chain(aim).chain(self.members())
+    }
+
+    /// Its expressions over what means something only together.
+    pub(super) fn members(&self) -> impl Iterator<Item = &Expression> {
+        self.correlation.iter().flat_map(Correlation::expressions)
     }
 
     /// Its condition.
@@ -155,7 +166,7 @@ impl CompiledRule {
     /// The expressions that are evaluated over an event that is about no object, before any rung.
     pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
         let own = self.when.iter().chain(self.aim.iter().flat_map(Aim::expressions));
-        own.chain(self.unless.expressions()).chain(self.correlation.iter().flat_map(Correlation::expressions))
+        own.chain(self.unless.expressions()).chain(self.members())
     }
 
     /// How an object of a kind leads to the target.

@@ -36,6 +36,7 @@ pub mod ends;
 pub mod episode;
 mod excerpt;
 pub mod execution;
+pub mod gathering;
 pub mod guard;
 pub mod guards;
 pub mod hearing;

@@ -16,8 +16,10 @@ pub const UNFORESEEN: SignedDuration = SignedDuration::from_secs(60);
 impl CompiledRule {
     /// When it may say something else of an object; none if it will not before the object changes.
     pub fn object_turns(&self, object: &Arc<Value>, now: Timestamp) -> Option<Timestamp> {
-        let when = self.when_of(object).filter(|when| when.reads_now())?;
-        moment(when.next_change(&Bindings::at(now).with("object", object.clone())), now)
+        let bindings = Bindings::at(now).with("object", object.clone());
+        let asked = std::iter::once(self.when_of(object)?).chain(self.members());
+        let turning = asked.filter(|expression| expression.reads_now());
+        turning.filter_map(|expression| moment(expression.next_change(&bindings), now)).min()
     }
 
     /// When it may say something else of what a Webhook received.

@@ -21,7 +21,7 @@ pub struct Look {
     pub pods: Vec<Pod>,
     /// Whether any object that leads to the target still matches the rule; none for a run by hand.
     pub matches: Option<bool>,
-    /// Whether the target is nothing that has Pods, so that its alerts say all there is to know.
+    /// Whether the Rule names a target that is nothing that has Pods, so that what matches says all there is to know.
     pub podless: bool,
 }
 
@@ -67,7 +67,7 @@ fn by_default(look: &Look) -> Check {
         return Check::new(false, "the target still matches the rule");
     }
     if look.podless && look.matches == Some(false) {
-        return Check::new(true, "its alerts are resolved");
+        return Check::new(true, "nothing matches any more");
     }
     let ready = look.pods.iter().filter(|pod| is_ready(pod)).count();
     match look.pods.len() {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::capture::Correlation;
+use super::gathering::{Gathered, Part, Together};
 use super::identity::TargetKey;
 use crate::api::{MatchedObject, ObjectReference};
 
@@ -17,11 +19,15 @@ pub struct Match {
     pub target: ObjectReference,
     /// Since when it has been wrong, if the rule reads that from the object.
     pub since: Option<Timestamp>,
+    /// What it is among those that mean something only together, if the rule is about such.
+    pub part: Option<Part>,
 }
 
 /// The matches of one rule. A change costs as much as its target has matches, however many targets there are.
 #[derive(Debug, Default)]
 pub struct View {
+    /// What has to come together, if a match alone means nothing.
+    correlation: Option<Correlation>,
     matches: BTreeMap<ObjectKey, Match>,
     members: BTreeMap<TargetKey, Members>,
     /// Shared with those who look, and copied when it changes meanwhile.
@@ -54,6 +60,11 @@ pub struct Sight {
 /// Namespace and name: what a watch knows an object by.
 pub type ObjectKey = (String, String);
 
+/// The key of an object.
+pub fn key(object: &ObjectReference) -> ObjectKey {
+    (object.namespace.clone().unwrap_or_default(), object.name.clone())
+}
+
 /// What is known of one target that matches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TargetView {
@@ -65,9 +76,16 @@ pub struct TargetView {
     pub since: Timestamp,
     /// The newest time that the rule reads from a matching object, if it reads one.
     pub began: Option<Timestamp>,
+    /// The objects that mean something only together, if the rule is about such.
+    pub together: Vec<Gathered>,
 }
 
 impl View {
+    /// An empty one, in which targets match by single objects, or by what comes together.
+    pub fn of(correlation: Option<Correlation>) -> Self {
+        Self { correlation, ..Self::default() }
+    }
+
     /// Takes in what an object has come to: a match, or none (also when it is gone).
     pub fn observe(&mut self, key: ObjectKey, found: Option<Match>, now: Timestamp) {
         let after = found.as_ref().map(|found| TargetKey::from(&found.target));
@@ -86,7 +104,8 @@ impl View {
 
     /// Takes in a complete list: what is not in it is gone. A target that matched before goes on as if without a break.
     pub fn replace(&mut self, found: BTreeMap<ObjectKey, Match>, now: Timestamp) {
-        let before = std::mem::take(self).members;
+        let correlation = self.correlation.take();
+        let before = std::mem::replace(self, Self::of(correlation)).members;
         for (key, found) in found {
             let since = before.get(&TargetKey::from(&found.target)).map_or(now, |known| known.seen_since);
             self.observe(key, Some(found), since);
@@ -120,18 +139,23 @@ impl View {
 
     fn show(&mut self, target: TargetKey) {
         let targets = Arc::make_mut(&mut self.targets);
-        let shown = self.members.get(&target).and_then(|members| view(members, &self.matches));
-        if let Some(view) = shown {
-            targets.insert(Arc::new(target), Arc::new(view));
-        } else {
-            targets.remove(&target);
+        let members = self.members.get(&target);
+        let shown = members.and_then(|members| match &self.correlation {
+            None => alone(members, &self.matches),
+            Some(correlation) => together(members, &self.matches, correlation),
+        });
+        if members.is_some_and(|members| members.objects.is_empty()) {
             self.members.remove(&target);
+        }
+        match shown {
+            Some(view) => drop(targets.insert(Arc::new(target), Arc::new(view))),
+            None => drop(targets.remove(&target)),
         }
     }
 }
 
 /// What is known of a target by what matches; none without a match.
-fn view(members: &Members, matches: &BTreeMap<ObjectKey, Match>) -> Option<TargetView> {
+fn alone(members: &Members, matches: &BTreeMap<ObjectKey, Match>) -> Option<TargetView> {
     let found = || members.objects.iter().filter_map(|key| matches.get(key));
     let first = found().next()?;
     Some(TargetView {
@@ -139,6 +163,24 @@ fn view(members: &Members, matches: &BTreeMap<ObjectKey, Match>) -> Option<Targe
         object: first.object.clone(),
         since: found().map(|found| found.since.unwrap_or(members.seen_since)).min()?,
         began: found().filter_map(|found| found.since).max(),
+        together: Vec::new(),
+    })
+}
+
+/// What is known of a target by what has come together; none as long as it has not.
+fn together(
+    members: &Members,
+    matches: &BTreeMap<ObjectKey, Match>,
+    correlation: &Correlation,
+) -> Option<TargetView> {
+    let found = || members.objects.iter().filter_map(|key| Some((key, matches.get(key)?)));
+    let Together { since, objects } = correlation.together(found())?;
+    Some(TargetView {
+        target: found().next()?.1.target.clone(),
+        object: objects.last()?.object.clone(),
+        since,
+        began: Some(since),
+        together: objects,
     })
 }
 
@@ -151,7 +193,7 @@ mod tests {
         Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
     }
 
-    fn key(pod: &str) -> ObjectKey {
+    fn named(pod: &str) -> ObjectKey {
         ("a".into(), pod.into())
     }
 
@@ -168,6 +210,7 @@ mod tests {
             object: MatchedObject { object: reference("Pod", pod), resource_version: "1".into() },
             target: reference("Deployment", "web"),
             since,
+            part: None,
         })
     }
 
@@ -181,30 +224,30 @@ mod tests {
     fn of_three_matching_objects_one_goes_away_and_the_target_goes_on() {
         let mut view = View::default();
         for (second, pod) in [(1, "a"), (2, "b"), (3, "c")] {
-            view.observe(key(pod), found(pod, None), at(second));
+            view.observe(named(pod), found(pod, None), at(second));
         }
-        view.observe(key("a"), None, at(4));
+        view.observe(named("a"), None, at(4));
         assert_eq!(only(&view), Some((at(1), None)));
-        view.observe(key("b"), None, at(5));
-        view.observe(key("c"), None, at(6));
+        view.observe(named("b"), None, at(5));
+        view.observe(named("c"), None, at(6));
         assert_eq!(only(&view), None);
-        view.observe(key("d"), found("d", None), at(7));
+        view.observe(named("d"), found("d", None), at(7));
         assert_eq!(only(&view), Some((at(7), None)), "a break starts the time again");
     }
 
     #[test]
     fn a_replacement_without_a_break_keeps_the_time() {
         let mut view = View::default();
-        view.observe(key("a"), found("a", None), at(1));
-        view.observe(key("b"), found("b", None), at(2));
-        view.observe(key("a"), None, at(3));
+        view.observe(named("a"), found("a", None), at(1));
+        view.observe(named("b"), found("b", None), at(2));
+        view.observe(named("a"), None, at(3));
         assert_eq!(only(&view), Some((at(1), None)));
     }
 
     #[test]
     fn a_relist_forgets_what_is_gone() {
         let mut view = View::default();
-        view.observe(key("a"), found("a", None), at(1));
+        view.observe(named("a"), found("a", None), at(1));
         view.replace(BTreeMap::new(), at(2));
         assert_eq!(only(&view), None);
     }
@@ -212,33 +255,54 @@ mod tests {
     #[test]
     fn a_time_read_from_the_object_outlives_this_process() {
         let mut view = View::default();
-        view.replace([(key("a"), found("a", Some(at(10))).expect("a match"))].into(), at(100));
+        view.replace([(named("a"), found("a", Some(at(10))).expect("a match"))].into(), at(100));
         assert_eq!(only(&view), Some((at(10), Some(at(10)))));
-        view.observe(key("b"), found("b", Some(at(50))), at(101));
+        view.observe(named("b"), found("b", Some(at(50))), at(101));
         assert_eq!(only(&view), Some((at(10), Some(at(50)))));
     }
 
     #[test]
     fn an_object_that_leads_elsewhere_leaves_its_target() {
         let mut view = View::default();
-        view.observe(key("a"), found("a", None), at(1));
+        view.observe(named("a"), found("a", None), at(1));
         let held = view.targets();
         let mut moved = found("a", None);
         if let Some(found) = &mut moved {
             found.target.name = "api".into();
         }
-        view.observe(key("a"), moved, at(2));
+        view.observe(named("a"), moved, at(2));
         let names = |targets: &Targets| targets.keys().map(|target| target.name.clone()).collect::<Vec<_>>();
         assert_eq!((names(&held), names(&view.targets())), (vec!["web".into()], vec!["api".into()]));
-        view.observe(key("a"), None, at(3));
+        view.observe(named("a"), None, at(3));
         assert!(view.targets().is_empty() && view.members.is_empty());
+    }
+
+    #[test]
+    fn objects_that_mean_something_only_together_match_as_long_as_they_are() {
+        let pattern = serde_json::from_value(serde_json::json!({"within": "10s", "count": 2}));
+        let correlation =
+            Correlation::compile(&pattern.expect("a pattern"), &crate::expr::Scope::of(["object"]));
+        let mut view = View::of(Some(correlation.expect("compiles")));
+        let part = Some(Part { group: String::new(), members: vec![] });
+        let broke =
+            |pod: &str, since| found(pod, Some(at(since))).map(|one| Match { part: part.clone(), ..one });
+        view.observe(named("a"), broke("a", 1), at(1));
+        assert_eq!(only(&view), None);
+        view.observe(named("b"), broke("b", 2), at(2));
+        assert_eq!(only(&view), Some((at(2), Some(at(2)))));
+        view.observe(named("a"), None, at(3));
+        assert_eq!(only(&view), None);
+        view.observe(named("c"), broke("c", 4), at(4));
+        assert_eq!(only(&view), Some((at(4), Some(at(4)))), "the one that was left still counts");
+        view.replace([(named("c"), broke("c", 4).expect("a match"))].into(), at(5));
+        assert_eq!(only(&view), None);
     }
 
     #[test]
     fn a_relist_is_no_break() {
         let mut view = View::default();
-        view.observe(key("a"), found("a", None), at(1));
-        view.replace([(key("b"), found("b", None).expect("a match"))].into(), at(9));
+        view.observe(named("a"), found("a", None), at(1));
+        view.replace([(named("b"), found("b", None).expect("a match"))].into(), at(9));
         assert_eq!(only(&view), Some((at(1), None)));
     }
 }

@@ -6,7 +6,7 @@ use futures::try_join;
 use kube::ResourceExt;
 use serde_json::Value;
 
-use crate::api::{Decision, Execution, ObjectReference};
+use crate::api::{Decision, Execution, ObjectReference, RuleSpec, Target};
 use crate::cluster::account::Account;
 use crate::cluster::jobs::Jobs;
 use crate::cluster::objects::Objects;
@@ -128,8 +128,7 @@ async fn matching(
     }
     let object = match is_state {
         true => {
-            let decided = execution.spec.decision.as_ref().map(|decision| &decision.matched);
-            recheck::matching(context, account, &compiled, target, decided).await?
+            recheck::matching(context, account, &compiled, target, execution.spec.decision.as_ref()).await?
         }
         false => the_event(context, execution, account).await?,
     };
@@ -179,8 +178,9 @@ pub async fn look(
         None => Vec::new(),
     };
     let (_, matches) = matching(context, execution, definition, account, From::Store).await?;
-    let of_alerts = definition.rule.as_ref().is_some_and(|rule| rule.trigger.alert.is_some());
+    let names = |rule: &RuleSpec| matches!(rule.target, Some(Target::Ref(_) | Target::Key(_)));
+    let is_named = definition.rule.as_ref().is_some_and(names);
     let reference = execution.spec.target.as_ref();
     let has_pods = reference.is_some_and(|reference| evidence::has_pods(reference, target.as_deref()));
-    Ok(Look { target, pods, matches, podless: of_alerts && !has_pods })
+    Ok(Look { target, pods, matches, podless: is_named && !has_pods })
 }

@@ -18,18 +18,19 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::before::Before;
 use super::held::Waiting;
 use super::later::Later;
-use super::seen::{Judged, Seen, State, blind, key_of, matched};
+use super::seen::{Judged, Seen, State, blind, key_of};
 use super::windows::Capturing;
-use crate::api::{ObjectReference, Target};
+use crate::api::ObjectReference;
 use crate::cluster::account::Account;
 use crate::cluster::discovery::{Kinds, Served};
-use crate::cluster::{Error, Result, owners};
+use crate::cluster::{Error, Result};
 use crate::controller::context::Context;
+use crate::controller::lead::{self, matched};
 use crate::controller::queue::{Kind, Queue};
 use crate::decide::episode::RuleFacts;
 use crate::decide::index::{self, Index};
 use crate::decide::matching::CompiledRule;
-use crate::decide::view::{Match, ObjectKey, Sight};
+use crate::decide::view::{Match, ObjectKey, Sight, View};
 use crate::expr::EvalErrorKind;
 use crate::source::shared::{Subscription, WatchKey, Watches};
 use crate::source::watch::{Delivery, Listing, Scope, now};
@@ -68,7 +69,8 @@ impl Evaluator {
         generation: i64,
     ) -> Result<Self> {
         let started_for = (generation, account.user().to_owned());
-        let state = Arc::new(Mutex::new(State::default()));
+        let view = View::of(rule.correlation.clone());
+        let state = Arc::new(Mutex::new(State { view, ..State::default() }));
         let watched = watched(context, &rule, &account).await?;
         let relist = Arc::new(Notify::new());
         let blind = blind(&rule, now());
@@ -348,7 +350,9 @@ impl Eye {
         for object in self.later.due(now()) {
             let known = self.state.lock().view.get(&key_of(&object)).is_some();
             // Where a match leads does not change because time passes: only whether it still is one does.
-            let still = known && !matches!(self.rule.matches_object(&object, now()), Ok(None));
+            // What an object is among others may change, too.
+            let alone = self.rule.correlation.is_none();
+            let still = known && alone && !matches!(self.rule.matches_object(&object, now()), Ok(None));
             if still {
                 self.expect(&object);
             } else {
@@ -395,12 +399,12 @@ impl Eye {
             self.judged(&key);
             return Judged::Clear;
         };
-        let kind = object["kind"].as_str().unwrap_or_default();
-        match self.resolve(object, &self.rule.target(kind)).await {
+        match self.lead_from(object).await {
             Ok(target) => {
                 self.unresolved.remove(&key);
                 self.judged(&key);
-                Judged::Match(Box::new(Match { object: matched(object), target, since: hit.since }))
+                let found = Match { object: matched(object), target, since: hit.since, part: hit.part };
+                Judged::Match(Box::new(found))
             }
             // Without an owner it leads nowhere.
             Err(error @ Error::Unexpected(_)) => {
@@ -415,8 +419,9 @@ impl Eye {
         }
     }
 
-    async fn resolve(&self, object: &Value, how: &Target) -> Result<ObjectReference> {
-        owners::resolve(&self.account.client(), &self.kinds, object, how).await
+    /// The target of an object that matches.
+    async fn lead_from(&self, object: &Arc<Value>) -> Result<ObjectReference> {
+        lead::from_object(&self.account.client(), &self.kinds, &self.rule, object).await
     }
 
     /// One object stands for all that cannot be judged, and stays until it can be: the Rule's status shows it, and is

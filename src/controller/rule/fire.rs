@@ -21,9 +21,11 @@ use crate::cluster::events::Telling;
 use crate::cluster::objects::{MANAGER, Objects};
 use crate::cluster::{Error, Result, owners, status};
 use crate::controller::context::Context;
+use crate::controller::definitions;
+use crate::controller::lead::matched;
 use crate::controller::looks::Look;
 use crate::controller::queue::Kind;
-use crate::controller::{definitions, recheck};
+use crate::controller::recheck::{self, Standing};
 use crate::decide::capture::with_captured;
 use crate::decide::definition::Definition;
 use crate::decide::episode::{self, EdgeQuestion, Past, Question, Suppressed, Verdict};
@@ -104,12 +106,13 @@ pub async fn state(
         Err(verdict) => return Ok(Fired::Decided(verdict)),
     };
     let began = Instant::now();
-    let looked = recheck::still(context, account, compiled, &view.object);
-    let Some(object) = try_join!(looked, permitted(context, account))?.0 else {
+    let looked = recheck::still(context, account, compiled, view);
+    let Some(Standing { object, captured }) = try_join!(looked, permitted(context, account))?.0 else {
         return Ok(Fired::Changed);
     };
-    context.journal.object(&view.object, &object);
-    let bindings = Bindings::at(now).with("object", object.clone());
+    let matched = matched(&object);
+    context.journal.object(&matched, &object);
+    let bindings = with_captured(Bindings::at(now).with("object", object.clone()), &captured);
     if let Some(objection) = objection::raised(context, case, bindings, &view.target).await? {
         return Ok(Fired::Objected(objection));
     }
@@ -118,10 +121,10 @@ pub async fn state(
         id,
         occurrence,
         target: &view.target,
-        matched: &view.object,
+        matched: &matched,
         since: Some(view.since),
         event: None,
-        captured: &[],
+        captured: &captured,
         depth: 0,
         passed: passed(compiled),
     };

@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use crate::api::{CapturedEvent, Duration, MatchedObject, ObjectReference, TriggerEvent};
 use crate::cluster::owners;
+use crate::controller::lead::matched;
 use crate::decide::capture::Correlation;
 use crate::decide::episode::STALE_AFTER;
 use crate::decide::identity;
 use crate::decide::matching::{CompiledRule, envelope};
-use crate::decide::view::{Match, ObjectKey, Sight, Targets, View};
+use crate::decide::view::{Match, ObjectKey, Sight, Targets, View, key};
 
 /// Decided events that are remembered, at the most. A list brings back what is younger than an hour.
 const DECIDED: usize = 10_000;
@@ -170,16 +171,9 @@ pub fn blind(rule: &CompiledRule, started: Timestamp) -> Option<(Timestamp, Stri
     Some((until, text))
 }
 
-/// An object as a decision names it.
-pub fn matched(object: &Value) -> MatchedObject {
-    let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
-    MatchedObject { object: owners::reference(object), resource_version: version.to_owned() }
-}
-
 /// What an object is known by in a view.
 pub fn key_of(object: &Value) -> ObjectKey {
-    let reference = owners::reference(object);
-    (reference.namespace.unwrap_or_default(), reference.name)
+    key(&owners::reference(object))
 }
 
 #[cfg(test)]

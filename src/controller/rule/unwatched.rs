@@ -16,9 +16,9 @@ use crate::api::{
 };
 use crate::cluster::account::Account;
 use crate::cluster::events::{Telling, tell};
-use crate::cluster::objects::Objects;
-use crate::cluster::{Error, Result, owners};
+use crate::cluster::{Error, Result};
 use crate::controller::context::Context;
+use crate::controller::lead;
 use crate::controller::reference_to;
 use crate::decide::capture::Correlation;
 use crate::decide::correlation::{Found, Windows};
@@ -103,7 +103,7 @@ pub async fn schedule(
     let facts = &compiled.facts;
     let default = ObjectReference::key(&facts.namespace, facts.name.clone());
     let told = Told { event, time, matched: the_rule(rule), default: &default, depth: 0 };
-    match lead(context, listener, told, now).await {
+    match led(context, listener, told, now).await {
         Ok(edge) => seen.edges.extend(edge),
         // Tomorrow is another day.
         Err(error) if error.is_lasting() => seen.mistake = Some(error.to_string()),
@@ -294,7 +294,7 @@ async fn lead_or_say(
     (told, seen): (Told<'_>, &mut Seen),
     now: Timestamp,
 ) -> Result<Option<Edge>> {
-    match lead(context, listener, told, now).await {
+    match led(context, listener, told, now).await {
         Err(error) if error.is_lasting() => {
             seen.mistake = Some(error.to_string());
             Ok(None)
@@ -304,7 +304,7 @@ async fn lead_or_say(
 }
 
 /// An event led to its target; none if it does not match.
-async fn lead(
+async fn led(
     context: &Context,
     listener: Listener<'_>,
     told: Told<'_>,
@@ -322,7 +322,7 @@ async fn lead(
         Some(aim) => {
             let bindings = Bindings::at(now).with("event", data.clone());
             let target = aim.at(&bindings, &facts.namespace).map_err(Error::Unexpected)?;
-            live(context, listener, target).await?
+            lead::named(&listener.account.client(), &context.kinds, &facts.namespace, target).await?
         }
     };
     Ok(Some(Edge {
@@ -335,21 +335,4 @@ async fn lead(
         captured: Vec::new(),
         depth: told.depth,
     }))
-}
-
-/// The object that a rule names, with its UID; a name needs no object.
-async fn live(context: &Context, listener: Listener<'_>, target: ObjectReference) -> Result<ObjectReference> {
-    if target.is_key() {
-        return Ok(target);
-    }
-    let own = &listener.compiled.facts.namespace;
-    if target.namespace.as_ref().is_some_and(|namespace| namespace != own) {
-        return Err(Error::Unexpected(format!("{target} is in another namespace than the Rule")));
-    }
-    let served = context.kinds.find(&context.home, &target.api_version, &target.kind).await?;
-    let objects = Objects::of(listener.account.client(), &served, Some(own));
-    let found = objects.get(&target.name).await?;
-    let found = found.ok_or_else(|| Error::Unexpected(format!("{target} does not exist")))?;
-    let namespace = served.namespaced.then(|| own.clone());
-    Ok(ObjectReference { namespace, uid: owners::reference(&found).uid, ..target })
 }

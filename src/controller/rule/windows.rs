@@ -20,8 +20,9 @@ pub struct Capturing {
 }
 
 impl Capturing {
-    /// With nothing in it; none if the rule's events mean something alone.
+    /// With nothing in it; none if the rule is about objects, or its events mean something alone.
     pub fn of(rule: &Arc<CompiledRule>, executions: &Executions) -> Option<Self> {
+        rule.spec.trigger.event.as_ref()?;
         let windows = rule.correlation.as_ref()?.windows();
         Some(Self { rule: rule.clone(), executions: executions.clone(), windows, found: Vec::new() })
     }

@@ -26,6 +26,9 @@ pub(super) fn check(spec: &RuleSpec) -> Vec<Problem> {
     if spec.since.is_some() {
         problems.push(over("since", "leave it out"));
     }
+    if spec.correlate.is_some() {
+        problems.push(over("correlate", "ask for how the objects are, or take their Events"));
+    }
     problems.extend(secrets(spec));
     let message = format!(
         "{OLD} is known of a change that is seen live: what changes while no controller watches, as in a restart, does not match"
@@ -95,6 +98,8 @@ mod tests {
         assert_eq!(told(json!({})), ["Warning spec.when"]);
         assert_eq!(told(json!({"for": "2m"})), ["Error spec.for", "Warning spec.when"]);
         assert_eq!(told(json!({"since": "object.since"})), ["Error spec.since", "Warning spec.when"]);
+        let twice = json!({"correlate": {"within": "10m", "count": 2}});
+        assert_eq!(told(twice), ["Error spec.correlate", "Warning spec.when"]);
         assert_eq!(told(json!({"when": "object.a > 1"})), [""; 0]);
         let with = json!([{"run": "x", "with": {"was": "${{ oldObject.a }}"}}]);
         assert_eq!(told(json!({"when": "object.a > 1", "ladder": with})), ["Error spec.ladder[0].with"]);

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::{Known, aim, changes, expression, growing, has_template, limits, templates, types, webhook};
 use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung, Target};
 use crate::decide::capture::members;
+use crate::decide::change::is_state;
 use crate::decide::matching::{CompiledRule, RESOURCE_VARIABLES};
 use crate::decide::parameters::{resolve, undeclared};
 use crate::decide::path::Path;
@@ -32,6 +33,7 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
         Err(mistakes) => problems.extend(mistakes),
     }
     problems.extend(changes::check(spec));
+    problems.extend(apart(spec));
     problems.extend(limits::check(spec));
     for (index, rung) in spec.ladder.iter().enumerate() {
         check_rung(spec, index, rung, known, &mut problems);
@@ -39,6 +41,16 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
     problems.extend(late_evidence(spec, known));
     problems.extend(proven_too_late(spec, known));
     problems
+}
+
+/// Objects that are targets of their own never come together.
+fn apart(spec: &RuleSpec) -> Option<Problem> {
+    let (resource, correlate) = (spec.trigger.resource.as_ref()?, spec.correlate.as_ref()?);
+    let default = if resource.kind == "Pod" { Target::Workload } else { Target::Object };
+    let is_apart = *spec.target.as_ref().unwrap_or(&default) == Target::Object && correlate.any.is_empty();
+    let message = "each object is a target of its own here, so that none come together in `correlate`";
+    let help = "use workload or owner, or name what they have in common by key or ref";
+    is_apart.then(|| Problem::error("spec.target", message).help(help))
 }
 
 /// What a script mends in place goes on matching until its last crash is as long ago as `crashLooping` says.
@@ -162,14 +174,14 @@ fn is_key(spec: &RuleSpec) -> bool {
 fn unprovable(spec: &RuleSpec, rung: &Rung, path: &Path) -> Option<Problem> {
     let verify = rung.verify.as_ref().filter(|_| is_key(spec))?;
     let path = path.member("verify");
-    let is_alert = spec.trigger.alert.is_some();
-    if is_alert && verify.when.is_some() {
+    let is_state = is_state(spec);
+    if is_state && verify.when.is_some() {
         let message = "the target is only a name: an expression over it proves nothing";
         let problem = Problem::error(path.member("when").to_string(), message);
-        return Some(problem.help("leave it out to wait until the alert is resolved, or use target.ref"));
+        return Some(problem.help("leave it out to wait until nothing matches, or use target.ref"));
     }
     let message = "the target is only a name, and an event is over at once: nothing proves that it worked";
-    (!is_alert).then(|| Problem::error(path.to_string(), message).help("use target.ref"))
+    (!is_state).then(|| Problem::error(path.to_string(), message).help("use target.ref"))
 }
 
 /// A template reads outputs of rungs that came before, which their Actions declare.

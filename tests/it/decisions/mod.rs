@@ -3,6 +3,7 @@
 
 mod bay;
 mod executions;
+mod gathered;
 mod rules;
 mod time;
 mod together;

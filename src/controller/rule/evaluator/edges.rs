@@ -40,8 +40,7 @@ impl Eye {
         if !self.is_match(&key, self.rule.matches_change(&object, &old, now)) {
             return;
         }
-        let kind = object["kind"].as_str().unwrap_or_default();
-        match self.resolve(&object, &self.rule.target(kind)).await {
+        match self.lead_from(&object).await {
             Ok(target) => {
                 // It was seen to happen, so it is not from before the rule, whose creation is known to the second.
                 let event = self.rule.change(&object, &old, now.max(self.rule.created_at));
@@ -185,7 +184,9 @@ impl Eye {
         let objects = Objects::around(self.account.client(), &self.kinds, &regarding).await?;
         match objects.get(&regarding.name).await? {
             Some(object) if is_own(&object) => Ok(None),
-            Some(object) if how != Target::Object => self.resolve(&object, &how).await.map(Some),
+            Some(object) if how != Target::Object => {
+                owners::resolve(&self.account.client(), &self.kinds, &object, &how).await.map(Some)
+            }
             live if how == Target::Object => Ok(Some(led_by_event(regarding, live.as_deref()))),
             _ => Err(Error::Unexpected(format!("{regarding} does not exist any more"))),
         }

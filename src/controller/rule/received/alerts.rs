@@ -63,7 +63,13 @@ impl Listener<'_> {
                 self.note(&item, OutcomeKind::Duplicate, "it was dealt with", Some(known));
                 continue;
             }
-            let view = TargetView { target, object: matched.clone(), since: began, began: Some(began) };
+            let view = TargetView {
+                target,
+                object: matched.clone(),
+                since: began,
+                began: Some(began),
+                together: Vec::new(),
+            };
             let alerts = found.entry(key).or_insert_with(|| Alerts { view, items: Vec::new(), set: None });
             alerts.view.since = alerts.view.since.min(began);
             alerts.view.began = alerts.view.began.max(Some(began));

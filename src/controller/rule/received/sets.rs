@@ -78,7 +78,13 @@ impl Listener<'_> {
                 set.items.into_iter().map(|item| (item, OutcomeKind::Held, why.clone())).collect(),
             );
         }
-        let view = TargetView { target, object: self.matched(), since: time, began: Some(time) };
+        let view = TargetView {
+            target,
+            object: self.matched(),
+            since: time,
+            began: Some(time),
+            together: Vec::new(),
+        };
         found.insert(key, Alerts { view, items: set.items.clone(), set: Some(set) });
     }
 
@@ -113,7 +119,8 @@ impl Listener<'_> {
                 continue;
             };
             let since = decision.since.as_ref().unwrap_or(&decision.time).0;
-            let view = TargetView { target, object: self.matched(), since, began: None };
+            let view =
+                TargetView { target, object: self.matched(), since, began: None, together: Vec::new() };
             found.insert(key.clone(), Alerts { view, items: Vec::new(), set: None });
         }
         found
