@@ -15,8 +15,9 @@ use crate::cluster::{Error, Result};
 use crate::decide::capture::Correlation;
 use crate::decide::gathering::{Together, record};
 use crate::decide::identity::TargetKey;
-use crate::decide::matching::CompiledRule;
+use crate::decide::matching::{CompiledRule, Hit};
 use crate::decide::view::{Match, ObjectKey, TargetView, key};
+use crate::expr::EvalErrorKind;
 use crate::source::watch::now;
 
 /// Objects that are read at a time.
@@ -159,14 +160,22 @@ impl Looking<'_> {
     /// An object that matches and leads to the target. Those whose owners are gone lead nowhere: they are on their way
     /// out. One whose owners cannot be read leaves open only whether nothing matches.
     async fn leads(self, object: &Arc<Value>) -> Result<Option<Match>> {
-        let Ok(Some(hit)) = self.rule.matches_object(object, now()) else { return Ok(None) };
+        let judged = match self.rule.matches_object(object, now()) {
+            Ok(None) => return Ok(None),
+            Err(error) if error.kind == EvalErrorKind::Absent => return Ok(None),
+            judged => judged,
+        };
         let target = lead::from_object(&self.account.client(), &self.context.kinds, self.rule, object).await;
-        match target {
-            Ok(target) if TargetKey::from(&target) == TargetKey::from(self.target) => {
-                Ok(Some(Match { object: matched(object), target, since: hit.since, part: hit.part }))
-            }
-            Ok(_) | Err(Error::Unexpected(_)) => Ok(None),
-            Err(error) => Err(error),
+        let target = match target {
+            Ok(target) if TargetKey::from(&target) == TargetKey::from(self.target) => target,
+            Ok(_) | Err(Error::Unexpected(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let matched = matched(object);
+        match judged {
+            Ok(hit) => Ok(hit.map(|Hit { since, part }| Match { object: matched, target, since, part })),
+            // Of the target itself: that nothing matches any more cannot be said.
+            Err(error) => Err(Error::Unexpected(format!("{} cannot be judged: {error}", matched.object))),
         }
     }
 }

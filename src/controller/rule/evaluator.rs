@@ -2,7 +2,7 @@
 
 mod edges;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::before::Before;
 use super::held::Waiting;
 use super::later::Later;
-use super::seen::{Judged, Seen, State, blind, key_of};
+use super::seen::{Judged, Seen, State, blind, handled_by, key_of};
 use super::windows::Capturing;
 use crate::api::ObjectReference;
 use crate::cluster::account::Account;
@@ -28,6 +28,7 @@ use crate::controller::context::Context;
 use crate::controller::lead::{self, matched};
 use crate::controller::queue::{Kind, Queue};
 use crate::decide::episode::RuleFacts;
+use crate::decide::identity::TargetKey;
 use crate::decide::index::{self, Index};
 use crate::decide::matching::CompiledRule;
 use crate::decide::view::{Match, ObjectKey, Sight, View};
@@ -117,6 +118,7 @@ impl Evaluator {
             mistake: state.mistake.as_ref().map(|((_, name), error)| format!("{name}: {error}")),
             blind: self.blind.as_ref().filter(|(until, _)| now() < *until).map(|(_, text)| text.clone()),
             dropped: state.dropped,
+            unjudged: state.unjudged.values().cloned().collect(),
             ..Seen::default()
         }
     }
@@ -168,7 +170,7 @@ struct Eye {
     state: Arc<Mutex<State>>,
     /// Objects of which time alone can change what the rule says, as far as it reads them.
     later: Later,
-    /// Objects that match and whose target could not be found yet.
+    /// Objects that match, or cannot be judged, and whose target could not be found yet.
     unresolved: BTreeMap<ObjectKey, Arc<Value>>,
     resynced: Timestamp,
     relist: Arc<Notify>,
@@ -225,7 +227,7 @@ impl Eye {
             Delivery::Synced(listing) => self.replace(&listing).await,
             Delivery::Changed(object) => {
                 self.change(&object).await;
-                self.complete(now()).await;
+                self.complete(handled_by(now())).await;
             }
             Delivery::Deleted(object) => {
                 let key = key_of(&object);
@@ -257,7 +259,7 @@ impl Eye {
         self.later.clear(now());
         self.unresolved.clear();
         self.state.lock().mistake = None;
-        let mut found = BTreeMap::new();
+        let (mut found, mut unknown) = (BTreeMap::new(), BTreeSet::new());
         for object in &listing.items {
             if !self.is_about_state() {
                 self.happens(object).await;
@@ -269,7 +271,8 @@ impl Eye {
                 Judged::Clear => {}
                 Judged::Unknown => {
                     let known = self.state.lock().view.get(&key).cloned();
-                    found.extend(known.map(|known| (key, known)));
+                    found.extend(known.map(|known| (key.clone(), known)));
+                    unknown.insert(key);
                 }
             }
         }
@@ -281,6 +284,7 @@ impl Eye {
         let mut state = self.state.lock();
         state.unresolved = !self.unresolved.is_empty();
         state.view.replace(found, now());
+        state.unjudged.retain(|key, _| unknown.contains(key));
         state.complete_at = Some(listing.asked);
         // Whoever looks at what matches now is not to take it for what was seen long ago.
         state.heard_at = Some(now());
@@ -293,7 +297,6 @@ impl Eye {
         if !self.is_about_state() {
             return self.happens(object).await;
         }
-        self.unresolved.remove(&key_of(object));
         self.judge(object).await;
     }
 
@@ -320,6 +323,7 @@ impl Eye {
         let mut state = self.state.lock();
         let known = state.view.get(&key).is_some();
         let matters = known || found.is_some();
+        state.unjudged.remove(&key);
         state.view.observe(key, found, now());
         drop(state);
         if matters {
@@ -330,7 +334,7 @@ impl Eye {
     async fn look_again(&mut self) {
         let heard_at = self.state.lock().heard_at;
         if let Some(heard_at) = heard_at {
-            self.complete(heard_at).await;
+            self.complete(handled_by(heard_at)).await;
         }
         let unresolved: Vec<_> = self.unresolved.values().cloned().collect();
         for object in unresolved {
@@ -382,6 +386,7 @@ impl Eye {
 
     async fn evaluate(&mut self, object: &Arc<Value>) -> Judged {
         let key = key_of(object);
+        self.unresolved.remove(&key);
         self.expect(object);
         self.metrics.received("resource", "accepted", now().as_second());
         let hit = match self.rule.matches_object(object, now()) {
@@ -391,7 +396,7 @@ impl Eye {
             Err(error) => {
                 self.count("error");
                 self.mistake(&key, &error.to_string());
-                return Judged::Unknown;
+                return self.unjudged(key, object).await;
             }
         };
         let Some(hit) = hit else {
@@ -401,7 +406,6 @@ impl Eye {
         };
         match self.lead_from(object).await {
             Ok(target) => {
-                self.unresolved.remove(&key);
                 self.judged(&key);
                 let found = Match { object: matched(object), target, since: hit.since, part: hit.part };
                 Judged::Match(Box::new(found))
@@ -417,6 +421,16 @@ impl Eye {
                 Judged::Unknown
             }
         }
+    }
+
+    /// Takes in that an object cannot be judged: its target may match, and is not clear.
+    async fn unjudged(&mut self, key: ObjectKey, object: &Arc<Value>) -> Judged {
+        match self.lead_from(object).await {
+            Ok(target) => drop(self.state.lock().unjudged.insert(key, TargetKey::from(&target))),
+            Err(Error::Unexpected(_)) => {}
+            Err(_) => drop(self.unresolved.insert(key, object.clone())),
+        }
+        Judged::Unknown
     }
 
     /// The target of an object that matches.

@@ -41,7 +41,7 @@ use crate::decide::guard::{Chosen, choose};
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::CompiledRule;
 use crate::decide::unless::Objection;
-use crate::decide::view::TargetView;
+use crate::decide::view::{Sight, TargetView};
 use crate::source::watch::now;
 use cache::Cache;
 use checks::Checked;
@@ -51,7 +51,7 @@ use held::{Hold, Holds, Waiting};
 use load::Counted;
 pub use load::Places;
 use origin::Origin;
-use seen::{Edge, Seen};
+use seen::{Edge, Seen, handled_by};
 use unwatched::Ends;
 
 /// How often a rule is looked at although nothing changed: an account's annotation may be gone.
@@ -399,7 +399,8 @@ fn chosen<'a>(compiled: &CompiledRule, seen: &'a Seen) -> BTreeMap<&'a str, Chos
     for edge in &seen.edges {
         targets.entry(TargetKey::from(&edge.target)).or_default().push((edge.time, edge.occurrence.as_str()));
     }
-    let known_by = seen.sight.heard_at.unwrap_or(Timestamp::MIN);
+    let Sight { heard_at, complete_at, .. } = seen.sight;
+    let known_by = complete_at.max(heard_at.map(handled_by)).unwrap_or(Timestamp::MIN);
     for events in targets.into_values() {
         chosen.extend(choose(once, events, known_by));
     }
@@ -414,7 +415,8 @@ fn judge(
 ) -> Verdict {
     let Case { compiled, seen, .. } = case;
     let (past, now) = (past_of(executions), now());
-    let question = Question { rule: &compiled.facts, target, view, sight: seen.sight, past: &past };
+    let sight = seen.sight_of(target);
+    let question = Question { rule: &compiled.facts, target, view, sight, past: &past };
     let verdict = episode::decide(question, Load::default(), context.caps, now);
     let Verdict::Fire { id, .. } = &verdict else { return verdict };
     // What goes on elsewhere is counted only for who would fire else.

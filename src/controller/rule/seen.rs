@@ -11,7 +11,7 @@ use crate::cluster::owners;
 use crate::controller::lead::matched;
 use crate::decide::capture::Correlation;
 use crate::decide::episode::STALE_AFTER;
-use crate::decide::identity;
+use crate::decide::identity::{self, TargetKey};
 use crate::decide::matching::{CompiledRule, envelope};
 use crate::decide::view::{Match, ObjectKey, Sight, Targets, View, key};
 
@@ -95,6 +95,8 @@ impl Occurrences {
 pub struct State {
     /// The objects that match.
     pub view: View,
+    /// The targets of objects that cannot be judged: they may match.
+    pub unjudged: BTreeMap<ObjectKey, TargetKey>,
     /// Events that wait for their decision, by occurrence.
     pub edges: BTreeMap<String, Edge>,
     /// Occurrences that were decided: seen again, they are not decided again.
@@ -140,6 +142,8 @@ pub enum Judged {
 pub struct Seen {
     /// Targets that match.
     pub targets: Arc<Targets>,
+    /// Targets of which it cannot be said that nothing matches.
+    pub unjudged: BTreeSet<TargetKey>,
     /// Events that wait for their decision, oldest first.
     pub edges: Vec<Edge>,
     /// How far all that can be trusted.
@@ -156,6 +160,20 @@ pub struct Seen {
     pub dropped: u64,
     /// When something will happen because of the time alone.
     pub next: Option<Timestamp>,
+}
+
+/// By when all that happened has been handled, if the watch was heard of at a time: what it told then may wait behind
+/// other deliveries, and may not have been told yet. Sooner that is known from a list.
+pub fn handled_by(heard: Timestamp) -> Timestamp {
+    heard.saturating_sub(STALE_AFTER).unwrap_or(Timestamp::MIN)
+}
+
+impl Seen {
+    /// How far what is seen of a target can be trusted.
+    pub fn sight_of(&self, target: &TargetKey) -> Sight {
+        let is_judged = !self.unjudged.contains(target);
+        Sight { all_resolved: self.sight.all_resolved && is_judged, ..self.sight }
+    }
 }
 
 /// Kubernetes keeps Events for an hour: what a longer window held before this controller began is not all known.

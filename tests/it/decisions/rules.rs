@@ -26,6 +26,32 @@ async fn while_what_was_decided_about_matches_nothing_else_is_looked_at() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_judged_closes_no_episode_but_its_own() {
+    let mut bay = Bay::new().await;
+    let rule = |when: &str| json!({"when": when, "ladder": [{"run": PAINT}]});
+    bay.rule("boats", rule("object.data.hull == 'leaking'")).await;
+    bay.boat("ark", "leaking").await;
+    bay.boat("brig", "leaking").await;
+    bay.all("both have ended", |all| all.len() == 2 && all.iter().all(Execution::is_finished)).await;
+    bay.later().await;
+    // It compiles, and fails over the ark alone, which goes on leaking.
+    bay.boat("brig", "tight").await;
+    bay.rule("boats", rule("object.data.hull == 'leaking' && int(object.metadata.name) > 3")).await;
+    bay.restart().await;
+    let named = |name: &str, all: &[Execution]| {
+        let of = |one: &&Execution| one.spec.target.as_ref().is_some_and(|target| target.name == name);
+        all.iter().find(of).is_some_and(is_closed)
+    };
+    bay.all("the brig is well", |all| named("brig", all)).await;
+    assert!(!named("ark", &bay.executions().await));
+    bay.rule("boats", rule("object.data.hull == 'leaking'")).await;
+    bay.watching("boats").await;
+    bay.boat("cog", "leaking").await;
+    let all = bay.all("a third acts", |all| all.iter().filter(|one| one.is_finished()).count() == 3).await;
+    assert_eq!(all.len(), 3, "nothing is done again about the ark");
+}
+
+#[tokio::test]
 async fn targets_of_one_rule_are_decided_side_by_side() {
     let bay = Bay::new().await;
     bay.hold(CREATE);

@@ -74,7 +74,7 @@ const LONG: &str = "name: of-a-length-that-leaves-no-room-in-a-label-for-what-is
 const NO_RESTART: &str = "kubernetes: {restart: {}}";
 
 /// What is changed in the manifest above, and a word of the refusal of both.
-const REFUSED: [(&str, &str, &str, &str); 42] = [
+const REFUSED: [(&str, &str, &str, &str); 43] = [
     (RULE, "serviceAccountName:", "serviceAccountNam:", "serviceAccountNam"),
     (RULE, "serviceAccountName: healer", "description: x", "serviceAccountName"),
     (RULE, "serviceAccountName: healer", "serviceAccountName: ''", "serviceAccountName"),
