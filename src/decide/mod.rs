@@ -32,6 +32,8 @@ pub mod change;
 pub mod check;
 pub mod correlation;
 pub mod definition;
+#[cfg(test)]
+mod deliveries;
 pub mod ends;
 pub mod episode;
 mod excerpt;

@@ -20,8 +20,14 @@ use crate::cluster::rights;
 const OLDEST_MINOR: u32 = 30;
 const INSTALL: &str = "helm upgrade --install fother charts/fother -n fother --create-namespace";
 /// The admission policies of the chart.
-const POLICIES: [&str; 5] =
-    ["fother-packs", "fother-rules", "fother-executions", "fother-controller", "fother-enrolment"];
+const POLICIES: [&str; 6] = [
+    "fother-packs",
+    "fother-rules",
+    "fother-executions",
+    "fother-eventbatches",
+    "fother-controller",
+    "fother-enrolment",
+];
 
 /// Looks at the cluster's version.
 pub async fn cluster(client: &Client, report: &mut Report) -> anyhow::Result<()> {
@@ -212,19 +218,26 @@ fn words(asked: &ResourceAttributes) -> String {
     format!("{} {}{slash}{subresource}", text(&asked.verb), text(&asked.resource))
 }
 
+/// Whether a policy refuses; one that only warns keeps nobody from anything.
+fn denies(binding: &ValidatingAdmissionPolicyBinding) -> bool {
+    let spec = binding.spec.as_ref();
+    spec.and_then(|spec| spec.validation_actions.as_ref())
+        .is_some_and(|all| all.iter().any(|one| one == "Deny"))
+}
+
 async fn policies(client: &Client, report: &mut Report) -> anyhow::Result<()> {
     let api: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
     let mut missing = Vec::new();
     for name in POLICIES {
         let found = optional(api.get(name).await).context("failed to read the admission policies")?;
-        if found.is_none() {
+        if !found.is_some_and(|binding| denies(&binding)) {
             missing.push(name);
         }
     }
     match missing.is_empty() {
         true => report.good("admission policies"),
         false => report.warning(
-            format!("admission policies are missing: {}", missing.join(", ")),
+            format!("admission policies are missing, or refuse nothing: {}", missing.join(", ")),
             format!("{INSTALL} --set admissionPolicies.enabled=true"),
         ),
     }
