@@ -111,7 +111,7 @@ where
             }
             Delivery::Synced(synced) => {
                 let listed = synced.version.parse().unwrap_or_default();
-                self.list(std::mem::take(&mut read), listed, (&changed, &unreadable));
+                self.list(&std::mem::take(&mut read), listed, (&changed, &unreadable));
                 self.synced.send_replace(true);
             }
             Delivery::Changed(item) => {
@@ -241,7 +241,7 @@ where
     /// Takes in what was read of a complete list that was taken at a version.
     fn list(
         &self,
-        read: Vec<(Key, Option<Arc<K>>)>,
+        read: &[(Key, Option<Arc<K>>)],
         listed: u64,
         (changed, unreadable): (&impl Fn(Option<&K>, &K), &impl Fn(&str, &str)),
     ) {
@@ -344,14 +344,14 @@ mod tests {
         let list = |items: &[&Arc<Value>]| -> Vec<_> {
             items.iter().map(|item| (key_in(item), store.read(item))).collect()
         };
-        store.list(list(&[&later, &known]), 5, (&|_, _| (), &|_, name| panic!("{name} can be read")));
+        store.list(&list(&[&later, &known]), 5, (&|_, _| (), &|_, name| panic!("{name} can be read")));
         assert_eq!(store.unknown_field("n", "later").as_deref(), Some("spec.pace"));
         assert!(store.unreadable("n", "other").is_none() && store.get("n", "other").is_some());
 
         let (heard, unreadable) = (std::cell::RefCell::new(Vec::new()), std::cell::RefCell::new(Vec::new()));
         let hear = |_: Option<&Execution>, object: &Execution| heard.borrow_mut().push(object.name_any());
         store.list(
-            list(&[&later, &other]),
+            &list(&[&later, &other]),
             6,
             (&hear, &|_, name| unreadable.borrow_mut().push(name.to_owned())),
         );
@@ -360,7 +360,7 @@ mod tests {
             (vec!["other".into(), "later".into()], vec!["other".into()])
         );
         assert!(store.unreadable("n", "other").is_some() && store.get("n", "other").is_none());
-        store.list(Vec::new(), 7, (&|_, _| (), &|_, _| ()));
+        store.list(&[], 7, (&|_, _| (), &|_, _| ()));
         assert!(store.unreadable("n", "other").is_none() && store.unknown_field("n", "later").is_none());
     }
 

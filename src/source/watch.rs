@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::slim::Slim;
 
 /// Objects per page of a list: what bounds the memory of a large one.
-const PAGE: u32 = 250;
+const PAGE: u32 = 100;
 /// How long a list waits in all for those who take in its pages: one that hangs must not stop the others, nor may the
 /// list outlive its version, which the API server keeps for five minutes. Beyond that it costs memory.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -93,6 +93,7 @@ impl Page {
     }
 
     /// Some of its objects.
+    #[must_use]
     pub fn part(&self, items: Vec<Arc<Value>>) -> Self {
         Self { first: self.first, items, held: self.held.clone() }
     }

@@ -14,7 +14,7 @@ fn is_closed(execution: &Execution) -> bool {
 const CREATE: &str = "POST /apis/fother.dev/v1alpha1/namespaces/default/executions";
 const LIST: &str = "GET /api/v1/namespaces/default/configmaps?&limit=";
 /// A list from its second page on.
-const REST: &str = "GET /api/v1/namespaces/default/configmaps?&limit=250&continue=";
+const REST: &str = "GET /api/v1/namespaces/default/configmaps?&limit=100&continue=";
 
 #[tokio::test]
 async fn while_what_was_decided_about_matches_nothing_else_is_looked_at() {

@@ -64,6 +64,8 @@ impl Eye {
         let Some(List { later, unresolved, .. }) = self.list.take() else { return };
         (self.later, self.unresolved) = (later, unresolved);
         // It may have brought again what was used.
-        self.capturing.as_mut().into_iter().for_each(|capturing| capturing.use_up());
+        if let Some(capturing) = &mut self.capturing {
+            capturing.use_up();
+        }
     }
 }
