@@ -101,10 +101,17 @@ where
         unreadable: impl Fn(&str, &str) + Send,
     ) {
         let scope = Scope { resource: ApiResource::erase::<K>(&()), namespace: None, selector: None };
+        let mut read = Vec::new();
         source::run(client, scope, &Notify::new(), |delivery| match delivery {
-            Delivery::Synced(listing) => {
-                let listed = listing.version.parse().unwrap_or_default();
-                self.list(&listing.items, listed, (&changed, &unreadable));
+            Delivery::Page(page) => {
+                if page.first {
+                    read.clear();
+                }
+                read.extend(page.items.iter().map(|item| (key_in(item), self.read(item))));
+            }
+            Delivery::Synced(synced) => {
+                let listed = synced.version.parse().unwrap_or_default();
+                self.list(&std::mem::take(&mut read), listed, (&changed, &unreadable));
                 self.synced.send_replace(true);
             }
             Delivery::Changed(item) => {
@@ -231,14 +238,13 @@ where
         object.map(Arc::new)
     }
 
-    /// Reads a complete list that was taken at a version.
+    /// Takes in what was read of a complete list that was taken at a version.
     fn list(
         &self,
-        items: &[Arc<Value>],
+        read: &[(Key, Option<Arc<K>>)],
         listed: u64,
         (changed, unreadable): (&impl Fn(Option<&K>, &K), &impl Fn(&str, &str)),
     ) {
-        let read: Vec<_> = items.iter().map(|item| (key_in(item), self.read(item))).collect();
         let names: BTreeSet<_> = read.iter().map(|(key, _)| key).collect();
         self.strange.write().retain(|key, _| names.contains(key));
         self.replace(read.iter().filter_map(|(_, object)| object.clone()), listed, changed);
@@ -335,13 +341,20 @@ mod tests {
         let later = item("later", serde_json::json!({"serviceAccountName": "h", "pace": 1}));
         let known = item("other", serde_json::json!({"serviceAccountName": "h"}));
         let other = item("other", serde_json::json!({"serviceAccountName": {"name": "h"}}));
-        store.list(&[later.clone(), known], 5, (&|_, _| (), &|_, name| panic!("{name} can be read")));
+        let list = |items: &[&Arc<Value>]| -> Vec<_> {
+            items.iter().map(|item| (key_in(item), store.read(item))).collect()
+        };
+        store.list(&list(&[&later, &known]), 5, (&|_, _| (), &|_, name| panic!("{name} can be read")));
         assert_eq!(store.unknown_field("n", "later").as_deref(), Some("spec.pace"));
         assert!(store.unreadable("n", "other").is_none() && store.get("n", "other").is_some());
 
         let (heard, unreadable) = (std::cell::RefCell::new(Vec::new()), std::cell::RefCell::new(Vec::new()));
         let hear = |_: Option<&Execution>, object: &Execution| heard.borrow_mut().push(object.name_any());
-        store.list(&[later, other], 6, (&hear, &|_, name| unreadable.borrow_mut().push(name.to_owned())));
+        store.list(
+            &list(&[&later, &other]),
+            6,
+            (&hear, &|_, name| unreadable.borrow_mut().push(name.to_owned())),
+        );
         assert_eq!(
             (heard.into_inner(), unreadable.into_inner()),
             (vec!["other".into(), "later".into()], vec!["other".into()])

@@ -1,8 +1,8 @@
 //! Who of a watch's subscribers is told what: each delivery is looked up once, and goes to those whom it concerns.
 //!
 //! *Guarantees*: to each subscriber it is as if it watched alone, with a selector that the server knows. It hears of
-//! every object that concerns it; of one that does not any more it hears once that it is deleted; a complete list holds
-//! its part. What it costs to deliver grows with those who are told, not with all.
+//! every object that concerns it; of one that does not any more it hears once that it is deleted; of a complete list it
+//! gets its part, or nothing if it joined while that came. What it costs to deliver grows with those who are told, not with all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::watch::{Delivery, Listing};
+use super::watch::{Delivery, Page};
 
 /// How often a subscriber that nothing concerns hears that the watch lives, where objects change all the time. A
 /// bookmark comes once a minute and not from every server; after two minutes of silence a watch is taken for broken.
@@ -42,6 +42,8 @@ pub struct Subscribers<I> {
     senders: BTreeMap<u64, mpsc::Sender<Delivery>>,
     interests: I,
     told: Told,
+    /// Who of them, the first so many, got the first page of the latest list.
+    listed: u64,
     /// When all were last told something.
     all_told: Instant,
 }
@@ -53,6 +55,7 @@ impl<I: Interests> Default for Subscribers<I> {
             senders: BTreeMap::new(),
             interests: I::default(),
             told: Told::default(),
+            listed: 0,
             all_told: Instant::now(),
         }
     }
@@ -86,7 +89,13 @@ impl<I: Interests> Subscribers<I> {
     /// Hands a delivery to those whom it concerns. Who is too far behind loses the subscription and notices it.
     pub fn send(&mut self, delivery: Delivery) {
         match delivery {
-            Delivery::Synced(listing) => self.sync(&listing),
+            Delivery::Page(page) => self.page(&page),
+            Delivery::Synced(_) => {
+                for id in self.listed() {
+                    self.tell(id, delivery.clone());
+                }
+                self.all_told = Instant::now();
+            }
             Delivery::Changed(object) => {
                 let now = self.interests.concerned(&object);
                 let before = self.told.set(&object, &now);
@@ -112,27 +121,29 @@ impl<I: Interests> Subscribers<I> {
         }
     }
 
-    /// Gives each its part of a complete list.
-    fn sync(&mut self, listing: &Arc<Listing>) {
-        self.told = Told::default();
+    /// Gives each its part of a page. Whoever joined since the list began would take what is left of it for all.
+    fn page(&mut self, page: &Arc<Page>) {
+        if page.first {
+            (self.told, self.listed) = (Told::default(), self.next);
+        }
         let mut parts = BTreeMap::<u64, Vec<Arc<Value>>>::new();
-        for item in &listing.items {
+        for item in &page.items {
             let concerned = self.interests.concerned(item);
             for id in &concerned {
                 parts.entry(*id).or_default().push(item.clone());
             }
             self.told.set(item, &concerned);
         }
-        for id in self.ids() {
-            let part = if self.interests.always().contains(&id) {
-                listing.clone()
-            } else {
-                let items = parts.remove(&id).unwrap_or_default();
-                Arc::new(Listing { items, asked: listing.asked, version: listing.version.clone() })
-            };
-            self.tell(id, Delivery::Synced(part));
+        for id in self.listed() {
+            if self.interests.always().contains(&id) {
+                self.tell(id, Delivery::Page(page.clone()));
+                continue;
+            }
+            let part = parts.remove(&id).unwrap_or_default();
+            if page.first || !part.is_empty() {
+                self.tell(id, Delivery::Page(Arc::new(page.part(part))));
+            }
         }
-        self.all_told = Instant::now();
     }
 
     fn tell_all(&mut self, delivery: &Delivery) {
@@ -153,6 +164,10 @@ impl<I: Interests> Subscribers<I> {
         if self.senders.get(&id).is_some_and(|sender| sender.try_send(delivery).is_err()) {
             self.remove(id);
         }
+    }
+
+    fn listed(&self) -> Vec<u64> {
+        self.senders.range(..=self.listed).map(|(id, _)| *id).collect()
     }
 
     fn ids(&self) -> Vec<u64> {
@@ -205,8 +220,10 @@ fn key_of(object: &Value) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::watch::Synced;
     use k8s_openapi::jiff::Timestamp;
     use serde_json::json;
+    use tokio::sync::mpsc::error::TryRecvError;
 
     /// Each wants objects of one color, or all.
     #[derive(Default)]
@@ -244,18 +261,23 @@ mod tests {
         Arc::new(json!({"metadata": {"namespace": "a", "name": name}, "color": color}))
     }
 
-    fn listing(items: Vec<Arc<Value>>) -> Delivery {
-        Delivery::Synced(Arc::new(Listing { items, asked: Timestamp::UNIX_EPOCH, version: "7".into() }))
+    fn page(first: bool, items: Vec<Arc<Value>>) -> Delivery {
+        Delivery::Page(Arc::new(Page::new(first, items).0))
+    }
+
+    fn synced() -> Delivery {
+        Delivery::Synced(Synced { asked: Timestamp::UNIX_EPOCH, version: "7".into() })
     }
 
     /// What has come, as text.
     fn heard(receiver: &mut mpsc::Receiver<Delivery>) -> Vec<String> {
         let name = |object: &Value| object["metadata"]["name"].as_str().expect("a name").to_owned();
         let text = |delivery| match delivery {
-            Delivery::Synced(listing) => {
-                let names: Vec<_> = listing.items.iter().map(|item| name(item)).collect();
-                format!("all {} at {}", names.join(","), listing.version)
+            Delivery::Page(page) => {
+                let names: Vec<_> = page.items.iter().map(|item| name(item)).collect();
+                format!("{} {}", if page.first { "first" } else { "then" }, names.join(","))
             }
+            Delivery::Synced(synced) => format!("all at {}", synced.version),
             Delivery::Changed(object) => format!("is {}", name(&object)),
             Delivery::Deleted(object) => format!("no {}", name(&object)),
             Delivery::Alive => "alive".to_owned(),
@@ -273,19 +295,68 @@ mod tests {
             receiver
         };
         let (mut red, mut blue, mut all) = (join(Some("red")), join(Some("blue")), join(None));
-        subscribers.send(listing(vec![object("p", "red"), object("q", "blue"), object("r", "green")]));
+        subscribers.send(page(true, vec![object("p", "red"), object("r", "green")]));
+        subscribers.send(page(false, vec![object("q", "blue")]));
+        subscribers.send(synced());
         for change in [object("p", "red"), object("p", "blue"), object("r", "green"), object("s", "red")] {
             subscribers.send(Delivery::Changed(change));
         }
         subscribers.send(Delivery::Deleted(object("p", "blue")));
-        subscribers.send(listing(Vec::new()));
+        subscribers.send(page(true, Vec::new()));
+        subscribers.send(synced());
         subscribers.send(Delivery::Changed(object("s", "blue")));
-        assert_eq!(heard(&mut red), ["all p at 7", "is p", "no p", "is s", "all  at 7"]);
-        assert_eq!(heard(&mut blue), ["all q at 7", "is p", "no p", "all  at 7", "is s"]);
+        let none = ["first ", "all at 7"];
+        assert_eq!(heard(&mut red), [&["first p", "all at 7", "is p", "no p", "is s"][..], &none].concat());
+        assert_eq!(
+            heard(&mut blue),
+            [&["first ", "then q", "all at 7", "is p", "no p"][..], &none, &["is s"]].concat()
+        );
+        let changes = ["is p", "is p", "is r", "is s", "no p"];
         assert_eq!(
             heard(&mut all),
-            ["all p,q,r at 7", "is p", "is p", "is r", "is s", "no p", "all  at 7", "is s"]
+            [&["first p,r", "then q", "all at 7"][..], &changes, &none, &["is s"]].concat()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_joins_during_a_list_gets_the_next_one() {
+        let mut subscribers = Subscribers::<Colors>::default();
+        let mut receivers = Vec::new();
+        for number in 0..3u8 {
+            for interest in [Some("red"), None] {
+                let (sender, receiver) = mpsc::channel(100);
+                subscribers.add(sender, interest);
+                receivers.push(receiver);
+            }
+            subscribers.send(page(number != 1, vec![object("p", "red")]));
+        }
+        subscribers.send(synced());
+        let heard: Vec<_> = receivers.iter_mut().map(heard).collect();
+        for old in &heard[..2] {
+            assert_eq!(*old, ["first p", "then p", "first p", "all at 7"]);
+        }
+        for new in &heard[2..] {
+            assert_eq!(*new, ["first p", "all at 7"]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_is_done_with_when_all_have_dropped_their_parts() {
+        let mut subscribers = Subscribers::<Colors>::default();
+        let mut receivers = Vec::new();
+        for interest in [Some("red"), Some("blue"), None] {
+            let (sender, receiver) = mpsc::channel(100);
+            subscribers.add(sender, interest);
+            receivers.push(receiver);
+        }
+        let (page, mut dropped) = Page::new(true, vec![object("p", "red")]);
+        subscribers.send(Delivery::Page(Arc::new(page)));
+        for receiver in &mut receivers {
+            let part = receiver.recv().await;
+            assert!(part.is_some() && dropped.try_recv() == Err(TryRecvError::Empty), "it is held");
+            drop(part);
+        }
+        assert_eq!(dropped.try_recv(), Err(TryRecvError::Disconnected));
     }
 
     #[tokio::test(start_paused = true)]

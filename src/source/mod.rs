@@ -4,8 +4,10 @@
 //! - [`shared`]: many subscribers of one such watch.
 //! - [`webhook`]: from a request to events.
 //! - [`dispatch`]: which of them is told what.
+//! - [`slim`]: an object, as it is read from what the server sends.
 
 pub mod dispatch;
 pub mod shared;
+pub mod slim;
 pub mod watch;
 pub mod webhook;

@@ -15,7 +15,7 @@ use super::dispatch::{Interests, Subscribers};
 use super::watch::{self, Delivery, Scope};
 
 /// Deliveries that a subscriber may be behind before the watch waits for nobody: it is dropped and starts again with a
-/// complete list. Two pages of a list and a minute of events of a busy cluster.
+/// complete list. A minute of events of a busy cluster.
 const BACKLOG: usize = 4096;
 
 /// What one watch is known by.

@@ -1,10 +1,12 @@
 //! One list-and-watch of one kind, for ever.
 //!
-//! *Guarantees*: the first delivery is a complete list, and so is the first after any gap, so a subscriber that compares
-//! it with what it knows misses no deletion. Any 410, as HTTP status or inside the stream, leads to a new list. At least
+//! *Guarantees*: the first that is delivered is a complete list, and so is the first after any gap, so a subscriber that
+//! compares it with what it knows misses no deletion. A list comes page by page, and the next page is asked for when all
+//! have dropped the one before: as much as a page is in memory, however long the list. Any 410, as HTTP status or inside the stream, leads to a new list. At least
 //! [`PAUSE`] lies between two requests, whatever the server does. When nothing is heard for [`SILENCE`], it lists again.
 //! A list says when it was asked for, and so how new it is at least; nothing else that a watch says proves that.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +18,16 @@ use kube::core::Request;
 use kube::core::Resource;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::slim::Slim;
 
 /// Objects per page of a list: what bounds the memory of a large one.
-const PAGE: u32 = 500;
+const PAGE: u32 = 100;
+/// How long a list waits in all for those who take in its pages: one that hangs must not stop the others, nor may the
+/// list outlive its version, which the API server keeps for five minutes. Beyond that it costs memory.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The least time between two requests of one watch.
 const PAUSE: Duration = Duration::from_millis(800);
 /// The longest pause after failures.
@@ -44,8 +52,10 @@ pub struct Scope {
 /// What a watch delivers.
 #[derive(Clone, Debug)]
 pub enum Delivery {
-    /// The complete list: what is not in it did not exist, or does not concern the subscriber.
-    Synced(Arc<Listing>),
+    /// A part of a complete list. The first page begins it, anew if there was one under way.
+    Page(Arc<Page>),
+    /// The list is complete: what was on none of its pages did not exist, or does not concern the subscriber.
+    Synced(Synced),
     /// An object was created or changed.
     Changed(Arc<Value>),
     /// An object is gone, or concerns the subscriber no more.
@@ -56,23 +66,45 @@ pub enum Delivery {
     Broken(String),
 }
 
-/// A complete list.
-#[derive(Clone, Debug)]
-pub struct Listing {
-    /// All objects.
+/// A page of a list. The next one comes when all have dropped it, and what was made of it.
+#[derive(Debug)]
+pub struct Page {
+    /// Whether a list begins with it.
+    pub first: bool,
+    /// The objects on it.
     pub items: Vec<Arc<Value>>,
+    held: mpsc::Sender<Infallible>,
+}
+
+/// What is known of a list that is complete.
+#[derive(Clone, Debug)]
+pub struct Synced {
     /// When it was asked for: it shows the cluster as it was at this time or later.
     pub asked: Timestamp,
     /// The version at which it was taken.
     pub version: String,
 }
 
-/// One page of a list, items as they are.
+impl Page {
+    /// A page, and what hears when it and all its parts are dropped.
+    pub fn new(first: bool, items: Vec<Arc<Value>>) -> (Self, mpsc::Receiver<Infallible>) {
+        let (held, dropped) = mpsc::channel(1);
+        (Self { first, items, held }, dropped)
+    }
+
+    /// Some of its objects.
+    #[must_use]
+    pub fn part(&self, items: Vec<Arc<Value>>) -> Self {
+        Self { first: self.first, items, held: self.held.clone() }
+    }
+}
+
+/// One page as the server gives it, items as they are.
 #[derive(Deserialize)]
-struct Page {
+struct Given {
     metadata: PageMeta,
     #[serde(default)]
-    items: Vec<Value>,
+    items: Vec<Slim>,
 }
 
 #[derive(Deserialize)]
@@ -116,11 +148,7 @@ pub async fn run(client: Client, scope: Scope, relist: &tokio::sync::Notify, del
     loop {
         let started = Instant::now();
         let end = match version.take() {
-            None => list(&client, &scope).await.map(|listing| {
-                let listed = listing.version.clone();
-                ear.hear(Delivery::Synced(Arc::new(listing)));
-                End::Closed(listed)
-            }),
+            None => list(&client, &scope, &mut ear).await.map(End::Closed),
             Some(from) => watch(&client, &scope, from, relist, &mut ear).await,
         };
         match end {
@@ -140,19 +168,28 @@ pub async fn run(client: Client, scope: Scope, relist: &tokio::sync::Notify, del
     }
 }
 
-async fn list(client: &Client, scope: &Scope) -> kube::Result<Listing> {
+/// Delivers a complete list; gives the version at which it was taken.
+async fn list(client: &Client, scope: &Scope, ear: &mut Ear<impl FnMut(Delivery)>) -> kube::Result<String> {
     let (request, asked) = (request(scope), now());
     let mut params = ListParams::default().limit(PAGE);
     params.label_selector.clone_from(&scope.selector);
-    let mut items = Vec::new();
+    let mut patience = PATIENCE;
     loop {
         let request = request.list(&params).map_err(kube::Error::BuildRequest)?;
-        let page: Page = client.request(request).await?;
-        items.extend(page.items.into_iter().map(|item| Arc::new(slim(item, &scope.resource))));
-        match page.metadata.token.filter(|token| !token.is_empty()) {
-            Some(token) => params.continue_token = Some(token),
-            None => return Ok(Listing { items, asked, version: page.metadata.resource_version }),
-        }
+        let given: Given = client.request(request).await?;
+        let items = given.items.into_iter().map(|item| Arc::new(item.of(&scope.resource))).collect();
+        let (page, mut dropped) = Page::new(params.continue_token.is_none(), items);
+        ear.hear(Delivery::Page(Arc::new(page)));
+        let Some(token) = given.metadata.token.filter(|token| !token.is_empty()) else {
+            let version = given.metadata.resource_version;
+            ear.hear(Delivery::Synced(Synced { asked, version: version.clone() }));
+            return Ok(version);
+        };
+        params.continue_token = Some(token);
+        let waits = Instant::now();
+        // Nothing is ever sent: it is over when nobody could.
+        let _ = timeout(patience, dropped.recv()).await;
+        patience = patience.saturating_sub(waits.elapsed());
     }
 }
 
@@ -167,7 +204,7 @@ async fn watch(
     params.label_selector.clone_from(&scope.selector);
     let request = request(scope).watch(&params, &version).map_err(kube::Error::BuildRequest)?;
     let started = Instant::now();
-    let opened = timeout_at(ear.heard + SILENCE, client.request_events::<Value>(request)).await;
+    let opened = timeout_at(ear.heard + SILENCE, client.request_events::<Slim>(request)).await;
     let Ok(events) = opened else { return Ok(End::Expired) };
     let mut events = std::pin::pin!(events?);
     loop {
@@ -178,12 +215,12 @@ async fn watch(
         let Ok(event) = event else { return Ok(End::Expired) };
         match event? {
             Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
-                version = version_of(&object).unwrap_or(version);
-                ear.hear(Delivery::Changed(Arc::new(slim(object, &scope.resource))));
+                version = version_of(&object.0).unwrap_or(version);
+                ear.hear(Delivery::Changed(Arc::new(object.of(&scope.resource))));
             }
             Some(WatchEvent::Deleted(object)) => {
-                version = version_of(&object).unwrap_or(version);
-                ear.hear(Delivery::Deleted(Arc::new(slim(object, &scope.resource))));
+                version = version_of(&object.0).unwrap_or(version);
+                ear.hear(Delivery::Deleted(Arc::new(object.of(&scope.resource))));
             }
             Some(WatchEvent::Bookmark(bookmark)) => {
                 version = bookmark.metadata.resource_version;
@@ -220,19 +257,6 @@ fn version_of(object: &Value) -> Option<String> {
     object.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned)
 }
 
-/// An object as a rule sees it: with its kind, which items of lists lack, and without the record of who set which
-/// field, which is half of its size and read by nobody.
-fn slim(mut object: Value, resource: &ApiResource) -> Value {
-    if let Some(members) = object.as_object_mut() {
-        members.entry("apiVersion").or_insert_with(|| resource.api_version.clone().into());
-        members.entry("kind").or_insert_with(|| resource.kind.clone().into());
-        if let Some(metadata) = members.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("managedFields");
-        }
-    }
-    object
-}
-
 /// Now, by the wall clock.
 pub fn now() -> Timestamp {
     Timestamp::now()
@@ -241,6 +265,7 @@ pub fn now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt as _;
     use http::{Request, Response};
     use kube::client::Body;
     use parking_lot::Mutex;
@@ -262,6 +287,78 @@ mod tests {
     fn scope() -> Scope {
         let types = kube::core::GroupVersionKind::gvk("", "v1", "Pod");
         Scope { resource: ApiResource::from_gvk(&types), namespace: Some("a".into()), selector: None }
+    }
+
+    /// Watches at a server whose lists have three pages of one object each. It forgets, so many times, where a list goes on
+    /// before its last page, and counts what it is asked for.
+    fn three_pages(forgets: u32) -> (mpsc::UnboundedReceiver<Delivery>, Arc<Mutex<u32>>) {
+        let (asked, forgets) = (Arc::new(Mutex::new(0)), Mutex::new(forgets));
+        let counter = asked.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            *counter.lock() += 1;
+            let page = match request.uri().query().unwrap_or_default() {
+                query if query.contains("watch=true") => return std::future::pending().right_future(),
+                query if query.contains("continue=after-2") => 3,
+                query => 1 + u32::from(query.contains("continue=after-1")),
+            };
+            let mut left = forgets.lock();
+            let forgotten = page == 3 && *left > 0;
+            *left -= u32::from(forgotten);
+            let token = if page < 3 { format!("after-{page}") } else { String::new() };
+            let answer = if forgotten {
+                json!({"kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "old"})
+            } else {
+                json!({"metadata": {"resourceVersion": "7", "continue": token},
+                    "items": [{"metadata": {"name": page.to_string()}}]})
+            };
+            let answer = Response::builder()
+                .status(if forgotten { 410 } else { 200 })
+                .body(Body::from(answer.to_string().into_bytes()))
+                .expect("a response");
+            std::future::ready(Ok::<_, kube::Error>(answer)).left_future()
+        });
+        let (sender, heard) = mpsc::unbounded_channel();
+        let client = Client::new(service, "a");
+        tokio::spawn(async move {
+            run(client, scope(), &Notify::new(), |delivery| drop(sender.send(delivery))).await;
+        });
+        (heard, asked)
+    }
+
+    fn shown(delivery: Option<&Delivery>) -> String {
+        match delivery {
+            Some(Delivery::Page(page)) => {
+                let begins = if page.first { "first " } else { "" };
+                format!("{begins}{}", page.items[0]["metadata"]["name"].as_str().expect("a name"))
+            }
+            Some(Delivery::Synced(synced)) => format!("all at {}", synced.version),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_page_is_asked_for_when_the_last_is_dropped() {
+        let (mut heard, asked) = three_pages(0);
+        let first = heard.recv().await;
+        assert_eq!(shown(first.as_ref()), "first 1");
+        assert!(timeout(PATIENCE / 3, heard.recv()).await.is_err() && *asked.lock() == 1, "it waits");
+        drop(first);
+        let held = heard.recv().await;
+        assert_eq!((shown(held.as_ref()), *asked.lock()), ("2".to_owned(), 2));
+        let hangs = Instant::now();
+        for expected in ["3", "all at 7"] {
+            assert_eq!(shown(heard.recv().await.as_ref()), expected, "nobody can hold it up for ever");
+        }
+        let left = PATIENCE * 2 / 3;
+        assert!(hangs.elapsed().abs_diff(left) < Duration::from_secs(1), "{:?}", hangs.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_is_forgotten_begins_anew() {
+        let (mut heard, _) = three_pages(2);
+        for expected in ["first 1", "2", "first 1", "2", "first 1", "2", "3", "all at 7"] {
+            assert_eq!(shown(heard.recv().await.as_ref()), expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -291,8 +388,9 @@ mod tests {
             run(client, scope(), &Notify::new(), |delivery| drop(sender.send(delivery))).await;
         });
         for _ in 0..2 {
-            let delivery = heard.recv().await;
-            assert!(matches!(&delivery, Some(Delivery::Synced(_))), "{delivery:?}");
+            let deliveries = (heard.recv().await, heard.recv().await);
+            let is_list = matches!(&deliveries, (Some(Delivery::Page(_)), Some(Delivery::Synced(_))));
+            assert!(is_list, "{deliveries:?}");
         }
         running.abort();
         let waited = started.elapsed();
@@ -314,16 +412,18 @@ mod tests {
                 Ok::<_, kube::Error>(Response::new(Body::from(list.into_bytes())))
             }
         });
-        let (client, scope) = (Client::new(service, "a"), scope());
-        let listing = list(&client, &scope);
+        let (client, scope, mut heard) = (Client::new(service, "a"), scope(), Vec::new());
+        let mut ear = Ear { deliver: |delivery| heard.push(delivery), heard: Instant::now() };
+        let listing = list(&client, &scope, &mut ear);
         let release = async {
             tokio::task::yield_now().await;
             release.send(now()).expect("somebody waits");
         };
-        let (listing, ()) = tokio::join!(listing, release);
-        let listing = listing.expect("lists");
-        let answered = listing.items[0]["metadata"]["name"].as_str().expect("a name").parse::<Timestamp>();
-        assert!(listing.asked <= answered.expect("a time"));
-        assert_eq!(listing.version, "7");
+        let (listed, ()) = tokio::join!(listing, release);
+        assert_eq!(listed.expect("lists"), "7");
+        let [Delivery::Page(page), Delivery::Synced(synced)] = &heard[..] else { panic!("{heard:?}") };
+        let answered = page.items[0]["metadata"]["name"].as_str().expect("a name").parse::<Timestamp>();
+        assert!(synced.asked <= answered.expect("a time"));
+        assert_eq!(synced.version, "7");
     }
 }

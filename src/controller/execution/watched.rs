@@ -104,10 +104,8 @@ fn take_in(queue: &Queue, namespace: &str, is_sound: &AtomicBool, delivery: Deli
         }
     };
     match delivery {
-        Delivery::Synced(listing) => {
-            listing.items.iter().filter(|job| is_over(job)).for_each(|job| wake(job));
-            is_sound.store(true, Ordering::Relaxed);
-        }
+        Delivery::Page(page) => page.items.iter().filter(|job| is_over(job)).for_each(|job| wake(job)),
+        Delivery::Synced(_) => is_sound.store(true, Ordering::Relaxed),
         Delivery::Changed(job) if is_over(&job) => wake(&job),
         Delivery::Deleted(job) => wake(&job),
         Delivery::Changed(_) | Delivery::Alive => {}
@@ -150,7 +148,7 @@ async fn while_needed(executions: &Executions, (namespace, name): (&str, &str)) 
 mod tests {
     use super::*;
     use crate::controller::queue::{Key, Requeue, queue};
-    use crate::source::watch::{Listing, now};
+    use crate::source::watch::{Page, Synced, now};
     use crate::telemetry::Metrics;
     use serde_json::json;
 
@@ -181,8 +179,10 @@ mod tests {
         let is_sound = AtomicBool::new(false);
         let ended = json!({"conditions": [{"type": "Complete", "status": "True"}]});
         let items = vec![job("listed", &ended), job("goes-on", &json!({"active": 1}))];
-        let listing = Listing { items, asked: now(), version: "7".to_owned() };
-        take_in(&queue, "a", &is_sound, Delivery::Synced(Arc::new(listing)));
+        take_in(&queue, "a", &is_sound, Delivery::Page(Arc::new(Page::new(true, items).0)));
+        assert!(!is_sound.load(Ordering::Relaxed), "there may be more");
+        let synced = Synced { asked: now(), version: "7".to_owned() };
+        take_in(&queue, "a", &is_sound, Delivery::Synced(synced));
         assert!(is_sound.load(Ordering::Relaxed));
         for delivery in [
             Delivery::Changed(job("goes-on", &json!({"active": 1}))),

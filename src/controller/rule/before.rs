@@ -1,6 +1,6 @@
 //! What objects were, for rules about changes: a change is known as such only if what was before has been seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -58,8 +58,7 @@ impl Before {
     }
 
     /// Forgets the objects that a complete list does not have.
-    pub fn retain(&mut self, listed: &[Arc<Value>]) {
-        let listed: std::collections::BTreeSet<_> = listed.iter().map(|object| key_of(object)).collect();
+    pub fn retain(&mut self, listed: &BTreeSet<ObjectKey>) {
         self.known.retain(|key, _| listed.contains(key));
     }
 
@@ -95,7 +94,7 @@ mod tests {
         assert_eq!(versions("1", "7"), None, "the same, in a list");
         assert_eq!(versions("1", "9").as_deref(), Some("7"));
         assert_eq!(versions("2", "11"), None, "another object of this name");
-        before.retain(&[]);
+        before.retain(&BTreeSet::new());
         assert!(before.change(&rule, &object("2", "12")).is_none(), "a list did not have it");
         before.clear();
         assert!(before.change(&rule, &object("2", "13")).is_none(), "the watch was interrupted");

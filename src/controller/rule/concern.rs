@@ -34,7 +34,7 @@ mod tests {
     use crate::decide::index::conditions;
     use crate::decide::matching::CompiledRule;
     use crate::source::dispatch::Subscribers;
-    use crate::source::watch::{Delivery, Listing};
+    use crate::source::watch::{Delivery, Page};
     use k8s_openapi::jiff::Timestamp;
     use proptest::prelude::*;
     use serde_json::json;
@@ -58,9 +58,11 @@ mod tests {
     impl View {
         fn take(&mut self, rule: &CompiledRule, delivery: &Delivery) {
             match delivery {
-                Delivery::Synced(listing) => {
-                    self.0.clear();
-                    for object in &listing.items {
+                Delivery::Page(page) => {
+                    if page.first {
+                        self.0.clear();
+                    }
+                    for object in &page.items {
                         self.see(rule, object);
                     }
                 }
@@ -68,7 +70,7 @@ mod tests {
                 Delivery::Deleted(object) => {
                     self.0.remove(&name(object));
                 }
-                Delivery::Alive | Delivery::Broken(_) => {}
+                Delivery::Synced(_) | Delivery::Alive | Delivery::Broken(_) => {}
             }
         }
 
@@ -115,16 +117,19 @@ mod tests {
         })
     }
 
-    fn deliveries() -> impl Strategy<Value = Delivery> {
-        let listing = |items: Vec<Arc<Value>>| {
+    /// A change, or the pages of a list.
+    fn deliveries() -> impl Strategy<Value = Vec<Delivery>> {
+        let page = |first, items| Delivery::Page(Arc::new(Page::new(first, items).0));
+        let pages = move |items: Vec<Arc<Value>>| {
             let by_name: BTreeMap<_, _> = items.into_iter().map(|item| (name(&item), item)).collect();
-            let items = by_name.into_values().collect();
-            Delivery::Synced(Arc::new(Listing { items, asked: NOW, version: "1".into() }))
+            let mut items: Vec<_> = by_name.into_values().collect();
+            let rest = items.split_off(items.len() / 2);
+            vec![page(true, items), page(false, rest)]
         };
         prop_oneof![
-            1 => prop::collection::vec(objects(), 0..4).prop_map(listing),
-            6 => objects().prop_map(Delivery::Changed),
-            2 => objects().prop_map(Delivery::Deleted),
+            1 => prop::collection::vec(objects(), 0..4).prop_map(pages),
+            6 => objects().prop_map(|object| vec![Delivery::Changed(object)]),
+            2 => objects().prop_map(|object| vec![Delivery::Deleted(object)]),
         ]
     }
 
@@ -141,7 +146,7 @@ mod tests {
                 subscribers.add(sender, conditions(&rule));
                 (rule, receiver, View::default(), View::default())
             }).collect();
-            for delivery in deliveries {
+            for delivery in deliveries.into_iter().flatten() {
                 subscribers.send(delivery.clone());
                 for (rule, receiver, told, all) in &mut eyes {
                     all.take(rule, &delivery);

@@ -1,8 +1,9 @@
 //! One rule's eye on its watch: objects come in, matches and events go into the rule's state.
 
 mod edges;
+mod lists;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use self::lists::List;
 use super::before::Before;
 use super::held::Waiting;
 use super::later::Later;
@@ -34,7 +36,7 @@ use crate::decide::matching::CompiledRule;
 use crate::decide::view::{Match, ObjectKey, Sight, View};
 use crate::expr::EvalErrorKind;
 use crate::source::shared::{Subscription, WatchKey, Watches};
-use crate::source::watch::{Delivery, Listing, Scope, now};
+use crate::source::watch::{Delivery, Scope, Synced, now};
 use crate::telemetry::Metrics;
 
 /// How often failed look-ups are repeated, and a silence is noticed.
@@ -90,6 +92,7 @@ impl Evaluator {
             relist: relist.clone(),
             metrics: context.metrics.clone(),
             synced: false,
+            list: None,
         };
         let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
         let task = tokio::spawn(contained(eye.follow(watched), queue, facts)).abort_handle();
@@ -177,12 +180,15 @@ struct Eye {
     metrics: Arc<Metrics>,
     /// Whether this subscription has had its complete list.
     synced: bool,
+    /// The list that comes, page by page.
+    list: Option<List>,
 }
 
 impl Eye {
     async fn follow(mut self, (key, scope): (WatchKey, Scope)) {
         loop {
             self.synced = false;
+            self.break_off();
             let (client, conditions) = (self.account.client(), index::conditions(&self.rule));
             let mut subscription = self.watches.subscribe(key.clone(), client, scope.clone(), conditions);
             self.listen(&mut subscription).await;
@@ -191,20 +197,24 @@ impl Eye {
         }
     }
 
+    /// What it does is boxed: of a thousand rules few do something, and each would keep room for all that it may do.
     async fn listen(&mut self, subscription: &mut Subscription<Index>) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 delivery = subscription.next() => match delivery {
-                    Some(delivery) => self.take(delivery).await,
+                    Some(delivery) => Box::pin(self.take(delivery)).await,
                     None => return,
                 },
                 () = self.relist.notified() => subscription.relist(),
-                () = until(self.later.next()) => self.look_at_due().await,
+                () = until(self.later.next()), if self.list.is_none() => Box::pin(self.look_at_due()).await,
                 _ = tick.tick() => {
-                    self.look_again().await;
                     self.notice_silence();
+                    if self.list.is_some() {
+                        continue;
+                    }
+                    Box::pin(self.look_again()).await;
                     if self.is_due() || self.later.needs_list(now()) {
                         self.resynced = now();
                         subscription.relist();
@@ -216,15 +226,17 @@ impl Eye {
 
     async fn take(&mut self, delivery: Delivery) {
         // A subscriber that joins a running watch hears of it before its first complete list: until then it knows
-        // nothing, and a sign of life proves nothing.
+        // nothing, and a sign of life proves nothing. So it is as long as a list comes.
         match &delivery {
             Delivery::Synced(_) => self.synced = true,
             Delivery::Broken(_) => self.synced = false,
-            _ if !self.synced => return,
+            Delivery::Page(_) => {}
+            _ if !self.synced || self.list.is_some() => return,
             _ => {}
         }
         match delivery {
-            Delivery::Synced(listing) => self.replace(&listing).await,
+            Delivery::Page(page) => return self.page(&page).await,
+            Delivery::Synced(synced) => self.replace(&synced).await,
             Delivery::Changed(object) => {
                 self.change(&object).await;
                 self.complete(handled_by(now())).await;
@@ -239,6 +251,7 @@ impl Eye {
             }
             Delivery::Alive => {}
             Delivery::Broken(error) => {
+                self.break_off();
                 self.before.as_mut().into_iter().for_each(Before::clear);
                 self.state.lock().broken = Some(error);
                 return self.wake();
@@ -255,37 +268,20 @@ impl Eye {
         }
     }
 
-    async fn replace(&mut self, listing: &Listing) {
-        self.later.clear(now());
-        self.unresolved.clear();
-        self.state.lock().mistake = None;
-        let (mut found, mut unknown) = (BTreeMap::new(), BTreeSet::new());
-        for object in &listing.items {
-            if !self.is_about_state() {
-                self.happens(object).await;
-                continue;
-            }
-            let key = key_of(object);
-            match self.evaluate(object).await {
-                Judged::Match(hit) => drop(found.insert(key, *hit)),
-                Judged::Clear => {}
-                Judged::Unknown => {
-                    let known = self.state.lock().view.get(&key).cloned();
-                    found.extend(known.map(|known| (key.clone(), known)));
-                    unknown.insert(key);
-                }
-            }
-        }
+    /// Takes in what its pages have told, now that the list is complete.
+    async fn replace(&mut self, synced: &Synced) {
+        let List { found, unknown, listed, mistake, .. } = self.list.take().unwrap_or_default();
+        self.state.lock().mistake = mistake;
         if let Some(capturing) = &mut self.capturing {
             capturing.use_up();
         }
-        self.before.as_mut().into_iter().for_each(|before| before.retain(&listing.items));
-        self.complete(listing.asked).await;
+        self.before.as_mut().into_iter().for_each(|before| before.retain(&listed));
+        self.complete(synced.asked).await;
         let mut state = self.state.lock();
         state.unresolved = !self.unresolved.is_empty();
         state.view.replace(found, now());
         state.unjudged.retain(|key, _| unknown.contains(key));
-        state.complete_at = Some(listing.asked);
+        state.complete_at = Some(synced.asked);
         // Whoever looks at what matches now is not to take it for what was seen long ago.
         state.heard_at = Some(now());
         state.broken = None;
@@ -333,7 +329,8 @@ impl Eye {
 
     async fn look_again(&mut self) {
         let heard_at = self.state.lock().heard_at;
-        if let Some(heard_at) = heard_at {
+        // Of a list that broke off only a part may be known.
+        if let Some(heard_at) = heard_at.filter(|_| self.synced) {
             self.complete(handled_by(heard_at)).await;
         }
         let unresolved: Vec<_> = self.unresolved.values().cloned().collect();
@@ -440,8 +437,12 @@ impl Eye {
 
     /// One object stands for all that cannot be judged, and stays until it can be: the Rule's status shows it, and is
     /// not to be written for each of them in turn.
-    fn mistake(&self, key: &ObjectKey, error: &str) {
+    fn mistake(&mut self, key: &ObjectKey, error: &str) {
         tracing::debug!(rule = %self.rule.facts.name, object = key.1, error, "object not judged");
+        if let Some(list) = &mut self.list {
+            list.mistake.get_or_insert_with(|| (key.clone(), error.to_owned()));
+            return;
+        }
         let mut state = self.state.lock();
         if state.mistake.as_ref().is_none_or(|(known, text)| known == key && text != error) {
             state.mistake = Some((key.clone(), error.to_owned()));
@@ -451,6 +452,9 @@ impl Eye {
     }
 
     fn judged(&self, key: &ObjectKey) {
+        if self.list.is_some() {
+            return;
+        }
         let mut state = self.state.lock();
         if state.mistake.as_ref().is_some_and(|(known, _)| known == key) {
             state.mistake = None;

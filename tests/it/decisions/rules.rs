@@ -1,6 +1,7 @@
 //! What fires, what is held, and what proves that an episode is over.
 
 use fother::api::Execution;
+use kube::ResourceExt;
 use serde_json::json;
 
 use super::bay::{Bay, NAMESPACE, PAINT};
@@ -11,7 +12,9 @@ fn is_closed(execution: &Execution) -> bool {
 }
 
 const CREATE: &str = "POST /apis/fother.dev/v1alpha1/namespaces/default/executions";
-const LIST: &str = "GET /api/v1/namespaces/default/configmaps?&limit=500";
+const LIST: &str = "GET /api/v1/namespaces/default/configmaps?&limit=";
+/// A list from its second page on.
+const REST: &str = "GET /api/v1/namespaces/default/configmaps?&limit=100&continue=";
 
 #[tokio::test]
 async fn while_what_was_decided_about_matches_nothing_else_is_looked_at() {
@@ -80,6 +83,34 @@ async fn only_a_list_from_after_its_end_closes_an_episode() {
     // The watch has said that the boat is well; that may be news from before the end.
     assert!(!is_closed(&bay.only("one Execution", |_| true).await));
     bay.lift(LIST);
+    bay.only("its episode is over", is_closed).await;
+}
+
+#[tokio::test]
+async fn what_is_on_a_later_page_of_a_list_does_not_seem_over() {
+    let bay = Bay::new().await;
+    for number in 0..300 {
+        bay.boat(&format!("a-{number}"), "tight").await;
+    }
+    bay.boat("zebra", "leaking").await;
+    bay.rule("zebra", json!({})).await;
+    let ended = bay.only("it has ended without success", |e| e.reason() == Some("Quarantined")).await;
+    for (number, breaks) in [false, true].into_iter().enumerate() {
+        match breaks {
+            false => bay.hold(REST),
+            true => bay.refuse(REST, 500),
+        }
+        // Whoever comes to a watch has it list again.
+        bay.rule(&format!("other-{number}"), json!({})).await;
+        bay.until_struck(REST, 1).await;
+        bay.later().await;
+        assert!(!is_closed(&bay.only("it is not tried again", |_| true).await), "breaks: {breaks}");
+        bay.lift(REST);
+        bay.watching(&format!("other-{number}")).await;
+    }
+    let lasts = bay.only("it is the same", |_| true).await;
+    assert!(!is_closed(&lasts) && lasts.name_any() == ended.name_any());
+    bay.boat("zebra", "tight").await;
     bay.only("its episode is over", is_closed).await;
 }
 

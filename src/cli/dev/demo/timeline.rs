@@ -133,9 +133,9 @@ impl Page {
                 }
             };
             run(client, scope, &Notify::new(), |delivery| match delivery {
-                Delivery::Synced(listing) => listing.items.iter().for_each(|object| see(object)),
+                Delivery::Page(page) => page.items.iter().for_each(|object| see(object)),
                 Delivery::Changed(object) => see(&object),
-                Delivery::Deleted(_) | Delivery::Alive | Delivery::Broken(_) => {}
+                Delivery::Synced(_) | Delivery::Deleted(_) | Delivery::Alive | Delivery::Broken(_) => {}
             })
             .await;
         });

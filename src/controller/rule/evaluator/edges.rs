@@ -66,7 +66,7 @@ impl Eye {
     }
 
     /// Whether something that happened matches; takes in that it does not, or cannot be judged.
-    fn is_match(&self, key: &ObjectKey, matches: std::result::Result<bool, EvalError>) -> bool {
+    fn is_match(&mut self, key: &ObjectKey, matches: std::result::Result<bool, EvalError>) -> bool {
         match matches {
             Ok(true) => return true,
             Err(error) if error.kind != EvalErrorKind::Absent => {
