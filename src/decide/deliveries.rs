@@ -108,7 +108,9 @@ impl World {
             Step::Restart => (self.view, self.complete_at) = (View::default(), None),
             Step::Finish => {
                 let ended = now.saturating_add(KEPT).expect("a time");
-                self.past.iter_mut().for_each(|past| drop(past.finished_at.get_or_insert(ended)));
+                for past in &mut self.past {
+                    past.finished_at.get_or_insert(ended);
+                }
             }
         }
     }
@@ -142,7 +144,9 @@ impl World {
             }
             Verdict::Close => {
                 let ended = self.past.iter_mut().filter(|past| past.finished_at.is_some());
-                ended.for_each(|past| drop(past.closed_at.get_or_insert(now)));
+                for past in ended {
+                    past.closed_at.get_or_insert(now);
+                }
             }
             _ => {}
         }
@@ -222,7 +226,9 @@ proptest! {
                 past.push(Past { since: Some(time), ..self::past(&id, time) });
             }
             if finishes {
-                past.iter_mut().for_each(|past| drop(past.finished_at.get_or_insert(past.decided_at)));
+                for past in &mut past {
+                    past.finished_at.get_or_insert(past.decided_at);
+                }
             }
         }
     }

@@ -55,7 +55,9 @@ impl Eye {
             Judged::Match(found) => Some(*found),
             Judged::Clear => None,
             Judged::Unknown => {
-                self.list.iter_mut().for_each(|list| drop(list.unknown.insert(key.clone())));
+                if let Some(list) = &mut self.list {
+                    list.unknown.insert(key.clone());
+                }
                 self.state.lock().view.get(&key).cloned()
             }
         };
