@@ -14,7 +14,8 @@ use super::capture::Correlation;
 use super::correlation::{Captured, Found, Windows};
 use super::hearing::Hearing;
 use super::identity::occurrence;
-use super::inbox::{self, Inbox, Item, Lead, received_at, starts_at};
+use super::inbox::{Inbox, Item, received_at, starts_at};
+use super::lead::{self, Lead};
 use super::matching::{CompiledRule, received};
 use crate::api::{AcceptedEvent, OutcomeKind};
 use crate::expr::{EvalError, EvalErrorKind};
@@ -92,7 +93,7 @@ struct Filling<'a> {
 
 impl Filling<'_> {
     fn fires(&mut self, item: Item) {
-        if let Err(lead) = inbox::matches(self.rule, item.accepted(), self.now) {
+        if let Err(lead) = lead::matches(self.rule, item.accepted(), self.now) {
             return self.filled.nowhere.push((item, lead));
         }
         let captured = match self.capture(&item, item.accepted()) {
@@ -154,7 +155,7 @@ impl Filling<'_> {
         if let Some(data) = accepted.event.data.0.as_object_mut() {
             data.insert("status".to_owned(), "firing".into());
         }
-        if until <= self.now || inbox::matches(self.rule, &accepted, self.now).is_err() {
+        if until <= self.now || lead::matches(self.rule, &accepted, self.now).is_err() {
             return None;
         }
         let captured = self.capture(item, &accepted).ok()??;
@@ -249,6 +250,7 @@ fn whole(time: Timestamp) -> Timestamp {
 mod tests {
     use super::*;
     use crate::api::EventBatch;
+    use crate::decide::inbox;
 
     const MINUTE: i64 = 60;
 
@@ -302,7 +304,7 @@ mod tests {
     ) -> Vec<String> {
         let correlation = rule.correlation.as_ref().expect("it correlates");
         let hearing = Hearing { now: at(now), sure_from: at(sure_from) };
-        let filled = fill(rule, correlation, inbox::open("r", told, at(now)), hearing);
+        let filled = fill(rule, correlation, inbox::open(("r", None), told, at(now)), hearing);
         let id = |item: &Item| item.accepted().event.id.clone();
         let sets = filled.sets.iter().map(|set| {
             assert!(set.last().is_some() && set.is(set));

@@ -15,7 +15,8 @@ use crate::controller::rule::{Case, Executions, chosen, decide_edge, executions_
 use crate::decide::capture::Correlation;
 use crate::decide::correlation::Found;
 use crate::decide::identity::{TargetKey, occurrence};
-use crate::decide::inbox::{self, Inbox, Item, received_at};
+use crate::decide::inbox::{Inbox, Item, received_at};
+use crate::decide::lead::{self, Lead};
 use crate::decide::matching::received;
 use crate::source::watch::now;
 
@@ -138,7 +139,7 @@ impl Listener<'_> {
                 self.note(&item, OutcomeKind::Fired, "", Some(execution.name_any()));
                 continue;
             }
-            if let Err(otherwise) = inbox::matches(self.case.compiled, item.accepted(), now()) {
+            if let Err(otherwise) = lead::matches(self.case.compiled, item.accepted(), now()) {
                 self.leads_nowhere(&item, otherwise);
                 continue;
             }
@@ -150,7 +151,7 @@ impl Listener<'_> {
                     items.insert(id, item);
                 }
                 Ok(None) => self.note(&item, OutcomeKind::NotMatched, "no member of the pattern", None),
-                Err(error) => self.note(&item, OutcomeKind::Failed, error.to_string(), None),
+                Err(error) => self.leads_nowhere(&item, Lead::Unknown(error.to_string())),
             }
         }
         let hearing = self.hearing();
