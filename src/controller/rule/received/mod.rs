@@ -58,7 +58,7 @@ pub async fn reconcile(
     let inbox = heard::inbox(context, compiled, From::Store).await?;
     match compiled.spec.trigger.is_state() {
         true => listener.alerts(inbox).await,
-        false => listener.events(inbox).await,
+        false => listener.events(inbox).await?,
     }
     let Listener { outcomes, mut round, dropped, text, .. } = listener;
     outcomes::record(context, outcomes).await?;
