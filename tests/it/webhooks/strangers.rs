@@ -138,10 +138,11 @@ async fn strangers_with_slow_bodies_take_no_place_of_others() {
     running.stop().await;
 }
 
-/// Line 24. A request that was overheard is authentic. What it says is known, whatever is changed of it that no signature
-/// covers; and after five minutes it is not even authentic (23: `refusals`).
+/// Line 24. A request that was overheard is authentic. As long as it is remembered what it says is known, also under another
+/// number of its delivery; and where the time is signed, after five minutes it is not even authentic (23: `refusals`). That a
+/// Rule hears it which names another `X-GitHub-Event` is not shown here: no signature of GitHub covers that.
 #[tokio::test]
-async fn a_request_that_is_sent_again_by_somebody_else_does_nothing() {
+async fn a_request_that_is_sent_again_by_somebody_else_is_known_by_its_body() {
     let (scene, running) = scene().await;
     let pushed = json!({"action": "created", "repository": {"html_url": "https://github.com/acme/shop"}});
     let told = json!({"specversion": "1.0", "id": "1", "source": "/disk", "type": "full"});
