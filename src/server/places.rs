@@ -46,11 +46,11 @@ pub struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock();
-        if let Some(place) = taken.iter().position(|taker| *taker == self.taker) {
-            taken.swap_remove(place);
+        let mut held = self.places.taken.lock();
+        if let Some(place) = held.iter().position(|other| *other == self.taker) {
+            held.swap_remove(place);
         }
-        drop(taken);
+        drop(held);
         self.places.freed.notify_waiters();
     }
 }
@@ -73,22 +73,22 @@ impl Places {
     }
 
     fn try_take(&self, taker: &Taker) -> Option<Place<'_>> {
-        let mut taken = self.taken.lock();
-        if !has_room(&taken, taker) {
+        let mut held = self.taken.lock();
+        if !has_room(&held, taker) {
             return None;
         }
-        taken.push(taker.clone());
+        held.push(taker.clone());
         Some(Place { places: self, taker: taker.clone() })
     }
 }
 
-fn has_room(taken: &[Taker], taker: &Taker) -> bool {
+fn has_room(held: &[Taker], taker: &Taker) -> bool {
     let of_webhook = |other: &&Taker| other.webhook == taker.webhook;
     let of_address = |other: &&Taker| other.address == taker.address;
-    let all = taken.len() < ALL
-        && taken.iter().filter(of_webhook).count() < OF_WEBHOOK
-        && taken.iter().filter(of_address).count() < OF_ADDRESS;
-    let unproven = || taken.iter().filter(|other| !other.is_proven);
+    let all = held.len() < ALL
+        && held.iter().filter(of_webhook).count() < OF_WEBHOOK
+        && held.iter().filter(of_address).count() < OF_ADDRESS;
+    let unproven = || held.iter().filter(|other| !other.is_proven);
     all && (taker.is_proven
         || unproven().count() < UNPROVEN
             && unproven().filter(of_webhook).count() < UNPROVEN_OF_WEBHOOK

@@ -64,7 +64,9 @@ impl Tally {
         let away = std::mem::take(&mut *self.away.lock());
         for webhook in webhooks.iter().filter(|_| !away.is_empty()) {
             self.with(webhook, |news| {
-                away.iter().for_each(|(reason, count)| *news.refused.entry(reason).or_default() += count);
+                for (reason, count) in &away {
+                    *news.refused.entry(reason).or_default() += count;
+                }
             });
         }
     }

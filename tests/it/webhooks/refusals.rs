@@ -227,7 +227,8 @@ async fn what_is_too_large_does_not_take_others_with_it() {
     assert_eq!(running.post("am", &both).await.status, 200, "the other one is known");
     let events: kube::Api<k8s_openapi::api::events::v1::Event> = scene.api();
     eventually("a person is told", DEADLINE, || async {
-        let found = events.list(&Default::default()).await.map_err(|error| error.to_string())?;
+        let found =
+            events.list(&kube::api::ListParams::default()).await.map_err(|error| error.to_string())?;
         let told = found.items.iter().any(|event| event.reason.as_deref() == Some("EventTooLarge"));
         told.then_some(()).ok_or("nobody is").map_err(str::to_owned)
     })
