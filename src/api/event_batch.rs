@@ -96,6 +96,11 @@ pub struct EventOutcome {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub execution: Option<String>,
+    /// Of what could not be decided about, and of an alert that fires and does not match: a hash of the Rule's text that
+    /// says so. Another text decides about an alert that fires anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub judged_by: Option<String>,
     /// Since when.
     pub time: Time,
 }

@@ -1,4 +1,5 @@
-//! `EventBatch`es: each goes when all is over with what is in it, and nobody is likely to send it again.
+//! `EventBatch`es: each goes when all is over with what is in it, and nobody is likely to send it again. An alert that fires
+//! and that no Rule matches as they read now is kept as long as there is room: a Rule may be mended.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::queue::Requeue;
 use crate::api::EventBatch;
 use crate::cluster::Result;
 use crate::cluster::error::{Error, optional};
-use crate::decide::inbox::{REMEMBERED, orphaned, settled_at};
+use crate::decide::inbox::{REMEMBERED, SILENCE, fires_unmatched, orphaned, settled_at};
 use crate::source::watch::now;
 
 /// How often a batch is looked at whose alerts fire: a rule may be gone, or an alert forgotten.
@@ -33,7 +34,14 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         return Ok(Requeue::After(Duration::ZERO));
     }
     let Some(settled_at) = settled_at(&batch) else { return Ok(Requeue::After(LOOK)) };
-    let keep = if context.known.is_crowded() { SignedDuration::ZERO } else { REMEMBERED };
+    let keep = if context.known.is_crowded() {
+        SignedDuration::ZERO
+    } else if context.known.has_room_to_wait() && fires_unmatched(&batch, listens) {
+        // A Rule that is mended hears of what still fires.
+        SILENCE
+    } else {
+        REMEMBERED
+    };
     let left = keep - now().duration_since(settled_at);
     if left.is_positive() {
         return Ok(Requeue::After(Duration::try_from(left).unwrap_or_default().min(LOOK_FOR_ROOM)));

@@ -11,7 +11,8 @@ use super::context::Context;
 use crate::api::{EventBatch, Execution, LABEL, ObjectReference, Target};
 use crate::cluster::{Error, Result};
 use crate::decide::identity::TargetKey;
-use crate::decide::inbox::{self, Inbox, Item, Lead};
+use crate::decide::inbox::{self, Inbox, Item};
+use crate::decide::lead::{self, Lead};
 use crate::decide::matching::CompiledRule;
 use crate::source::watch::now;
 
@@ -30,14 +31,24 @@ pub enum From {
 /// What a rule has before it.
 pub async fn inbox(context: &Context, rule: &CompiledRule, from: From) -> Result<Inbox> {
     let Some(webhook) = rule.spec.trigger.webhook_name() else { return Ok(Inbox::default()) };
-    let (namespace, name) = (&rule.facts.namespace, &rule.facts.name);
     let batches = match from {
-        From::Store => context
-            .batches
-            .filter(|batch| batch.spec.webhook == webhook && batch.namespace().as_deref() == Some(namespace)),
-        From::ApiServer => Box::pin(listed(context, namespace, webhook)).await?,
+        From::Store => stored(context, rule),
+        From::ApiServer => Box::pin(listed(context, &rule.facts.namespace, webhook)).await?,
     };
-    Ok(inbox::open(name, &batches, now()))
+    Ok(inbox::of(rule, &batches, now()))
+}
+
+/// What the watch has brought of a rule's Webhook.
+fn stored(context: &Context, rule: &CompiledRule) -> Vec<Arc<EventBatch>> {
+    let (namespace, webhook) = (&rule.facts.namespace, rule.spec.trigger.webhook_name());
+    context.batches.filter(|batch| {
+        webhook == Some(&batch.spec.webhook) && batch.namespace().as_deref() == Some(namespace)
+    })
+}
+
+/// What a rule of this text could not decide about last, and why.
+pub fn mistake(context: &Context, rule: &CompiledRule, text: &str) -> Option<String> {
+    inbox::mistake((&rule.facts.name, text), &stored(context, rule))
 }
 
 /// Only what is not in the store as it is there is read: in a flood all of it is many megabytes, for each that fires.
@@ -85,7 +96,7 @@ pub async fn firing(
     from: From,
 ) -> Result<Option<Item>> {
     let (namespaced, wanted) = (is_namespaced(context, rule).await?, TargetKey::from(target));
-    let leads = |item: &Item, now: Timestamp| match inbox::lead(rule, item.accepted(), namespaced, now) {
+    let leads = |item: &Item, now: Timestamp| match lead::lead(rule, item.accepted(), namespaced, now) {
         Lead::To(found) => TargetKey::from(&found) == wanted,
         Lead::Nowhere(_) | Lead::Unknown(_) => false,
     };
@@ -106,7 +117,7 @@ pub async fn fires(
     let is_one_of =
         |item: &Item| item.fingerprint().is_some_and(|own| fingerprints(execution).any(|one| one == own));
     let firing = inbox(context, rule, from).await?.firing;
-    Ok(firing.iter().any(|item| is_one_of(item) && inbox::matches(rule, item.accepted(), now()).is_ok()))
+    Ok(firing.iter().any(|item| is_one_of(item) && lead::matches(rule, item.accepted(), now()).is_ok()))
 }
 
 /// The alerts of which an Execution was made.

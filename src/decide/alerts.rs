@@ -11,10 +11,11 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::capture::Correlation;
-use super::correlation::{Captured, Found, Windows};
+use super::correlation::{Captured, Found, TOO_MANY, Windows};
 use super::hearing::Hearing;
 use super::identity::occurrence;
-use super::inbox::{self, Inbox, Item, Lead, received_at, starts_at};
+use super::inbox::{Inbox, Item, received_at, starts_at};
+use super::lead::{self, Lead};
 use super::matching::{CompiledRule, received};
 use crate::api::{AcceptedEvent, OutcomeKind};
 use crate::expr::{EvalError, EvalErrorKind};
@@ -92,7 +93,7 @@ struct Filling<'a> {
 
 impl Filling<'_> {
     fn fires(&mut self, item: Item) {
-        if let Err(lead) = inbox::matches(self.rule, item.accepted(), self.now) {
+        if let Err(lead) = lead::matches(self.rule, item.accepted(), self.now) {
             return self.filled.nowhere.push((item, lead));
         }
         let captured = match self.capture(&item, item.accepted()) {
@@ -117,7 +118,15 @@ impl Filling<'_> {
             false => (began, began),
         };
         self.items.insert(captured.id.clone(), (item, captured.group.clone()));
-        self.windows.take(Captured { time, lasts: (began, until), ..captured });
+        self.take(Captured { time, lasts: (began, until), ..captured });
+    }
+
+    /// Takes one into its window; one that has no place any more is over.
+    fn take(&mut self, captured: Captured) {
+        let dropped = self.windows.take(captured).and_then(|dropped| self.items.remove(&dropped.id));
+        self.filled
+            .over
+            .extend(dropped.map(|(item, _)| (item, OutcomeKind::Suppressed, TOO_MANY.to_owned())));
     }
 
     /// What is expected has come, also if it is resolved by now. Else an alert that is resolved counts no more.
@@ -125,7 +134,7 @@ impl Filling<'_> {
         if kind == OutcomeKind::Resolved
             && let Some((captured, until)) = self.has_come(&item)
         {
-            self.windows.take(captured);
+            self.take(captured);
             self.turns_at(until);
             let until = whole(until);
             return self
@@ -154,7 +163,7 @@ impl Filling<'_> {
         if let Some(data) = accepted.event.data.0.as_object_mut() {
             data.insert("status".to_owned(), "firing".into());
         }
-        if until <= self.now || inbox::matches(self.rule, &accepted, self.now).is_err() {
+        if until <= self.now || lead::matches(self.rule, &accepted, self.now).is_err() {
             return None;
         }
         let captured = self.capture(item, &accepted).ok()??;
@@ -249,6 +258,7 @@ fn whole(time: Timestamp) -> Timestamp {
 mod tests {
     use super::*;
     use crate::api::EventBatch;
+    use crate::decide::inbox;
 
     const MINUTE: i64 = 60;
 
@@ -301,8 +311,8 @@ mod tests {
         (now, sure_from): (i64, i64),
     ) -> Vec<String> {
         let correlation = rule.correlation.as_ref().expect("it correlates");
-        let hearing = Hearing { now: at(now), sure_from: at(sure_from) };
-        let filled = fill(rule, correlation, inbox::open("r", told, at(now)), hearing);
+        let hearing = Hearing { now: at(now), sure_from: at(sure_from), under_way: SignedDuration::ZERO };
+        let filled = fill(rule, correlation, inbox::open(("r", None), told, at(now)), hearing);
         let id = |item: &Item| item.accepted().event.id.clone();
         let sets = filled.sets.iter().map(|set| {
             assert!(set.last().is_some() && set.is(set));
@@ -351,6 +361,17 @@ mod tests {
             look(&rule, &[first], 20 * MINUTE + 1),
             ["a/0/firing Suppressed its window ended without the others"]
         );
+    }
+
+    #[test]
+    fn one_that_goes_because_too_many_wait_is_told_so() {
+        let named = |name: &str, when: &str| json!({"name": name, "when": format!("alert.labels.alertname {when} 'b'")});
+        let rule = rule(&json!({"groupBy": "alert.labels.node", "within": "10m",
+            "sequence": [named("first", "!="), named("second", "==")]}));
+        let all: Vec<_> = (0..=1000).map(|number| firing(&format!("a{number:04}"), "n1", number)).collect();
+        let dropped: Vec<_> =
+            look(&rule, &all, 1001).into_iter().filter(|text| text.contains("Suppressed")).collect();
+        assert_eq!(dropped, ["a0000/0/firing Suppressed dropped: too many wait"]);
     }
 
     #[test]

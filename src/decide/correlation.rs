@@ -15,6 +15,8 @@ use serde_json::Value;
 const IN_A_GROUP: usize = 1_000;
 /// The most groups of one rule.
 const GROUPS: usize = 10_000;
+/// What is said of one that goes because too many wait.
+pub const TOO_MANY: &str = "dropped: too many wait";
 /// The most used events that are remembered, beside those that Executions record.
 const USED: usize = 10_000;
 
@@ -89,24 +91,26 @@ impl Windows {
         Self { pattern, within, groups: BTreeMap::new(), used: BTreeSet::new(), dropped: 0 }
     }
 
-    /// Takes an event in. One that waits already, or was used, changes nothing.
-    pub fn take(&mut self, event: Captured) {
+    /// Takes an event in, and gives the one that is dropped for it, if too many wait. One that waits already, or was used,
+    /// changes nothing.
+    pub fn take(&mut self, event: Captured) -> Option<Captured> {
         if self.used.contains(&(event.time, event.id.clone())) {
-            return;
+            return None;
         }
         if !self.groups.contains_key(&event.group) && self.groups.len() >= GROUPS {
             self.dropped += 1;
-            return;
+            return Some(event);
         }
         let group = self.groups.entry(event.group.clone()).or_default();
-        let Err(place) = group.binary_search_by(|known| known.order().cmp(&event.order())) else { return };
+        let place = group.binary_search_by(|known| known.order().cmp(&event.order())).err()?;
         group.insert(place, event);
-        if group.len() > IN_A_GROUP {
-            let begins = |event: &Captured| event.is(0) && !event.is(1);
-            let first = group.iter().position(begins).filter(|_| self.pattern == Pattern::Absent);
-            group.remove(first.unwrap_or(0));
-            self.dropped += 1;
+        if group.len() <= IN_A_GROUP {
+            return None;
         }
+        let begins = |event: &Captured| event.is(0) && !event.is(1);
+        let first = group.iter().position(begins).filter(|_| self.pattern == Pattern::Absent);
+        self.dropped += 1;
+        Some(group.remove(first.unwrap_or(0)))
     }
 
     /// Takes in that an Execution used these events.
@@ -293,7 +297,7 @@ mod tests {
 
     fn found(pattern: Pattern, events: &str) -> Vec<String> {
         let mut windows = windows(pattern);
-        events.split_whitespace().for_each(|text| windows.take(event(text)));
+        events.split_whitespace().for_each(|text| drop(windows.take(event(text))));
         windows.found(at(1000)).iter().map(texts).collect()
     }
 
@@ -381,9 +385,9 @@ mod tests {
     #[test]
     fn more_than_can_wait_is_dropped_and_counted() {
         let mut windows = windows(Pattern::Sequence(2));
-        for number in 0..=IN_A_GROUP {
-            windows.take(Captured { id: format!("{number:05}"), ..event("a1") });
-        }
+        let numbered = |number: usize| Captured { id: format!("{number:05}"), ..event("a1") };
+        let dropped: Vec<_> = (0..=IN_A_GROUP).filter_map(|number| windows.take(numbered(number))).collect();
+        assert_eq!(dropped, [numbered(0)], "and whoever gave it is told which");
         assert_eq!((windows.dropped(), windows.waiting().count()), (1, IN_A_GROUP));
     }
 
@@ -449,7 +453,7 @@ mod tests {
             }
             let before = used.clone();
             let mut second = windows(pattern);
-            events.iter().chain(&again).for_each(|event| second.take(event.clone()));
+            events.iter().chain(&again).for_each(|event| drop(second.take(event.clone())));
             second.use_up(before.iter().map(String::as_str));
             let found = second.found(at(1000));
             used.extend(found.iter().flat_map(|found| {

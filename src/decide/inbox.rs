@@ -9,13 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::identity::occurrence;
-use super::interest::wants;
-use super::matching::{CompiledRule, received};
-use crate::api::{
-    AcceptedEvent, AlertState, EventBatch, EventBatchStatus, EventOutcome, ObjectReference, OutcomeKind,
-};
-use crate::expr::EvalErrorKind;
+use super::capture::Correlation;
+use super::identity::{digest, occurrence};
+use super::matching::CompiledRule;
+use crate::api::{AcceptedEvent, AlertState, EventBatch, EventBatchStatus, EventOutcome, OutcomeKind};
 
 /// How long what is decided is remembered, so that whoever sends it again hears that it was received.
 pub const REMEMBERED: SignedDuration = SignedDuration::from_mins(15);
@@ -68,9 +65,40 @@ impl Item {
             outcome: kind,
             reason: reason.into().chars().take(512).collect(),
             execution: None,
+            judged_by: None,
             time: Time(now),
         }
     }
+
+    fn place(&self) -> Place {
+        (Arc::as_ptr(&self.batch), self.index)
+    }
+}
+
+/// A batch, and the place of an event in it.
+type Place = (*const EventBatch, usize);
+
+/// A hash of a rule's text.
+pub fn text_of(rule: &CompiledRule) -> String {
+    digest(&["rule", &json!(rule.spec).to_string()])[..32].to_owned()
+}
+
+/// Sorts what the batches of its Webhook hold for a rule. Of an absence nothing is decided anew: nobody knows any more what
+/// came meanwhile.
+pub fn of(rule: &CompiledRule, batches: &[Arc<EventBatch>], now: Timestamp) -> Inbox {
+    let absence = rule.correlation.as_ref().is_some_and(Correlation::is_absence);
+    let text = (!absence).then(|| text_of(rule));
+    open((&rule.facts.name, text.as_deref()), batches, now)
+}
+
+/// What a rule of this text could not decide about last, as far as that is remembered, and why.
+pub fn mistake((rule, text): (&str, &str), batches: &[Arc<EventBatch>]) -> Option<String> {
+    let failed = batches.iter().flat_map(|batch| settled(batch)).filter(|(_, _, outcome)| {
+        let own = outcome.rule == rule && outcome.judged_by.as_deref() == Some(text);
+        own && outcome.outcome == OutcomeKind::Failed
+    });
+    let last = failed.max_by_key(|(_, event, outcome)| (outcome.time.0, event.event.id.as_str()));
+    last.map(|(_, event, outcome)| format!("{}: {}", event.event.id, outcome.reason))
 }
 
 /// When a batch was received.
@@ -139,19 +167,20 @@ impl Ended {
     }
 }
 
-/// Sorts what the batches of one Webhook hold for one rule.
-pub fn open(rule: &str, batches: &[Arc<EventBatch>], now: Timestamp) -> Inbox {
+/// Sorts what the batches of one Webhook hold for one rule, and for its text. An alert that fires and was judged by
+/// another text fires anew; one that was judged by this one stays, but is over when it is resolved.
+pub fn open((rule, text): (&str, Option<&str>), batches: &[Arc<EventBatch>], now: Timestamp) -> Inbox {
     let mut items: Vec<Item> = batches
         .iter()
         .flat_map(|batch| (0..batch.spec.events.len()).map(|index| Item { batch: batch.clone(), index }))
         .collect();
     items.sort_by(|a, b| key(a).cmp(&key(b)));
     let ended = ended(&items);
-    let over = over(rule, batches);
+    let standing = standing((rule, text), batches);
     let (mut inbox, mut newest) = (Inbox::default(), BTreeMap::<String, Item>::new());
     for item in items.into_iter().filter(|item| item.accepted().rules.iter().any(|name| name == rule)) {
         let is_first = inbox.hear(&item, rule);
-        if over.contains(&(Arc::as_ptr(&item.batch), item.index)) {
+        if standing.get(&item.place()) == Some(&Standing::Over) {
             continue;
         }
         match &item.accepted().alert {
@@ -173,7 +202,7 @@ pub fn open(rule: &str, batches: &[Arc<EventBatch>], now: Timestamp) -> Inbox {
             }
         }
     }
-    inbox.firing = newest.into_values().collect();
+    inbox.firing = newest.into_values().filter(|item| !standing.contains_key(&item.place())).collect();
     inbox
 }
 
@@ -198,31 +227,66 @@ fn ended(items: &[Item]) -> BTreeMap<String, Ended> {
     ended
 }
 
-/// The events with which a rule is done, by their batch and their place in it.
-fn over(rule: &str, batches: &[Arc<EventBatch>]) -> BTreeSet<(*const EventBatch, usize)> {
-    let mut over = BTreeSet::new();
-    for batch in batches {
-        let of_rule = settled(batch).filter(|(_, of)| *of == rule);
-        over.extend(of_rule.map(|(index, _)| (Arc::as_ptr(batch), index)));
-    }
-    over
+/// How a rule stands with an event about which there is nothing to decide.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Standing {
+    /// It is done with it.
+    Over,
+    /// It is an alert that fires, and that means nothing to the rule as it reads now.
+    Judged,
 }
 
-/// The events of a batch and the rules that are done with them.
-fn settled(batch: &EventBatch) -> impl Iterator<Item = (usize, &str)> {
+fn standing((rule, text): (&str, Option<&str>), batches: &[Arc<EventBatch>]) -> BTreeMap<Place, Standing> {
+    let mut standing = BTreeMap::new();
+    for batch in batches {
+        for (index, event, outcome) in settled(batch).filter(|(_, _, outcome)| outcome.rule == rule) {
+            let stands = match text.filter(|_| may_be_judged_anew(event, outcome.outcome)) {
+                None => Standing::Over,
+                Some(text) if outcome.judged_by.as_deref() == Some(text) => Standing::Judged,
+                Some(_) => continue,
+            };
+            standing.insert((Arc::as_ptr(batch), index), stands);
+        }
+    }
+    standing
+}
+
+/// The events of a batch that are decided, each with what became of it.
+fn settled(batch: &EventBatch) -> impl Iterator<Item = (usize, &AcceptedEvent, &EventOutcome)> {
     batch.status.iter().flat_map(|status| &status.outcomes).filter_map(|outcome| {
         let index = usize::try_from(outcome.event).ok()?;
         let event = batch.spec.events.get(index)?;
-        is_final(event, outcome.outcome).then_some((index, outcome.rule.as_str()))
+        is_final(event, outcome.outcome).then_some((index, event, outcome))
+    })
+}
+
+/// The events of a batch and the rules that are done with them.
+fn done(batch: &EventBatch) -> BTreeSet<(usize, &str)> {
+    settled(batch).map(|(index, _, outcome)| (index, outcome.rule.as_str())).collect()
+}
+
+fn fires(event: &AcceptedEvent) -> bool {
+    event.alert.as_ref().is_some_and(|alert| alert.ends_at.is_none())
+}
+
+/// Whether a rule of another text has to look at it: an alert that fires is a state, of an event it is said once.
+pub fn may_be_judged_anew(event: &AcceptedEvent, outcome: OutcomeKind) -> bool {
+    fires(event) && matches!(outcome, OutcomeKind::NotMatched | OutcomeKind::Failed)
+}
+
+/// Whether an alert of a batch fires, for all that is known, that means nothing to one of these rules as it reads now:
+/// somebody may mend the rule.
+pub fn fires_unmatched(batch: &EventBatch, exists: impl Fn(&str) -> bool) -> bool {
+    settled(batch).any(|(_, event, outcome)| {
+        outcome.judged_by.is_some() && may_be_judged_anew(event, outcome.outcome) && exists(&outcome.rule)
     })
 }
 
 /// Whether nothing more will become of an event. What fires goes on, until it is resolved.
 fn is_final(event: &AcceptedEvent, outcome: OutcomeKind) -> bool {
-    let fires = event.alert.as_ref().is_some_and(|alert| alert.ends_at.is_none());
     match outcome {
         OutcomeKind::Held => false,
-        OutcomeKind::Fired => !fires,
+        OutcomeKind::Fired => !fires(event),
         _ => true,
     }
 }
@@ -230,7 +294,7 @@ fn is_final(event: &AcceptedEvent, outcome: OutcomeKind) -> bool {
 /// Since when all is over with a batch; none while anything is not.
 pub fn settled_at(batch: &EventBatch) -> Option<Timestamp> {
     let outcomes = batch.status.as_ref().map_or(&[][..], |status| &status.outcomes);
-    let settled: BTreeSet<_> = settled(batch).collect();
+    let settled = done(batch);
     let mut events = batch.spec.events.iter().enumerate();
     let all =
         events.all(|(index, event)| event.rules.iter().all(|rule| settled.contains(&(index, rule.as_str()))));
@@ -265,7 +329,7 @@ pub fn recorded(status: &EventBatchStatus, fresh: &[EventOutcome]) -> EventBatch
 
 /// What becomes of events whose rules are gone.
 pub fn orphaned(batch: &Arc<EventBatch>, exists: impl Fn(&str) -> bool, now: Timestamp) -> Vec<EventOutcome> {
-    let settled: BTreeSet<_> = settled(batch).collect();
+    let settled = done(batch);
     let items = (0..batch.spec.events.len()).map(|index| Item { batch: batch.clone(), index });
     items
         .flat_map(|item| {
@@ -279,50 +343,6 @@ pub fn orphaned(batch: &Arc<EventBatch>, exists: impl Fn(&str) -> bool, now: Tim
             gone.map(outcome).collect::<Vec<_>>()
         })
         .collect()
-}
-
-/// Where an event leads with a rule.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Lead {
-    /// To a target.
-    To(ObjectReference),
-    /// Nowhere: it does not match.
-    Nowhere(String),
-    /// That cannot be said.
-    Unknown(String),
-}
-
-/// Whether an event matches a rule.
-///
-/// # Errors
-/// Where it leads if it does not, or if that cannot be said.
-pub fn matches(rule: &CompiledRule, event: &AcceptedEvent, now: Timestamp) -> Result<(), Lead> {
-    if !wants(&rule.spec.trigger, &event.event, event.alert.as_ref()) {
-        return Err(Lead::Nowhere("the Rule names others by now".to_owned()));
-    }
-    match rule.matches_received(&event.event, now) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Lead::Nowhere(String::new())),
-        Err(error) if error.kind == EvalErrorKind::Absent => Err(Lead::Nowhere(error.to_string())),
-        Err(error) => Err(Lead::Unknown(error.to_string())),
-    }
-}
-
-/// Where an event leads with a rule; `namespaced` says whether the kind of the rule's targets has namespaces.
-pub fn lead(rule: &CompiledRule, event: &AcceptedEvent, namespaced: bool, now: Timestamp) -> Lead {
-    if let Err(otherwise) = matches(rule, event, now) {
-        return otherwise;
-    }
-    let Some(aim) = &rule.aim else { return Lead::Unknown("the Rule has no target".to_owned()) };
-    let own = &rule.facts.namespace;
-    match aim.at(&received(&json!(event.event), &rule.spec.trigger, now), own) {
-        Err(problem) => Lead::Unknown(problem),
-        Ok(target) if !namespaced => Lead::To(ObjectReference { namespace: None, ..target }),
-        Ok(target) => match &target.namespace {
-            Some(other) if other != own => Lead::Nowhere(format!("its target is in namespace {other}")),
-            _ => Lead::To(ObjectReference { namespace: Some(own.clone()), ..target }),
-        },
-    }
 }
 
 #[cfg(test)]
@@ -362,7 +382,11 @@ mod tests {
     }
 
     fn look(batches: &[Arc<EventBatch>]) -> String {
-        let inbox = open("r", batches, at(100));
+        look_as(None, batches)
+    }
+
+    fn look_as(text: Option<&str>, batches: &[Arc<EventBatch>]) -> String {
+        let inbox = open(("r", text), batches, at(100));
         let name = |item: &Item| {
             format!("{}[{}]", item.batch.metadata.name.as_deref().unwrap_or_default(), item.index)
         };
@@ -430,7 +454,11 @@ mod tests {
             Arc::new(repeated)
         };
         let heard = |rule: &str, batch: Arc<EventBatch>| {
-            open(rule, &[batch], at(100)).heard.into_values().map(Timestamp::as_second).collect::<Vec<_>>()
+            open((rule, None), &[batch], at(100))
+                .heard
+                .into_values()
+                .map(Timestamp::as_second)
+                .collect::<Vec<_>>()
         };
         assert_eq!(heard("r", repeated(30, &[&other, &first])), [10]);
         let twice = repeated(40, &[&repeated(30, &[&first])]);
@@ -449,7 +477,7 @@ mod tests {
             "firing  waiting a[1] over b[0] Duplicate",
             "also after it was decided"
         );
-        assert!(open("other", &[batch("a", 1, json!([event("1")]))], at(2)).waiting.is_empty());
+        assert!(open(("other", None), &[batch("a", 1, json!([event("1")]))], at(2)).waiting.is_empty());
     }
 
     #[test]
@@ -465,6 +493,61 @@ mod tests {
         ] {
             assert_eq!(settled_at(&decided(&both, &outcomes)), settled, "{outcomes:?}");
         }
+    }
+
+    /// With what a rule of this text has said of the first event.
+    fn judged(batch: &Arc<EventBatch>, kind: OutcomeKind, text: Option<&str>) -> Arc<EventBatch> {
+        let mut batch = EventBatch::clone(&decided(batch, &[(0, kind)]));
+        batch.status.as_mut().expect("a status").outcomes[0].judged_by = text.map(str::to_owned);
+        Arc::new(batch)
+    }
+
+    #[test]
+    fn a_rule_of_another_text_decides_anew_about_what_fires() {
+        use OutcomeKind::{Duplicate, Failed, NotMatched, Suppressed};
+        let fires = batch("a", 10, json!([alert("f", 5, None)]));
+        for (kind, judge, reader, open) in [
+            (NotMatched, Some("old"), Some("old"), false),
+            (NotMatched, Some("old"), Some("new"), true),
+            (Failed, Some("old"), Some("new"), true),
+            // The Rule was gone, and is there again.
+            (NotMatched, None, Some("new"), true),
+            (NotMatched, None, None, false),
+            (Suppressed, None, Some("new"), false),
+            (Duplicate, None, Some("new"), false),
+        ] {
+            let expected = if open { "firing a[0] waiting  over " } else { "firing  waiting  over " };
+            assert_eq!(
+                look_as(reader, &[judged(&fires, kind, judge)]),
+                expected,
+                "{kind:?} {judge:?} {reader:?}"
+            );
+        }
+        let event = judged(&batch("a", 10, json!([event("1")])), NotMatched, Some("old"));
+        assert_eq!(look_as(Some("new"), &[event]), "firing  waiting  over ", "an event is decided once");
+    }
+
+    #[test]
+    fn a_rule_says_what_it_cannot_decide_about_until_it_reads_otherwise() {
+        let failed = judged(&batch("a", 10, json!([event("1")])), OutcomeKind::Failed, Some("old"));
+        let says = |rule: (&str, &str)| mistake(rule, std::slice::from_ref(&failed));
+        assert_eq!(says(("r", "old")), Some("1: ".to_owned()));
+        assert_eq!((says(("r", "new")), says(("other", "old"))), (None, None));
+    }
+
+    #[test]
+    fn what_means_nothing_to_a_rule_is_over_when_it_is_resolved_or_repeated() {
+        let fires = judged(&batch("a", 10, json!([alert("f", 5, None)])), OutcomeKind::NotMatched, Some("t"));
+        assert!(fires_unmatched(&fires, |_| true) && !fires_unmatched(&fires, |_| false));
+        let end = batch("b", 20, json!([alert("f", 5, Some(15))]));
+        assert_eq!(
+            look_as(Some("t"), &[fires.clone(), end]),
+            "firing  waiting  over a[0] Resolved,b[0] Resolved"
+        );
+        let again = batch("c", 30, json!([alert("f", 5, None)]));
+        assert_eq!(look_as(Some("t"), &[fires.clone(), again]), "firing c[0] waiting  over a[0] Duplicate");
+        let resolved = judged(&fires, OutcomeKind::Resolved, None);
+        assert!(!fires_unmatched(&resolved, |_| true));
     }
 
     #[test]
@@ -491,7 +574,7 @@ mod tests {
     fn what_nobody_repeats_for_a_week_is_over() {
         let old = batch("a", 10, json!([alert("f", 5, None)]));
         let week = SILENCE.as_secs();
-        assert_eq!(open("r", std::slice::from_ref(&old), at(10 + week)).firing.len(), 1);
-        assert_eq!(open("r", &[old], at(11 + week)).over.len(), 1);
+        assert_eq!(open(("r", None), std::slice::from_ref(&old), at(10 + week)).firing.len(), 1);
+        assert_eq!(open(("r", None), &[old], at(11 + week)).over.len(), 1);
     }
 }

@@ -11,9 +11,9 @@ use super::matching::CompiledRule;
 use crate::api::{AlertState, Rule, Trigger, TriggerEvent};
 use crate::expr::{Expression, Scope, TemplateTree};
 
-/// What of an alert is always kept.
-const OF_ALERTS: [&[&str]; 5] =
-    [&["status"], &["fingerprint"], &["startsAt"], &["endsAt"], &["labels", "alertname"]];
+/// What of an alert is always kept: what tells it from others, which is also what a Rule goes by that is mended while it
+/// fires.
+const OF_ALERTS: [&str; 5] = ["status", "fingerprint", "startsAt", "endsAt", "labels"];
 
 /// What one Rule wants of a Webhook.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +42,7 @@ impl Interest {
             paths.extend(tree.expressions().into_iter().flat_map(data_paths));
         }
         if trigger.alert.is_some() {
-            paths.extend(OF_ALERTS.map(|path| path.iter().map(|part| (*part).to_owned()).collect()));
+            paths.extend(OF_ALERTS.map(|member| vec![member.to_owned()]));
         }
         Some(Self { namespace, rule: rule.name_any(), webhook, trigger: trigger.clone(), paths })
     }
@@ -190,7 +190,7 @@ mod tests {
         let rule =
             interest(json!({"trigger": {"alert": {"webhook": "w"}}, "target": {"key": "alert.labels.pod"}}));
         let alert = json!({"status": "firing", "labels": {"alertname": "A", "pod": "p", "team": "t"}, "annotations": {"x": "y"}});
-        let expected = json!({"status": "firing", "labels": {"alertname": "A", "pod": "p"}});
+        let expected = json!({"status": "firing", "labels": {"alertname": "A", "pod": "p", "team": "t"}});
         assert_eq!(project(&alert, rule.as_ref()), expected);
     }
 

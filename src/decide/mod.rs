@@ -47,6 +47,7 @@ pub mod inbox;
 pub mod index;
 pub mod interest;
 pub mod job;
+pub mod lead;
 pub mod lineage;
 pub mod matching;
 pub mod operation;

@@ -1,6 +1,6 @@
 //! The listener for Webhooks: strangers can reach it, so every wait has an end and everything has a bound.
 //!
-//! Bounds: connections × 16 KiB of head, plus bodies × 1 MiB, whatever is sent and however slowly.
+//! Bounds: connections × 16 KiB of head, plus bodies (`places`) × 1 MiB, whatever is sent and however slowly.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -22,13 +22,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::places::{Places, Taker};
 use crate::controller::receiver::{Answer, Open, Receiver, Refusal};
 
 /// Connections at a time. One more is told to come back.
 const CONNECTIONS: usize = 1024;
-/// Bodies that are read at a time, and how long one waits for its turn.
-const BODIES: usize = 64;
-const TURN: Duration = Duration::from_secs(2);
 /// How long a head and a body may take; a connection without a request is closed after the same time.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest head, and the most headers.
@@ -40,7 +38,7 @@ const FAREWELL: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 struct Hooks {
     receiver: Arc<Receiver>,
-    bodies: Arc<Semaphore>,
+    bodies: Arc<Places>,
 }
 
 /// Serves `/hooks/NAMESPACE/NAME`.
@@ -51,12 +49,12 @@ pub async fn serve(
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))?;
     let bound = listener.local_addr()?;
-    let hooks = Hooks { receiver, bodies: Arc::new(Semaphore::new(BODIES)) };
+    let hooks = Hooks { receiver: receiver.clone(), bodies: Arc::default() };
     let router = Router::new().route("/hooks/{namespace}/{name}", post(take)).with_state(hooks);
-    Ok((bound, tokio::spawn(accept(listener, router))))
+    Ok((bound, tokio::spawn(accept(listener, router, receiver))))
 }
 
-async fn accept(listener: TcpListener, router: Router) {
+async fn accept(listener: TcpListener, router: Router, receiver: Arc<Receiver>) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -69,6 +67,7 @@ async fn accept(listener: TcpListener, router: Router) {
             }
         };
         let Ok(turn) = connections.clone().try_acquire_owned() else {
+            receiver.turned_away(Refusal::Overloaded);
             turn_away(stream).await;
             continue;
         };
@@ -126,8 +125,10 @@ async fn read(
     if announced.is_some_and(|length| length > most as u64) {
         return Err(too_large());
     }
-    let turn = tokio::time::timeout(TURN, hooks.bodies.acquire()).await;
-    let Ok(Ok(_turn)) = turn else { return Err((Refusal::Overloaded, "queue full; retry".to_owned())) };
+    let taker = Taker { webhook: open.webhook(), address: open.sender(), is_proven: open.is_proven() };
+    let Some(_place) = hooks.bodies.take(taker).await else {
+        return Err((Refusal::Overloaded, "queue full; retry".to_owned()));
+    };
     match tokio::time::timeout(READ_TIMEOUT, Limited::new(body, most).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),

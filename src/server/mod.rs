@@ -1,6 +1,7 @@
 //! HTTP: health, readiness and metrics; and, on a listener of their own, Webhooks ([`hooks`]).
 
 pub mod hooks;
+mod places;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

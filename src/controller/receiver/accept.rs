@@ -13,6 +13,7 @@ use kube::{Api, ResourceExt};
 use super::{Answer, Open, Receiver, Refusal};
 use crate::api::{AcceptedEvent, AnyValue, EventBatch, EventBatchSpec, LABEL, TriggerEvent};
 use crate::cluster::objects::MANAGER;
+use crate::decide::hearing::UNDER_WAY;
 use crate::decide::identity::{digest, occurrence, readable};
 use crate::decide::inbox::{Item, REFRESHED, received_at, remember};
 use crate::decide::interest::{Interest, covers, project};
@@ -35,6 +36,8 @@ struct Sorted {
     /// What is known already: the Execution that it led to, or what it is.
     duplicates: Vec<String>,
     unwanted: usize,
+    /// What is too large to be kept: the identity of each.
+    too_large: Vec<String>,
     /// The batches that are repeated as a sign of life.
     refreshed: BTreeSet<String>,
 }
@@ -42,9 +45,11 @@ struct Sorted {
 impl Receiver {
     /// Takes in a body: an answer of success means that its events are kept, or need not be.
     pub async fn accept(&self, open: &Open, headers: &HeaderMap, body: &[u8]) -> Answer {
-        match self.take(open, headers, body).await {
-            Ok(answer) => answer,
-            Err((refusal, text)) => self.refuse(open, refusal, &text),
+        let limit = Duration::try_from(UNDER_WAY).unwrap_or_default();
+        match tokio::time::timeout(limit, self.take(open, headers, body)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err((refusal, text))) => self.refuse(open, refusal, &text),
+            Err(_) => self.refuse(open, Refusal::Overloaded, "it takes too long to keep the events; retry"),
         }
     }
 
@@ -63,16 +68,18 @@ impl Receiver {
             let request = Request { headers, body, received_at: at };
             let message = read(spec, &key.1, request).map_err(|text| (Refusal::Malformed, text))?;
             self.tally.received(webhook, message.truncated, at);
-            self.sort((&key.0, &key.1), message, at)?
+            self.sort((&key.0, &key.1), message, at)
         };
+        self.tally.too_large(webhook, &sorted.too_large);
+        self.count([("rejected", sorted.too_large.len())], at);
         self.count([("deduplicated", sorted.duplicates.len()), ("dropped", sorted.unwanted)], at);
         if sorted.fresh.is_empty() {
-            return Ok(Answer::nothing_new(&nothing_new(&sorted)));
+            return nothing_new(&sorted);
         }
-        let count = sorted.fresh.len();
+        let (count, left_out) = (sorted.fresh.len(), left_out(&sorted.too_large));
         self.keep((&key.0, &key.1), sorted, at).await?;
         self.count([("accepted", count)], at);
-        Ok(Answer::accepted(&format!("accepted {count} events")))
+        Ok(Answer::accepted(&format!("accepted {count} events{left_out}")))
     }
 
     /// Whether the request is authentic, by the secret as it was read or as it is now.
@@ -101,12 +108,7 @@ impl Receiver {
     }
 
     /// Drops what no rule can match and what is known, and of the rest what no expression reads.
-    fn sort(
-        &self,
-        (namespace, webhook): (&str, &str),
-        message: Message,
-        at: Timestamp,
-    ) -> Result<Sorted, (Refusal, String)> {
+    fn sort(&self, (namespace, webhook): (&str, &str), message: Message, at: Timestamp) -> Sorted {
         let interests: Vec<Arc<Interest>> = {
             let all = self.interests.read();
             let of_webhook = all.get(&(namespace.to_owned(), webhook.to_owned()));
@@ -130,14 +132,12 @@ impl Receiver {
             }
             match self.duplicate((namespace, webhook), &mut accepted, at, &mut sorted.refreshed) {
                 Some(of) => sorted.duplicates.push(of),
-                None if size(&accepted) > EVENT => {
-                    let text = format!("what Rules read of event {name:?} exceeds {EVENT} bytes");
-                    return Err((Refusal::TooLarge, text));
-                }
+                // The others are worth no less for it, and who sent them does not send them again.
+                None if size(&accepted) > EVENT => sorted.too_large.push(name),
                 None => sorted.fresh.push(accepted),
             }
         }
-        Ok(sorted)
+        sorted
     }
 
     /// What an event repeats, if it says nothing new. A rule that came since, or reads more, has yet to hear it; and an
@@ -211,7 +211,7 @@ impl Receiver {
                     self.known.learn(&created, Some(created.clone()));
                 }
                 // The same request before, to this replica or another.
-                Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
+                Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
                 Ok(Err(error)) => {
                     tracing::warn!(namespace, webhook, %error, "events are not kept");
                     return Err(overloaded("the events cannot be kept now; retry"));
@@ -232,11 +232,24 @@ async fn turn(of: &tokio::sync::Semaphore) -> Result<tokio::sync::SemaphorePermi
     waited.ok().and_then(Result::ok).ok_or_else(|| (Refusal::Overloaded, "queue full; retry".to_owned()))
 }
 
-fn nothing_new(sorted: &Sorted) -> String {
-    match sorted.duplicates.as_slice() {
-        [] => "no Rule wants any of it".to_owned(),
-        [one] => format!("duplicate of {one}"),
-        [first, rest @ ..] => format!("duplicate of {first} and {} more", rest.len()),
+/// The answer to a message of which nothing is to be kept, or can be.
+fn nothing_new(sorted: &Sorted) -> Result<Answer, (Refusal, String)> {
+    let text = match (sorted.duplicates.as_slice(), sorted.too_large.as_slice()) {
+        ([], []) => "no Rule wants any of it".to_owned(),
+        ([], [first, ..]) => {
+            let text = format!("what Rules read of event {first:?} exceeds {EVENT} bytes");
+            return Err((Refusal::TooLarge, text));
+        }
+        ([one], _) => format!("duplicate of {one}"),
+        ([first, rest @ ..], _) => format!("duplicate of {first} and {} more", rest.len()),
+    };
+    Ok(Answer::nothing_new(&format!("{text}{}", left_out(&sorted.too_large))))
+}
+
+fn left_out(too_large: &[String]) -> String {
+    match too_large {
+        [] => String::new(),
+        all => format!("; {} too large and left out", all.len()),
     }
 }
 
@@ -304,6 +317,29 @@ mod tests {
         assert_eq!(sizes(vec![event("1", 1, 60 * 1024); 9]), [4, 4, 1]);
         assert_eq!(sizes(vec![event("1", 400, 1); 5]), [2, 2, 1]);
         assert_eq!(sizes(vec![]), [0; 0]);
+    }
+
+    /// A quota answers 409, too, when others change it at the same moment: nothing is kept then.
+    #[tokio::test]
+    async fn only_what_exists_already_counts_as_kept() {
+        let answers = async |reason: &'static str| {
+            let service = tower::service_fn(move |_: http::Request<kube::client::Body>| async move {
+                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                    "message": "x", "reason": reason, "code": 409});
+                let answer = http::Response::builder().status(409);
+                Ok::<_, std::io::Error>(
+                    answer
+                        .body(kube::client::Body::from(status.to_string().into_bytes()))
+                        .expect("an answer"),
+                )
+            });
+            let receiver = Receiver::new(kube::Client::new(service, "default"), Arc::default());
+            let sorted = Sorted { fresh: vec![event("1", 1, 1)], ..Sorted::default() };
+            let at = Timestamp::UNIX_EPOCH;
+            receiver.write(("a", "w"), sorted, at).await.map_err(|(refusal, _)| refusal)
+        };
+        assert_eq!(answers("AlreadyExists").await, Ok(()));
+        assert_eq!(answers("Conflict").await, Err(Refusal::Overloaded));
     }
 
     #[test]

@@ -111,6 +111,11 @@ impl Known {
         !self.kept().is_within(CROWDED_BATCHES, CROWDED_BYTES)
     }
 
+    /// Whether there is room for alerts that fire and mean nothing, beside what is remembered.
+    pub fn has_room_to_wait(&self) -> bool {
+        self.kept().is_within(CROWDED_BATCHES / 2, CROWDED_BYTES / 2)
+    }
+
     fn kept(&self) -> Kept {
         let state = self.state.lock();
         Kept { batches: state.batches.len(), bytes: state.bytes }

@@ -27,7 +27,7 @@ use super::queue::{Kind, Queue};
 use super::store::{Store, is_status_only};
 use crate::api::{EventBatch, Rule, Webhook};
 use crate::cluster::client;
-use crate::decide::hearing::COMES_AGAIN;
+use crate::decide::hearing::{COMES_AGAIN, UNDER_WAY};
 use crate::decide::inbox::settled_at;
 use crate::decide::interest::Interest;
 use crate::source::watch::now;
@@ -79,16 +79,36 @@ impl Open {
     pub fn max_body(&self) -> usize {
         self.webhook.spec.max_body()
     }
+
+    /// Namespace and name of the Webhook.
+    pub fn webhook(&self) -> (String, String) {
+        key_of(&self.webhook)
+    }
+
+    /// Where the connection comes from.
+    pub fn sender(&self) -> IpAddr {
+        self.sender
+    }
+
+    /// Whether the sender has proven himself without a body: a signature is over the body.
+    pub fn is_proven(&self) -> bool {
+        self.webhook.spec.authentication.hmac.is_none()
+    }
 }
 
 impl Receiver {
     /// One that keeps events by this connection.
     pub fn new(connection: Client, metrics: Arc<Metrics>) -> Arc<Self> {
-        Self::with(connection, metrics, COMES_AGAIN)
+        Self::with(connection, metrics, (COMES_AGAIN, UNDER_WAY))
     }
 
-    /// The same, whose senders come again within this time if nobody heard them.
-    pub fn with(connection: Client, metrics: Arc<Metrics>, comes_again: SignedDuration) -> Arc<Self> {
+    /// The same, whose senders come again within a time if nobody heard them, and of whom something may be under way so
+    /// long that was received and is not kept yet.
+    pub fn with(
+        connection: Client,
+        metrics: Arc<Metrics>,
+        (comes_again, under_way): (SignedDuration, SignedDuration),
+    ) -> Arc<Self> {
         Arc::new(Self {
             home: client::counted(connection, metrics.clone()),
             metrics,
@@ -97,7 +117,7 @@ impl Receiver {
             batches: Store::new(),
             interests: RwLock::default(),
             known: Known::default(),
-            unheard: Unheard::new(comes_again),
+            unheard: Unheard::new(comes_again, under_way),
             secrets: Secrets::default(),
             senders: Senders::default(),
             tally: Tally::default(),
@@ -227,6 +247,7 @@ impl Receiver {
         sender: IpAddr,
     ) -> Result<Open, Answer> {
         if !(self.webhooks.is_synced() && self.rules.is_synced() && self.batches.is_synced()) {
+            self.turned_away(Refusal::NotReady);
             return Err(Answer::later("not in sync yet; retry"));
         }
         let Some(webhook) = self.webhooks.get(namespace, name) else {
@@ -246,6 +267,13 @@ impl Receiver {
 
     fn unready(&self, open: &Open) -> Answer {
         self.refuse(open, Refusal::NotReady, "the Webhook is not ready, its status says why; retry")
+    }
+
+    /// Somebody was told to come again of whom is not known to which Webhook he came: it may have been any.
+    pub fn turned_away(&self, refusal: Refusal) {
+        self.unheard.turned_away(now());
+        self.tally.turned_away(refusal);
+        self.metrics.received("webhook", "rejected", now().as_second());
     }
 
     /// Counts a refusal, and words it.

@@ -24,12 +24,16 @@ struct News {
     last: Option<Timestamp>,
     refused: BTreeMap<&'static str, i64>,
     truncated: Option<(i64, Timestamp)>,
+    /// An event that was left out because it is too large.
+    too_large: Option<String>,
 }
 
 /// What came, by Webhook.
 #[derive(Default)]
 pub(super) struct Tally {
     news: Mutex<BTreeMap<Key, News>>,
+    /// Who was turned away before it was known to which Webhook he came.
+    away: Mutex<BTreeMap<&'static str, i64>>,
 }
 
 impl Tally {
@@ -41,6 +45,30 @@ impl Tally {
     /// A request was refused.
     pub(super) fn refused(&self, webhook: &Webhook, refusal: Refusal) {
         self.with(webhook, |news| *news.refused.entry(refusal.as_str()).or_default() += 1);
+    }
+
+    /// Events were too large to be kept.
+    pub(super) fn too_large(&self, webhook: &Webhook, events: &[String]) {
+        if let Some(last) = events.last() {
+            self.with(webhook, |news| news.too_large = Some(last.clone()));
+        }
+    }
+
+    /// A request was turned away that may have been for any Webhook.
+    pub(super) fn turned_away(&self, refusal: Refusal) {
+        *self.away.lock().entry(refusal.as_str()).or_default() += 1;
+    }
+
+    /// Those who were turned away count for every Webhook: whoever leads has to know of them.
+    fn spread(&self, webhooks: &[Arc<Webhook>]) {
+        let away = std::mem::take(&mut *self.away.lock());
+        for webhook in webhooks.iter().filter(|_| !away.is_empty()) {
+            self.with(webhook, |news| {
+                for (reason, count) in &away {
+                    *news.refused.entry(reason).or_default() += count;
+                }
+            });
+        }
     }
 
     /// A request was authentic and could be read.
@@ -58,6 +86,9 @@ impl Tally {
         let mut tick = tokio::time::interval(EVERY);
         loop {
             tick.tick().await;
+            if receiver.webhooks.is_synced() {
+                self.spread(&receiver.webhooks.filter(|_| true));
+            }
             let news = std::mem::take(&mut *self.news.lock());
             for (key, news) in news {
                 if let Err(error) = write(receiver, &key, &news).await {
@@ -74,6 +105,7 @@ impl Tally {
         let known = all.entry(key).or_default();
         known.last = known.last.max(news.last);
         known.truncated = known.truncated.or(news.truncated);
+        known.too_large = known.too_large.take().or_else(|| news.too_large.clone());
         for (reason, count) in &news.refused {
             *known.refused.entry(reason).or_default() += count;
         }
@@ -84,7 +116,16 @@ async fn write(receiver: &Receiver, (namespace, name): &Key, news: &News) -> Res
     let Some(webhook) = receiver.webhooks.get(namespace, name) else { return Ok(()) };
     let fresh = counted(webhook.status.clone().unwrap_or_default(), news);
     if let Some((alerts, _)) = news.truncated {
-        warn(receiver, &webhook, alerts).await;
+        let note = format!(
+            "A notification left out {alerts} alerts, of which nothing is known here: set max_alerts of the receiver to 0"
+        );
+        warn(receiver, &webhook, ("truncated", "AlertsTruncated"), note).await;
+    }
+    if let Some(event) = &news.too_large {
+        let note = format!(
+            "Event {event:?} was left out: what Rules read of it is more than an Execution can carry; let them read less"
+        );
+        warn(receiver, &webhook, ("too-large", "EventTooLarge"), note).await;
     }
     if let Some(written) = status::write(&receiver.home, &*webhook, webhook.status.as_ref(), &fresh).await? {
         receiver.webhooks.insert(Arc::new(written));
@@ -109,8 +150,8 @@ fn counted(mut status: WebhookStatus, news: &News) -> WebhookStatus {
     status
 }
 
-/// Tells of alerts that were left out, once an hour.
-async fn warn(receiver: &Receiver, webhook: &Webhook, alerts: i64) {
+/// Tells of what was left out, once an hour.
+async fn warn(receiver: &Receiver, webhook: &Webhook, (name, reason): (&str, &str), note: String) {
     let regarding = ObjectReference {
         api_version: format!("{GROUP}/{VERSION}"),
         kind: "Webhook".to_owned(),
@@ -119,12 +160,10 @@ async fn warn(receiver: &Receiver, webhook: &Webhook, alerts: i64) {
         uid: webhook.uid(),
     };
     let telling = Telling {
-        name: format!("{}-truncated-{}", webhook.name_any(), now().as_second() / 3600),
-        reason: "AlertsTruncated",
+        name: format!("{}-{name}-{}", webhook.name_any(), now().as_second() / 3600),
+        reason,
         warning: true,
-        note: format!(
-            "A notification left out {alerts} alerts, of which nothing is known here: set max_alerts of the receiver to 0"
-        ),
+        note,
         regarding: &regarding,
         related: None,
     };
@@ -143,7 +182,7 @@ mod tests {
         let news = |last, count| News {
             last: Some(at(last)),
             refused: [("Malformed", count)].into(),
-            truncated: None,
+            ..News::default()
         };
         let once = counted(WebhookStatus::default(), &news(10, 2));
         let twice = counted(once, &news(5, 3));
@@ -151,6 +190,22 @@ mod tests {
         assert_eq!(twice.rejected, [RejectedCount { reason: "Malformed".into(), count: 5 }]);
         let truncated = News { truncated: Some((4, at(7))), ..News::default() };
         assert_eq!(counted(twice, &truncated).truncated.map(|truncated| truncated.alerts), Some(4));
+    }
+
+    #[test]
+    fn who_was_turned_away_counts_for_every_webhook() {
+        let (tally, key) = (Tally::default(), |name: &str| ("a".to_owned(), name.to_owned()));
+        let webhooks = ["v", "w"].map(|name| {
+            let webhook = serde_json::json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Webhook",
+                "metadata": {"name": name, "namespace": "a"},
+                "spec": {"serviceAccountName": "r", "github": {}, "authentication": {}}});
+            Arc::new(serde_json::from_value(webhook).expect("a Webhook"))
+        });
+        tally.turned_away(Refusal::Overloaded);
+        tally.turned_away(Refusal::Overloaded);
+        (0..2).for_each(|_| tally.spread(&webhooks));
+        let count = |name| tally.news.lock()[&key(name)].refused["Overloaded"];
+        assert_eq!([count("v"), count("w")], [2, 2], "once");
     }
 
     #[test]

@@ -14,8 +14,9 @@ use crate::decide::hearing::Hearing;
 #[derive(Default)]
 struct State {
     leads_since: Option<Timestamp>,
-    /// When a request was last told to come again, by Webhook.
+    /// When a request was last told to come again, by Webhook, and one that may have been for any.
     refused: BTreeMap<Key, Timestamp>,
+    turned_away: Option<Timestamp>,
 }
 
 /// Who may not have been heard.
@@ -23,12 +24,13 @@ struct State {
 pub struct Unheard {
     state: Arc<Mutex<State>>,
     comes_again: SignedDuration,
+    under_way: SignedDuration,
 }
 
 impl Unheard {
-    /// Nobody is known; senders come again within this time.
-    pub(super) fn new(comes_again: SignedDuration) -> Self {
-        Self { state: Arc::default(), comes_again }
+    /// Nobody is known; senders come again within a time, and what was received is kept within another.
+    pub(super) fn new(comes_again: SignedDuration, under_way: SignedDuration) -> Self {
+        Self { state: Arc::default(), comes_again, under_way }
     }
 
     /// This process leads from now on. What came in vain to the one before, or while there was none, it does not know.
@@ -41,6 +43,11 @@ impl Unheard {
         if comes_again(refusal.as_str()) {
             self.state.lock().refused.insert(webhook, now);
         }
+    }
+
+    /// A request was told to come again before it was known for which Webhook it is.
+    pub(super) fn turned_away(&self, now: Timestamp) {
+        self.state.lock().turned_away = Some(now);
     }
 
     /// What a replica has written of what it refused.
@@ -64,14 +71,17 @@ impl Unheard {
     pub fn hearing(&self, namespace: &str, webhook: &str, now: Timestamp) -> Hearing {
         let state = self.state.lock();
         let refused = state.refused.get(&(namespace.to_owned(), webhook.to_owned()));
-        let since = state.leads_since.max(refused.copied()).unwrap_or(now);
-        Hearing { now, sure_from: since.saturating_add(self.comes_again).unwrap_or(Timestamp::MAX) }
+        let refused = refused.copied().max(state.turned_away);
+        let since = state.leads_since.max(refused).unwrap_or(now);
+        let sure_from = since.saturating_add(self.comes_again).unwrap_or(Timestamp::MAX);
+        Hearing { now, sure_from, under_way: self.under_way }
     }
 }
 
 /// Whether who is refused for this reason has something to say that is not heard yet.
 fn comes_again(reason: &str) -> bool {
-    [Refusal::RateLimited, Refusal::Overloaded, Refusal::NotReady].iter().any(|one| one.as_str() == reason)
+    use Refusal::{NotReady, Overloaded, RateLimited, TooSlow};
+    [RateLimited, Overloaded, NotReady, TooSlow].iter().any(|one| one.as_str() == reason)
 }
 
 #[cfg(test)]
@@ -89,7 +99,7 @@ mod tests {
 
     #[test]
     fn who_was_told_to_come_again_has_time_to_do_so() {
-        let unheard = Unheard::new(SignedDuration::from_secs(120));
+        let unheard = Unheard::new(SignedDuration::from_secs(120), SignedDuration::ZERO);
         let known_by = |webhook: &str, now| unheard.hearing("a", webhook, at(now)).known_by();
         assert_eq!(known_by("w", 500), Timestamp::MIN, "it does not lead yet");
         unheard.leads(at(0));
@@ -99,11 +109,20 @@ mod tests {
         unheard.refused(key(), Refusal::Overloaded, at(200));
         assert_eq!([319, 320].map(|now| known_by("w", now)), [Timestamp::MIN, at(320)]);
         assert_eq!(known_by("other", 200), at(200));
+        unheard.refused(key(), Refusal::TooSlow, at(400));
+        assert_eq!([519, 520].map(|now| known_by("w", now)), [Timestamp::MIN, at(520)], "its body broke off");
+        unheard.turned_away(at(600));
+        assert_eq!(
+            ["w", "other"].map(|name| known_by(name, 719)),
+            [Timestamp::MIN; 2],
+            "it may have been any"
+        );
+        assert_eq!(known_by("other", 720), at(720));
     }
 
     #[test]
     fn what_another_replica_could_not_keep_is_known_from_the_status() {
-        let unheard = Unheard::new(SignedDuration::from_secs(120));
+        let unheard = Unheard::new(SignedDuration::from_secs(120), SignedDuration::ZERO);
         unheard.leads(at(0));
         let status = |reason: &str, count| WebhookStatus {
             rejected: vec![RejectedCount { reason: reason.to_owned(), count }],

@@ -246,7 +246,7 @@ async fn together(
     let mut found = Vec::new();
     context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| {
         let Some(windows) = &mut ends.windows else { return };
-        captured.drain(..).for_each(|event| windows.take(event));
+        captured.drain(..).for_each(|event| drop(windows.take(event)));
         used(&context.executions, compiled, windows);
         found = windows.found(now);
         found.retain(|found| !ends.decided.has(&found.occurrence));

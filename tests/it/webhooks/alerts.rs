@@ -235,7 +235,7 @@ async fn alerts_that_were_left_out_are_noticed() {
 }
 
 #[tokio::test]
-async fn a_batch_goes_with_its_rule() {
+async fn a_batch_goes_with_its_rule_and_a_new_one_hears_what_fires() {
     let scene = scene(json!({"for": "1h"})).await;
     let running = scene.start("one").await;
     ready(&scene).await;
@@ -249,6 +249,67 @@ async fn a_batch_goes_with_its_rule() {
         .patch::<EventBatch>(&batch.metadata.name.unwrap(), json!({"metadata": {"labels": {"x": "y"}}}))
         .await;
     scene.came_to(&[&format!("f-sda/{starts}/firing full NotMatched the Rule is gone")]).await;
+    scene.rule("full", json!({"trigger": {"alert": {"webhook": "am"}}})).await;
+    scene.came_to(&[&format!("f-sda/{starts}/firing full Fired")]).await;
+    running.stop().await;
+}
+
+/// As a Rule over objects does: `fother get` is where a person looks first.
+#[tokio::test]
+async fn a_rule_that_cannot_decide_about_an_alert_says_so_until_it_is_mended() {
+    let scene = scene(json!({"when": "int(alert.labels.disk) > 1"})).await;
+    let running = scene.start("one").await;
+    ready(&scene).await;
+    let starts = at(-5);
+    say(&running, &[alert("sda", &starts, None)]).await;
+    let says = async |wanted: bool| {
+        eventually(&format!("the Rule says so: {wanted}"), DEADLINE, || async {
+            let rule = scene.api::<Rule>().get("full").await.map_err(|error| error.to_string())?;
+            let said = format!("{:?}", rule.status.map(|status| status.conditions));
+            if said.contains(&format!("f-sda/{starts}/firing: ")) == wanted { Ok(()) } else { Err(said) }
+        })
+        .await;
+    };
+    says(true).await;
+    let before = scene.batches().await.len();
+    say(&running, &[alert("sdb", &starts, None)]).await;
+    eventually("another one does not hide it", DEADLINE, || async {
+        let failed = scene.outcomes().await.iter().filter(|text| text.contains(" Failed ")).count();
+        if failed == before + 1 { Ok(()) } else { Err(failed) }
+    })
+    .await;
+    scene.patch::<Rule>("full", json!({"spec": {"when": "alert.labels.disk != ''"}})).await;
+    let fired = ["sda", "sdb"].map(|disk| format!("f-{disk}/{starts}/firing full Fired"));
+    scene.came_to(&fired.each_ref().map(String::as_str)).await;
+    says(false).await;
+    running.stop().await;
+}
+
+/// At three in the morning a Rule has a mistake. Whoever mends it does not wait until Alertmanager repeats the alert.
+#[tokio::test]
+async fn a_rule_that_is_mended_or_applied_again_hears_what_still_fires() {
+    let scene = scene(json!({"when": "alert.labels.severity == 'critical'"})).await;
+    let running = scene.start("one").await;
+    ready(&scene).await;
+    let starts = at(-5);
+    let mut firing = alert("sda", &starts, None);
+    firing["labels"]["level"] = "page".into();
+    say(&running, &[firing.clone()]).await;
+    let id = format!("f-sda/{starts}/firing");
+    // The API server's words of what is absent are those of CEL.
+    eventually("it does not match", DEADLINE, || async {
+        let found = scene.outcomes().await;
+        let is_judged = found.len() == 1 && found[0].starts_with(&format!("{id} full NotMatched"));
+        if is_judged { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+    scene.patch::<Rule>("full", json!({"spec": {"when": "alert.labels.level == 'warning'"}})).await;
+    scene.came_to(&[&format!("{id} full NotMatched")]).await;
+    scene.patch::<Rule>("full", json!({"spec": {"when": "alert.labels.level == 'page'"}})).await;
+    scene.came_to(&[&format!("{id} full Fired")]).await;
+    assert_eq!(running.post("am", &notification(&[firing])).await.status, 200, "nobody has repeated it");
+    say(&running, &[alert("sda", &starts, Some(&at(0)))]).await;
+    scene.ended(&["TargetRecovered"]).await;
     running.stop().await;
 }
 

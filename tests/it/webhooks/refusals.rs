@@ -212,6 +212,30 @@ async fn an_endless_body_and_a_slow_one_come_to_an_end() {
     assert!(closed.is_ok(), "a head that never ends is cut off");
 }
 
+/// Alertmanager gives up on what it hears 4xx for: the others of its group would be lost with the one.
+#[tokio::test]
+async fn what_is_too_large_does_not_take_others_with_it() {
+    let (scene, running) = scene().await;
+    let mut large = alert("sda", &at(0), None);
+    large["labels"]["path"] = "x".repeat(70 * 1024).into();
+    let answer = running.post("am", &notification(&[large.clone()])).await;
+    assert_eq!(answer.status, 413, "{answer:?}");
+    assert!(answer.text.ends_with("exceeds 65536 bytes"), "{answer:?}");
+    let both = notification(&[large, alert("sdb", &at(0), None)]);
+    let answer = running.post("am", &both).await;
+    assert_eq!((answer.status, &*answer.text), (202, "accepted 1 events; 1 too large and left out"));
+    assert_eq!(running.post("am", &both).await.status, 200, "the other one is known");
+    let events: kube::Api<k8s_openapi::api::events::v1::Event> = scene.api();
+    eventually("a person is told", DEADLINE, || async {
+        let found =
+            events.list(&kube::api::ListParams::default()).await.map_err(|error| error.to_string())?;
+        let told = found.items.iter().any(|event| event.reason.as_deref() == Some("EventTooLarge"));
+        told.then_some(()).ok_or("nobody is").map_err(str::to_owned)
+    })
+    .await;
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_kept_is_not_accepted() {
     let (scene, running) = scene().await;

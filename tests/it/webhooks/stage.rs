@@ -43,6 +43,8 @@ pub struct Scene {
     files: TempDir,
     /// How long whoever sends has to come again, if nobody heard him: what stays away is awaited so long.
     pub comes_again: SignedDuration,
+    /// How long what is received may be under way: so long what stays away is awaited, too.
+    pub under_way: SignedDuration,
 }
 
 /// A running controller, and where it receives.
@@ -89,8 +91,8 @@ impl Scene {
 
     /// The same on any API server, as who may do everything there and as fother's account.
     pub async fn on((admin, connection): (Client, Client), namespace: &'static str) -> Self {
-        let (files, comes_again) = (tempfile::tempdir().unwrap(), SignedDuration::ZERO);
-        let scene = Self { admin, connection, namespace, files, comes_again };
+        let (files, none) = (tempfile::tempdir().unwrap(), SignedDuration::ZERO);
+        let scene = Self { admin, connection, namespace, files, comes_again: none, under_way: none };
         for crd in fother::api::crds() {
             let kind = crd.spec.names.kind.clone();
             scene.apply(&serde_json::to_value(crd).unwrap()).await;
@@ -186,9 +188,30 @@ impl Scene {
 
     /// A controller; one that leads already keeps its Lease.
     pub async fn start(&self, identity: &str) -> Running {
+        self.start_over(self.connection.clone(), identity).await
+    }
+
+    /// The same over a connection that brings no news of what was received: a watch that is late.
+    pub async fn start_late(&self, identity: &str) -> Running {
         let connection = self.connection.clone();
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let connection = connection.clone();
+            async move {
+                let uri = request.uri();
+                let watches = uri.query().is_some_and(|query| query.contains("watch=true"));
+                if watches && uri.path().ends_with("/eventbatches") {
+                    std::future::pending::<()>().await;
+                }
+                connection.send(request).await
+            }
+        });
+        self.start_over(Client::new(service, "default"), identity).await
+    }
+
+    async fn start_over(&self, connection: Client, identity: &str) -> Running {
         let (metrics, stop) = (Arc::new(Metrics::default()), CancellationToken::new());
-        let receiver = Receiver::with(connection.clone(), metrics.clone(), self.comes_again);
+        let receiver =
+            Receiver::with(connection.clone(), metrics.clone(), (self.comes_again, self.under_way));
         let (address, serving) = hooks::serve(([127, 0, 0, 1], 0).into(), receiver.clone()).await.unwrap();
         let settings = Settings {
             namespace: "fother".to_owned(),

@@ -1,9 +1,12 @@
 //! What Rules make of time, for what Webhooks receive.
 
+use fother::api::Rule;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::stage::{Running, Scene, alert, at, notification};
+use crate::support::wait::{DEADLINE, eventually};
 
 /// A Rule over events of disks, each of which happens at this moment.
 async fn scene(changes: Value) -> (Scene, Running) {
@@ -172,5 +175,73 @@ async fn an_alert_that_something_speaks_against_waits() {
     scene.came_to(&[&is("sda", "Fired"), &is("sdb", "Fired")]).await;
     say("sdc").await;
     scene.came_to(&[&is("sda", "Fired"), &is("sdb", "Fired"), &is("sdc", "Held Rate")]).await;
+    running.stop().await;
+}
+
+/// What is `expected` of a disk within a time.
+fn ended_within(within: &str) -> Value {
+    let absent = json!({"after": {"name": "began", "when": "event.type == 'began'"},
+        "expected": {"name": "ended", "when": "event.type == 'ended'"}});
+    json!({"correlate": {"groupBy": "event.data.disk", "within": within, "absent": absent}})
+}
+
+/// That a disk's work has ended, as another replica keeps it that received it at this moment.
+async fn ended_elsewhere(scene: &Scene, received_at: Timestamp) {
+    let event = json!({"id": "2", "source": "disks", "type": "ended", "time": received_at.to_string(), "data": {"disk": "sda"}});
+    let batch = json!({"metadata": {"labels": {"fother.dev/webhook": "disks"}},
+        "spec": {"webhook": "disks", "receivedAt": received_at.to_string(),
+            "events": [{"rules": ["full"], "event": event}]}});
+    scene.own("fother.dev/v1alpha1", "EventBatch", "elsewhere", batch).await;
+}
+
+async fn nothing_stayed_away(scene: &Scene) {
+    let over = "full Suppressed its window ended without the others";
+    scene.came_to(&[&format!("1 {over}"), &format!("2 {over}")]).await;
+    assert_eq!(scene.executions().await.len(), 0);
+}
+
+/// Another replica has told the sender that it is accepted; the watch of this one does not know yet.
+#[tokio::test]
+async fn what_the_watch_has_not_brought_has_come_all_the_same() {
+    let (scene, running) = scene(ended_within("4s")).await;
+    running.stop().await;
+    let running = scene.start_late("two").await;
+    eventually("it receives", DEADLINE, || async {
+        let answer = running.post("disks", &json!({})).await;
+        if answer.status == 400 { Ok(()) } else { Err(answer.text) }
+    })
+    .await;
+    happens(&running, "1", "began", "sda").await;
+    // Without news the Rule is looked at when it changes itself.
+    scene.patch::<Rule>("full", json!({"spec": {"description": "looked at"}})).await;
+    scene.came_to(&["1 full Held waits for others"]).await;
+    ended_elsewhere(&scene, Timestamp::now()).await;
+    nothing_stayed_away(&scene).await;
+    running.stop().await;
+}
+
+/// It was received in time, and the API server took a while to keep it.
+#[tokio::test]
+async fn what_is_under_way_when_a_window_ends_has_come_in_time() {
+    let (mut scene, running) = scene(ended_within("1s")).await;
+    running.stop().await;
+    scene.under_way = SignedDuration::from_secs(8);
+    let running = start(&scene, "two").await;
+    eventually("it receives", DEADLINE, || async {
+        let answer = running.post("disks", &json!({})).await;
+        if answer.status == 400 { Ok(()) } else { Err(answer.text) }
+    })
+    .await;
+    happens(&running, "1", "began", "sda").await;
+    scene.came_to(&["1 full Held waits for others"]).await;
+    let began = scene.batches().await[0].spec.received_at.clone().unwrap().0;
+    eventually("the window is over", DEADLINE, || async {
+        let since = Timestamp::now().duration_since(began);
+        if since.as_secs() >= 3 { Ok(()) } else { Err(format!("{since:?}")) }
+    })
+    .await;
+    scene.came_to(&["1 full Held waits for others"]).await;
+    ended_elsewhere(&scene, began + SignedDuration::from_millis(500)).await;
+    nothing_stayed_away(&scene).await;
     running.stop().await;
 }

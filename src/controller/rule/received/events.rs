@@ -9,13 +9,16 @@ use serde_json::json;
 
 use super::{Listener, known};
 use crate::api::{CapturedEvent, Execution, MatchedObject, ObjectReference, OutcomeKind};
+use crate::cluster::Result;
+use crate::controller::heard::{self, From};
 use crate::controller::rule::fire::Decided;
 use crate::controller::rule::seen::{Edge, Seen};
 use crate::controller::rule::{Case, Executions, chosen, decide_edge, executions_of};
 use crate::decide::capture::Correlation;
-use crate::decide::correlation::Found;
+use crate::decide::correlation::{Found, TOO_MANY, Windows};
 use crate::decide::identity::{TargetKey, occurrence};
-use crate::decide::inbox::{self, Inbox, Item, received_at};
+use crate::decide::inbox::{Inbox, Item, received_at};
+use crate::decide::lead::{self, Lead};
 use crate::decide::matching::received;
 use crate::source::watch::now;
 
@@ -30,11 +33,26 @@ const SOON: Duration = Duration::from_millis(20);
 /// An event that leads to a target, and the events of which it is made.
 type Led = (Edge, Vec<Item>);
 
+/// Windows, and what has become of the events that waited.
+struct Filled {
+    windows: Windows,
+    /// Those that are in a window, by their identity.
+    items: BTreeMap<String, Item>,
+    /// Those of which an Execution was made, with its name.
+    used: Vec<(Item, String)>,
+    /// Those that do not match, or of which that cannot be said.
+    nowhere: Vec<(Item, Lead)>,
+    /// Those that went because too many wait.
+    dropped: Vec<Item>,
+}
+
 impl Listener<'_> {
     /// Decides about events, oldest first.
-    pub(super) async fn events(&mut self, inbox: Inbox) {
+    pub(super) async fn events(&mut self, inbox: Inbox) -> Result<()> {
+        let executions = executions_of(self.context, self.case.compiled);
+        let inbox = self.sure(inbox, &executions).await?;
         self.note_all(inbox.over);
-        let (waiting, executions) = (inbox.waiting, executions_of(self.context, self.case.compiled));
+        let waiting = inbox.waiting;
         let facts = &self.case.compiled.facts;
         let mut failing = self.context.evaluators.failing(&facts.namespace, &facts.name);
         let led = match &self.case.compiled.correlation {
@@ -68,6 +86,20 @@ impl Listener<'_> {
             }
         }
         self.context.evaluators.set_failing(&facts.namespace, &facts.name, failing);
+        Ok(())
+    }
+
+    /// What waits: before it is said that something has stayed away, by what the API server has at this moment. A watch may
+    /// be late, and whoever sent it was told that it is accepted.
+    async fn sure(&self, inbox: Inbox, executions: &Executions) -> Result<Inbox> {
+        let Some(correlation) = self.case.compiled.correlation.as_ref().filter(|c| c.is_absence()) else {
+            return Ok(inbox);
+        };
+        let mut windows = self.filled(inbox.waiting.clone(), correlation, executions).windows;
+        match windows.found(self.hearing().known_by()).is_empty() {
+            true => Ok(inbox),
+            false => heard::inbox(self.context, self.case.compiled, From::ApiServer).await,
+        }
     }
 
     /// What came of an event is the outcome of all of which it is made.
@@ -130,28 +162,16 @@ impl Listener<'_> {
         correlation: &Correlation,
         executions: &Executions,
     ) -> Vec<Led> {
-        let used = used(executions, |_| true);
-        let (mut windows, mut items) = (correlation.windows(), BTreeMap::new());
-        for item in waiting {
-            let id = occurrence(&item.accepted().event);
-            if let Some(execution) = used.get(id.as_str()) {
-                self.note(&item, OutcomeKind::Fired, "", Some(execution.name_any()));
-                continue;
-            }
-            if let Err(otherwise) = inbox::matches(self.case.compiled, item.accepted(), now()) {
-                self.leads_nowhere(&item, otherwise);
-                continue;
-            }
-            let edge = self.edge(&item, ObjectReference::default(), Vec::new());
-            let bindings = received(&edge.data, &self.case.compiled.spec.trigger, now());
-            match correlation.capture((&id, edge.time), &bindings, edge.data) {
-                Ok(Some(captured)) => {
-                    windows.take(captured);
-                    items.insert(id, item);
-                }
-                Ok(None) => self.note(&item, OutcomeKind::NotMatched, "no member of the pattern", None),
-                Err(error) => self.note(&item, OutcomeKind::Failed, error.to_string(), None),
-            }
+        let Filled { mut windows, mut items, used, nowhere, dropped } =
+            self.filled(waiting, correlation, executions);
+        for (item, execution) in used {
+            self.note(&item, OutcomeKind::Fired, "", Some(execution));
+        }
+        for (item, lead) in nowhere {
+            self.leads_nowhere(&item, lead);
+        }
+        for item in dropped {
+            self.note(&item, OutcomeKind::Suppressed, TOO_MANY, None);
         }
         let hearing = self.hearing();
         // What completes a window is there, whatever else is not.
@@ -175,6 +195,39 @@ impl Listener<'_> {
             self.round.wake_at(due);
         }
         led
+    }
+
+    /// The windows with what waits in them. It changes nothing: what waits may be asked for once more.
+    fn filled(&self, waiting: Vec<Item>, correlation: &Correlation, executions: &Executions) -> Filled {
+        let by = used(executions, |_| true);
+        let (windows, items) = (correlation.windows(), BTreeMap::new());
+        let (used, nowhere, dropped) = (Vec::new(), Vec::new(), Vec::new());
+        let mut filled = Filled { windows, items, used, nowhere, dropped };
+        for item in waiting {
+            let id = occurrence(&item.accepted().event);
+            if let Some(execution) = by.get(id.as_str()) {
+                filled.used.push((item, execution.name_any()));
+                continue;
+            }
+            if let Err(otherwise) = lead::matches(self.case.compiled, item.accepted(), now()) {
+                filled.nowhere.push((item, otherwise));
+                continue;
+            }
+            let edge = self.edge(&item, ObjectReference::default(), Vec::new());
+            let bindings = received(&edge.data, &self.case.compiled.spec.trigger, now());
+            match correlation.capture((&id, edge.time), &bindings, edge.data) {
+                Ok(Some(captured)) => {
+                    filled.items.insert(id, item);
+                    let dropped = filled.windows.take(captured);
+                    filled.dropped.extend(dropped.and_then(|dropped| filled.items.remove(&dropped.id)));
+                }
+                Ok(None) => {
+                    filled.nowhere.push((item, Lead::Nowhere("no member of the pattern".to_owned())));
+                }
+                Err(error) => filled.nowhere.push((item, Lead::Unknown(error.to_string()))),
+            }
+        }
+        filled
     }
 
     /// A pattern that is complete, led to the target of the event that completed it.

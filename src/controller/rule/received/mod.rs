@@ -22,7 +22,8 @@ use crate::controller::outcomes;
 use crate::controller::queue::Requeue;
 use crate::decide::hearing::Hearing;
 use crate::decide::identity::TargetKey;
-use crate::decide::inbox::{self, Item, Lead};
+use crate::decide::inbox::{self, Item};
+use crate::decide::lead::{self, Lead};
 use crate::decide::matching::CompiledRule;
 use crate::decide::view::Sight;
 use crate::source::watch::now;
@@ -32,6 +33,8 @@ struct Listener<'a> {
     context: &'a Context,
     case: Case<'a>,
     namespaced: bool,
+    /// The hash of the rule's text, by which it says what it says.
+    text: String,
     outcomes: Vec<(Arc<EventBatch>, EventOutcome)>,
     round: Outcome,
     dropped: u64,
@@ -50,14 +53,17 @@ pub async fn reconcile(
     let seen = Seen { sight, ..Seen::default() };
     let case = Case { rule, compiled, account, seen: &seen };
     let (outcomes, round) = (Vec::new(), Outcome::default());
-    let mut listener = Listener { context, case, namespaced, outcomes, round, dropped: 0 };
+    let text = inbox::text_of(compiled);
+    let mut listener = Listener { context, case, namespaced, text, outcomes, round, dropped: 0 };
     let inbox = heard::inbox(context, compiled, From::Store).await?;
     match compiled.spec.trigger.is_state() {
         true => listener.alerts(inbox).await,
-        false => listener.events(inbox).await,
+        false => listener.events(inbox).await?,
     }
-    let Listener { outcomes, mut round, dropped, .. } = listener;
+    let Listener { outcomes, mut round, dropped, text, .. } = listener;
     outcomes::record(context, outcomes).await?;
+    // It is said as long as it is remembered, or the next event would hide it.
+    round.mistake = round.mistake.take().or_else(|| heard::mistake(context, compiled, &text));
     let waiting = context.evaluators.waiting(&compiled.facts.namespace, &compiled.facts.name);
     told::held(context, case, waiting.take_in(&round.holds, rule.status.as_ref(), now())).await;
     let (mistake, held) = (round.mistake.take(), round.held.take());
@@ -79,7 +85,8 @@ impl Listener<'_> {
 
     fn note(&mut self, item: &Item, kind: OutcomeKind, reason: impl Into<String>, execution: Option<String>) {
         let outcome = item.outcome(&self.case.compiled.facts.name, kind, reason, now());
-        self.outcomes.push((item.batch.clone(), EventOutcome { execution, ..outcome }));
+        let judged_by = inbox::may_be_judged_anew(item.accepted(), kind).then(|| self.text.clone());
+        self.outcomes.push((item.batch.clone(), EventOutcome { execution, judged_by, ..outcome }));
     }
 
     fn note_all(&mut self, over: Vec<(Item, OutcomeKind, impl Into<String>)>) {
@@ -90,7 +97,7 @@ impl Listener<'_> {
 
     /// The target of an event. What does not match, or leads nowhere, has its outcome by that.
     fn lead(&mut self, item: &Item) -> Option<ObjectReference> {
-        match inbox::lead(self.case.compiled, item.accepted(), self.namespaced, now()) {
+        match lead::lead(self.case.compiled, item.accepted(), self.namespaced, now()) {
             Lead::To(target) => {
                 if let Some(turns) = self.turns(item) {
                     self.round.wake_at(turns);
@@ -117,6 +124,10 @@ impl Listener<'_> {
             Lead::Unknown(why) => {
                 self.context.metrics.evaluated(&facts.namespace, &facts.name, "error");
                 self.note(item, OutcomeKind::Failed, why, None);
+                // What the text cannot decide is said on the rule, also of an event.
+                if let Some((_, outcome)) = self.outcomes.last_mut() {
+                    outcome.judged_by = Some(self.text.clone());
+                }
             }
             Lead::To(_) => {}
         }

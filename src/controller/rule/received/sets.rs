@@ -18,7 +18,8 @@ use crate::decide::alerts::{Filled, Set, fill};
 use crate::decide::capture::Correlation;
 use crate::decide::episode::Past;
 use crate::decide::identity::{TargetKey, occurrence};
-use crate::decide::inbox::{self, Inbox, Item};
+use crate::decide::inbox::{Inbox, Item};
+use crate::decide::lead;
 use crate::decide::view::TargetView;
 use crate::source::watch::now;
 
@@ -102,7 +103,7 @@ impl Listener<'_> {
 
     /// The targets whose episode is open because an alert fires of which an Execution was made.
     fn held_open(&self, firing: &[Item], executions: &Executions) -> BTreeMap<TargetKey, Alerts> {
-        let matches = |item: &&Item| inbox::matches(self.case.compiled, item.accepted(), now()).is_ok();
+        let matches = |item: &&Item| lead::matches(self.case.compiled, item.accepted(), now()).is_ok();
         let fires: BTreeSet<&str> = firing.iter().filter(matches).filter_map(Item::fingerprint).collect();
         let mut found = BTreeMap::new();
         for (key, executions) in executions {
