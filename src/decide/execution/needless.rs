@@ -2,7 +2,8 @@
 //!
 //! Before anything was done it is enough that nothing matches. After a rung has acted it proves little: what it has put in
 //! place of the old Pods may not have failed often enough yet, or there is nothing left that could match. Then what the
-//! rung's verification asks for has to hold.
+//! rung's verification asks for has to hold. Of alerts it is their sender who says that they are resolved, maybe because there is
+//! an outage in which nobody is to do any more: that is the last word.
 
 use super::Context;
 use crate::api::{AttemptState, RungStatus, Verify};
@@ -25,8 +26,11 @@ pub(super) fn why(context: Context<'_>, index: usize) -> Option<String> {
     check.holds.then(|| format!("by now {}: {run} has nothing left to do", check.message))
 }
 
-/// What the last rung that acted was to prove, and did not.
+/// What the last rung that acted was to prove, and did not; none for alerts.
 pub(super) fn unproven(context: Context<'_>, index: usize) -> Option<&Verify> {
+    if context.definition.rule.as_ref().is_some_and(|rule| rule.trigger.alert.is_some()) {
+        return None;
+    }
     let ladder = context.definition.ladder.iter().zip(earlier(context, index));
     let acted = ladder.filter(|(rung, status)| rung.verify.is_some() && has_acted(status));
     acted.last()?.0.verify.as_ref()

@@ -91,3 +91,18 @@ fn a_step_that_asks_for_no_proof_leaves_it_at_that_nothing_matches() {
     let verified = condition(&world.status().conditions, ConditionType::Verified).expect("set");
     assert_eq!(verified.reason, "NotConfigured");
 }
+
+#[test]
+fn of_alerts_it_is_enough_that_they_are_resolved() {
+    let mut world = World::new(&[(RESTART, true), (CLEAN, true)]);
+    let rule = world.definition.rule.as_mut().expect("a rule");
+    rule.trigger = serde_json::from_value(json!({"alert": {"webhook": "w"}})).expect("a trigger");
+    world.step();
+    world.now = 62;
+    world.step_at_most(1);
+    (world.matches, world.ready) = (false, false);
+    world.step();
+    assert_eq!(world.outcome(), "Superseded", "an outage may be why they are");
+    let verified = condition(&world.status().conditions, ConditionType::Verified).expect("set");
+    assert_eq!(verified.reason, "StillUnhealthy");
+}
