@@ -46,8 +46,8 @@ pub(super) fn exhausted(context: Context<'_>) -> Next {
     let last = status.rungs.last();
     let last_failed = last.is_some_and(|rung| rung.state != AttemptState::Succeeded);
     let missing = missing(context);
-    let lost = status.rungs.iter().find(|rung| rung.message.starts_with(&missing));
-    let said = lost
+    let told = status.rungs.iter().find(|rung| rung.message.starts_with(&missing));
+    let said = told
         .or(last)
         .map(|rung| rung.verify.as_ref().map_or(&rung.message, |v| &v.message).clone())
         .unwrap_or_default();

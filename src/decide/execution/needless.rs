@@ -32,11 +32,11 @@ pub(super) fn unproven(context: Context<'_>, index: usize) -> Option<&Verify> {
         return None;
     }
     let ladder = context.definition.ladder.iter().zip(earlier(context, index));
-    let acted = ladder.filter(|(rung, status)| rung.verify.is_some() && has_acted(status));
-    acted.last()?.0.verify.as_ref()
+    let mut acted = ladder.filter(|(rung, status)| rung.verify.is_some() && has_acted(status));
+    acted.next_back()?.0.verify.as_ref()
 }
 
-fn earlier<'a>(context: Context<'a>, index: usize) -> &'a [RungStatus] {
+fn earlier(context: Context<'_>, index: usize) -> &[RungStatus] {
     let rungs = context.execution.status.as_ref().map_or(&[][..], |status| status.rungs.as_slice());
     &rungs[..index.min(rungs.len())]
 }

@@ -64,14 +64,13 @@ fn a_failed_action_has_to_be_disproved_and_one_that_was_refused_has_not() {
     for (refused, outcome) in [(false, ""), (true, "Superseded")] {
         let mut world = World::new(&[(CLEAN, true), (RESTART, true)]);
         world.refuses_jobs = refused;
-        match refused {
-            // Two effects: the Job that is refused, and the status that says so.
-            true => _ = world.step_at_most(3),
-            false => {
-                world.step();
-                world.end_job(false, "half of it is deleted");
-                world.step_at_most(1);
-            }
+        if refused {
+            // The Job that is refused, its name, and the status that says so.
+            world.step_at_most(3);
+        } else {
+            world.step();
+            world.end_job(false, "half of it is deleted");
+            world.step_at_most(1);
         }
         assert_eq!(world.states(), [AttemptState::Failed]);
         world.matches = false;
