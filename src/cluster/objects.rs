@@ -95,6 +95,22 @@ impl Objects {
         json(&created.map_err(Error::request(format!("create {} {name}", self.kind)))?)
     }
 
+    /// Asks whether one could be created, if the one of its name were not there: rights, schema, admission and quotas are
+    /// looked at before that.
+    pub async fn rehearse(&self, manifest: &Value) -> Result<()> {
+        let object: DynamicObject = serde_json::from_value(manifest.clone())
+            .map_err(|error| Error::Unexpected(format!("the manifest is no object: {error}")))?;
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), dry_run: true };
+        match self.api.create(&params, &object).await {
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
+            other => {
+                let name = object.metadata.name.unwrap_or_default();
+                let action = format!("try the creation of {} {name}, so nothing was deleted", self.kind);
+                other.map(drop).map_err(Error::request(action))
+            }
+        }
+    }
+
     /// Patches one.
     pub async fn patch(&self, name: &str, patch: &Patch<&Value>) -> Result<Value> {
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 
 use super::store::{self, Index, Key, Objects};
 use crate::api::{Execution, LABEL, Mode};
-use crate::decide::episode::RuleFacts;
+use crate::decide::episode::{KEPT, RuleFacts};
 use crate::decide::identity::TargetKey;
 use crate::decide::view::Targets;
 
@@ -128,6 +128,18 @@ impl Executions {
         })
     }
 
+    /// Whether a Rule still observed at a time, as far as there are records that tell. Of those the newest go last.
+    pub fn observed_at(&self, rule: &RuleFacts, time: Timestamp) -> bool {
+        let rule = (rule.namespace.clone(), rule.name.clone());
+        // A record's time is cut off to the second.
+        let from = time.saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
+        self.with(|objects| {
+            let Some(of_rule) = objects.index.rules.get(&rule) else { return false };
+            let mut later = of_rule.decided.range((from, Key::default())..);
+            later.any(|(_, key)| objects.get(key).is_some_and(|execution| observes(execution)))
+        })
+    }
+
     /// When a Rule fired last, as far as there are Executions that tell.
     pub fn last_fired(&self, rule: &RuleFacts) -> Option<Timestamp> {
         let rule = (rule.namespace.clone(), rule.name.clone());
@@ -166,11 +178,14 @@ fn is_open(execution: &Execution) -> bool {
     execution.status.as_ref().is_none_or(|status| status.episode_closed_at.is_none())
 }
 
+fn observes(execution: &Execution) -> bool {
+    execution.spec.decision.as_ref().is_some_and(|decision| decision.mode == Mode::Observe)
+}
+
 /// When an Execution is under way no more: one that observes, when its episode is over.
 pub fn ended_at(execution: &Execution) -> Option<Timestamp> {
     let status = execution.status.as_ref()?;
-    let observes = execution.spec.decision.as_ref().is_some_and(|decision| decision.mode == Mode::Observe);
-    let ended = if observes { &status.episode_closed_at } else { &status.finished_at };
+    let ended = if observes(execution) { &status.episode_closed_at } else { &status.finished_at };
     ended.as_ref().map(|ended| ended.0)
 }
 
@@ -239,6 +254,11 @@ mod tests {
                     prop_assert_eq!(names(&store.of_rule("a", rule)), names(&all));
                     let decided = all.iter().filter_map(|e| e.spec.decision.as_ref().map(|d| d.time.0));
                     prop_assert_eq!(store.last_fired(&facts), decided.max());
+                    let at = Timestamp::from_second(5).expect("a time");
+                    let later = |e: &&Arc<Execution>| {
+                        e.spec.decision.as_ref().is_some_and(|d| observes(e) && d.time.0 + KEPT >= at)
+                    };
+                    prop_assert_eq!(store.observed_at(&facts, at), all.iter().any(|e| later(&e)));
                     let open = all.iter().filter(|e| is_open(e)).filter_map(|e| e.spec.target.as_ref());
                     prop_assert_eq!(
                         store.open_beside(&facts, &Targets::new()),

@@ -37,6 +37,8 @@ pub struct RuleFacts {
 pub struct Past {
     /// Identity of its decision.
     pub id: String,
+    /// What tells it from others: the decision before it, or an event.
+    pub occurrence: String,
     /// When it was decided.
     pub decided_at: Timestamp,
     /// Whether it acted.
@@ -56,12 +58,18 @@ impl Past {
         let status = execution.status.clone().unwrap_or_default();
         Some(Self {
             id: decision.id.clone(),
+            occurrence: decision.occurrence.clone(),
             decided_at: decision.time.0,
             mode: decision.mode,
             since: decision.since.as_ref().map(|since| since.0),
             finished_at: status.finished_at.map(|t| t.0.saturating_add(KEPT).unwrap_or(Timestamp::MAX)),
             closed_at: status.episode_closed_at.map(|t| t.0),
         })
+    }
+
+    /// Whether it was decided right after the one of this identity.
+    fn follows(&self, id: &str) -> bool {
+        self.occurrence == id && self.id != id
     }
 }
 
@@ -174,7 +182,7 @@ pub fn decide(question: Question<'_>, load: Load, caps: Caps, now: Timestamp) ->
     if question.sight.heard_at.is_none_or(|heard| now.duration_since(heard) >= STALE_AFTER) {
         return Verdict::Held(Held::Blind, None);
     }
-    let latest = question.past.iter().max_by(|a, b| (a.decided_at, &a.id).cmp(&(b.decided_at, &b.id)));
+    let latest = latest(question.past);
     if let Some(latest) = latest
         && let Some(verdict) = held_by(latest, question)
     {
@@ -194,10 +202,18 @@ pub fn decide(question: Question<'_>, load: Load, caps: Caps, now: Timestamp) ->
     Verdict::Fire { id, occurrence }
 }
 
+/// The one that was decided last. Each names the one before it, whatever the clocks of those who decided said; their times
+/// only tell where that leaves more than one.
+fn latest(past: &[Past]) -> Option<&Past> {
+    let is_followed = |one: &Past| past.iter().any(|other| other.follows(&one.id));
+    let newest = |a: &&Past, b: &&Past| (a.decided_at, &a.id).cmp(&(b.decided_at, &b.id));
+    past.iter().filter(|one| !is_followed(one)).max_by(newest)
+}
+
 /// Why an event gets no Execution, now or ever: it is over, so it is not held.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Suppressed {
-    /// It happened before the rule was created.
+    /// It happened before the rule was created, or while it still observed.
     BeforeRule,
     /// The rule's cooldown for the target was not over when it happened.
     Cooldown,
@@ -380,6 +396,7 @@ mod tests {
     fn finished(id: &str, finished_at: i64, closed: bool) -> Past {
         Past {
             id: id.into(),
+            occurrence: String::new(),
             decided_at: at(finished_at - 5),
             mode: Mode::Enforce,
             since: Some(at(finished_at - 5)),
@@ -523,6 +540,37 @@ mod tests {
         let enforced =
             [observed[0].clone(), Past { decided_at: at(61), finished_at: None, ..finished("y", 61, false) }];
         assert_eq!(ask(&rule(), Some(&matching(0)), &enforced, 70), Verdict::InEpisode);
+    }
+
+    #[test]
+    fn the_latest_is_the_end_of_the_chain_whatever_a_clock_said() {
+        // Whoever decided the first had a clock that ran ten minutes ahead.
+        let first = finished("first", 650, true);
+        let second = Past { occurrence: "first".into(), ..finished("second", 100, false) };
+        let past = [first, second];
+        assert_eq!(ask(&rule(), Some(&matching(0)), &past, 1000), Verdict::InEpisode, "it holds its episode");
+        let closed = [past[0].clone(), Past { closed_at: Some(at(110)), ..past[1].clone() }];
+        let third = ask(&rule(), Some(&matching(200)), &closed, 1000);
+        assert!(matches!(&third, Verdict::Fire { occurrence, .. } if occurrence == "second"), "{third:?}");
+    }
+
+    #[test]
+    fn what_is_observed_of_events_rests_as_it_would_and_what_acts_does_not() {
+        let observed = [Past { mode: Mode::Observe, ..finished("x", 50, true) }];
+        for (mode, rests) in [(Mode::Observe, true), (Mode::Enforce, false)] {
+            let rule = RuleFacts { mode, ..rule() };
+            let question = EdgeQuestion {
+                rule: &rule,
+                rule_created_at: at(0),
+                target: &key(),
+                occurrence: "u/1",
+                time: at(60),
+                depth: 0,
+                past: &observed,
+            };
+            let verdict = decide_edge(question, Load::default(), Caps::default());
+            assert_eq!(verdict.err(), rests.then_some(Suppressed::Cooldown), "{mode:?}");
+        }
     }
 
     #[test]

@@ -67,6 +67,7 @@ mod tests {
             began: None,
         };
         let ended = Past {
+            occurrence: String::new(),
             id: "1".into(),
             decided_at: at(-9),
             mode: Mode::Enforce,

@@ -193,6 +193,25 @@ fn replacement(recreate: &Recreate, context: Context<'_>) -> Result<Value, Strin
     Ok(manifest)
 }
 
+/// A manifest to be tried while the object that it replaces is still there: without the addresses and ports that the
+/// other still holds.
+pub fn rehearsal(manifest: &Value) -> Value {
+    let mut tried = manifest.clone();
+    if manifest["apiVersion"] == "v1"
+        && manifest["kind"] == "Service"
+        && let Some(spec) = tried.get_mut("spec").and_then(Value::as_object_mut)
+    {
+        if spec.get("clusterIP").is_some_and(|address| address != "None") {
+            spec.retain(|field, _| !matches!(field.as_str(), "clusterIP" | "clusterIPs"));
+        }
+        spec.remove("healthCheckNodePort");
+        for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+            port.as_object_mut().map(|port| port.remove("nodePort"));
+        }
+    }
+    tried
+}
+
 /// An object without what the API server and controllers put into it.
 fn portable(live: &Value) -> Value {
     let mut manifest = live.clone();
@@ -294,6 +313,16 @@ mod tests {
         let error =
             resolved(json!({"scale": {"replicas": -1}}), &deployment(), json!({})).expect_err("refused");
         assert_eq!(error, "replicas -1: want a whole number >= 0");
+    }
+
+    #[test]
+    fn a_service_is_tried_without_what_the_old_one_holds() {
+        let service = |spec: Value| json!({"apiVersion": "v1", "kind": "Service", "spec": spec});
+        let full = service(json!({"type": "NodePort", "clusterIP": "10.0.0.7", "clusterIPs": ["10.0.0.7"],
+            "ports": [{"port": 80, "nodePort": 30080}]}));
+        assert_eq!(rehearsal(&full), service(json!({"type": "NodePort", "ports": [{"port": 80}]})));
+        let headless = service(json!({"clusterIP": "None", "clusterIPs": ["None"]}));
+        assert_eq!(rehearsal(&headless), headless);
     }
 
     #[test]

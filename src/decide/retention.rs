@@ -6,7 +6,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::episode::KEPT;
 use super::identity::TargetKey;
-use crate::api::{Duration, Execution, Mode};
+use crate::api::{Decision, Duration, Execution, Mode};
 
 /// The most finished Executions that are kept of one rule.
 const KEEP_PER_RULE: usize = 20;
@@ -79,14 +79,18 @@ fn is_observed(execution: &Execution) -> bool {
 /// The newest Execution of each target: the next decision's identity builds on it. It goes last, so that a name is
 /// never given twice, but it goes: a rule whose targets are Pods never meets most of them again.
 fn newest_of_each_target<'a>(executions: &[&'a Execution]) -> BTreeMap<TargetKey, &'a Execution> {
+    let decisions = executions.iter().filter_map(|execution| execution.spec.decision.as_ref());
+    let followed: BTreeSet<_> = decisions.map(|decision| decision.occurrence.as_str()).collect();
     let mut newest = BTreeMap::<TargetKey, &Execution>::new();
     for execution in executions {
         let (Some(target), Some(decision)) = (&execution.spec.target, &execution.spec.decision) else {
             continue;
         };
-        let time = |e: &Execution| e.spec.decision.as_ref().map(|d| d.time.0);
+        // Whichever no other follows; then by time, as clocks differ.
+        let rank = |decision: &Decision| (!followed.contains(decision.id.as_str()), decision.time.0);
+        let known = |known: &Execution| known.spec.decision.as_ref().map(rank);
         let key = TargetKey::from(target);
-        if newest.get(&key).is_none_or(|known| time(known) < Some(decision.time.0)) {
+        if newest.get(&key).is_none_or(|newest| known(newest) < Some(rank(decision))) {
             newest.insert(key, execution);
         }
     }
@@ -165,6 +169,13 @@ mod tests {
             execution("b1", "b", Some(1), true),
         ];
         check(&executions, 6 * DAY, &[]);
+        check(&executions, 8 * DAY, &["a1"]);
+    }
+
+    #[test]
+    fn the_newest_is_the_one_that_no_other_follows() {
+        let mut executions = [execution("a1", "a", Some(9), true), execution("a2", "a", Some(2), true)];
+        executions[1].spec.decision.as_mut().expect("a decision").occurrence = "a1".to_owned();
         check(&executions, 8 * DAY, &["a1"]);
     }
 

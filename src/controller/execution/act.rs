@@ -21,7 +21,7 @@ use crate::controller::context::Context;
 use crate::controller::reference_to;
 use crate::decide::execution::{Done, EXECUTION_FINALIZER, Effect, Need, Notice, Seen};
 use crate::decide::job;
-use crate::decide::operation::{Operation, PatchFormat, RECREATED_BY};
+use crate::decide::operation::{self, Operation, PatchFormat, RECREATED_BY};
 use crate::decide::outcome::{JOB_FINALIZER, JobSeen};
 use crate::source::watch::now;
 
@@ -39,7 +39,7 @@ impl Came {
     pub fn created(&self, need: &Need) -> Option<JobSeen> {
         let (name, job) = self.job.as_ref()?;
         let is_it = match need {
-            Need::Begin { job: Some(wanted) } => wanted == name,
+            Need::Begin { job: Some(wanted), .. } => wanted == name,
             Need::Job(wanted, uid) => wanted == name && *uid == job.uid,
             _ => false,
         };
@@ -156,7 +156,7 @@ async fn patch(
 }
 
 /// One step from the old object to the saved one: deletes the old, or creates the other once it is gone. None while it
-/// has still to go. Each part may have happened already.
+/// has still to go. Each part may have happened already. What would be refused is refused while the old one is still there.
 async fn recreate(
     context: &Context,
     account: &Account,
@@ -177,6 +177,7 @@ async fn recreate(
         return Err(Error::Unexpected(format!("another {target} has taken its place")));
     }
     if found.pointer("/metadata/deletionTimestamp").is_none() {
+        objects.rehearse(&operation::rehearsal(manifest)).await?;
         objects.delete(&target.name, uid.as_deref(), None).await?;
     }
     Ok(None)

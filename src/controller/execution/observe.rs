@@ -36,7 +36,7 @@ pub async fn observe(
     let mut seen = Seen { pods: context.pods, ..Seen::default() };
     match need {
         Need::Nothing => {}
-        Need::Begin { job } => {
+        Need::Begin { job, proof } => {
             if let Some(name) = job.filter(|_| earlier.is_none()) {
                 seen.job = look_at_job(&jobs, &name).await?;
             }
@@ -57,6 +57,9 @@ pub async fn observe(
             };
             (seen.look.target, (seen.object, seen.look.matches)) =
                 what_it_is_about(context, execution, account, matching).await?;
+            if proof {
+                seen.look = with_pods(execution, definition, account, seen.look).await?;
+            }
         }
         Need::Job(name, uid) => {
             seen.job = look_at_job(&jobs, &name).await?;
@@ -173,14 +176,26 @@ pub async fn look(
     account: &Account,
 ) -> Result<Look> {
     let target = live_target(context, execution, account).await?;
-    let pods = match &execution.spec.target {
-        Some(reference) => evidence::pods_of(&account.client(), reference, target.as_deref()).await?,
+    let (_, matches) = matching(context, execution, definition, account, From::Store).await?;
+    with_pods(execution, definition, account, Look { target, matches, ..Look::default() }).await
+}
+
+/// With the target's Pods.
+async fn with_pods(
+    execution: &Execution,
+    definition: &Definition,
+    account: &Account,
+    look: Look,
+) -> Result<Look> {
+    let (reference, live) = (execution.spec.target.as_ref(), look.target.as_deref());
+    // Whoever says what proves it needs no right to list Pods.
+    let mut asked = definition.ladder.iter().filter_map(|rung| rung.verify.as_ref());
+    let pods = match reference.filter(|_| asked.any(|verify| verify.when.is_none())) {
+        Some(reference) => evidence::pods_of(&account.client(), reference, live).await?,
         None => Vec::new(),
     };
-    let (_, matches) = matching(context, execution, definition, account, From::Store).await?;
     let names = |rule: &RuleSpec| matches!(rule.target, Some(Target::Ref(_) | Target::Key(_)));
     let is_named = definition.rule.as_ref().is_some_and(names);
-    let reference = execution.spec.target.as_ref();
-    let has_pods = reference.is_some_and(|reference| evidence::has_pods(reference, target.as_deref()));
-    Ok(Look { target, pods, matches, podless: is_named && !has_pods })
+    let has_pods = reference.is_some_and(|reference| evidence::has_pods(reference, live));
+    Ok(Look { pods, podless: is_named && !has_pods, ..look })
 }

@@ -13,7 +13,7 @@ use super::load::{Counted, Taken};
 use super::seen::Edge;
 use super::{Case, checks, objection, past_of, told};
 use crate::api::{
-    ANNOTATION, CapturedEvent, Decision, Execution, ExecutionSpec, Guard, LABEL, MatchedObject,
+    ANNOTATION, CapturedEvent, Decision, Execution, ExecutionSpec, Guard, LABEL, MatchedObject, Mode,
     ObjectReference, Rule, RuleReference, TriggerEvent,
 };
 use crate::cluster::account::Account;
@@ -158,6 +158,10 @@ pub async fn edge(
         Ok((id, (), place)) => (id, place),
         Err(suppressed) => return Ok(suppress(context, case, edge, suppressed, None).await),
     };
+    // Its own record may be gone: of those of a rule that observes only so many are kept.
+    if compiled.facts.mode == Mode::Enforce && context.executions.observed_at(&compiled.facts, edge.time) {
+        return Ok(suppress(context, case, edge, Suppressed::BeforeRule, None).await);
+    }
     // Only for who would fire: in a flood hardly anybody does.
     let Some(live) = live(context, account, &edge.target).await? else {
         return Ok(Decided::Failed(format!("{} does not exist", edge.target)));

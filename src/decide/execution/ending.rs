@@ -45,7 +45,10 @@ pub(super) fn exhausted(context: Context<'_>) -> Next {
     let asked = context.definition.ladder.iter().any(|rung| rung.verify.is_some());
     let last = status.rungs.last();
     let last_failed = last.is_some_and(|rung| rung.state != AttemptState::Succeeded);
-    let said = last
+    let missing = missing(context);
+    let told = status.rungs.iter().find(|rung| rung.message.starts_with(&missing));
+    let said = told
+        .or(last)
         .map(|rung| rung.verify.as_ref().map_or(&rung.message, |v| &v.message).clone())
         .unwrap_or_default();
     let (reason, message) = match (asked, context.execution.spec.decision.is_some()) {
@@ -68,10 +71,15 @@ fn failure(state: AttemptState) -> Reason {
     }
 }
 
-/// Nothing matches any more before anything was done.
-pub(super) fn superseded(context: Context<'_>, rung: usize) -> Next {
-    let message = "nothing of the target matches any more: nothing left to do";
-    let mut next = finish(context, context.status(), Reason::Superseded, message);
+/// How the message of a rung begins that has deleted the target and could not create it again.
+pub(super) fn missing(context: Context<'_>) -> String {
+    let target = context.execution.spec.target.as_ref().map(ToString::to_string).unwrap_or_default();
+    format!("{target} IS DELETED")
+}
+
+/// A rung has nothing to do any more.
+pub(super) fn superseded(context: Context<'_>, rung: usize, why: &str) -> Next {
+    let mut next = finish(context, context.status(), Reason::Superseded, why);
     take_name(context, rung, &mut next);
     next
 }
@@ -146,16 +154,12 @@ pub(super) fn finish(
         }
         _ => ConditionStatus::False,
     };
-    let verified = match reason {
-        Reason::TargetRecovered => (ConditionStatus::True, Reason::TargetRecovered),
-        Reason::Quarantined | Reason::StillUnhealthy => (ConditionStatus::False, Reason::StillUnhealthy),
-        _ => (ConditionStatus::False, Reason::NotConfigured),
-    };
+    let (verified, seen) = verified(&status, reason, message);
     let mut set = |condition, (status_of, why), text: &str| {
         set_condition(&mut status.conditions, (condition, status_of, why), text, generation, now);
     };
     set(ConditionType::Succeeded, (succeeded, reason), message);
-    set(ConditionType::Verified, verified, message);
+    set(ConditionType::Verified, verified, &seen);
     set(ConditionType::Finished, (ConditionStatus::True, reason), message);
     status.finished_at = Some(Time(now));
     status.duration = Some(lasted(context, &status));
@@ -169,6 +173,21 @@ pub(super) fn finish(
     let mut effects = vec![Effect::Status(Box::new(status))];
     effects.extend(notice(reason, message, rung).map(Effect::Event));
     Next::of(effects, Again::Now)
+}
+
+/// What is said of the verification, and in which words. One that did not hold stays said, however it ends afterwards.
+fn verified(status: &ExecutionStatus, reason: Reason, message: &str) -> ((ConditionStatus, Reason), String) {
+    let not_held = status.rungs.iter().rev().find_map(|rung| {
+        let verify = rung.verify.as_ref().filter(|verify| verify.held == Some(false))?;
+        Some(format!("{} was not verified: {}", rung.run, verify.message))
+    });
+    let unhealthy = (ConditionStatus::False, Reason::StillUnhealthy);
+    match (reason, not_held) {
+        (Reason::TargetRecovered, _) => ((ConditionStatus::True, reason), message.to_owned()),
+        (Reason::Quarantined | Reason::StillUnhealthy, _) => (unhealthy, message.to_owned()),
+        (_, Some(not_held)) => (unhealthy, not_held),
+        (_, None) => ((ConditionStatus::False, Reason::NotConfigured), message.to_owned()),
+    }
 }
 
 fn lasted(context: Context<'_>, status: &ExecutionStatus) -> String {

@@ -6,6 +6,7 @@
 mod blind;
 mod deserted;
 mod ending;
+mod needless;
 pub mod rung;
 
 #[cfg(test)]
@@ -63,6 +64,8 @@ pub enum Need {
     Begin {
         /// The name of the rung's Job; none if it does not run in one.
         job: Option<String>,
+        /// Whether its Pods are to be looked at as well: an earlier rung has acted and was not verified.
+        proof: bool,
     },
     /// The Job of this name and UID, and its Pods.
     Job(String, String),
@@ -293,7 +296,8 @@ pub fn needs(execution: &Execution, definition: &Definition) -> Need {
         Phase::Begin(_) if is_observed(execution) => Need::Nothing,
         Phase::Begin(rung) if rung >= definition.ladder.len() => Need::Nothing,
         Phase::Begin(rung) => {
-            Need::Begin { job: context.runs_in_job(rung).then(|| job::name(execution, rung)) }
+            let job = context.runs_in_job(rung).then(|| job::name(execution, rung));
+            Need::Begin { job, proof: needless::unproven(context, rung).is_some() }
         }
         Phase::Launching(..) => Need::Target,
         Phase::Running(_, rung) => {

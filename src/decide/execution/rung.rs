@@ -3,7 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::{Again, Context, DEADLINE_GRACE, Effect, LOOK_AT_HEARD, LOOK_EVERY, Next, Notice, Seen, ending};
+use super::{
+    Again, Context, DEADLINE_GRACE, Effect, LOOK_AT_HEARD, LOOK_EVERY, Next, Notice, Seen, ending, needless,
+};
 use crate::api::{
     ActionSpec, AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus, FreeForm,
     ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
@@ -21,6 +23,9 @@ use crate::expr::{Bindings, Scope, TemplateTree};
 pub const VARIABLES: [&str; 9] =
     ["object", OLD, "event", "alert", "events", "captured", "target", "ladder", "now"];
 
+/// The most that a rung says, in characters.
+const LONGEST_MESSAGE: usize = 2048;
+
 /// Begins a rung, if there still is something to do.
 pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
     let Some(rung) = context.definition.ladder.get(index) else { return ending::exhausted(context) };
@@ -33,8 +38,8 @@ pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
     if context.seen.busy {
         return pending(context);
     }
-    if context.has_state() && context.seen.look.matches == Some(false) {
-        return ending::superseded(context, index);
+    if let Some(why) = needless::why(context, index) {
+        return ending::superseded(context, index, &why);
     }
     let Some(action) = context.definition.actions.get(&rung.run) else {
         return failed(context, index, &format!("Action {} is not part of the definition", rung.run));
@@ -143,7 +148,7 @@ pub(super) fn launching(context: Context<'_>, index: usize, rung: &RungStatus) -
             current.replaced_by.clone_from(&done.replaced_by);
             return over(context, status, index, AttemptState::Succeeded);
         }
-        Some(Err(message)) => return failed(context, index, message),
+        Some(Err(message)) => return refused(context, index, (rung, action), message),
         None => {}
     }
     let deadline = rung.started_at.0.saturating_add(action.timeout.signed()).unwrap_or(context.now);
@@ -165,6 +170,39 @@ pub(super) fn launching(context: Context<'_>, index: usize, rung: &RungStatus) -
         },
         _ => failed(context, index, "the Action has no single runner"),
     }
+}
+
+/// An operation that was refused fails its rung, unless the old object is gone already and only its successor was: that is
+/// tried again until the deadline, as a quota may count the old one for a moment, and a right may come back.
+fn refused(
+    context: Context<'_>,
+    index: usize,
+    (rung, action): (&RungStatus, &ActionSpec),
+    why: &str,
+) -> Next {
+    if old_object(context, rung) == OldObject::There {
+        return failed(context, index, why);
+    }
+    let missing = ending::missing(context);
+    let deadline = rung.started_at.0.saturating_add(action.timeout.signed()).unwrap_or(context.now);
+    if context.now >= deadline {
+        let kept = format!("its manifest is in status.rungs[{index}].replacement of the Execution");
+        let name = context.execution.metadata.name.as_deref().unwrap_or_default();
+        let within = action.timeout;
+        return failed(
+            context,
+            index,
+            &format!("{missing} and was not created again within {within}; {kept} {name}: {why}"),
+        );
+    }
+    let mut status = context.status();
+    let message: String = format!("{missing}; to create it again is tried until {deadline:.0}: {why}");
+    let message: String = message.chars().take(LONGEST_MESSAGE).collect();
+    let is_new = rung.message != message;
+    status.rungs[index].message = message;
+    let write = is_new.then(|| Effect::Status(Box::new(status)));
+    let soon = context.now.saturating_add(LOOK_EVERY).unwrap_or(deadline);
+    Next::of(write.into_iter().collect(), Again::At(soon.min(deadline)))
 }
 
 fn resolved(
@@ -356,7 +394,7 @@ fn ended_badly(context: Context<'_>, index: usize, state: AttemptState, message:
     if unrecorded {
         begun(context, &mut status, index, state, None);
     }
-    status.rungs[index].message = message.chars().take(2048).collect();
+    status.rungs[index].message = message.chars().take(LONGEST_MESSAGE).collect();
     let run = status.rungs[index].run.clone();
     let mut next = over(context, status, index, state);
     let reason = match state {

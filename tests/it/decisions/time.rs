@@ -1,10 +1,11 @@
 //! What holds a rule back, how often it acts, times of the clock, and ends of Executions; through restarts.
 
-use fother::api::{Execution, Rule};
+use fother::api::{Execution, Mode, Rule};
 use fother::source::watch::now;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::jiff::SignedDuration;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::bay::{Bay, MEND, NAMESPACE};
@@ -127,6 +128,36 @@ async fn events_beyond_the_rate_of_a_target_are_dropped_for_good() {
     bay.until_stopped("springs", "rate", 1).await;
     bay.event("other", regarding("brig")).await;
     bay.all("another target has its own", |executions| all_ended(executions, 2)).await;
+}
+
+#[tokio::test]
+async fn a_rule_that_begins_to_enforce_leaves_the_events_that_it_observed() {
+    let mut bay = Bay::new().await;
+    let rule = |mode: &str| json!({"mode": mode, "ladder": [{"run": MEND}]});
+    bay.event_rule("springs", rule("Observe")).await;
+    bay.answers("springs").await;
+    for (count, (event, boat)) in [("first", "ark"), ("second", "brig")].into_iter().enumerate() {
+        bay.boat(boat, "leaking").await;
+        bay.event(event, regarding(boat)).await;
+        bay.all("it is recorded", |executions| all_ended(executions, count + 1)).await;
+    }
+    // Of the records only the newest stay.
+    let is_first =
+        |e: &&Execution| e.spec.decision.as_ref().is_some_and(|d| d.matched.object.name == "first");
+    let records = bay.executions().await;
+    let first = records.iter().find(is_first).unwrap();
+    let api: Api<Execution> = Api::namespaced(bay.admin.clone(), NAMESPACE);
+    api.delete(&first.name_any(), &DeleteParams::default()).await.unwrap();
+    bay.all("it is gone", |executions| executions.len() == 1).await;
+
+    bay.event_rule("springs", rule("Enforce")).await;
+    bay.restart().await;
+    bay.until_stopped("springs", "beforerule", 1).await;
+    bay.later().await;
+    bay.event("third", regarding("ark")).await;
+    let all = bay.all("what happens from now on is answered", |executions| all_ended(executions, 2)).await;
+    let acted = all.iter().filter_map(|e| e.spec.decision.as_ref()).filter(|d| d.mode == Mode::Enforce);
+    assert_eq!(acted.map(|d| d.matched.object.name.as_str()).collect::<Vec<_>>(), ["third"]);
 }
 
 #[tokio::test]

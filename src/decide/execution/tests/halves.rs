@@ -154,3 +154,48 @@ fn a_run_by_hand_deletes_the_object_that_it_began_with_and_no_other() {
     again.step();
     assert_eq!((again.states(), again.operations.len()), (vec![AttemptState::Succeeded], 0));
 }
+
+#[test]
+fn a_replacement_that_is_refused_is_tried_until_the_deadline_and_its_loss_is_told() {
+    let mut world = World::new(&[("recreate", true), (CLEAN, false)]);
+    world.steps_to_come = 1;
+    world.step();
+    (world.live_uid, world.matches) = (Value::Null, false);
+    world.result = Err("exceeded quota".to_owned());
+    for now in [2, 4] {
+        world.now = now;
+        assert_eq!(world.step(), Again::At(at(now + 2)));
+        assert_eq!(world.states(), [AttemptState::Launching], "{now}");
+    }
+    let message = &world.status().rungs[0].message;
+    assert!(message.starts_with("Deployment/web IS DELETED; to create it again is tried until"), "{message}");
+    let mut recovers = World { execution: world.execution.clone(), ..World::new(&[("recreate", false)]) };
+    recovers.live_uid = Value::Null;
+    recovers.step();
+    assert_eq!(recovers.states()[0], AttemptState::Succeeded, "the quota has let go of the old one");
+
+    world.now = 100_000;
+    world.step();
+    assert_eq!(world.states(), [AttemptState::Failed, AttemptState::Running], "the next rung is needed");
+    let message = world.status().rungs[0].message.clone();
+    assert!(
+        message.starts_with("Deployment/web IS DELETED and was not created again within")
+            && message.contains("status.rungs[0].replacement of the Execution crashloop-1: exceeded quota"),
+        "{message}"
+    );
+    assert!(world.notices.contains(&"ExecutionStepFailed"));
+    world.end_job(true, "");
+    world.step();
+    assert_eq!(world.outcome(), "Quarantined");
+    let succeeded = condition(&world.status().conditions, ConditionType::Succeeded).expect("set");
+    assert!(succeeded.message.contains("IS DELETED"), "{}", succeeded.message);
+}
+
+#[test]
+fn a_replacement_that_is_refused_before_the_deletion_fails_at_once() {
+    let mut world = World::new(&[("recreate", false)]);
+    world.result = Err("denied by policy".to_owned());
+    world.step();
+    assert_eq!((world.states(), world.outcome()), (vec![AttemptState::Failed], "ActionFailed"));
+    assert_eq!(world.status().rungs[0].message, "denied by policy");
+}

@@ -2,6 +2,7 @@
 
 mod blind;
 mod halves;
+mod needless;
 
 use std::collections::BTreeMap;
 
@@ -101,7 +102,7 @@ impl World {
     fn seen(&self) -> Seen {
         let mut seen = Seen { busy: self.others > 0, ..Seen::default() };
         match needs(&self.execution, &self.definition) {
-            Need::Begin { job } => seen.job = job.and_then(|name| self.jobs.get(&name).cloned()),
+            Need::Begin { job, .. } => seen.job = job.and_then(|name| self.jobs.get(&name).cloned()),
             Need::Job(name, uid) => {
                 seen.job = self.jobs.get(&name).cloned();
                 seen.stray_pods = if seen.job.is_none() { self.strays(&uid) } else { 0 };

@@ -2,12 +2,14 @@
 
 use fother::api::{Action, Execution};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, ApiResource, DynamicObject};
+use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
-use super::scenario::Scenario;
+use super::scenario::{Scenario, healer_rights};
+use crate::support::wait::{DEADLINE, eventually};
 
 /// A target, its operation, and what of it is then where.
 type Case = (&'static str, (&'static str, &'static str), Value, &'static [(&'static str, &'static str)]);
@@ -121,6 +123,99 @@ async fn an_operation_spares_what_has_taken_its_targets_place() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_created_again_is_not_deleted() {
+    let Some(scenario) = Scenario::new("irreplaceable").await else { return };
+    refuses_without_loss(&scenario).await;
+}
+
+#[tokio::test]
+async fn in_the_sandbox_what_could_not_be_created_again_is_not_deleted() {
+    let Some(scenario) = Scenario::memory("irreplaceable").await else { return };
+    refuses_without_loss(&scenario).await;
+}
+
+/// By the schema, and for want of a right.
+async fn refuses_without_loss(scenario: &Scenario) {
+    let recreate = |data: Value| json!({"kubernetes": {"recreate": {"merge": {"data": data}}}});
+    scenario.action("misspell", recreate(json!({"no such key": "x"}))).await;
+    scenario.action("rebuild", recreate(json!({"hull": "new"}))).await;
+    scenario.stage.kubectl(&["wait", "--for=condition=Ready", "action", "--all", "--timeout=60s"]).await;
+    scenario.boat("ark", "leaking").await;
+    let before = found(scenario, BOAT).await;
+    let cases = [
+        ("misspell", "no such key", &["*"][..]),
+        ("rebuild", "cannot create resource", &["get", "list", "watch", "delete"]),
+    ];
+    for (action, said, verbs) in cases {
+        may(scenario, verbs).await;
+        let execution = run(scenario, action, BOAT, &before["metadata"]["uid"]).await;
+        assert_eq!(execution.reason(), Some("ActionFailed"), "{execution:#?}");
+        let message = &execution.status.as_ref().unwrap().rungs[0].message;
+        assert!(message.contains("nothing was deleted") && message.contains(said), "{message}");
+        let after = found(scenario, BOAT).await;
+        assert_eq!(after["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"], "{action}");
+    }
+}
+
+#[tokio::test]
+async fn a_replacement_that_is_refused_when_the_old_one_is_gone_is_tried_again() {
+    let Some(scenario) = Scenario::new("replacing").await else { return };
+    scenario
+        .action("rebuild", json!({"kubernetes": {"recreate": {"merge": {"data": {"hull": "new"}}}}}))
+        .await;
+    scenario.stage.kubectl(&["wait", "--for=condition=Ready", "action", "--all", "--timeout=60s"]).await;
+    scenario.boat("ark", "leaking").await;
+    let held = json!({"metadata": {"finalizers": ["example.com/held"]}}).to_string();
+    scenario.stage.kubectl(&["patch", "configmap/ark", "--type=merge", "-p", &held]).await;
+    let before = found(&scenario, BOAT).await;
+    begin(&scenario, "rebuild", BOAT, &before["metadata"]["uid"]).await;
+    said(&scenario, "rebuild", "waits until the old object is gone").await;
+    // The right to create is gone before the old one is.
+    may(&scenario, &["get", "list", "watch", "delete"]).await;
+    let free = json!({"metadata": {"finalizers": null}}).to_string();
+    scenario.stage.kubectl(&["patch", "configmap/ark", "--type=merge", "-p", &free]).await;
+    said(&scenario, "rebuild", "ConfigMap/ark IS DELETED; to create it again is tried until").await;
+    may(&scenario, &["*"]).await;
+    assert_eq!(ended(&scenario, "rebuild").await.reason(), Some("Completed"));
+    assert_eq!(found(&scenario, BOAT).await["data"]["hull"], "new");
+}
+
+/// What the account may do with boats from now on.
+async fn may(scenario: &Scenario, verbs: &[&str]) {
+    let mut rules = healer_rights();
+    rules[0]["verbs"] = json!(verbs);
+    let rules = json!({"rules": rules}).to_string();
+    scenario.stage.kubectl(&["patch", "role/healer", "--type=merge", "-p", &rules]).await;
+    let namespace = &scenario.stage.namespace;
+    let creates = json!({"namespace": namespace, "verb": "create", "resource": "configmaps"});
+    let user = format!("system:serviceaccount:{namespace}:healer");
+    let asked = json!({"metadata": {}, "spec": {"user": user, "resourceAttributes": creates}});
+    let asked: SubjectAccessReview = serde_json::from_value(asked).unwrap();
+    let reviews = Api::<SubjectAccessReview>::all(scenario.stage.client.clone());
+    eventually("the right is known", DEADLINE, async || {
+        let review = reviews.create(&PostParams::default(), &asked).await.unwrap();
+        let allowed = review.status.unwrap().allowed;
+        if allowed == (verbs == ["*"]) { Ok(()) } else { Err(format!("allowed: {allowed}")) }
+    })
+    .await;
+}
+
+/// Waits until the only rung of an Execution says so.
+async fn said(scenario: &Scenario, execution: &str, message: &str) {
+    let api = scenario.stage.api::<Execution>();
+    eventually(message, DEADLINE, async || {
+        let found = api.get(execution).await.unwrap();
+        let rungs = found.status.as_ref().map_or(&[][..], |status| status.rungs.as_slice());
+        if rungs.iter().any(|rung| rung.message.contains(message)) {
+            Ok(())
+        } else {
+            Err(format!("{rungs:#?}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_action_that_cannot_be_run_says_why() {
     let Some(scenario) = Scenario::new("unusable").await else { return };
     let script = json!({"image": "debian", "file": "scripts/scrub.sh"});
@@ -178,14 +273,22 @@ async fn found(scenario: &Scenario, (kind, name): (&str, &str)) -> Value {
 }
 
 /// Runs the Action on the target of that UID, by hand, and waits until it has ended.
-async fn run(scenario: &Scenario, action: &str, (kind, name): (&str, &str), uid: &Value) -> Execution {
+async fn run(scenario: &Scenario, action: &str, target: (&str, &str), uid: &Value) -> Execution {
+    begin(scenario, action, target, uid).await;
+    ended(scenario, action).await
+}
+
+async fn begin(scenario: &Scenario, action: &str, (kind, name): (&str, &str), uid: &Value) {
     let namespace = &scenario.stage.namespace;
     let target = json!({
         "apiVersion": api_version(kind), "kind": kind, "namespace": namespace, "name": name, "uid": uid,
     });
     let spec = json!({"serviceAccountName": "healer", "run": action, "target": target});
     scenario.stage.create::<Execution>(json!({"metadata": {"name": action}, "spec": spec})).await;
-    let wait = ["wait", "--for=condition=Finished", &format!("execution/{action}"), "--timeout=60s"];
+}
+
+async fn ended(scenario: &Scenario, execution: &str) -> Execution {
+    let wait = ["wait", "--for=condition=Finished", &format!("execution/{execution}"), "--timeout=60s"];
     scenario.stage.kubectl(&wait).await;
-    scenario.stage.api::<Execution>().get(action).await.unwrap()
+    scenario.stage.api::<Execution>().get(execution).await.unwrap()
 }
