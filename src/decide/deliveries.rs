@@ -138,9 +138,9 @@ impl World {
             now,
         );
         match &verdict {
-            Verdict::Fire { id, .. } => {
+            Verdict::Fire { id, occurrence } => {
                 assert!(self.past.iter().all(|past| past.id != *id), "its name is taken");
-                self.past.push(past(id, now));
+                self.past.push(past((id, occurrence), now));
             }
             Verdict::Close => {
                 let ended = self.past.iter_mut().filter(|past| past.finished_at.is_some());
@@ -154,9 +154,10 @@ impl World {
     }
 }
 
-fn past(id: &str, decided_at: Timestamp) -> Past {
+fn past((id, occurrence): (&str, &str), decided_at: Timestamp) -> Past {
     Past {
         id: id.to_owned(),
+        occurrence: occurrence.to_owned(),
         decided_at,
         mode: Mode::Enforce,
         since: Some(decided_at),
@@ -223,7 +224,7 @@ proptest! {
             {
                 prop_assert!(!times.contains(&time), "{occurrence} acts a second time");
                 times.push(time);
-                past.push(Past { since: Some(time), ..self::past(&id, time) });
+                past.push(Past { since: Some(time), ..self::past((&id, &occurrence), time) });
             }
             if finishes {
                 for past in &mut past {
