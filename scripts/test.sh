@@ -18,8 +18,8 @@ current=
 asides=() # names of the steps that go on beside the others
 groups=() # and their process groups
 
-# Most tests wait, for a controller, a container or a clock: two a processor would leave it idle.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
+# Most tests wait, for a controller, a container or a clock: two a processor leave it idle for more than half of the time.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(nproc)))}
 # Every clone has a path of its own, and so has what it compiles in steps: nobody would find it again.
 [ "${CI:-}" != true ] || export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 
