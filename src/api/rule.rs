@@ -476,7 +476,8 @@ pub struct RuleStatus {
     /// How far the schedule has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleStatus>,
-    /// How many events were dropped since the controller started because too many waited for others in `correlate`.
+    /// How many events were dropped since the controller started because too many waited, for others in `correlate` or for
+    /// their decision.
     /// Left out if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<i64>,

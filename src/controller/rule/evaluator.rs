@@ -120,7 +120,7 @@ impl Evaluator {
             broken: state.broken.clone(),
             mistake: state.mistake.as_ref().map(|((_, name), error)| format!("{name}: {error}")),
             blind: self.blind.as_ref().filter(|(until, _)| now() < *until).map(|(_, text)| text.clone()),
-            dropped: state.dropped,
+            dropped: state.dropped + state.overflown,
             unjudged: state.unjudged.values().cloned().collect(),
             ..Seen::default()
         }

@@ -113,6 +113,8 @@ pub struct State {
     pub mistake: Option<(ObjectKey, String)>,
     /// How many events were dropped because too many waited for others.
     pub dropped: u64,
+    /// How many were dropped because too many waited for their decision.
+    pub overflown: u64,
 }
 
 impl State {
@@ -156,7 +158,7 @@ pub struct Seen {
     pub held: Option<String>,
     /// What cannot be known because it was forgotten before it was seen.
     pub blind: Option<String>,
-    /// How many events were dropped because too many waited for others.
+    /// How many events were dropped because too many waited, for others or for their decision.
     pub dropped: u64,
     /// When something will happen because of the time alone.
     pub next: Option<Timestamp>,

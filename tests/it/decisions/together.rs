@@ -64,3 +64,18 @@ async fn what_stays_away_is_noticed() {
     let captured = acted.spec.decision.map(|decision| decision.captured).unwrap_or_default();
     assert_eq!(captured.first().and_then(|event| event.member.as_deref()), Some("left"));
 }
+
+#[tokio::test]
+async fn events_beyond_those_that_can_wait_for_their_decision_are_counted() {
+    let bay = Bay::new().await;
+    bay.boat("ark", "leaking").await;
+    bay.event_rule("springs", json!({"limits": {"once": {"take": "Last", "within": "1h"}}})).await;
+    bay.answers("springs").await;
+    for number in 0..1003 {
+        bay.event(&format!("event-{number}"), regarding("ark")).await;
+    }
+    bay.until_rule("springs", "three were too many", |rule| {
+        rule.status.as_ref().is_some_and(|status| status.dropped == Some(3))
+    })
+    .await;
+}

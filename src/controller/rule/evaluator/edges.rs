@@ -88,6 +88,8 @@ impl Eye {
         let room = state.edges.len() < EDGES;
         if room {
             state.edges.insert(edge.occurrence.clone(), edge);
+        } else {
+            state.overflown += 1;
         }
         drop(state);
         self.metrics.received("event", if room { "accepted" } else { "dropped" }, now().as_second());
