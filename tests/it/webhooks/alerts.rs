@@ -254,7 +254,7 @@ async fn a_batch_goes_with_its_rule_and_a_new_one_hears_what_fires() {
     running.stop().await;
 }
 
-/// As a Rule over objects does: `fother get` is where a person looks first.
+/// As a Rule over objects does: its conditions are where a person looks first.
 #[tokio::test]
 async fn a_rule_that_cannot_decide_about_an_alert_says_so_until_it_is_mended() {
     let scene = scene(json!({"when": "int(alert.labels.disk) > 1"})).await;
