@@ -4,9 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use fother::api::{Action, ConditionType, Pack, condition};
+use fother::api::{Action, ConditionType, Execution, Pack, condition};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client, Config, ResourceExt};
+use rustix::process::Signal;
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::process::Process;
@@ -47,6 +50,43 @@ async fn the_demo_heals_adopts_follows_git_and_climbs() {
     assert_eq!(output.matches("(Jobs created: 1)").count(), 3, "one Job an incident:\n{output}");
     assert!(!output.contains("(Jobs created: 2)"), "{output}");
     assert!(rest.contains("Quarantined"), "{output}");
+}
+
+#[tokio::test]
+async fn at_a_terminal_the_demo_stays_up_for_a_look_around() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().join("data");
+    let arguments = ["dev", "--data", &folder.display().to_string(), "--demo"];
+    let mut demo = Process::fother_at_a_terminal(&arguments, &data.path().join("output"));
+    eventually("hints", DEMO, async || match demo.output() {
+        output if output.contains("kubectl get packs,rules,actions,executions") => Ok(()),
+        output => Err(output),
+    })
+    .await;
+    assert!(demo.output().contains(&format!("export KUBECONFIG={}", folder.join("kubeconfig").display())));
+    assert!(demo.output().contains("\x1b["), "a terminal has colors:\n{}", demo.output());
+    let executions: Api<Execution> = Api::namespaced(client(&folder.join("kubeconfig")).await, "shop");
+    assert_eq!(executions.list(&ListParams::default()).await.unwrap().items.len(), 3, "one an incident");
+    demo.signal(Signal::INT);
+    assert_eq!(demo.wait(DEADLINE).await.code(), Some(0), "{}", demo.output());
+}
+
+#[tokio::test]
+async fn a_demo_whose_heal_is_canceled_says_why_it_failed() {
+    let data = tempfile::tempdir().unwrap();
+    let mut demo = dev(&data, &["--demo", "--once"]);
+    let kubeconfig = data.path().join("data/kubeconfig");
+    eventually("a kubeconfig", DEADLINE, async || kubeconfig.metadata()).await;
+    let executions: Api<Execution> = Api::namespaced(client(&kubeconfig).await, "shop");
+    let execution = eventually("an Execution", DEADLINE, async || {
+        let list = executions.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        list.items.first().map(ResourceExt::name_any).ok_or_else(|| demo.output())
+    })
+    .await;
+    let cancel = Patch::Merge(json!({"spec": {"cancel": true}}));
+    executions.patch(&execution, &PatchParams::default(), &cancel).await.unwrap();
+    assert_eq!(demo.wait(DEADLINE).await.code(), Some(1), "{}", demo.output());
+    assert!(demo.output().contains("ended as Canceled"), "{}", demo.output());
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ mod sandbox;
 mod sandbox_healing;
 mod sandbox_world;
 mod schemas;
+mod scripts;
 mod support;
 mod tidy;
 mod validate;

@@ -9,6 +9,7 @@ use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
 use super::wait::eventually;
 
@@ -30,20 +31,33 @@ impl Process {
         log: &Path,
     ) -> Self {
         let output = File::options().create(true).append(true).open(log).unwrap();
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-        command.args(arguments.into_iter().map(Into::into)).envs(environment.iter().copied());
-        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
-        let child =
-            spawn(command).unwrap_or_else(|error| panic!("failed to start {}: {error}", program.display()));
-        Self { child, log: log.to_owned() }
+        let mut command = owned(program, arguments);
+        command.envs(environment.iter().copied());
+        Self::with_output(command, output, log)
     }
 
     /// Starts the `fother` that this test run was built with.
     pub fn fother(arguments: &[&str], environment: &[(&str, &str)], log: &Path) -> Self {
-        // Only tests are told which.
-        let program = option_env!("CARGO_BIN_EXE_fother").unwrap_or("fother");
-        Self::start(Path::new(program), arguments, environment, log)
+        Self::start(fother(), arguments, environment, log)
+    }
+
+    /// Starts `fother` as a person does, at a terminal; what it shows there is its log.
+    pub fn fother_at_a_terminal(arguments: &[&str], log: &Path) -> Self {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let terminal = openpt(flags).unwrap();
+        grantpt(&terminal).and_then(|()| unlockpt(&terminal)).unwrap();
+        let screen = ioctl_tiocgptpeer(&terminal, flags).unwrap();
+        let mut shown = File::create(log).unwrap();
+        // Ends with an error when nobody holds the other side any more.
+        std::thread::spawn(move || std::io::copy(&mut File::from(terminal), &mut shown));
+        Self::with_output(owned(fother(), arguments), screen.into(), log)
+    }
+
+    fn with_output(mut command: Command, output: File, log: &Path) -> Self {
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        let shown = format!("{command:?}");
+        let child = spawn(command).unwrap_or_else(|error| panic!("failed to start {shown}: {error}"));
+        Self { child, log: log.to_owned() }
     }
 
     pub fn id(&self) -> u32 {
@@ -100,6 +114,19 @@ impl Drop for Process {
             eprintln!("--- the end of {}:\n{shown}\n---", self.log.display());
         }
     }
+}
+
+/// The `fother` that this test run was built with; only tests are told which.
+fn fother() -> &'static Path {
+    Path::new(option_env!("CARGO_BIN_EXE_fother").unwrap_or("fother"))
+}
+
+/// `program`, as a process that ends with this one.
+fn owned(program: &Path, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command.args(arguments.into_iter().map(Into::into));
+    command
 }
 
 /// Spawns from one thread that lives as long as the test binary: the kernel sends the parent-death signal when

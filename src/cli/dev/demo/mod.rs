@@ -140,7 +140,7 @@ impl Story {
             self.kill_while_the_job_runs(&execution, controller).await?;
         }
         let ended = self.ended(&execution).await?;
-        ensure!(ended.reason() == Some(Reason::TargetRecovered.as_str()), "it ended as {:?}", ended.reason());
+        ended_as(&ended, Reason::TargetRecovered)?;
         let jobs = self.jobs(&ended).await?;
         ensure!(jobs.len() == 1, "{} Jobs were created instead of one", jobs.len());
         self.healthy().await?;
@@ -166,7 +166,7 @@ impl Story {
         std::fs::remove_file(self.index())?;
         std::fs::create_dir(self.index())?;
         let ended = self.ended(&self.decided(before).await?).await?;
-        ensure!(ended.reason() == Some(Reason::Quarantined.as_str()), "it ended as {:?}", ended.reason());
+        ended_as(&ended, Reason::Quarantined)?;
         let rungs = ended.status.as_ref().map_or(0, |status| status.rungs.len());
         ensure!(rungs == 3, "{rungs} rungs were climbed instead of three");
         Ok(())
@@ -184,7 +184,13 @@ impl Story {
                     .as_ref()
                     .is_some_and(|status| status.active.unwrap_or(0) > 0 && status.ready == Some(1))
             });
-            let recorded = self.get(execution).await?.status.unwrap_or_default();
+            let now = self.get(execution).await?;
+            ensure!(
+                !now.is_finished(),
+                "the Execution ended first, as {}",
+                now.reason().unwrap_or("nothing")
+            );
+            let recorded = now.status.unwrap_or_default();
             let recorded = recorded.rungs.last().is_some_and(|rung| rung.state == AttemptState::Running);
             Ok((running && recorded).then_some(()))
         })
@@ -247,6 +253,17 @@ impl Story {
         .await
         .context("the workload did not become available")
     }
+}
+
+fn ended_as(execution: &Execution, wanted: Reason) -> anyhow::Result<()> {
+    let reason = execution.reason().unwrap_or_default();
+    ensure!(
+        reason == wanted.as_str(),
+        "Execution {} ended as {reason} instead of {}",
+        execution.name_any(),
+        wanted.as_str()
+    );
+    Ok(())
 }
 
 /// Looks until there is something to see; the demo's `--timeout` ends it.
