@@ -44,8 +44,13 @@ const TICK: Duration = Duration::from_secs(2);
 /// How long a rule rests whose evaluator panicked: the object that did it is still there.
 const AFTER_PANIC: Duration = Duration::from_secs(30);
 
+/// How long a watch may take until its rule's status says that it is not in sync: most are sooner, and one write says
+/// it all.
+const SETTLING: Duration = Duration::from_secs(2);
+
 /// A running evaluator. Dropping it stops it.
 pub struct Evaluator {
+    started: Instant,
     state: Arc<Mutex<State>>,
     task: AbortHandle,
     relist: Arc<Notify>,
@@ -96,7 +101,15 @@ impl Evaluator {
         };
         let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
         let task = tokio::spawn(contained(eye.follow(watched), queue, facts)).abort_handle();
-        Ok(Self { state, task, relist, blind, waiting: Waiting::default(), started_for })
+        let (started, waiting) = (Instant::now(), Waiting::default());
+        Ok(Self { started, state, task, relist, blind, waiting, started_for })
+    }
+
+    /// In how long there is something to say of it, if it has only just started.
+    pub fn settles_in(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        let is_new = state.heard_at.is_none() && state.broken.is_none() && state.mistake.is_none();
+        SETTLING.checked_sub(self.started.elapsed()).filter(|_| is_new)
     }
 
     /// Whether it has ended, which it does only by a panic.

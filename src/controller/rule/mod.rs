@@ -173,7 +173,10 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     }
     seen.mistake = seen.mistake.or_else(|| fired.mistake.take());
     seen.held = fired.held.take();
-    write_status(context, &rule, &checked, Some((&seen, origin.waiting())), &mut fired).await?;
+    match origin.settles_in().filter(|_| fired.failed.is_none()) {
+        Some(pause) => fired.wake_in(pause),
+        None => write_status(context, &rule, &checked, Some((&seen, origin.waiting())), &mut fired).await?,
+    }
     if let Some((_, error)) = fired.failed.take() {
         return Err(error);
     }

@@ -1,6 +1,7 @@
 //! Where a rule's matches and events come from, unless a Webhook receives them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -51,6 +52,14 @@ impl Origin {
         match self {
             Self::Watch(evaluator) => evaluator.seen(),
             Self::Clock(seen, _) | Self::Ends(seen) => (**seen).clone(),
+        }
+    }
+
+    /// In how long there is something to say of it, if its watch has only just been opened.
+    pub fn settles_in(&self) -> Option<Duration> {
+        match self {
+            Self::Watch(evaluator) => evaluator.settles_in(),
+            Self::Clock(..) | Self::Ends(_) => None,
         }
     }
 

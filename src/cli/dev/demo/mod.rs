@@ -185,11 +185,7 @@ impl Story {
                     .is_some_and(|status| status.active.unwrap_or(0) > 0 && status.ready == Some(1))
             });
             let now = self.get(execution).await?;
-            ensure!(
-                !now.is_finished(),
-                "the Execution ended first, as {}",
-                now.reason().unwrap_or("nothing")
-            );
+            ensure!(!now.is_finished(), "it ended as {} first", now.reason().unwrap_or("nothing"));
             let recorded = now.status.unwrap_or_default();
             let recorded = recorded.rungs.last().is_some_and(|rung| rung.state == AttemptState::Running);
             Ok((running && recorded).then_some(()))
