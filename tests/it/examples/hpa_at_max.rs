@@ -74,7 +74,7 @@ async fn is_left_alone(stage: &Stage) {
     held(stage, Some("For")).await;
     wants_more(stage, false).await;
     held(stage, None).await;
-    stage.patch::<Rule>("hpa-at-max", json!({"spec": {"for": "1s"}})).await;
+    stage.retune(|rule| rule.spec.hold_for = Some("1s".parse().unwrap())).await;
     let of_git = |value: Value| json!({"metadata": {"labels": {"kustomize.toolkit.fluxcd.io/name": value}}});
     stage.patch::<HorizontalPodAutoscaler>(NAME, of_git("shop".into())).await;
     wants_more(stage, true).await;

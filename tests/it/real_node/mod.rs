@@ -4,8 +4,9 @@
 //! Each starts with `let Some(harbor) = Harbor::shared().await else { return };`.
 
 mod examples;
-mod harbor;
+pub mod harbor;
 mod image;
 mod jobs;
 mod lifecycle;
 mod main_path;
+mod sensor;
