@@ -1,7 +1,7 @@
 //! An autoscaler wants more than it may have. Nobody is bothered with one that comes down again; about one that does not a
 //! person decides, and the button that he presses does what he has read, once.
 
-use fother::api::{Execution, Rule};
+use fother::api::Execution;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::ResourceExt as _;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};

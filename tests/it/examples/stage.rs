@@ -229,11 +229,12 @@ impl Stage {
     /// news.
     pub async fn told_twice(&self, alert: &Value) {
         let body = notification(std::slice::from_ref(alert));
-        let tell = |sender| {
+        let tell = async |sender: usize| {
             eventually("it is taken", DEADLINE, || async {
                 let answer = self.post(sender, "alertmanager", &body).await;
                 if answer.status == 503 { Err(format!("{answer:?}")) } else { Ok(answer) }
             })
+            .await
         };
         let (one, two) = tokio::join!(tell(0), tell(1));
         let statuses = [one.status, two.status];
