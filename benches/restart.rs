@@ -125,7 +125,7 @@ async fn bare(berth: &Berth) -> f64 {
         let page: Value = serde_json::from_str(&berth.client.request_text(request).await.unwrap()).unwrap();
         let now = Timestamp::now();
         found += page["items"].as_array().unwrap().iter().filter(|pod| crash_loops(pod, now)).count();
-        next = page["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+        page["metadata"]["continue"].as_str().unwrap_or_default().clone_into(&mut next);
         if next.is_empty() {
             break;
         }
