@@ -23,6 +23,7 @@ mod machine;
 mod matching;
 mod memory;
 mod report;
+mod restart;
 mod scale;
 mod stats;
 #[path = "../tests/it/support"]
@@ -82,6 +83,8 @@ enum Measurement {
     Sync,
     /// Memory while many Pods are watched.
     Memory,
+    /// A Rule that reads the status of many Pods, after a restart.
+    Restart,
     /// Requests, CPU time and memory of a thousand Rules while nothing happens.
     Idle,
     /// A hundred thousand alerts within a minute, for a Rule that may act on a few.
@@ -133,6 +136,7 @@ async fn one(measurement: Measurement, scale: &Scale) -> Option<Section> {
         Measurement::Writes => writes::measure(&harbor, scale).await,
         Measurement::Sync => sync::measure(&harbor, scale).await,
         Measurement::Memory => memory::measure(&harbor, scale).await,
+        Measurement::Restart => restart::measure(&harbor, scale).await,
         Measurement::Idle => idle::measure(&harbor, scale).await,
         Measurement::Flood => flood::measure(&harbor, scale).await,
         Measurement::Matching | Measurement::Local => unreachable!("they need no harbor"),

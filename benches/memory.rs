@@ -66,7 +66,7 @@ async fn pods(berth: &Berth, numbers: std::ops::Range<usize>) {
 }
 
 /// A Pod with about as much in it as they usually have.
-fn pod(n: usize) -> Value {
+pub fn pod(n: usize) -> Value {
     let env: Vec<_> = (0..12)
         .map(|n| json!({"name": format!("SETTING_{n}"), "value": format!("some value of setting {n}")}))
         .collect();

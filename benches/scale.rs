@@ -19,6 +19,8 @@ pub struct Scale {
     pub matching_time: Duration,
     /// Pods that are watched, and the most memory that this may take, in MB.
     pub pods: &'static [(usize, f64)],
+    /// Pods that are judged after a restart.
+    pub restart: usize,
     /// How long an idle controller is looked at: longer than the time after which it looks at everything again.
     pub idle: Duration,
     /// Alerts that are sent, and within what time.
@@ -35,6 +37,7 @@ impl Scale {
         matching: &[1, 10, 100, 1000, 10_000],
         matching_time: Duration::from_millis(300),
         pods: &[(10_000, 50.0), (100_000, 200.0)],
+        restart: 10_000,
         idle: Duration::from_secs(310),
         flood: (100_000, Duration::from_secs(60)),
     };
@@ -47,6 +50,7 @@ impl Scale {
         matching: &[1, 10],
         matching_time: Duration::ZERO,
         pods: &[(20, 50.0)],
+        restart: 20,
         idle: Duration::from_secs(2),
         flood: (500, Duration::from_secs(1)),
     };

@@ -32,6 +32,8 @@ node() {
   [ -x /usr/lib/cni/bridge ] || lacking "network plugins" containernetworking-plugins
   have ip || lacking ip iproute2
   have mount || lacking mount mount
+  # Goes into an image.
+  have curl || lacking curl curl
 }
 
 look() {

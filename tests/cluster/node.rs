@@ -32,7 +32,7 @@ const VOLUMES: usize = 4;
 /// Starts everything, says that it is ready, and returns when a part has ended.
 pub async fn run(instance: &Instance) -> anyhow::Result<()> {
     ensure!(std::process::id() == 1, "this is to be started by `up`");
-    let base = runtime::base();
+    let layers = runtime::Layers::new();
     let programs = built(&PARTS).context("Kubernetes is not built")?;
     instance::seen(&programs)?;
     hide()?;
@@ -42,7 +42,7 @@ pub async fn run(instance: &Instance) -> anyhow::Result<()> {
     let certificates = Certificates::write(instance, &authority, network)?;
     let port = free_port();
     let variant = Variant { port: Some(port), ..variant(instance, &certificates, network) };
-    let containerd = runtime::start(instance, network, &base);
+    let containerd = runtime::start(instance, network, &layers);
     let (plane, containerd) =
         tokio::join!(ControlPlane::variant(&programs, &authority, &variant), containerd);
     let containerd = containerd?;

@@ -17,16 +17,19 @@ const PAUSE: &str = "localhost/pause:1";
 /// What the examples run in.
 const DEBIAN: &str = "docker.io/library/debian:12-slim";
 const PACKAGES: [&str; 6] = ["bash", "coreutils", "dash", "findutils", "grep", "sed"];
+/// What those of them run in that post something. Like the published one it has no bash.
+const CURL: &str = "docker.io/curlimages/curl:8.10.1";
+const CURL_PACKAGES: [&str; 6] = ["coreutils", "curl", "dash", "findutils", "grep", "sed"];
 /// Where Debian has the network plugins.
 const PLUGINS: &str = "/usr/lib/cni";
 
 /// Starts containerd, waits until it answers, and gives it its images.
-pub async fn start(instance: &Instance, network: Network, base: &Layer) -> anyhow::Result<Process> {
+pub async fn start(instance: &Instance, network: Network, layers: &Layers) -> anyhow::Result<Process> {
     let configuration = configure(instance, network)?;
     let arguments = ["--config".into(), configuration.into_os_string()];
     let process = Process::start("containerd".as_ref(), arguments, &[], &instance.path("containerd.log"));
     eventually("containerd answers", DEADLINE, || async { ctr(instance, &["version"]) }).await;
-    import_base(instance, base)?;
+    import_all(instance, layers)?;
     Ok(process)
 }
 
@@ -103,18 +106,33 @@ fn succeeds(command: &mut Command) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// What is in both images. Debian's list of packages has to be in its place.
-pub fn base() -> Layer {
-    let mut layer = Layer::base();
-    layer.packages(&PACKAGES);
-    layer.link("usr/bin/sh", "dash");
-    layer
+/// What is in the images.
+pub struct Layers {
+    debian: Layer,
+    curl: Layer,
 }
 
-fn import_base(instance: &Instance, layer: &Layer) -> anyhow::Result<()> {
+impl Layers {
+    /// Debian's list of packages has to be in its place.
+    pub fn new() -> Self {
+        let of = |packages: &[&str]| {
+            let mut layer = Layer::base();
+            layer.packages(packages);
+            layer.link("usr/bin/sh", "dash");
+            layer
+        };
+        Self { debian: of(&PACKAGES), curl: of(&CURL_PACKAGES) }
+    }
+}
+
+fn import_all(instance: &Instance, Layers { debian, curl }: &Layers) -> anyhow::Result<()> {
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let pause = json!({"Entrypoint": ["sleep", "infinity"], "Env": ["PATH=/usr/bin"]});
-    let debian = json!({"Cmd": ["bash"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]});
-    let images = [Image { name: PAUSE, config: pause, layer }, Image { name: DEBIAN, config: debian, layer }];
+    let images = [
+        Image { name: PAUSE, config: pause, layer: debian },
+        Image { name: DEBIAN, config: json!({"Cmd": ["bash"], "Env": [path]}), layer: debian },
+        Image { name: CURL, config: json!({"Cmd": ["sh"], "Env": [path]}), layer: curl },
+    ];
     let archive = instance.path("images.tar");
     image::write(&images, std::fs::File::create(&archive)?);
     import(instance, &archive)

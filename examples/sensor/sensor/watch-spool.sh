@@ -5,7 +5,7 @@
 #   TOKEN_FILE  file with the token, read anew for each request
 #   SPOOL       folder whose subfolders are counted
 #   MOST        how many files may be in one (3)
-#   EVERY       seconds between two looks (60); ONCE=yes looks once
+#   EVERY       seconds between two looks (60); ONCE=yes looks once, and fails if something could not be told
 set -eu
 
 MOST=${MOST:-3}
@@ -30,13 +30,18 @@ post() {
     [ "$pause" = 0 ] || sleep "$pause"
   done
   echo "not delivered: $1" >&2
+  return 1
 }
 
+# What is refused about one spool keeps nobody from telling of the next.
 look() {
+  failed=
   for folder in "$SPOOL"/*/; do
     [ -d "$folder" ] || continue
+    name=$(basename "$folder")
+    case $name in *[!A-Za-z0-9._-]*) echo "not the name of a spool: $name" >&2 && continue ;; esac
     files=$(find "$folder" -type f | wc -l)
-    [ "$files" -le "$MOST" ] || post "$(basename "$folder")" "$files"
+    [ "$files" -le "$MOST" ] || post "$name" "$files" || failed=yes
   done
 }
 
@@ -45,3 +50,4 @@ while [ "${ONCE:-}" != yes ]; do
   sleep "$EVERY"
   look
 done
+[ -z "$failed" ]

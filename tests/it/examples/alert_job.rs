@@ -1,7 +1,5 @@
 //! An alert becomes a Job: its labels are checked, a secret reaches it as a file, and its result is recorded.
 
-use std::path::Path;
-
 use fother::api::{Execution, Rule};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -42,21 +40,8 @@ async fn everything(stage: &Stage) -> String {
     found.map(|list| list.to_string()).concat()
 }
 
-/// The logs of all containers that the node has run.
-fn logs(folder: &Path) -> String {
-    let mut found = String::new();
-    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        if entry.file_type().unwrap().is_dir() {
-            found += &logs(&entry.path());
-        } else if entry.path().extension().is_some_and(|end| end == "log") {
-            found += &std::fs::read_to_string(entry.path()).unwrap();
-        }
-    }
-    found
-}
-
 pub async fn an_alert_opens_a_ticket_and_its_number_is_recorded(place: &Place) {
-    let tickets = Taker::new("T-42\n").await;
+    let tickets = Taker::at(place.host().await, "T-42\n").await;
     let stage = stage(place, &tickets.address).await;
     stage.told_twice(&test_alert("eu-north", "critical", None)).await;
     let found = stage.ended(&["Completed"]).await;
@@ -73,7 +58,7 @@ pub async fn an_alert_opens_a_ticket_and_its_number_is_recorded(place: &Place) {
     let deadlines: Vec<_> =
         jobs.iter().map(|job| job.spec.as_ref().unwrap().active_deadline_seconds).collect();
     assert_eq!(deadlines, [Some(100)]);
-    let (everything, logs) = (everything(&stage).await, logs(stage.node()));
+    let (everything, logs) = (everything(&stage).await, stage.logs().await);
     assert!(everything.contains("T-42") && logs.contains("opened T-42"), "{logs}");
     assert!(!everything.contains(SECRET) && !logs.contains(SECRET));
 

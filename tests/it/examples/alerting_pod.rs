@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::stage::{Place, Stage, alert};
 use crate::support::wait::{DEADLINE, eventually};
-use crate::webhooks::stage::at;
+use crate::webhooks::stage::{at, notification};
 
 const PACK: (&str, &str) = ("alerting-pod", "queues");
 
@@ -48,7 +48,7 @@ async fn is_ready(stage: &Stage, name: &str, wanted: bool) -> String {
 }
 
 async fn becomes_stuck(stage: &Stage, name: &str) -> String {
-    stage.patch::<Pod>(name, json!({"metadata": {"annotations": {"sandbox.local/ready": "false"}}})).await;
+    stage.break_pod(name).await;
     is_ready(stage, name, false).await
 }
 
@@ -95,13 +95,8 @@ pub async fn an_alerting_pod_is_deleted_once_and_nothing_is_when_it_is_resolved(
     assert_eq!(rungs, ["collect-evidence", "delete-pod"]);
     stage.closed().await;
     // What is only ever heard of as resolved is nothing to act upon.
-    let answer = stage
-        .running
-        .post(
-            "alertmanager",
-            &crate::webhooks::stage::notification(&[stuck("consumer-1", (&starts, Some(&at(0))), json!({}))]),
-        )
-        .await;
+    let resolved = notification(&[stuck("consumer-1", (&starts, Some(&at(0))), json!({}))]);
+    let answer = stage.post(0, "alertmanager", &resolved).await;
     assert!(answer.status < 300, "{answer:?}");
     assert_eq!(is_ready(&stage, "consumer-0", true).await, replacement);
     assert_eq!(stage.executions().await.len(), 1);

@@ -1,6 +1,7 @@
 //! Hosts whose disks fill up: two are cleaned, and what exceeds the cooldown or the rate waits, visibly.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, SystemTime};
 
 use fother::api::HeldTarget;
@@ -23,6 +24,8 @@ fn full(host: &str, starts: &str, ends: Option<&str>) -> Value {
 fn fill(stage: &Stage, host: &str) {
     let folder = stage.claim("scratch").join(host);
     fs::create_dir_all(&folder).unwrap();
+    // Hosts write as whom they like.
+    fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
     for (name, age) in [("old", DAY * 2), ("new", Duration::ZERO)] {
         File::create(folder.join(name)).unwrap().set_modified(SystemTime::now() - age).unwrap();
     }
@@ -109,7 +112,7 @@ async fn people_are_told(stage: &Stage, held: &[HeldTarget]) {
         let line =
             format!("fother_rule_held{{namespace=\"storage\",rule=\"disk-alert\",guard=\"{guard}\"}} 1");
         eventually(&line, DEADLINE, || async {
-            let text = stage.running.metrics.render();
+            let text = stage.metrics().await;
             if text.contains(&line) { Ok(()) } else { Err("not measured") }
         })
         .await;

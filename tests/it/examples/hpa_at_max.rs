@@ -1,7 +1,7 @@
 //! An autoscaler wants more than it may have. Nobody is bothered with one that comes down again; about one that does not a
 //! person decides, and the button that he presses does what he has read, once.
 
-use fother::api::{Execution, Rule};
+use fother::api::Execution;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::ResourceExt as _;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -74,7 +74,7 @@ async fn is_left_alone(stage: &Stage) {
     held(stage, Some("For")).await;
     wants_more(stage, false).await;
     held(stage, None).await;
-    stage.patch::<Rule>("hpa-at-max", json!({"spec": {"for": "1s"}})).await;
+    stage.retune(|rule| rule.spec.hold_for = Some("1s".parse().unwrap())).await;
     let of_git = |value: Value| json!({"metadata": {"labels": {"kustomize.toolkit.fluxcd.io/name": value}}});
     stage.patch::<HorizontalPodAutoscaler>(NAME, of_git("shop".into())).await;
     wants_more(stage, true).await;

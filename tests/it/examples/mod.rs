@@ -1,5 +1,6 @@
 //! Example packs, most of which listen to alerts, played in the sandbox: the packs' own files, the rights in their `rbac.yaml` and no
-//! others, make-believe workloads, and a node that runs their Jobs. `real::examples` plays them on a real control plane.
+//! others, make-believe workloads, and a node that runs their Jobs. `real::examples` plays them on a real control plane, and
+//! `real_node::examples` on a real node.
 
 pub mod alert_job;
 pub mod alerting_pod;

@@ -70,7 +70,7 @@ fn quicker(rule: &mut Rule) {
 
 /// The pack, and a pager.
 async fn stage(place: &Place) -> (Stage, Taker) {
-    let pager = Taker::new("").await;
+    let pager = Taker::at(place.host().await, "").await;
     let file = json!({"curlrc": format!("url = \"{}\"\n", pager.address)});
     let stage = Stage::of(place, ("node-not-ready", "fleet"), json!({"pager": file}), quicker).await;
     (stage, pager)

@@ -1,20 +1,24 @@
 //! A pack in its namespace, and everything that it needs around it.
 
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use fother::api::{ConditionType, HeldTarget, Rule, condition};
 use fother::sandbox::kubelet::{Kubelet, KubeletOptions};
 use fother::sandbox::world::{World, WorldOptions};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::PostParams;
-use kube::{Api, Client};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{ListParams, LogParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::real_node::harbor::Harbor;
 use crate::support::control_plane::ControlPlane;
 use crate::support::examples::{folder, manifests};
+use crate::support::followed::Followed;
+use crate::support::http::{self, Answer};
 use crate::support::wait::{DEADLINE, eventually};
 use crate::webhooks::stage::{Running, Scene, TOKEN, notification};
 
@@ -24,6 +28,8 @@ pub enum Place {
     Memory,
     /// On a real control plane, as who may do everything there and as fother's account.
     Real(Client, Client),
+    /// On a real node, where fother is installed, and follows packs in git.
+    Node(&'static Harbor),
 }
 
 impl Place {
@@ -39,12 +45,24 @@ impl Place {
         match self {
             Self::Memory => Scene::bare(namespace).await,
             Self::Real(admin, fother) => Scene::on((admin.clone(), fother.clone()), namespace).await,
+            Self::Node(harbor) => Scene::installed(harbor.client().await, namespace),
+        }
+    }
+
+    /// An address of this machine at which scripts of Jobs reach it.
+    pub async fn host(&self) -> IpAddr {
+        match self {
+            Self::Memory | Self::Real(..) => [127, 0, 0, 1].into(),
+            Self::Node(harbor) => harbor.node.host().await,
         }
     }
 
     /// A node for a namespace, and the controllers that the API server lacks.
     fn start(&self, scene: &Scene, namespace: &str, root: &Path) -> DropGuard {
         let stop = CancellationToken::new();
+        if matches!(self, Self::Node(_)) {
+            return stop.drop_guard();
+        }
         let is_real = matches!(self, Self::Real(..));
         let mut node = KubeletOptions::new("node-1", root.to_owned());
         (node.namespace, node.serve_logs) = (Some(namespace.to_owned()), is_real);
@@ -56,10 +74,27 @@ impl Place {
     }
 }
 
+/// Whoever acts, as those see him who tell him.
+enum Controller {
+    /// In this process.
+    Own(Running),
+    /// In Pods of its own.
+    Installed(&'static Harbor, Followed),
+}
+
+impl Controller {
+    async fn addresses(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Own(running) => vec![running.address],
+            Self::Installed(harbor, _) => harbor.hooks().await,
+        }
+    }
+}
+
 /// Where a pack is at work.
 pub struct Stage {
     scene: Scene,
-    pub running: Running,
+    controller: Controller,
     pack: &'static str,
     namespace: &'static str,
     root: TempDir,
@@ -89,18 +124,24 @@ impl Stage {
             scene.own("v1", "Secret", name, json!({"stringData": data})).await;
         }
         let manifests = manifests(pack, tune);
-        for mut manifest in manifests.clone() {
-            manifest["metadata"]["namespace"] = namespace.into();
-            scene.apply(&manifest).await;
-        }
         let root = tempfile::tempdir().unwrap();
         let stop = place.start(&scene, namespace, root.path());
-        let running = scene.start("one").await;
+        let controller = if let Place::Node(harbor) = place {
+            let host = place.host().await;
+            let followed = Followed::new(&harbor.kubectl, host, (pack, namespace), tune).await;
+            Controller::Installed(harbor, followed)
+        } else {
+            for mut manifest in manifests.clone() {
+                manifest["metadata"]["namespace"] = namespace.into();
+                scene.apply(&manifest).await;
+            }
+            Controller::Own(scene.start("one").await)
+        };
         for manifest in manifests.iter().filter(|it| it["kind"] == "Webhook" || it["kind"] == "Rule") {
             let name = manifest["metadata"]["name"].as_str().unwrap();
             scene.ready(manifest["kind"].as_str().unwrap(), name).await;
         }
-        Self { scene, running, pack, namespace, root, _stop: stop }
+        Self { scene, controller, pack, namespace, root, _stop: stop }
     }
 
     /// Applies a file of the pack's setup.
@@ -122,19 +163,80 @@ impl Stage {
 
     /// The folder of a claim.
     pub fn claim(&self, name: &str) -> PathBuf {
-        self.root.path().join("volumes").join(self.namespace).join(name)
+        match &self.controller {
+            Controller::Own(_) => self.root.path().join("volumes").join(self.namespace).join(name),
+            Controller::Installed(harbor, _) => harbor.claim(self.namespace, name),
+        }
     }
 
-    /// What the node keeps.
-    pub fn node(&self) -> &Path {
-        self.root.path()
+    /// Breaks a Pod in the way that the pack's `workload.yaml` tells, so that it is no longer Ready.
+    pub async fn break_pod(&self, name: &str) {
+        match &self.controller {
+            Controller::Own(_) => {
+                let broken = json!({"metadata": {"annotations": {"sandbox.local/ready": "false"}}});
+                self.patch::<Pod>(name, broken).await;
+            }
+            Controller::Installed(harbor, _) => {
+                let touch = ["-n", self.namespace, "exec", name, "--", "touch", "/tmp/stuck"];
+                harbor.kubectl.run(&touch).await;
+            }
+        }
     }
 
-    /// Sends what both of a pair of Alertmanagers do: at least one of the two is news.
+    /// The logs of all containers that the node has run.
+    pub async fn logs(&self) -> String {
+        if matches!(self.controller, Controller::Own(_)) {
+            return logs_below(self.root.path());
+        }
+        let (pods, mut found) = (self.api::<Pod>(), String::new());
+        for pod in pods.list(&ListParams::default()).await.unwrap() {
+            found += &pods.logs(&pod.name_any(), &LogParams::default()).await.unwrap();
+        }
+        found
+    }
+
+    /// What the controller counts.
+    pub async fn metrics(&self) -> String {
+        match &self.controller {
+            Controller::Own(running) => running.metrics.render(),
+            Controller::Installed(harbor, _) => harbor.metrics().await,
+        }
+    }
+
+    /// Changes the Rules of the pack: in git, if that is where they come from.
+    pub async fn retune(&self, tune: fn(&mut Rule)) {
+        match &self.controller {
+            Controller::Own(_) => {
+                for mut rule in self.api::<Rule>().list(&ListParams::default()).await.unwrap() {
+                    tune(&mut rule);
+                    self.patch::<Rule>(&rule.name_any(), json!({"spec": rule.spec})).await;
+                }
+            }
+            Controller::Installed(harbor, followed) => followed.retune(&harbor.kubectl, tune).await,
+        }
+    }
+
+    /// Posts to a Webhook, as `sender` of several: if there is more than one replica, each has another.
+    pub async fn post(&self, sender: usize, webhook: &str, body: &Value) -> Answer {
+        let addresses = self.controller.addresses().await;
+        let path = format!("/hooks/{}/{webhook}", self.namespace);
+        let token = format!("Bearer {TOKEN}");
+        let headers = [("authorization", token.as_str())];
+        http::post(addresses[sender % addresses.len()], &path, &headers, body.to_string().as_bytes()).await
+    }
+
+    /// Sends what both of a pair of Alertmanagers do, who come again while nobody can take it: at least one of the two is
+    /// news.
     pub async fn told_twice(&self, alert: &Value) {
         let body = notification(std::slice::from_ref(alert));
-        let post = || self.running.post("alertmanager", &body);
-        let (one, two) = tokio::join!(post(), post());
+        let tell = async |sender: usize| {
+            eventually("it is taken", DEADLINE, || async {
+                let answer = self.post(sender, "alertmanager", &body).await;
+                if answer.status == 503 { Err(format!("{answer:?}")) } else { Ok(answer) }
+            })
+            .await
+        };
+        let (one, two) = tokio::join!(tell(0), tell(1));
         let statuses = [one.status, two.status];
         assert!(statuses.contains(&202) && statuses.iter().all(|s| *s < 300), "{one:?} {two:?}");
     }
@@ -180,6 +282,18 @@ impl Stage {
         })
         .await;
     }
+}
+
+fn logs_below(folder: &Path) -> String {
+    let mut found = String::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            found += &logs_below(&entry.path());
+        } else if entry.path().extension().is_some_and(|end| end == "log") {
+            found += &std::fs::read_to_string(entry.path()).unwrap();
+        }
+    }
+    found
 }
 
 async fn set_up(scene: &Scene, pack: &str, file: &str) {

@@ -1,5 +1,6 @@
 //! A system outside of the cluster that takes requests with JSON in them: of tickets, of pages.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -14,9 +15,9 @@ pub struct Taker {
 }
 
 impl Taker {
-    /// One that answers each request with this text.
-    pub async fn new(answer: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// One at an address of this machine that answers each request with this text.
+    pub async fn at(host: IpAddr, answer: &'static str) -> Self {
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
         let address = format!("http://{}/", listener.local_addr().unwrap());
         let taken = Arc::<Mutex<Vec<(String, Value)>>>::default();
         let kept = taken.clone();

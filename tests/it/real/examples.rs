@@ -50,7 +50,8 @@ async fn the_examples_heal_their_incidents() {
     let stop = CancellationToken::new();
     let node = tokio::spawn(Kubelet::new(client.clone(), options).run(stop.clone()));
 
-    let stage = Stage { kubectl, client, cache: root.join("volumes/shop/cache"), patience: HEALED };
+    let stage =
+        Stage { kubectl, client, cache: root.join("volumes/shop/cache"), host: None, patience: HEALED };
     tokio::join!(examples::corrupted_cache(&stage), examples::crash_loop(&stage), examples::oom_job(&stage));
 
     stop.cancel();

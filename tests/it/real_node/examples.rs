@@ -1,29 +1,22 @@
-//! The three example packs heal their incidents: real crash loops, a real kill for want of memory, and a script that
-//! really runs.
+//! The example packs heal their incidents, each followed by a Pack in a git repository of its own: real crash loops, a real
+//! kill for want of memory, Pods that are really not Ready, and scripts that really run.
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::PersistentVolume;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
-
 use super::harbor::Harbor;
+use crate::examples::stage::Place;
+use crate::examples::{alert_job, alerting_pod, disk_alert, hpa_at_max, node_not_ready, node_restart};
 use crate::support::examples::{self, Stage};
 
 /// A kubelet waits longer and longer before it starts a container again.
 const HEALED: Duration = Duration::from_mins(4);
-/// The volume that the shop's claim is bound to.
-const VOLUME: &str = "volume-1";
 
 async fn stage(harbor: &Harbor) -> Stage {
-    let volumes = Api::<PersistentVolume>::all(harbor.client().await);
-    let reserved = json!({"spec": {"claimRef": {"namespace": "shop", "name": "cache"}}});
-    volumes.patch(VOLUME, &PatchParams::default(), &Patch::Merge(reserved)).await.unwrap();
     Stage {
         kubectl: harbor.node.kubectl(),
         client: harbor.client().await,
-        cache: harbor.node.volume(VOLUME),
+        cache: harbor.claim("shop", "cache"),
+        host: Some(harbor.node.host().await),
         patience: HEALED,
     }
 }
@@ -33,4 +26,31 @@ async fn the_examples_heal_their_incidents() {
     let Some(harbor) = Harbor::shared().await else { return };
     let stage = stage(harbor).await;
     tokio::join!(examples::corrupted_cache(&stage), examples::crash_loop(&stage), examples::oom_job(&stage));
+}
+
+/// The resolved alert, the repeat inside the cooldown, the secret, and the node that came back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_act_on_alerts() {
+    let Some(harbor) = Harbor::shared().await else { return };
+    let place = Place::Node(harbor);
+    tokio::join!(
+        alerting_pod::an_alerting_pod_is_deleted_once_and_nothing_is_when_it_is_resolved(&place),
+        disk_alert::two_hosts_are_cleaned_and_a_repeat_and_a_third_wait(&place),
+        alert_job::an_alert_opens_a_ticket_and_its_number_is_recorded(&place),
+        node_restart::a_crash_loop_on_a_node_that_came_back_is_told_only_if_it_goes_on(&place),
+    );
+}
+
+/// The nodes and the autoscaler are there in name only: what they say of themselves is played.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_leave_to_people_what_is_theirs() {
+    let Some(harbor) = Harbor::shared().await else { return };
+    let place = Place::Node(harbor);
+    let nodes = async {
+        node_not_ready::a_node_is_rebooted_then_replaced_then_a_person_is_paged(&place).await;
+        // The pack has one namespace, and what was decided in it counts for an hour.
+        harbor.kubectl.run(&["delete", "namespace", "fleet", "--timeout=60s"]).await;
+        node_not_ready::in_an_outage_no_node_is_touched_and_a_person_is_told(&place).await;
+    };
+    tokio::join!(nodes, hpa_at_max::a_person_decides_about_an_autoscaler_that_stays_at_its_maximum(&place));
 }

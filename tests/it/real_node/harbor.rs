@@ -1,16 +1,19 @@
 //! The cluster that all tests share, and fother in it.
 
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fother::api::Execution;
 use fother::cluster::rights;
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::support::helm::Helm;
+use crate::support::http;
 use crate::support::kubectl::Kubectl;
 use crate::support::node::Node;
 use crate::support::wait::eventually;
@@ -21,6 +24,16 @@ pub const HOME: &str = "fother";
 /// As the chart calls it.
 const REPOSITORY: &str = "ghcr.io/fother/fother";
 const TAG: &str = "under-test";
+/// Where each replica receives, and where it tells of itself, as the chart has it.
+const HOOKS: u16 = 9292;
+const HTTP: u16 = 8080;
+/// Volumes for the claims whose folder a test looks into, by namespace and name; any other claim gets what is left. Their
+/// mode is that of the claim, or one with fewer modes would be preferred to it.
+const RESERVED: [(&str, &str, &str, &str); 3] = [
+    ("volume-1", "shop", "cache", "ReadWriteOnce"),
+    ("volume-2", "storage", "scratch", "ReadWriteMany"),
+    ("volume-3", "spools", "spool", "ReadWriteMany"),
+];
 
 /// A real node with fother on it.
 pub struct Harbor {
@@ -39,6 +52,7 @@ impl Harbor {
         let node = Node::start()?;
         node.load(&format!("{REPOSITORY}:{TAG}"), Path::new(env!("CARGO_BIN_EXE_fother")));
         let harbor = Self { kubectl: node.kubectl(), node };
+        harbor.reserve().await;
         harbor.install().await?;
         Some(harbor)
     }
@@ -101,15 +115,56 @@ impl Harbor {
         .await
     }
 
+    /// The folder of a claim that has a volume reserved.
+    pub fn claim(&self, namespace: &str, name: &str) -> PathBuf {
+        let (volume, ..) =
+            RESERVED.iter().find(|(_, of, claim, _)| (*of, *claim) == (namespace, name)).unwrap();
+        self.node.volume(volume)
+    }
+
+    /// Where the replicas receive what is posted to Webhooks.
+    pub async fn hooks(&self) -> Vec<SocketAddr> {
+        self.replicas().await.into_iter().map(|replica| (replica, HOOKS).into()).collect()
+    }
+
+    /// What the replicas count, one after the other.
+    pub async fn metrics(&self) -> String {
+        let mut all = String::new();
+        for replica in self.replicas().await {
+            all += &http::get((replica, HTTP).into(), "/metrics").await.unwrap().text;
+        }
+        all
+    }
+
+    async fn replicas(&self) -> Vec<IpAddr> {
+        let pods = Api::<Pod>::namespaced(self.client().await, HOME);
+        let found = pods.list(&ListParams::default()).await.unwrap().items;
+        found.into_iter().filter_map(|pod| pod.status?.pod_ip?.parse().ok()).collect()
+    }
+
+    async fn reserve(&self) {
+        let volumes = Api::<PersistentVolume>::all(self.client().await);
+        for (volume, namespace, name, mode) in RESERVED {
+            let spec = json!({
+                "claimRef": {"namespace": namespace, "name": name},
+                "capacity": {"storage": "10Gi"}, "accessModes": [mode],
+            });
+            let patch = Patch::Merge(json!({"spec": spec}));
+            volumes.patch(volume, &PatchParams::default(), &patch).await.unwrap();
+        }
+    }
+
     pub async fn client(&self) -> Client {
         self.node.admin().client().await
     }
 
-    /// The chart with nothing but the image changed; ready when both replicas are.
+    /// The chart with the image changed and what receives switched on; ready when both replicas are.
     async fn install(&self) -> Option<()> {
         self.kubectl.apply(&restricted_namespace(HOME).to_string(), &[]).await;
         let tag = format!("image.tag={TAG}");
-        Helm::new(self.node.admin())?.install(&["--set", &tag, "--set", "image.pullPolicy=Never"]).await;
+        let values = [&tag, "image.pullPolicy=Never", "receiver.enabled=true"];
+        let arguments = values.map(|value| ["--set", value]).concat();
+        Helm::new(self.node.admin())?.install(&arguments).await;
         self.kubectl.run(&["-n", HOME, "rollout", "status", "deployment/fother", "--timeout=120s"]).await;
         Some(())
     }

@@ -1,11 +1,12 @@
 //! Tests on a real node: scheduler, kubelet, containerd and runc, and fother in two Pods of its own. Nobody plays
-//! anything here.
+//! anything here, but other nodes that fail, and what an autoscaler wants.
 //!
 //! Each starts with `let Some(harbor) = Harbor::shared().await else { return };`.
 
 mod examples;
-mod harbor;
+pub mod harbor;
 mod image;
 mod jobs;
 mod lifecycle;
 mod main_path;
+mod sensor;

@@ -1,6 +1,7 @@
 //! The example packs and their incidents, wherever there is a cluster with fother in it: with the rights in their
 //! `rbac.yaml` and no others, in namespaces that enforce the restricted Pod security standard.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
+use super::followed::Followed;
 use super::kubectl::Kubectl;
 use super::wait::eventually;
 
@@ -22,6 +24,8 @@ pub struct Stage {
     pub client: Client,
     /// The folder of the claim `cache` in the namespace `shop`, once it is bound.
     pub cache: PathBuf,
+    /// Where this machine has an address that the controller reaches: then packs come from a git repository there.
+    pub host: Option<IpAddr>,
     /// How long an incident may take, with three restarts, two remedies and their verification.
     pub patience: Duration,
 }
@@ -36,8 +40,13 @@ impl Stage {
         self.kubectl.run(&["create", "-f", path.to_str().unwrap()]).await;
     }
 
-    /// Puts the pack's objects into its namespace, as a sync does, its Rules changed by `tune`.
-    async fn install(&self, pack: &str, namespace: &str, tune: fn(&mut Rule)) {
+    /// Has a Pack follow the pack in git; or puts its objects into its namespace, as a sync does. Its Rules are changed
+    /// by `tune`.
+    async fn install(&self, pack: &'static str, namespace: &'static str, tune: fn(&mut Rule)) {
+        if let Some(host) = self.host {
+            Followed::new(&self.kubectl, host, (pack, namespace), tune).await;
+            return;
+        }
         for manifest in manifests(pack, tune) {
             self.create(namespace, &manifest.to_string()).await;
         }

@@ -48,6 +48,14 @@ pub async fn post_over(
     Ok(read(&mut stream).await)
 }
 
+/// Gets what is at a path.
+pub async fn get(address: SocketAddr, path: &str) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    Ok(read(&mut stream).await)
+}
+
 /// Reads an answer up to its end.
 pub async fn read(stream: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();

@@ -5,6 +5,7 @@ pub mod access;
 pub mod audit;
 pub mod control_plane;
 pub mod examples;
+pub mod followed;
 pub mod git_server;
 pub mod helm;
 pub mod http;

@@ -11,7 +11,7 @@ use super::control_plane::{built, skip};
 use super::kubectl::Kubectl;
 
 /// What has to be installed; the rest is built.
-const INSTALLED: [&str; 3] = ["containerd", "runc", "/usr/lib/cni/bridge"];
+const INSTALLED: [&str; 4] = ["containerd", "runc", "/usr/lib/cni/bridge", "curl"];
 const BUILT: [&str; 6] =
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"];
 
@@ -55,9 +55,10 @@ impl Node {
     /// This machine's address as pods see it.
     pub async fn host(&self) -> IpAddr {
         let nodes = kube::Api::<k8s_openapi::api::core::v1::Node>::all(self.admin.client().await);
-        let node = nodes.list(&ListParams::default()).await.unwrap().items.remove(0);
-        let addresses = node.status.unwrap().addresses.unwrap();
-        addresses.iter().find(|address| address.type_ == "InternalIP").unwrap().address.parse().unwrap()
+        // Tests make up nodes, which have no address.
+        let found = nodes.list(&ListParams::default()).await.unwrap().items;
+        let mut addresses = found.into_iter().filter_map(|node| node.status?.addresses).flatten();
+        addresses.find(|address| address.type_ == "InternalIP").unwrap().address.parse().unwrap()
     }
 
     /// The folder of a persistent volume.

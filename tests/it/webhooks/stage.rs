@@ -110,6 +110,12 @@ impl Scene {
         scene
     }
 
+    /// The same where fother is installed and runs: no controller is to be started.
+    pub fn installed(admin: Client, namespace: &'static str) -> Self {
+        let (files, none) = (tempfile::tempdir().unwrap(), SignedDuration::ZERO);
+        Self { connection: admin.clone(), admin, namespace, files, comes_again: none, under_way: none }
+    }
+
     pub async fn new() -> Self {
         let scene = Self::bare(NAMESPACE).await;
         for object in rights::enroll(NAMESPACE, &["healer".to_owned()], ("fother", "fother")).unwrap() {
