@@ -29,6 +29,7 @@ mod hooks;
 pub mod main_path;
 mod operations;
 mod outages;
+mod packs;
 mod received;
 mod rights;
 pub mod scenario;
