@@ -131,7 +131,7 @@ step "integration tests in this process" run_cargo test --locked --test it -- --
 join
 if [ -z "$fast" ]; then
   step dependencies scripts/deny.sh --log-level error check bans licenses sources
-  step "the parts of a real control plane" tests/cluster/build.sh etcd kube-apiserver kube-controller-manager kubectl helm
+  step "the parts of a real control plane" tests/cluster/build.sh etcd kube-apiserver kube-controller-manager kubectl kubectl-1.30 helm
   step "integration tests on a real control plane" run_cargo test --locked --test it -- real::
   # After it and not beside it: together they want more than two cores have.
   step "integration tests on a real node" real_node

@@ -125,6 +125,13 @@ impl Objects {
         json(&applied.map_err(Error::request(format!("apply {} {name}", self.kind)))?)
     }
 
+    /// Asks whether one could be applied so: rights, schema and admission are looked at, and nothing is kept.
+    pub async fn rehearse_apply(&self, name: &str, manifest: &Value) -> Result<()> {
+        let params = PatchParams { dry_run: true, ..PatchParams::apply(MANAGER).force() };
+        let tried = self.api.patch(name, &params, &Patch::Apply(manifest)).await;
+        tried.map(drop).map_err(Error::request(format!("try {} {name}, so nothing was applied", self.kind)))
+    }
+
     /// Deletes one of this UID; gone already is as well.
     pub async fn delete(
         &self,

@@ -38,6 +38,21 @@ pub struct Plan {
     pub inventory_after: Vec<InventoryEntry>,
 }
 
+impl Plan {
+    /// Objects that are tried before anything is applied: what names an account or Actions may be refused for a right that
+    /// admission policies alone ask for. Of those that name the same, one.
+    pub fn rehearsal(&self) -> impl Iterator<Item = &Desired> {
+        let mut seen = BTreeSet::new();
+        self.apply.iter().filter(move |desired| {
+            let spec = &desired.manifest["spec"];
+            let ladder = spec["ladder"].as_array().into_iter().flatten();
+            let actions: BTreeSet<_> = ladder.filter_map(|rung| rung["run"].as_str()).collect();
+            let account = spec["serviceAccountName"].as_str();
+            account.is_some() && seen.insert((&desired.entry.kind, account, actions))
+        })
+    }
+}
+
 /// Why a revision is not applied.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Refusal {
@@ -256,6 +271,24 @@ mod tests {
         let script = &plan.apply[1].manifest["spec"]["script"];
         assert_eq!(script["configMap"], json!({"name": plan.apply[0].entry.name, "key": "clean.sh"}));
         assert_eq!(script.get("file"), None);
+    }
+
+    #[test]
+    fn what_names_the_same_is_tried_once() {
+        let rule = |name: &str, from: &str, to: &str| {
+            RULE.replace("name: crash", &format!("name: {name}")).replace(from, to)
+        };
+        let names = |files: &[(&str, &str)]| -> Vec<_> {
+            let plan =
+                plan(&pack(&[], json!({})), REVISION, wanted(files), &BTreeMap::new()).expect("a plan");
+            plan.rehearsal().map(|desired| desired.entry.name.clone()).collect()
+        };
+        let (same, account) = (rule("b", "", ""), rule("c", "Name: h", "Name: other"));
+        let (action, both) =
+            (rule("d", "run: clean", "run: other"), rule("e", "clean}", "other}, {run: clean}"));
+        let files = [("a.yaml", ACTION), ("clean.sh", "true"), ("r.yaml", RULE), ("b.yaml", &same)];
+        let others = [("c.yaml", &*account), ("d.yaml", &action), ("e.yaml", &both)];
+        assert_eq!(names(&[&files[..], &others].concat()), ["b", "c", "d", "e"]);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 #
 #   tests/cluster/build.sh etcd kube-apiserver kube-controller-manager kubectl
 #   tests/cluster/build.sh helm
+#   tests/cluster/build.sh kubectl-1.30
 #
-# Helm has a module, and so a directory, of its own: it wants other releases of Kubernetes' libraries.
+# Helm and the oldest kubectl that works have modules, and so directories, of their own: they want other releases of
+# Kubernetes' libraries.
 # A directory is outside the clone and named by what goes into the build, so that a part is built once per
 # machine; concurrent calls wait for each other. kubectl is built only where PATH has none that is new enough.
 # Exit code 3: a part is missing and there is no Go to build it with.
@@ -15,28 +17,38 @@ oldest_kubectl_minor=30
 
 version_in() { awk -v module="$2" '$1 == module { print $2; exit }' "$1/go.mod"; }
 
-kubernetes=$(version_in "$here" k8s.io/kubernetes)
-minor=${kubernetes#v1.}
-minor=${minor%%.*}
-
 package_of() {
   case $1 in
     etcd) echo go.etcd.io/etcd/server/v3 ;;
     kube-apiserver | kube-controller-manager | kube-scheduler | kubelet | kubectl) echo "k8s.io/kubernetes/cmd/$1" ;;
+    kubectl-*) echo k8s.io/kubernetes/cmd/kubectl ;;
     helm) echo helm.sh/helm/v4/cmd/helm ;;
     *) echo "build.sh: no such part: $1" >&2 && return 2 ;;
   esac
 }
 
-module_of() { if [ "$1" = helm ]; then echo "$here/helm"; else echo "$here"; fi; }
+module_of() {
+  case $1 in
+    helm | kubectl-*) echo "$here/$1" ;;
+    *) echo "$here" ;;
+  esac
+}
 
-kubernetes_link="-s -w"
-for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
-  kubernetes_link+=" -X $package.gitVersion=$kubernetes -X $package.gitMajor=1 -X $package.gitMinor=$minor"
-done
-helm_link="-s -w -X helm.sh/helm/v4/internal/version.version=$(version_in "$here/helm" helm.sh/helm/v4)"
-
-link_of() { if [ "$1" = helm ]; then echo "$helm_link"; else echo "$kubernetes_link"; fi; }
+link_of() {
+  local module link version minor package
+  module=$(module_of "$1")
+  link="-s -w"
+  if [ "$1" = helm ]; then
+    echo "$link -X helm.sh/helm/v4/internal/version.version=$(version_in "$module" helm.sh/helm/v4)"
+    return
+  fi
+  version=$(version_in "$module" k8s.io/kubernetes)
+  minor=${version#v1.}
+  for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+    link+=" -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=${minor%%.*}"
+  done
+  echo "$link"
+}
 
 path_has_kubectl() {
   local found

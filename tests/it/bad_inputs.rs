@@ -1,5 +1,7 @@
 //! Bad Rules, Actions and Webhooks: each is answered with field, value and remedy. The numbers are those of the list of bad
-//! inputs that fother was designed with; what a Webhook receives (21 to 31) is in `webhooks::refusals` and `webhooks::strangers`.
+//! inputs that fother was designed with; what a Webhook receives (21 to 31) is in `webhooks::refusals` and `webhooks::strangers`;
+//! what a Pack meets (32 to 38) in `packs`, a missing right (39) in `real::healing::rights` and `real::healing::packs`, and
+//! what a script says too much (40) in `real::healing::scripts`.
 
 use fother::decide::pack::{Source, Surroundings, read};
 use fother::expr::Schemas;
@@ -75,7 +77,7 @@ fn what_is_good_is_good() {
     assert_eq!(said(RULE, "tier: web", "tier: web"), [""; 0]);
 }
 
-/// 1 to 5: fields, selectors and expressions. (5, a condition over its budget, is told when it is evaluated: `expr::tests::limits`.)
+/// 1 to 5: fields, selectors and expressions. (5, a condition over its budget, is told when it is evaluated: `controller::told`.)
 #[test]
 fn what_a_rule_watches() {
     answered(

@@ -204,12 +204,15 @@ async fn trusts_the_given_ca_alone() {
         source.access.ca_bundle = bundle;
         let error = fixture.fetcher.fetch(&source).await.unwrap_err();
         assert_eq!(error.reason(), "CertificateInvalid", "{error}");
+        let remedy = "put the one that signed it into ca.crt of the Secret";
+        assert!(error.to_string().ends_with(remedy), "{error}");
     }
     // The certificate is for `localhost`, so that the right CA is not enough for another name.
     let mut source = fixture.source(Reference::Default);
     source.url = source.url.replace("localhost", "127.0.0.1");
     let error = fixture.fetcher.fetch(&source).await.unwrap_err();
     assert_eq!(error.reason(), "CertificateInvalid", "{error}");
+    assert!(error.to_string().ends_with("; use such a name in the url"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

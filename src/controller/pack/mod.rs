@@ -198,6 +198,7 @@ async fn apply_revision(
     if let Some(refused) = refused(context, account, rights(&plan)).await? {
         return Ok(refused);
     }
+    rehearse(context, account, &namespace, &plan).await?;
     // What is about to be created is written down first: whoever goes on after a crash knows what to delete.
     let mut during = pack.status.clone().unwrap_or_default();
     during.inventory.clone_from(&plan.inventory_during);
@@ -266,6 +267,23 @@ async fn live(
         }
     }
     Ok(found)
+}
+
+/// Has admission look at what it may refuse, before the first write as well.
+async fn rehearse(context: &Context, account: &Account, namespace: &str, plan: &Plan) -> Result<()> {
+    let tries: Vec<_> =
+        plan.rehearsal().map(|desired| rehearse_one(context, account, namespace, desired)).collect();
+    stream::iter(tries).buffer_unordered(APPLYING).try_collect::<()>().await
+}
+
+async fn rehearse_one(
+    context: &Context,
+    account: &Account,
+    namespace: &str,
+    Desired { entry, manifest }: &Desired,
+) -> Result<()> {
+    let served = served(context, &entry.kind).await?;
+    Objects::of(account.client(), &served, Some(namespace)).rehearse_apply(&entry.name, manifest).await
 }
 
 /// Applies and deletes. Returns the scripts that have to stay for now: a later sync, to which they are still known, has them go.

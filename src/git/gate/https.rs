@@ -22,7 +22,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::runtime::Runtime;
@@ -210,8 +210,21 @@ fn copy_headers(from: &HeaderMap, to: &mut HeaderMap) {
 fn classify(error: &legacy::Error) -> Trouble {
     let cause = innermost(error);
     match cause.downcast_ref() {
-        Some(rustls::Error::InvalidCertificate(problem)) => Trouble::Untrusted(problem.to_string()),
+        Some(rustls::Error::InvalidCertificate(problem)) => Trouble::Untrusted(distrust(problem)),
         _ => Trouble::Unreachable(cause.to_string()),
+    }
+}
+
+/// What is wrong with a certificate, with what mends it where that is not at the server.
+fn distrust(problem: &CertificateError) -> String {
+    match problem {
+        // The second if there is another of the same name.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "it is not signed by an authority that is trusted here; put the one that signed it into ca.crt of the Secret"
+                .to_owned()
+        }
+        CertificateError::NotValidForNameContext { .. } => format!("{problem}; use such a name in the url"),
+        other => other.to_string(),
     }
 }
 

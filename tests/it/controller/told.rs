@@ -89,6 +89,31 @@ async fn a_rule_that_cannot_be_used_is_told_of_on_itself() {
         .await;
 }
 
+/// 5 of the list of bad inputs: only an object shows what its condition costs.
+#[tokio::test]
+async fn a_condition_over_its_budget_is_told_of_on_the_rule() {
+    let home = Home::furnished().await;
+    let controller = home.controller(&[]);
+    controller.leads().await;
+    home.boat("ark", "leaking").await;
+    let dear =
+        "lists.range(1000000).exists(n, string(n) == object.data.hull) || object.data.hull == 'leaking'";
+    home.rule("dear", json!({"when": dear})).await;
+    home.rule("cheap", json!({})).await;
+    let message = home
+        .about("dear", "it says what is wrong", |rule| {
+            let conditions = &rule.status.as_ref()?.conditions;
+            conditions.iter().map(|one| one.message.clone()).find(|message| message.contains("exceeded"))
+        })
+        .await;
+    assert!(message.contains("but not ark: evaluation exceeded 10,000 steps"), "{message}");
+    // Only itself: the same object is answered by others.
+    home.execution("cheap").await;
+    let of_dear = ListParams::default().labels("fother.dev/rule=dear");
+    let executions: Api<fother::api::Execution> = Api::namespaced(home.admin.clone(), NAMESPACE);
+    assert!(executions.list(&of_dear).await.unwrap().items.is_empty());
+}
+
 #[tokio::test]
 async fn a_right_that_is_taken_away_is_told_of_again() {
     let home = Home::furnished().await;

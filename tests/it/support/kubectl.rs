@@ -27,15 +27,20 @@ pub struct Answer {
 impl Kubectl {
     /// The one that is chosen for this run, or `program`, or the one in PATH.
     pub fn new(program: Option<PathBuf>, access: &Access) -> Self {
+        let chosen = std::env::var_os(CHOSEN).map(PathBuf::from);
+        Self::of(chosen.or(program).unwrap_or_else(|| "kubectl".into()), access)
+    }
+
+    /// This one and no other.
+    pub fn of(program: PathBuf, access: &Access) -> Self {
         let kubeconfig = NamedTempFile::new().unwrap();
         access.write(kubeconfig.path());
-        let chosen = std::env::var_os(CHOSEN).map(PathBuf::from);
-        Self { program: chosen.or(program).unwrap_or_else(|| "kubectl".into()), kubeconfig }
+        Self { program, kubeconfig }
     }
 
     /// The same program with other access.
     pub fn with(&self, access: &Access) -> Self {
-        Self::new(Some(self.program.clone()), access)
+        Self::of(self.program.clone(), access)
     }
 
     /// Runs it with `input` on its standard input and returns whatever comes of it.

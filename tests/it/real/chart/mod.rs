@@ -2,6 +2,7 @@
 
 mod cli;
 mod lifecycle;
+mod own_rights;
 mod policies;
 mod rendered;
 mod stage;

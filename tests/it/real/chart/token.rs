@@ -7,7 +7,7 @@ use super::stage::{CONTROLLER, Stage, admitted, refused};
 use crate::support::kubectl::{Answer, Kubectl};
 
 /// Held by who gives rights in fother's own namespace for a moment, and by who says that there are none.
-static HOME_RIGHTS: Mutex<()> = Mutex::const_new(());
+pub static HOME_RIGHTS: Mutex<()> = Mutex::const_new(());
 
 /// A namespace with two accounts that may do the same, of which one is enrolled.
 async fn enrolled(test: &str) -> Option<(Stage, Kubectl)> {

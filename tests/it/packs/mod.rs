@@ -1,5 +1,7 @@
 //! Packs, from a git server over https to objects in the cluster: the controller in this process on the in-memory API.
 
+mod refused;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -75,9 +77,17 @@ impl Scene {
         scene.bind("packs", "cluster-admin", ("packs", NAMESPACE)).await;
         scene.apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": "packs", "namespace": NAMESPACE, "annotations": {"fother.dev/allow": "true"}}})).await;
-        scene.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "git", "namespace": NAMESPACE},
-            "stringData": {"ca.crt": scene.git.ca_pem()}})).await;
+        scene.trust(scene.git.ca_pem()).await;
         scene
+    }
+
+    /// Has the Pack trust servers of an authority.
+    async fn trust(&self, authority: &str) {
+        self.apply(
+            &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "git", "namespace": NAMESPACE},
+            "stringData": {"ca.crt": authority}}),
+        )
+        .await;
     }
 
     async fn apply(&self, object: &Value) {
