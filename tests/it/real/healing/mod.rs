@@ -21,6 +21,7 @@ mod alertmanager;
 pub mod changes;
 mod controller;
 mod crashes;
+mod earlier;
 mod episodes;
 mod every_request;
 mod every_sync;
