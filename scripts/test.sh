@@ -121,6 +121,9 @@ real_node() {
   run_cargo test --locked --test it -- real_node::
 }
 
+# Without it the test that needs it says so, or fails where nothing may be skipped.
+earlier_program() { scripts/earlier.sh || [ "${CI:-}" != true ]; }
+
 step format run_cargo fmt --check
 aside lints lints
 [ -n "$fast" ] || aside documentation documentation
@@ -132,6 +135,7 @@ join
 if [ -z "$fast" ]; then
   step dependencies scripts/deny.sh --log-level error check bans licenses sources
   step "the parts of a real control plane" tests/cluster/build.sh etcd kube-apiserver kube-controller-manager kubectl kubectl-1.30 helm
+  step "the program of an earlier commit" earlier_program
   step "integration tests on a real control plane" run_cargo test --locked --test it -- real::
   # After it and not beside it: together they want more than two cores have.
   step "integration tests on a real node" real_node

@@ -39,21 +39,25 @@ const RESERVED: [(&str, &str, &str, &str); 3] = [
 pub struct Harbor {
     pub node: Node,
     pub kubectl: Kubectl,
+    pub helm: Helm,
 }
 
 impl Harbor {
     /// The one that all tests share. None where it cannot be had, which is an error under `CI=true`.
     pub async fn shared() -> Option<&'static Self> {
         static SHARED: OnceCell<Option<Harbor>> = OnceCell::const_new();
-        SHARED.get_or_init(Self::open).await.as_ref()
+        SHARED.get_or_init(|| Self::open("node")).await.as_ref()
     }
 
-    async fn open() -> Option<Self> {
-        let node = Node::start()?;
+    /// One for a test that replaces fother itself.
+    pub async fn open(name: &str) -> Option<Self> {
+        let node = Node::start(name)?;
         node.load(&format!("{REPOSITORY}:{TAG}"), Path::new(env!("CARGO_BIN_EXE_fother")));
-        let harbor = Self { kubectl: node.kubectl(), node };
+        let helm = Helm::new(node.admin())?;
+        let harbor = Self { kubectl: node.kubectl(), node, helm };
         harbor.reserve().await;
-        harbor.install().await?;
+        harbor.kubectl.apply(&restricted_namespace(HOME).to_string(), &[]).await;
+        harbor.install(&[]).await;
         Some(harbor)
     }
 
@@ -158,15 +162,13 @@ impl Harbor {
         self.node.admin().client().await
     }
 
-    /// The chart with the image changed and what receives switched on; ready when both replicas are.
-    async fn install(&self) -> Option<()> {
-        self.kubectl.apply(&restricted_namespace(HOME).to_string(), &[]).await;
+    /// Installs or upgrades the chart with nothing but the image and `values` changed, and what receives switched on;
+    /// ready when both replicas are.
+    pub async fn install(&self, values: &[&str]) {
         let tag = format!("image.tag={TAG}");
-        let values = [&tag, "image.pullPolicy=Never", "receiver.enabled=true"];
-        let arguments = values.map(|value| ["--set", value]).concat();
-        Helm::new(self.node.admin())?.install(&arguments).await;
+        let image = ["--set", &tag, "--set", "image.pullPolicy=Never", "--set", "receiver.enabled=true"];
+        self.helm.install(&[&image[..], values].concat()).await;
         self.kubectl.run(&["-n", HOME, "rollout", "status", "deployment/fother", "--timeout=120s"]).await;
-        Some(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tests on a real node: scheduler, kubelet, containerd and runc, and fother in two Pods of its own. Nobody plays
 //! anything here, but other nodes that fail, and what an autoscaler wants.
 //!
-//! Each starts with `let Some(harbor) = Harbor::shared().await else { return };`.
+//! Each starts with `let Some(harbor) = Harbor::shared().await else { return };`, but for what replaces fother itself.
 
 mod examples;
 pub mod harbor;
@@ -9,4 +9,5 @@ mod image;
 mod jobs;
 mod lifecycle;
 mod main_path;
+mod release;
 mod sensor;

@@ -25,10 +25,11 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts one. None where it cannot be had, which is an error under `CI=true`.
-    pub fn start() -> Option<Self> {
+    /// Starts one; its name is its own among those of this process. None where it cannot be had, which is an error under
+    /// `CI=true`.
+    pub fn start(name: &str) -> Option<Self> {
         let programs = available()?;
-        let directory = std::env::temp_dir().join(format!("fother-node-{}", std::process::id()));
+        let directory = std::env::temp_dir().join(format!("fother-{name}-{}", std::process::id()));
         let mut up =
             cluster("up", &directory).arg("--while-stdin-is-open").stdin(Stdio::piped()).spawn().unwrap();
         let lifeline = up.stdin.take();

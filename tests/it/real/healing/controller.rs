@@ -1,7 +1,7 @@
 //! The controller as a separate process with exactly the rights that the chart gives it.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::access::Access;
-use crate::support::control_plane::{ControlPlane, free_port, lasting_directory};
+use crate::support::control_plane::{ControlPlane, free_port, lasting_directory, skip};
 use crate::support::helm::Helm;
 use crate::support::process::Process;
 use crate::support::wait::{DEADLINE, eventually};
@@ -45,20 +45,37 @@ async fn established(client: Client) {
 }
 
 /// Which program it is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Build {
     /// The one that this test run was built with.
     This,
-    /// Another, where `FOTHER_TEST_OTHER_BUILD` names one: an earlier release, or a later build. Otherwise the same.
-    Other,
+    /// Another: of an earlier commit, or what `FOTHER_TEST_OTHER_BUILD` names.
+    Other(PathBuf),
 }
 
 impl Build {
-    fn program(self) -> PathBuf {
-        let other = std::env::var_os("FOTHER_TEST_OTHER_BUILD").filter(|_| matches!(self, Self::Other));
-        // Only tests are told which is this.
-        let this = option_env!("CARGO_BIN_EXE_fother").unwrap_or("fother");
-        other.map_or_else(|| this.into(), PathBuf::from)
+    /// What takes turns with this build. None where it is not built, which is an error under `CI=true`.
+    pub fn other() -> Option<Self> {
+        if let Some(named) = std::env::var_os("FOTHER_TEST_OTHER_BUILD") {
+            return Some(Self::Other(named.into()));
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/earlier.sh");
+        // Building it here would be in the way of whoever waits for cargo.
+        let output = Command::new(script).arg("--built").output().unwrap();
+        if !output.status.success() {
+            skip("the program of an earlier commit is not built: scripts/earlier.sh does it");
+            return None;
+        }
+        Some(Self::Other(String::from_utf8(output.stdout).unwrap().trim().into()))
+    }
+
+    /// Where its program is.
+    pub fn program(&self) -> PathBuf {
+        match self {
+            // Only tests are told.
+            Self::This => option_env!("CARGO_BIN_EXE_fother").unwrap_or("fother").into(),
+            Self::Other(program) => program.clone(),
+        }
     }
 }
 
@@ -90,7 +107,7 @@ impl Controller {
     /// The same of another build.
     pub fn of_build(build: Build, access: &Access, name: &str) -> Self {
         let (directory, port, hooks) = (lasting_directory(), free_port(), free_port());
-        let process = launch(build, access, name, (port, hooks), &directory.path().join("log"));
+        let process = launch(&build, access, name, (port, hooks), &directory.path().join("log"));
         let (access, name) = (access.clone(), name.to_owned());
         Self { build, name, process, access, port, hooks, directory }
     }
@@ -175,11 +192,11 @@ impl Controller {
         self.port = free_port();
         let log = self.log_file();
         let ports = (self.port, self.hooks);
-        self.process = launch(self.build, &self.access, &self.name, ports, &log);
+        self.process = launch(&self.build, &self.access, &self.name, ports, &log);
     }
 }
 
-fn launch(build: Build, access: &Access, name: &str, (port, hooks): (u16, u16), log: &Path) -> Process {
+fn launch(build: &Build, access: &Access, name: &str, (port, hooks): (u16, u16), log: &Path) -> Process {
     let kubeconfig = access.write(&log.with_file_name("kubeconfig"));
     let (listen, hooks) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{hooks}"));
     let kubeconfig = kubeconfig.to_str().unwrap();

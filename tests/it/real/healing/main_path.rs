@@ -69,6 +69,13 @@ pub async fn commit(scenario: &Scenario) -> (GitServer, String) {
             ("scripts/repair.sh", REPAIR),
         ])
         .await;
+    follow(scenario, &git, json!({})).await;
+    scenario.stage.kubectl(&["wait", "--for=condition=Ready", "pack/ops", "--timeout=60s"]).await;
+    (git, commit)
+}
+
+/// Has a Pack follow the repository `ops`; `changes` are merged into its spec.
+pub async fn follow(scenario: &Scenario, git: &GitServer, changes: Value) {
     let rights = json!([
         {"apiGroups": ["fother.dev"], "resources": ["rules", "actions"], "verbs": ["*"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]},
@@ -80,10 +87,10 @@ pub async fn commit(scenario: &Scenario) -> (GitServer, String) {
     scenario.account("packs", &rights).await;
     let secret = json!({"metadata": {"name": "git"}, "stringData": {"ca.crt": git.ca_pem()}});
     scenario.stage.create::<Secret>(secret).await;
-    let spec = json!({"url": git.url("ops"), "serviceAccountName": "packs", "secretRef": {"name": "git"}});
+    let mut spec =
+        json!({"url": git.url("ops"), "serviceAccountName": "packs", "secretRef": {"name": "git"}});
+    json_patch::merge(&mut spec, &changes);
     scenario.stage.create::<Pack>(json!({"metadata": {"name": "ops"}, "spec": spec})).await;
-    scenario.stage.kubectl(&["wait", "--for=condition=Ready", "pack/ops", "--timeout=60s"]).await;
-    (git, commit)
 }
 
 /// The evidence has what a person would have looked at, as it was before anything was changed.

@@ -1,20 +1,23 @@
 //! What a proxy does to which request, and when.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Method, StatusCode, Uri};
+use parking_lot::Mutex;
 use regex::Regex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Which requests: methods, a pattern for path and query, one that excludes, and perhaps only the nth of those.
+use super::kind::Kind;
+
+/// Which requests: methods, a pattern for path and query, a kind, and perhaps only the nth of those.
 pub struct Requests {
     /// None named: any.
     methods: Vec<Method>,
     pattern: Regex,
-    except: Option<Regex>,
+    kind: Option<Kind>,
     nth: Option<usize>,
 }
 
@@ -24,20 +27,15 @@ impl Requests {
         Self { methods: vec![method], ..Self::any(pattern) }
     }
 
-    /// Requests that change something and whose path and query match `pattern`.
-    pub fn writes(pattern: &str) -> Self {
-        let methods = vec![Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-        Self { methods, ..Self::any(pattern) }
-    }
-
     /// Requests of any method.
     pub fn any(pattern: &str) -> Self {
-        Self { methods: Vec::new(), pattern: Regex::new(pattern).unwrap(), except: None, nth: None }
+        let pattern = Regex::new(pattern).unwrap();
+        Self { methods: Vec::new(), pattern, kind: None, nth: None }
     }
 
-    /// None of those that match `pattern`.
-    pub fn except(self, pattern: &str) -> Self {
-        Self { except: Some(Regex::new(pattern).unwrap()), ..self }
+    /// Requests of a kind.
+    pub fn of(kind: &Kind) -> Self {
+        Self { kind: Some(kind.clone()), ..Self::any(".") }
     }
 
     /// Only the nth of them, counted from 1.
@@ -49,7 +47,7 @@ impl Requests {
         let asked = path_and_query(uri);
         (self.methods.is_empty() || self.methods.contains(method))
             && self.pattern.is_match(&asked)
-            && self.except.as_ref().is_none_or(|except| !except.is_match(&asked))
+            && self.kind.as_ref().is_none_or(|kind| *kind == Kind::of(method, uri))
     }
 }
 
@@ -96,7 +94,7 @@ impl Fault {
         let waiting = hits.wait_for(|count| *count > 0);
         if tokio::time::timeout(deadline, waiting).await.is_err() {
             let what = format!("{:?} at {:?} of {}", armed.deed, armed.moment, armed.requests.pattern);
-            panic!("not within {deadline:?}: {what}; {} requests matched", armed.seen.load(Ordering::SeqCst));
+            panic!("not within {deadline:?}: {what}; {} requests matched", self.described());
         }
     }
 
@@ -107,7 +105,12 @@ impl Fault {
 
     /// How many requests were described so far.
     pub fn described(&self) -> usize {
-        self.0.seen.load(Ordering::SeqCst)
+        self.0.seen.lock().values().sum()
+    }
+
+    /// The same, by their kinds.
+    pub fn kinds(&self) -> BTreeMap<Kind, usize> {
+        self.0.seen.lock().clone()
     }
 
     /// Lets go of what it holds, and strikes no more.
@@ -127,7 +130,7 @@ pub(super) struct Armed {
     pub(super) requests: Requests,
     pub(super) moment: Moment,
     pub(super) deed: Deed,
-    seen: AtomicUsize,
+    seen: Mutex<BTreeMap<Kind, usize>>,
     hits: watch::Sender<usize>,
     released: CancellationToken,
 }
@@ -135,7 +138,7 @@ pub(super) struct Armed {
 impl Armed {
     pub(super) fn new(requests: Requests, moment: Moment, deed: Deed) -> Self {
         let hits = watch::Sender::new(0);
-        Self { requests, moment, deed, seen: AtomicUsize::new(0), hits, released: CancellationToken::new() }
+        Self { requests, moment, deed, seen: Mutex::default(), hits, released: CancellationToken::new() }
     }
 
     /// Is this request struck? Counts it if it is one of those described.
@@ -143,7 +146,9 @@ impl Armed {
         if self.is_released() || !self.requests.describes(method, uri) {
             return false;
         }
-        let ordinal = self.seen.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut seen = self.seen.lock();
+        *seen.entry(Kind::of(method, uri)).or_default() += 1;
+        let ordinal: usize = seen.values().sum();
         self.requests.nth.is_none_or(|nth| nth == ordinal)
     }
 

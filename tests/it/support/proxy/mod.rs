@@ -4,6 +4,7 @@
 //! the program exactly there.
 
 mod fault;
+mod kind;
 mod stream;
 
 use std::convert::Infallible;
@@ -25,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 pub use fault::{Deed, Fault, Moment, Requests};
+pub use kind::Kind;
 pub use stream::Order;
 
 use super::access::Access;
