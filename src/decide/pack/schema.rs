@@ -63,9 +63,11 @@ pub struct Schemas {
     specs: BTreeMap<String, Value>,
     /// The CEL rules of the schemas, by their text; those that compare with an old object are left to the API server.
     rules: BTreeMap<String, Expression>,
+    /// The patterns of the schemas, by their text.
+    patterns: BTreeMap<String, Regex>,
 }
 
-/// They never change while a program runs, and to compile their rules takes longer than to check a file.
+/// They never change while a program runs, and to compile their rules and patterns takes longer than to check a file.
 static SCHEMAS: LazyLock<Schemas> = LazyLock::new(Schemas::new);
 
 impl Schemas {
@@ -76,27 +78,30 @@ impl Schemas {
 
     /// Reads them out of the CRDs.
     fn new() -> Self {
-        let mut schemas = Self { specs: BTreeMap::new(), rules: BTreeMap::new() };
+        let mut schemas = Self { specs: BTreeMap::new(), rules: BTreeMap::new(), patterns: BTreeMap::new() };
         for crd in crate::api::crds() {
             let version = crd.spec.versions.first().and_then(|version| version.schema.as_ref());
             let schema = version.and_then(|validation| validation.open_api_v3_schema.as_ref());
             let schema = serde_json::to_value(schema).expect("plain data structures always become JSON");
             let spec = schema["properties"]["spec"].clone();
-            schemas.compile_rules(&spec);
+            schemas.compile(&spec);
             schemas.specs.insert(crd.spec.names.kind, spec);
         }
         schemas
     }
 
-    fn compile_rules(&mut self, schema: &Value) {
+    fn compile(&mut self, schema: &Value) {
         for rule in rules_of(schema) {
             if let Ok(expression) = Expression::compile(&unescape(rule), &Scope::of(["self"])) {
                 self.rules.insert(rule.to_owned(), expression);
             }
         }
+        if let Some((pattern, Ok(regex))) = schema["pattern"].as_str().map(|text| (text, Regex::new(text))) {
+            self.patterns.insert(pattern.to_owned(), regex);
+        }
         match schema {
-            Value::Object(members) => members.values().for_each(|value| self.compile_rules(value)),
-            Value::Array(items) => items.iter().for_each(|value| self.compile_rules(value)),
+            Value::Object(members) => members.values().for_each(|value| self.compile(value)),
+            Value::Array(items) => items.iter().for_each(|value| self.compile(value)),
             _ => {}
         }
     }
@@ -222,7 +227,7 @@ impl Walk<'_> {
             return self.say(at, format!("is {length} chars; max {most}"), None);
         }
         if let Some(pattern) = schema["pattern"].as_str()
-            && Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text))
+            && self.schemas.patterns.get(pattern).is_some_and(|regex| !regex.is_match(text))
         {
             self.say(at, format!("{text:?} does not match {pattern}"), None);
         }
