@@ -1,5 +1,7 @@
 //! `fother completion SHELL`.
 
+use std::io::Write;
+
 use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 
@@ -17,9 +19,12 @@ pub struct Completion {
 
 impl Completion {
     /// Prints it.
-    pub fn run(self) -> Exit {
-        clap_complete::generate(self.shell, &mut visible(), "fother", &mut std::io::stdout());
-        Exit::Yes
+    pub fn run(self) -> anyhow::Result<Exit> {
+        // Not straight to the output: who reads the first lines alone may close it, and that is no reason to panic.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut visible(), "fother", &mut script);
+        std::io::stdout().write_all(&script)?;
+        Ok(Exit::Yes)
     }
 }
 

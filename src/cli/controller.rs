@@ -166,9 +166,14 @@ fn identity() -> String {
 /// Waits for SIGTERM or Ctrl-C.
 pub(super) async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    let (Ok(mut terminate), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        return;
+    };
     tokio::select! {
         _ = terminate.recv() => {}
+        // The terminal is gone.
+        _ = hangup.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
 }

@@ -47,7 +47,7 @@ enum Verb {
 pub fn run() -> std::process::ExitCode {
     let exit = match Arguments::parse().verb {
         Verb::Check(verb) => verb.run(),
-        Verb::Completion(verb) => Ok(verb.run()),
+        Verb::Completion(verb) => verb.run(),
         Verb::Controller(verb) => verb.run(),
         Verb::Crds(verb) => verb.run(),
         Verb::Dev(verb) => verb.run(),
@@ -58,10 +58,18 @@ pub fn run() -> std::process::ExitCode {
         Verb::Version(verb) => Ok(verb.run()),
     };
     exit.unwrap_or_else(|error| {
-        anstream::eprintln!("fother: {error:#}");
+        // Whoever closed the output has read enough of it, as `head` has.
+        if !is_broken_pipe(&error) {
+            anstream::eprintln!("fother: {error:#}");
+        }
         Exit::CouldNotAnswer
     })
     .into()
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let of_io = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref().map(std::io::Error::kind);
+    error.chain().filter_map(of_io).any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Waits for an answer that takes requests.

@@ -6,7 +6,7 @@ use kube::Client;
 use kube::api::{
     Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions, TypeMeta,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::discovery::{Kinds, Served};
 use super::error::{Error, Result, optional};
@@ -118,11 +118,25 @@ impl Objects {
         json(&patched.map_err(Error::request(format!("patch {} {name}", self.kind)))?)
     }
 
-    /// Applies one server-side. The fields belong to us: whoever changed them by hand is overruled, as git says.
+    /// Applies one server-side. The fields belong to us: whoever changed them by hand is overruled. What somebody added
+    /// beside them is his, and stays; see [`Objects::overrule`].
     pub async fn apply(&self, name: &str, manifest: &Value) -> Result<Value> {
         let params = PatchParams::apply(MANAGER).force();
         let applied = self.api.patch(name, &params, &Patch::Apply(manifest)).await;
         json(&applied.map_err(Error::request(format!("apply {} {name}", self.kind)))?)
+    }
+
+    /// Puts a spec in the place of that of `seen`, whoever its fields belong to; a conflict if the object has changed since.
+    pub async fn overrule(&self, name: &str, seen: &Value, spec: &Value) -> Result<()> {
+        let patch = json!([
+            {"op": "test", "path": "/metadata/resourceVersion", "value": seen["metadata"]["resourceVersion"]},
+            {"op": "replace", "path": "/spec", "value": spec},
+        ]);
+        let patch: json_patch::Patch =
+            serde_json::from_value(patch).map_err(|error| Error::Unexpected(error.to_string()))?;
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let patched = self.api.patch(name, &params, &Patch::Json::<Value>(patch)).await;
+        patched.map(drop).map_err(Error::request(format!("patch {} {name}", self.kind)))
     }
 
     /// Asks whether one could be applied so: rights, schema and admission are looked at, and nothing is kept.

@@ -187,9 +187,11 @@ fn replacement(recreate: &Recreate, context: Context<'_>) -> Result<Value, Strin
         }
         (None, None) => {}
     }
-    let metadata = manifest["metadata"].as_object_mut().ok_or("the target has no metadata")?;
-    let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
-    annotations[RECREATED_BY] = json!(context.execution);
+    let metadata = manifest.get_mut("metadata").and_then(Value::as_object_mut);
+    let annotations = metadata.ok_or("the new object has no metadata")?.entry("annotations");
+    let annotations = annotations.or_insert_with(|| json!({})).as_object_mut();
+    let annotations = annotations.ok_or("the annotations of the new object are no map")?;
+    annotations.insert(RECREATED_BY.to_owned(), json!(context.execution));
     Ok(manifest)
 }
 
@@ -351,5 +353,19 @@ mod tests {
                     "spec": {"containers": [{"name": "c", "resources": {"limits": {"memory": "512Mi"}}}]}}},
             })
         );
+    }
+
+    #[test]
+    fn a_recreation_keeps_the_shape_of_an_object() {
+        let live = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "a"}, "data": {}});
+        for (merge, refused) in [
+            (json!({"metadata": {"annotations": "x"}}), "the annotations of the new object are no map"),
+            (json!({"metadata": null}), "the new object has no metadata"),
+            (json!({"metadata": 1}), "the new object has no metadata"),
+        ] {
+            let target = ObjectReference { kind: "ConfigMap".into(), ..deployment() };
+            let answer = resolved(json!({"recreate": {"merge": merge}}), &target, live.clone());
+            assert_eq!(answer.err().as_deref(), Some(refused));
+        }
     }
 }

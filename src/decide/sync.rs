@@ -16,6 +16,15 @@ pub struct Desired {
     pub manifest: Value,
 }
 
+impl Desired {
+    /// Whether an object says anything else than the revision wants. Specs are read and written again, so that defaults do
+    /// not make a difference.
+    pub fn is_contradicted_by(&self, live: &Value) -> bool {
+        let kind = self.entry.kind.as_str();
+        content(kind, &self.manifest) != content(kind, live)
+    }
+}
+
 /// What is in the cluster under a name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Live {
@@ -118,20 +127,16 @@ fn order(entry: &InventoryEntry) -> (u8, String) {
     (rank, entry.name.clone())
 }
 
-/// Whether an object is not what a revision wants. Specs are read and written again, so that defaults do not make a
-/// difference; labels and annotations of others do not either, nor does the revision: a commit that does not touch an
-/// object does not write it.
+/// Whether an object is not what a revision wants. Labels and annotations of others make no difference, nor does the
+/// revision: a commit that does not touch an object does not write it.
 fn differs(desired: &Desired, live: &Value) -> bool {
-    let kind = desired.entry.kind.as_str();
     let has = |pointer: &str| {
         let members =
             |object: &Value| object.pointer(pointer).and_then(Value::as_object).cloned().unwrap_or_default();
         let (wanted, there) = (members(&desired.manifest), members(live));
         wanted.iter().all(|(key, value)| key == ANNOTATION.revision || there.get(key) == Some(value))
     };
-    content(kind, &desired.manifest) != content(kind, live)
-        || !has("/metadata/labels")
-        || !has("/metadata/annotations")
+    desired.is_contradicted_by(live) || !has("/metadata/labels") || !has("/metadata/annotations")
 }
 
 fn content(kind: &str, object: &Value) -> Value {

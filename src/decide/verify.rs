@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
@@ -32,11 +32,14 @@ pub struct Check {
     pub holds: bool,
     /// What was seen, in a sentence.
     pub message: String,
+    /// When the cluster itself last noted that what it goes by turned good or bad: what breaks and heals between two
+    /// looks is seen only so.
+    pub turned_at: Option<Timestamp>,
 }
 
 impl Check {
     fn new(holds: bool, message: impl Into<String>) -> Self {
-        Self { holds, message: message.into() }
+        Self { holds, message: message.into(), turned_at: None }
     }
 }
 
@@ -55,7 +58,10 @@ fn by_expression(source: &str, look: &Look, now: Timestamp) -> Check {
         Err(errors) => return Check::new(false, errors.first().map(ToString::to_string).unwrap_or_default()),
     };
     match expression.matches(&Bindings::at(now).with("target", target.clone())) {
-        Ok(true) => Check::new(true, format!("{source} holds")),
+        Ok(true) => Check {
+            turned_at: reads_status(&expression).then(|| turned_at(target)).flatten(),
+            ..Check::new(true, format!("{source} holds"))
+        },
         Ok(false) => Check::new(false, format!("{source} is false")),
         Err(error) => Check::new(false, error.to_string()),
     }
@@ -73,13 +79,41 @@ fn by_default(look: &Look) -> Check {
     match look.pods.len() {
         0 => Check::new(false, "the target has no Pods"),
         all if ready < all => Check::new(false, format!("{ready} of {all} Pods are Ready")),
-        all => Check::new(true, format!("nothing matches and {all} of {all} Pods are Ready")),
+        all => Check {
+            turned_at: look
+                .pods
+                .iter()
+                .filter_map(|pod| readiness(pod)?.last_transition_time.as_ref())
+                .map(|t| t.0)
+                .max(),
+            ..Check::new(true, format!("nothing matches and {all} of {all} Pods are Ready"))
+        },
     }
 }
 
+fn readiness(pod: &Pod) -> Option<&PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == "Ready")
+}
+
 fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+    readiness(pod).is_some_and(|condition| condition.status == "True")
+}
+
+/// Whether an expression goes by how its target is, and not only by what is wanted of it.
+fn reads_status(expression: &Expression) -> bool {
+    expression.paths().any(|path| match path {
+        [target] => target == "target",
+        [target, part, ..] => target == "target" && part == "status",
+        [] => false,
+    })
+}
+
+/// When an object's own conditions last said otherwise.
+fn turned_at(object: &Value) -> Option<Timestamp> {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    let told = conditions
+        .filter(|condition| ["Available", "Ready"].contains(&condition["type"].as_str().unwrap_or_default()));
+    told.filter_map(|condition| condition["lastTransitionTime"].as_str()?.parse().ok()).max()
 }
 
 #[cfg(test)]
@@ -128,5 +162,43 @@ mod tests {
         );
         let gone = check(&verify, &Look::default(), Timestamp::UNIX_EPOCH);
         assert_eq!(gone, Check::new(false, "the target does not exist"));
+    }
+
+    #[test]
+    fn what_turned_between_two_looks_is_known_from_conditions() {
+        let condition =
+            |kind: &str, at: &str| json!({"type": kind, "status": "True", "lastTransitionTime": at});
+        let conditions = json!([
+            condition("Available", "2026-03-01T12:00:07Z"),
+            condition("Progressing", "2026-03-01T12:00:09Z"),
+        ]);
+        let target = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "generation": 1},
+            "spec": {"replicas": 1},
+            "status": {
+                "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1,
+                "conditions": conditions,
+            },
+        });
+        let look = Look { target: Some(Arc::new(target)), ..Look::default() };
+        for (when, turned) in [
+            ("target.status.availableReplicas == 1", Some("2026-03-01T12:00:07Z")),
+            ("rolloutComplete(target)", Some("2026-03-01T12:00:07Z")),
+            ("target.spec.replicas == 1", None),
+        ] {
+            let verify = Verify { when: Some(when.into()), ..Verify::default() };
+            let checked = check(&verify, &look, Timestamp::UNIX_EPOCH);
+            assert_eq!(
+                (checked.holds, checked.turned_at),
+                (true, turned.and_then(|at| at.parse().ok())),
+                "{when}"
+            );
+        }
+        let pod = serde_json::from_value(
+            json!({"status": {"conditions": [condition("Ready", "2026-03-01T12:00:08Z")]}}),
+        );
+        let look = Look { pods: vec![pod.expect("a Pod")], matches: Some(false), ..Look::default() };
+        let checked = check(&Verify::default(), &look, Timestamp::UNIX_EPOCH);
+        assert_eq!(checked.turned_at, "2026-03-01T12:00:08Z".parse().ok());
     }
 }

@@ -5,12 +5,14 @@ mod controller;
 mod demo;
 mod packs;
 
+use std::fs::File;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use rustix::fs::{FlockOperation, flock};
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::Cluster;
@@ -40,7 +42,7 @@ pub struct Dev {
     #[arg(long, value_name = "N", default_value_t = 0)]
     webhook_port: u16,
     /// A pack to sync: a git repository on this machine, a folder of one, or an https URL. Can be given more than once.
-    #[arg(long = "pack", value_name = "PATH|URL")]
+    #[arg(long = "pack", value_name = "PATH|URL", conflicts_with = "demo")]
     packs: Vec<String>,
     /// Break a workload, heal it, change the rule in git, and break what cannot be healed.
     #[arg(long)]
@@ -85,6 +87,7 @@ impl Dev {
         };
         std::fs::create_dir_all(&data).with_context(|| format!("failed to make {}", data.display()))?;
         let data = data.canonicalize().with_context(|| format!("failed to find {}", data.display()))?;
+        let _mine = claimed(&data)?;
         let stop = CancellationToken::new();
         let cluster = Cluster::start(&data, self.port, self.runner(), &stop).await?;
         let mut controller = Child::start(&cluster, self.webhook_port, self.require_image_digests)?;
@@ -105,7 +108,10 @@ impl Dev {
             if self.once {
                 return packs::wait(cluster, &self.packs, self.timeout.std()).await;
             }
-            return stay(controller).await;
+            return tokio::select! {
+                ended = stay(controller) => ended,
+                () = packs::tell(cluster) => Ok(Exit::Yes),
+            };
         }
         let exit = match tokio::time::timeout(self.timeout.std(), demo::play(cluster, controller)).await {
             Ok(Ok(())) => Exit::Yes,
@@ -135,11 +141,30 @@ impl Dev {
     }
 }
 
+/// Keeps a data folder from another process: both would write the same files.
+fn claimed(data: &Path) -> anyhow::Result<File> {
+    let lock =
+        File::create(data.join(".lock")).with_context(|| format!("failed to write to {}", data.display()))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        anyhow::anyhow!(
+            "{} is in use by another `fother dev`; end it, or give another --data",
+            data.display()
+        )
+    })?;
+    Ok(lock)
+}
+
 fn banner(cluster: &Cluster, controller: &Child) {
     anstream::println!("a make-believe cluster, for development only: {}", cluster.server());
     anstream::println!("  kubectl --kubeconfig {} get rules,executions", cluster.kubeconfig().display());
     anstream::println!("  Webhooks are received at http://{}/hooks/NAMESPACE/NAME", controller.webhooks());
     anstream::println!("  fother journal {}", cluster.data().join("journal.db").display());
+    anstream::println!(
+        "  Packs go to the namespace default, where Rules may name the account healer, which may do everything there."
+    );
+    anstream::println!(
+        "  Jobs run as local processes, other Pods only with the annotation sandbox.local/run: process."
+    );
     anstream::println!("Ctrl-C ends it, and with it all its objects.");
 }
 

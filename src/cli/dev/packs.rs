@@ -1,9 +1,12 @@
 //! Packs given on the command line: synced into the namespace `default`, whose account may do everything there.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
@@ -13,6 +16,8 @@ use crate::cli::{Exit, apply};
 
 const NAMESPACE: &str = "default";
 const ACCOUNT: &str = "packs";
+/// How often Packs are looked at.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Whether a pack comes from elsewhere, so that its scripts are not run here unasked.
 pub fn is_remote(pack: &str) -> bool {
@@ -41,11 +46,14 @@ pub async fn add(cluster: &Cluster, packs: &[String]) -> anyhow::Result<()> {
         .await?;
     for (index, pack) in packs.iter().enumerate() {
         let Place { url, path } = place(pack)?;
-        let manifest = json!({
+        let mut manifest = json!({
             "apiVersion": "fother.dev/v1alpha1", "kind": "Pack",
             "metadata": {"name": name(path.as_deref().unwrap_or(&url), index), "namespace": NAMESPACE},
-            "spec": {"url": url, "path": path, "interval": "10s", "serviceAccountName": ACCOUNT},
+            "spec": {"url": url, "interval": "10s", "serviceAccountName": ACCOUNT},
         });
+        if let Some(path) = path {
+            manifest["spec"]["path"] = json!(path);
+        }
         apply::object(client, &manifest).await?;
     }
     Ok(())
@@ -95,6 +103,31 @@ fn place(pack: &str) -> anyhow::Result<Place> {
     Ok(Place { url: root.display().to_string(), path: Some(below).filter(|below| !below.is_empty()) })
 }
 
+/// Says how each Pack is, whenever that changes. Only an API that is gone ends it.
+pub async fn tell(cluster: &Cluster) {
+    let api: Api<Pack> = Api::all(cluster.client().clone());
+    let mut told = BTreeMap::new();
+    while let Ok(packs) = api.list(&ListParams::default()).await {
+        for pack in packs {
+            let conditions = pack.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+            let Some(line) = condition(&conditions, ConditionType::Ready).map(|ready| line(&pack, ready))
+            else {
+                continue;
+            };
+            let key = (pack.namespace(), pack.name_any());
+            if told.get(&key) != Some(&line) {
+                anstream::println!("{line}");
+                told.insert(key, line);
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn line(pack: &Pack, ready: &Condition) -> String {
+    format!("Pack {}: {} {}: {}", pack.name_any(), ready.status, ready.reason, ready.message)
+}
+
 /// Waits for the first sync of each pack, and says how it went.
 pub async fn wait(cluster: &Cluster, packs: &[String], within: Duration) -> anyhow::Result<Exit> {
     let api: Api<Pack> = Api::namespaced(cluster.client().clone(), NAMESPACE);
@@ -106,20 +139,14 @@ pub async fn wait(cluster: &Cluster, packs: &[String], within: Duration) -> anyh
             let found = api.get(&name(path.as_deref().unwrap_or(&url), index)).await?;
             let conditions = found.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
             if let Some(ready) = condition(&conditions, ConditionType::Ready) {
-                anstream::println!(
-                    "Pack {}: {} {}: {}",
-                    found.name_any(),
-                    ready.status,
-                    ready.reason,
-                    ready.message
-                );
+                anstream::println!("{}", line(&found, ready));
                 exit = if ready.status == "True" { exit } else { Exit::No };
                 break;
             }
             if tokio::time::Instant::now() > deadline {
                 return Ok(Exit::TimedOut);
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
     Ok(exit)

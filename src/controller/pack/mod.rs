@@ -313,8 +313,13 @@ async fn carry_out(
     Ok(plan.delete.iter().filter(stays).cloned().collect())
 }
 
-async fn apply(objects: &Objects, Desired { entry, manifest }: &Desired) -> Result<()> {
-    objects.apply(&entry.name, manifest).await?;
+async fn apply(objects: &Objects, desired: &Desired) -> Result<()> {
+    let Desired { entry, manifest } = desired;
+    let applied = objects.apply(&entry.name, manifest).await?;
+    // What somebody added by hand, an `unless` that is always true, is nothing that git says.
+    if manifest.get("spec").is_some() && desired.is_contradicted_by(&applied) {
+        objects.overrule(&entry.name, &applied, &manifest["spec"]).await?;
+    }
     tracing::info!(kind = entry.kind, name = entry.name, "applied");
     Ok(())
 }

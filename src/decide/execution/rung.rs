@@ -539,7 +539,9 @@ pub(super) fn verifying(context: Context<'_>, index: usize, rung: &RungStatus) -
     let mut status = context.status();
     let current = &mut status.rungs[index];
     let mut verdict = VerifyStatus { message: check.message.chars().take(1024).collect(), ..known.clone() };
-    verdict.holding_since = check.holds.then(|| known.holding_since.clone().unwrap_or(Time(context.now)));
+    let is_unbroken = |since: &Time| check.turned_at.is_none_or(|turned| turned <= since.0);
+    let unbroken = known.holding_since.clone().filter(is_unbroken);
+    verdict.holding_since = check.holds.then(|| unbroken.unwrap_or(Time(context.now)));
     let deadline = known.started_at.0.saturating_add(asked.within.signed()).unwrap_or(context.now);
     let stable_at =
         verdict.holding_since.as_ref().and_then(|t| t.0.saturating_add(asked.stable_for.signed()).ok());
@@ -557,7 +559,7 @@ pub(super) fn verifying(context: Context<'_>, index: usize, rung: &RungStatus) -
     }
     let look_at = context.look_at(known.started_at.0);
     let again = Again::At(look_at.min(stable_at.unwrap_or(deadline.max(context.now)).max(context.now)));
-    let flipped = verdict.holding_since.is_some() != known.holding_since.is_some();
+    let flipped = verdict.holding_since != known.holding_since;
     current.verify = Some(verdict);
     let write = flipped.then(|| Effect::Status(Box::new(status)));
     Next::of(write.into_iter().collect(), again)
