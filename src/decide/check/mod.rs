@@ -9,6 +9,7 @@ mod changes;
 mod execution;
 mod follows;
 mod growing;
+mod kinds;
 mod limits;
 mod rule;
 mod types;

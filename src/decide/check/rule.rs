@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::{Known, aim, changes, expression, growing, has_template, limits, templates, types, webhook};
+use super::{
+    Known, aim, changes, expression, growing, has_template, kinds, limits, templates, types, webhook,
+};
 use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung, Target};
 use crate::decide::capture::members;
 use crate::decide::change::is_state;
@@ -26,6 +28,7 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let root = Path::default().member("spec");
     check_trigger(spec, &root.member("trigger"), &mut problems);
+    problems.extend(kinds::check(spec, &known.schemas));
     problems.extend(webhook::named_by(spec, known));
     // The very compilation that the controller will use; and then once more with all that is known.
     match CompiledRule::compile(&Rule::new("", spec.clone())) {

@@ -12,6 +12,7 @@
 
 mod open_api;
 
+use super::errors::closest;
 use super::types::Type;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -99,6 +100,22 @@ impl Schemas {
         }
         self.sources.insert(0, Arc::new(definitions));
         self
+    }
+
+    /// The `apiVersion` and kind that was probably meant by one of which nothing is known: of the same `apiVersion`, or of the
+    /// same name in another.
+    pub fn meant(&self, api_version: &str, kind: &str) -> Option<(&str, &str)> {
+        let keys = self.sources.iter().flat_map(|source| source.kinds.keys());
+        let known: Vec<(&str, &str)> = keys.filter_map(|key| key.rsplit_once('/')).collect();
+        let here: Vec<&str> =
+            known.iter().filter(|known| known.0 == api_version).map(|known| known.1).collect();
+        if here.is_empty() || here.contains(&kind) {
+            return None;
+        }
+        let closest = closest(kind, here);
+        known
+            .into_iter()
+            .find(|known| closest.map_or(known.1 == kind, |closest| *known == (api_version, closest)))
     }
 
     /// The type of the objects of a kind; `any` if there is no schema of it.
