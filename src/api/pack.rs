@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Duration;
 
-/// A path in a git repository whose Rules and Actions are kept in the Pack's own namespace.
+/// A path in a git repository whose Rules, Actions and Webhooks are kept in the Pack's own namespace.
 ///
 /// The whole revision is validated before anything is applied; the last good revision serves through any failure.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -19,7 +19,7 @@ use super::Duration;
     status = "PackStatus",
     shortname = "fpk",
     category = "fother",
-    doc = "A path in a git repository whose Rules and Actions are kept in the Pack's own namespace.",
+    doc = "A path in a git repository whose Rules, Actions and Webhooks are kept in the Pack's own namespace.",
     validation = Rule::new("self.metadata.name.size() <= 52").message("name is too long: max 52 characters"),
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.url"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.appliedRevision"),

@@ -5,7 +5,8 @@
 //! Kubernetes Events are told by when they were written, which is not when they happened. Decisions are made after each
 //! step, by what is in the view and in the Executions.
 
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -13,7 +14,7 @@ use proptest::prelude::*;
 use super::episode::{
     Caps, EdgeQuestion, KEPT, Load, Past, Question, RuleFacts, Verdict, decide, decide_edge,
 };
-use super::identity::TargetKey;
+use super::identity::{TargetKey, execution_name};
 use super::view::{Match, ObjectKey, Sight, View};
 use crate::api::{Duration, MatchedObject, Mode, ObjectReference};
 
@@ -213,19 +214,24 @@ proptest! {
     ) {
         let (rule, key) = (rule(cooldown), TargetKey::from(&target()));
         let mut past = Vec::<Past>::new();
-        let mut times = Vec::new();
+        // What the API server has, by name: of two creates under one name it refuses the second.
+        let mut store = BTreeMap::<String, usize>::new();
         for (event, finishes) in deliveries {
             let (occurrence, time) = (format!("event-{event}"), at(3 * event));
             let question = EdgeQuestion {
                 rule: &rule, rule_created_at: at(0), target: &key, occurrence: &occurrence, time, depth: 0, past: &past,
             };
-            if let Ok(id) = decide_edge(question, Load::default(), Caps::default())
-                && past.iter().all(|past| past.id != id)
-            {
-                prop_assert!(!times.contains(&time), "{occurrence} acts a second time");
-                times.push(time);
-                past.push(Past { since: Some(time), ..self::past((&id, &occurrence), time) });
+            if let Ok(id) = decide_edge(question, Load::default(), Caps::default()) {
+                match store.entry(execution_name(&rule.name, &id)) {
+                    Entry::Occupied(taken) => prop_assert_eq!(*taken.get(), event, "a name for two events"),
+                    Entry::Vacant(free) => {
+                        free.insert(event);
+                        past.push(Past { since: Some(time), ..self::past((&id, &occurrence), time) });
+                    }
+                }
             }
+            let created = store.values().filter(|created| **created == event).count();
+            prop_assert!(created <= 1, "{} is created {} times", occurrence, created);
             if finishes {
                 for past in &mut past {
                     past.finished_at.get_or_insert(past.decided_at);

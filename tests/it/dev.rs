@@ -1,5 +1,7 @@
 //! `fother dev`: the demo as a newcomer starts it, and a cluster for rules of one's own.
 
+mod packs;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use fother::api::{Action, ConditionType, Execution, Pack, condition};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
+use regex::Regex;
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
@@ -46,6 +49,16 @@ async fn the_demo_heals_adopts_follows_git_and_climbs() {
     for tag in order {
         let at = rest.find(&format!(" {tag} ")).unwrap_or_else(|| panic!("no {tag} in its place:\n{output}"));
         rest = &rest[at..];
+    }
+    // Why it was decided, by which line of which commit and as whom; and what the script wrote.
+    for told in [
+        r"held .*guards passed: \w",
+        r"rule .*corrupted-cache\.yaml:\d+ at ",
+        r"decided .* as ServiceAccount healer",
+        r" output +\w",
+    ] {
+        let told = Regex::new(told).unwrap();
+        assert!(output.lines().any(|line| told.is_match(line)), "no {told}:\n{output}");
     }
     assert_eq!(output.matches("(Jobs created: 1)").count(), 3, "one Job an incident:\n{output}");
     assert!(!output.contains("(Jobs created: 2)"), "{output}");

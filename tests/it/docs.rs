@@ -1,6 +1,9 @@
 //! The documents tell the truth: their manifests are valid, their links lead somewhere, and they name every field,
 //! reason, verb and flag that there is.
 
+mod messages;
+mod readme;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -263,6 +266,10 @@ fn what_to_install_is_described() {
     for object in rights::installation("fother", "fother").unwrap() {
         assert!(manifests.contains(&object), "docs/how-to/grant-rights.md has not {object:#}");
     }
+    let page = read("docs/how-to/install.md");
+    let checked: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("✓ kind ")).collect();
+    let kinds: Vec<_> = crds().into_iter().filter_map(|crd| crd.metadata.name).collect();
+    assert_eq!(checked, kinds, "docs/how-to/install.md shows what `fother check` says of the kinds");
 }
 
 #[test]

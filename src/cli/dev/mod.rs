@@ -56,7 +56,7 @@ pub struct Dev {
     /// Whether the controller requires a digest of every image (its flag of the same name).
     #[arg(long, conflicts_with = "demo")]
     require_image_digests: bool,
-    /// How long the demo may take. Example: 5m.
+    /// How long the demo may take, or with `--once` the first sync of the packs. Example: 5m.
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     timeout: crate::api::Duration,
 }

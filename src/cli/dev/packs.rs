@@ -144,6 +144,7 @@ pub async fn wait(cluster: &Cluster, packs: &[String], within: Duration) -> anyh
                 break;
             }
             if tokio::time::Instant::now() > deadline {
+                anstream::eprintln!("Pack {}: not synced after {within:?}", found.name_any());
                 return Ok(Exit::TimedOut);
             }
             tokio::time::sleep(LOOK).await;

@@ -340,11 +340,3 @@ mod arbitrary {
         }
     }
 }
-
-#[test]
-fn the_pack_in_the_documentation_is_good() {
-    let page = include_str!("../../../docs/packs.md");
-    let manifests = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let reading = read_files(&[("docs/packs.md.yaml", manifests)], &Surroundings::default());
-    assert_eq!((reading.findings, reading.objects.len()), (vec![], 2));
-}

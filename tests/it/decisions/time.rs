@@ -3,7 +3,7 @@
 use fother::api::{Execution, Mode, Rule};
 use fother::source::watch::now;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -214,7 +214,9 @@ async fn no_time_of_a_schedule_is_taken_twice() {
     let last = now() - SignedDuration::from_mins(4);
     let status = json!({"status": {"schedule": {"lastScheduledAt": format!("{last:.0}")}}});
     let rules: Api<Rule> = Api::namespaced(bay.admin.clone(), NAMESPACE);
+    let before = occurrences(&bay.executions().await);
     rules.patch_status("often", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+    let restarted = now();
     bay.restart().await;
     let missed = |rule: &Rule| rule.status.as_ref().and_then(|status| status.schedule.as_ref()?.missed);
     bay.until_rule("often", "it says what it missed", |rule| missed(rule).is_some_and(|count| count >= 2))
@@ -224,6 +226,22 @@ async fn no_time_of_a_schedule_is_taken_twice() {
     let all = taken.len();
     taken.dedup();
     assert_eq!(taken.len(), all, "{taken:?}");
+    let is_made_up =
+        |time: &&String| !before.contains(time) && time.parse::<Timestamp>().unwrap() <= restarted;
+    assert!(taken.iter().filter(is_made_up).count() <= 1, "all but the latest stay missed: {taken:?}");
+    let events: Api<Event> = Api::namespaced(bay.admin.clone(), NAMESPACE);
+    eventually("a person is told", DEADLINE, async || {
+        let found = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+        let of_rule =
+            |event: &&Event| event.regarding.as_ref().and_then(|of| of.name.as_deref()) == Some("often");
+        let reasons: Vec<_> = found.iter().filter(of_rule).filter_map(|event| event.reason.clone()).collect();
+        if reasons.iter().any(|reason| reason == "ScheduleMissed") {
+            Ok(())
+        } else {
+            Err(format!("{reasons:?}"))
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -141,6 +141,7 @@ impl Story {
         }
         let ended = self.ended(&execution).await?;
         ended_as(&ended, Reason::TargetRecovered)?;
+        evidence_is_kept(&ended)?;
         let jobs = self.jobs(&ended).await?;
         ensure!(jobs.len() == 1, "{} Jobs were created instead of one", jobs.len());
         self.healthy().await?;
@@ -259,6 +260,14 @@ fn ended_as(execution: &Execution, wanted: Reason) -> anyhow::Result<()> {
         execution.name_any(),
         wanted.as_str()
     );
+    Ok(())
+}
+
+/// What was wrong is kept by the first rung, before anything is changed.
+fn evidence_is_kept(execution: &Execution) -> anyhow::Result<()> {
+    let first = execution.status.as_ref().and_then(|status| status.rungs.first());
+    let is_kept = first.is_some_and(|rung| rung.state == AttemptState::Succeeded);
+    ensure!(is_kept, "the evidence of Execution {} was not kept: {first:?}", execution.name_any());
     Ok(())
 }
 

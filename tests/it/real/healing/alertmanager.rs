@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fother::api::Execution;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use regex::Regex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -65,6 +66,15 @@ impl Pair {
         Self { ports, _processes: processes, _directory: directory }
     }
 
+    /// Waits until both have sent something: what one sends alone is no repetition by the other.
+    async fn both_sent(&self) {
+        eventually("both of the pair send", DEADLINE, || async {
+            let sent = [sent(self.ports[0]).await, sent(self.ports[1]).await];
+            if sent.iter().all(|count| *count > 0) { Ok(()) } else { Err(format!("{sent:?}")) }
+        })
+        .await;
+    }
+
     /// Tells both of alerts, as Prometheus does.
     async fn tell(&self, alerts: &Value) {
         for port in self.ports {
@@ -82,6 +92,19 @@ impl Pair {
             .await;
         }
     }
+}
+
+/// How many notifications an Alertmanager has sent to its webhooks, if it says so.
+async fn sent(port: u16) -> u64 {
+    let answer = http::get(([127, 0, 0, 1], port).into(), "/metrics").await;
+    let text = answer.map(|answer| answer.text).unwrap_or_default();
+    // It comes in chunks, which end in the middle of lines.
+    let text = Regex::new("\r\n[0-9a-f]+\r\n").unwrap().replace_all(&text, "").into_owned();
+    let counts = text.lines().filter_map(|line| {
+        let (series, count) = line.strip_prefix("alertmanager_notifications_total")?.rsplit_once(' ')?;
+        if series.contains("integration=\"webhook\"") { count.parse::<u64>().ok() } else { None }
+    });
+    counts.sum()
 }
 
 fn leaking(boat: &str, starts: Timestamp, ends: Timestamp) -> Value {
@@ -154,6 +177,7 @@ async fn an_episode_has_one_execution_whatever_alertmanagers_send() {
     repeated(&controller, 3).await;
     pair.tell(&leaking("dory", again, Timestamp::now())).await;
     let found = recovered(&scenario, 2).await;
+    pair.both_sent().await;
     let known = found.iter().filter(|e| e.spec.decision.as_ref().is_some_and(|d| d.event.is_some())).count();
     assert_eq!(known, 2, "each knows its alert");
 }

@@ -8,14 +8,10 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::controller::{Controller, USER};
-use super::main_path;
-use super::scenario::{CAULK, MEND, PAINT, Scenario};
+use super::controller::Controller;
+use super::scenario::{PAINT, Scenario};
 use crate::support::proxy::{Deed, Moment, Order, Requests};
 use crate::support::wait::{DEADLINE, eventually};
-
-/// What is written also when nothing happens.
-const LEASES: &str = "coordination.k8s.io/leases";
 
 /// Kills the controller where a request for `path` stands still, starts it again, and sees that the end is
 /// the same as if nothing had happened.
@@ -70,42 +66,6 @@ kills! {
 /// What a paint of the boat leads to: it does not help, so that the episode stays open.
 fn painting() -> serde_json::Value {
     json!({"ladder": [{"run": PAINT, "verify": {"when": "target.data.hull == 'tight'", "within": "1s"}}]})
-}
-
-#[tokio::test]
-async fn a_second_look_at_everything_writes_nothing() {
-    let Some(scenario) = Scenario::alone("second-look").await else { return };
-    let of = |boat: &str, mut changes: serde_json::Value| {
-        changes["when"] = json!(format!("object.metadata.name == '{boat}' && object.data.hull == 'leaking'"));
-        changes
-    };
-    scenario.rule("paints", of("ark", painting())).await;
-    scenario.rule("observes", of("ark", json!({"mode": "Observe"}))).await;
-    let verify = json!({"when": "target.data.hull == 'tight'", "within": "30s", "stableFor": "1s"});
-    let ladder = json!([{"run": CAULK}, {"run": MEND, "verify": verify}]);
-    scenario.rule("mends", of("brig", json!({"ladder": ladder}))).await;
-    let mut controller = scenario.controller().await;
-    let _git = main_path::commit(&scenario).await;
-    scenario.let_caulk_end();
-    for boat in ["ark", "brig"] {
-        scenario.boat(boat, "leaking").await;
-    }
-    scenario.ends("paints", "Quarantined").await;
-    scenario.ends("observes", "Observed").await;
-    let healed = scenario.ends("mends", "TargetRecovered").await;
-    assert!(healed.status.unwrap().rungs[0].job.is_some());
-    scenario.controller_catches_up().await;
-
-    let mark = scenario.audit().mark().await;
-    controller.restart().await;
-    controller.looks_at_the_pack().await;
-    scenario.controller_catches_up().await;
-    let writes = scenario.audit().since(mark).await.into_iter().filter(|request| {
-        let canary = request.name.as_ref().is_some_and(|name| name.starts_with("canary"));
-        request.user == USER && request.is_write() && request.resource != LEASES && !canary
-    });
-    let writes: Vec<_> = writes.map(|r| format!("{} {} {:?}", r.verb, r.uri, r.name)).collect();
-    assert!(writes.is_empty(), "{writes:#?}");
 }
 
 /// Breaks a boat while the watches are frozen, has them end as `order` says, and sees what becomes of it.

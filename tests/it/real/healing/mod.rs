@@ -37,6 +37,7 @@ mod received;
 mod rights;
 pub mod scenario;
 pub mod scripts;
+mod second_look;
 pub mod sweep;
 mod takeover;
 mod triggers;

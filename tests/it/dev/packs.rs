@@ -1,0 +1,89 @@
+//! `fother dev --pack … --once`, as a script uses it: the exit code says how the first sync went. And what of a cluster is there
+//! when it starts again.
+
+use fother::api::{Action, Pack};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use rustix::process::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{client, dev, repository};
+use crate::support::git_server::{Behavior, GitServer};
+use crate::support::process::Process;
+use crate::support::wait::{DEADLINE, eventually};
+
+const ACTION: &str = "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {name: restart}\nspec: {kubernetes: {restart: {}}}\n";
+
+/// Syncs one pack once, and gives the exit code and what was said.
+async fn once(data: &TempDir, arguments: &[&str], trusted: Option<&str>) -> (Option<i32>, String) {
+    let folder = data.path().join("data").display().to_string();
+    let trust: Vec<_> = trusted.iter().map(|file| ("SSL_CERT_FILE", *file)).collect();
+    let arguments = [&["dev", "--data", &folder, "--once"], arguments].concat();
+    let mut run = Process::fother(&arguments, &trust, &data.path().join("output"));
+    (run.wait(DEADLINE).await.code(), run.output())
+}
+
+#[tokio::test]
+async fn a_good_pack_is_0_and_a_bad_one_1_with_the_reason() {
+    let data = tempfile::tempdir().unwrap();
+    let (good, bad) = (data.path().join("good"), data.path().join("bad"));
+    repository(&good, "restart.yaml", "restart");
+    repository(&bad, "restart.yaml", "'No-Name'");
+    let (code, output) = once(&data, &["--pack", good.to_str().unwrap()], None).await;
+    assert!(code == Some(0) && output.contains("Pack good: True Synced: "), "{code:?} {output}");
+    let (code, output) = once(&data, &["--pack", bad.to_str().unwrap()], None).await;
+    assert!(code == Some(1) && output.contains("Pack bad: False InvalidRevision: "), "{code:?} {output}");
+    assert!(output.contains("restart.yaml:3:"), "{output}");
+}
+
+/// Over https, from a server whose authority is trusted as other programs are told to.
+#[tokio::test]
+async fn a_pack_from_elsewhere_is_0_and_a_server_that_hangs_3() {
+    let (data, server) = (tempfile::tempdir().unwrap(), GitServer::start().await);
+    server.create("ops").await.push(&[("restart.yaml", ACTION)]).await;
+    let authority = data.path().join("ca.pem");
+    std::fs::write(&authority, server.ca_pem()).unwrap();
+    let (url, trusted) = (server.url("ops"), authority.to_str());
+    let (code, output) = once(&data, &["--pack", &url], trusted).await;
+    assert!(code == Some(0) && output.contains("Pack ops: True Synced: "), "{code:?} {output}");
+    let (code, output) = once(&data, &["--pack", &url], None).await;
+    assert!(code == Some(1) && output.contains("Pack ops: False FetchFailed: "), "{code:?} {output}");
+    server.behave(Behavior::Hang);
+    let (code, output) = once(&data, &["--pack", &url, "--timeout", "1s"], trusted).await;
+    assert!(code == Some(3) && output.contains("Pack ops: not synced after 1s"), "{code:?} {output}");
+}
+
+#[tokio::test]
+async fn a_cluster_that_starts_again_in_its_folder_has_no_objects() {
+    let data = tempfile::tempdir().unwrap();
+    let pack = data.path().join("my-pack");
+    repository(&pack, "restart.yaml", "restart");
+    let kubeconfig = data.path().join("data/kubeconfig");
+    let mut first = dev(&data, &["--pack", pack.to_str().unwrap()]);
+    eventually("a kubeconfig", DEADLINE, async || kubeconfig.metadata()).await;
+    let reached = client(&kubeconfig).await;
+    let actions: Api<Action> = Api::namespaced(reached.clone(), "default");
+    eventually("the Action", DEADLINE, async || actions.get("restart").await.map(drop)).await;
+    let boat: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "ark"}})).unwrap();
+    let boats: Api<ConfigMap> = Api::namespaced(reached, "default");
+    boats.create(&PostParams::default(), &boat).await.unwrap();
+    first.signal(Signal::INT);
+    assert_eq!(first.wait(DEADLINE).await.code(), Some(0), "{}", first.output());
+
+    let second = dev(&data, &[]);
+    eventually("the second one is up", DEADLINE, async || {
+        // Both write to the same file.
+        let output = second.output();
+        if output.matches("Ctrl-C ends it").count() == 2 { Ok(()) } else { Err(output) }
+    })
+    .await;
+    let reached = client(&kubeconfig).await;
+    let packs: Api<Pack> = Api::namespaced(reached.clone(), "default");
+    assert_eq!(packs.list(&ListParams::default()).await.unwrap().items.len(), 0);
+    let actions: Api<Action> = Api::namespaced(reached.clone(), "default");
+    assert_eq!(actions.list(&ListParams::default()).await.unwrap().items.len(), 0);
+    let boats: Api<ConfigMap> = Api::namespaced(reached, "default");
+    assert!(boats.get_opt("ark").await.unwrap().is_none(), "objects end with the process");
+}
