@@ -106,11 +106,11 @@ async fn end_of(log: impl AsyncRead) -> String {
     };
     // What is left of a character that was cut in two.
     let begin = end.iter().take(3).take_while(|byte| is_cut && **byte & 0xc0 == 0x80).count();
-    let mut text = String::from_utf8_lossy(&end[begin..]).into_owned();
-    if let Some(error) = broken {
-        text.push_str(&format!("\nnot readable further: {error}"));
+    let text = String::from_utf8_lossy(&end[begin..]);
+    match broken {
+        None => text.into_owned(),
+        Some(error) => format!("{text}\nnot readable further: {error}"),
     }
-    text
 }
 
 async fn events(client: &Client, subject: &Subject<'_>) -> String {
