@@ -49,8 +49,8 @@ pub fn read<K: DeserializeOwned>(item: &Arc<Value>) -> (Option<K>, Option<Strang
     }
 }
 
-/// The limit that an object exceeds. Nobody but fother writes EventBatches and what stands in a status, within bounds of its
-/// own.
+/// The limit that an object exceeds. Nobody but fother writes an `EventBatch` and what stands in a status, within bounds of
+/// its own.
 fn exceeded(item: &Value) -> Option<usize> {
     if item["kind"] == "EventBatch" {
         return None;
