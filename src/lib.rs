@@ -21,3 +21,4 @@ pub mod sandbox;
 pub mod server;
 pub mod source;
 pub mod telemetry;
+pub mod text;

@@ -4,6 +4,7 @@
 use k8s_openapi::api::batch::v1::Job;
 use serde_json::{Value, json};
 
+use super::expansion::{literal, pasted};
 use super::identity::job_name;
 use super::outcome::JOB_FINALIZER;
 use super::parameters::{Inputs, environment_name, text};
@@ -189,10 +190,10 @@ fn pod_spec(execution: &Execution, parts: &Parts<'_>, inputs: &Inputs) -> Value 
         },
     });
     if !parts.command.is_empty() {
-        container["command"] = json!(parts.command);
+        container["command"] = words(&parts.command);
     }
     if !parts.args.is_empty() {
-        container["args"] = json!(parts.args);
+        container["args"] = words(parts.args);
     }
     json!({
         "restartPolicy": "Never",
@@ -212,24 +213,25 @@ fn pod_spec(execution: &Execution, parts: &Parts<'_>, inputs: &Inputs) -> Value 
     })
 }
 
+/// Words of a command. One that would have an event's words pasted into it is refused with the Action; where it runs
+/// all the same, nothing is pasted.
+fn words(words: &[String]) -> Value {
+    words.iter().map(|word| pasted(word).map_or_else(|| word.clone(), |_| literal(word))).collect()
+}
+
 fn environment(execution: &Execution, inputs: &Inputs) -> Value {
+    let variable = |name: &str, value: &str| json!({"name": name, "value": literal(value)});
     let mut variables = vec![
-        json!({"name": "FOTHER_OUTPUT", "value": OUTPUT_FILE}),
-        json!({"name": "FOTHER_PARAMETERS", "value": format!("{ACTION_FOLDER}/parameters.json")}),
-        json!({"name": "FOTHER_EXECUTION", "value": execution.metadata.name}),
+        variable("FOTHER_OUTPUT", OUTPUT_FILE),
+        variable("FOTHER_PARAMETERS", &format!("{ACTION_FOLDER}/parameters.json")),
+        variable("FOTHER_EXECUTION", execution.metadata.name.as_deref().unwrap_or_default()),
     ];
     if let Some(target) = &execution.spec.target {
-        variables.push(json!({"name": "FOTHER_TARGET_KIND", "value": target.kind}));
-        variables.push(
-            json!({"name": "FOTHER_TARGET_NAMESPACE", "value": target.namespace.as_deref().unwrap_or("")}),
-        );
-        variables.push(json!({"name": "FOTHER_TARGET_NAME", "value": target.name}));
+        variables.push(variable("FOTHER_TARGET_KIND", &target.kind));
+        variables.push(variable("FOTHER_TARGET_NAMESPACE", target.namespace.as_deref().unwrap_or_default()));
+        variables.push(variable("FOTHER_TARGET_NAME", &target.name));
     }
-    // The kubelet expands `$(NAME)` in values; a doubled dollar keeps a parameter as it is.
-    let literal = |value: &Value| text(value).replace("$(", "$$(");
-    variables.extend(
-        inputs.iter().map(|(name, value)| json!({"name": environment_name(name), "value": literal(value)})),
-    );
+    variables.extend(inputs.iter().map(|(name, value)| variable(&environment_name(name), &text(value))));
     Value::Array(variables)
 }
 
@@ -321,19 +323,34 @@ mod tests {
 
     #[test]
     fn a_script_gets_its_parameters_as_environment_and_file_only() {
-        let evil = "$(FOTHER_OUTPUT) `id`; rm -rf / #";
+        let evil = "$(FOTHER_OUTPUT) pa$$word `id`; rm -rf / #";
         let job = built(json!({"script": {"image": "i", "inline": "echo hello"}}), json!({"path": evil}));
         let pod = &job["spec"]["template"]["spec"];
         assert_eq!(pod["containers"][0]["command"], json!(["sh", "-eu", "/fother/action/script"]));
         assert!(!pod["containers"][0]["command"].to_string().contains("rm -rf"));
         let env = pod["containers"][0]["env"].as_array().expect("a list");
         let path = env.iter().find(|e| e["name"] == "FOTHER_PARAM_PATH").expect("there");
-        assert_eq!(path["value"], "$$(FOTHER_OUTPUT) `id`; rm -rf / #", "not expanded by the kubelet");
+        assert_eq!(
+            path["value"], "$$(FOTHER_OUTPUT) pa$$$$word `id`; rm -rf / #",
+            "not expanded by the kubelet"
+        );
         let annotations = &job["spec"]["template"]["metadata"]["annotations"];
         assert_eq!(annotations["fother.dev/script"], "echo hello");
         let file: Value =
             serde_json::from_str(annotations["fother.dev/parameters"].as_str().expect("text")).expect("JSON");
         assert_eq!(file, json!({"path": evil}));
+    }
+
+    #[test]
+    fn the_kubelet_pastes_nothing_into_a_command() {
+        let words = ["clean", "--path=$(FOTHER_PARAM_PATH)", "$(FOTHER_OUTPUT)"];
+        let job = built(
+            json!({"container": {"image": "i", "command": words, "args": words}}),
+            json!({"path": "/"}),
+        );
+        let container = &job["spec"]["template"]["spec"]["containers"][0];
+        let kept = json!(["clean", "--path=$$(FOTHER_PARAM_PATH)", "$(FOTHER_OUTPUT)"]);
+        assert_eq!((&container["command"], &container["args"]), (&kept, &kept));
     }
 
     #[test]

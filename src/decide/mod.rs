@@ -10,7 +10,7 @@
 //! - [`guards`]: by name, what a decision has to pass and what holds a target.
 //! - [`definition`]: what an Execution runs, frozen at the decision.
 //! - [`execution`]: the ladder, as a state machine over what was observed.
-//! - [`parameters`], [`job`], [`pod`], [`outcome`], [`operation`], [`verify`]: the parts of a rung.
+//! - [`parameters`], [`job`], [`expansion`], [`pod`], [`outcome`], [`operation`], [`verify`]: the parts of a rung.
 //! - [`check`]: what is wrong with a Rule or an Action, as [`problem`]s with a [`path`].
 //! - [`pack`]: from the files of a revision to objects, or to all their problems.
 //! - [`sync`]: from the objects of a revision to what changes in the cluster.
@@ -38,6 +38,7 @@ pub mod ends;
 pub mod episode;
 mod excerpt;
 pub mod execution;
+pub mod expansion;
 pub mod gathering;
 pub mod guard;
 pub mod guards;

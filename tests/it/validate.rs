@@ -52,6 +52,18 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
+/// A terminal that shows what is wrong with a file obeys nothing that is in it.
+#[test]
+fn what_a_file_names_moves_no_cursor() {
+    let forged = ACTION.replace("name: restart", r#"name: "a\e[31mx\nerror: forged""#);
+    let folder = folder(&[("a.yaml", &forged)]);
+    let (code, stdout, stderr) = validate(folder.path(), &["."], "");
+    let said = stdout + &stderr;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains(r"a\u{1b}[31mx\nerror: forged"), "{said}");
+    assert!(!said.contains("\nerror: forged"), "{said}");
+}
+
 #[test]
 fn a_good_pack_is_good() {
     let folder = folder(&[

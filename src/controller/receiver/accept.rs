@@ -183,7 +183,7 @@ impl Receiver {
     ) -> Result<(), (Refusal, String)> {
         let _turn = turn(&self.writing).await?;
         let count = sorted.fresh.len();
-        let rooms = [false, true].map(|ends| self.known.has_room(ends));
+        let rooms = [false, true].map(|ends| self.known.has_room(webhook.0, ends));
         sorted.fresh.retain(|accepted| {
             let ends = accepted.alert.as_ref().is_some_and(|alert| alert.ends_at.is_some());
             rooms[usize::from(ends)]

@@ -13,7 +13,7 @@ use crate::api::{EventBatch, TriggerEvent};
 use crate::decide::identity::{digest, occurrence};
 
 /// Batches that are kept at the most, and their bytes. Each replica holds them, and whoever leads as much again while it
-/// decides about them, within its 256 MiB.
+/// decides about them, within its 256 MiB. One namespace has half of it, so that none keeps the others from being heard.
 const MAX_BATCHES: usize = 2000;
 const MAX_BYTES: usize = 40 * 1024 * 1024;
 /// What an event takes beside its text: its maps, its place here, and its outcome.
@@ -34,6 +34,21 @@ impl Kept {
     fn is_within(self, batches: usize, bytes: usize) -> bool {
         self.batches < batches && self.bytes < bytes
     }
+
+    /// Whether it is less than so many eighths of all that may be kept.
+    fn is_within_eighths(self, eighths: usize) -> bool {
+        self.is_within(MAX_BATCHES / 8 * eighths, MAX_BYTES / 8 * eighths)
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.batches += 1;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.batches -= 1;
+        self.bytes -= bytes;
+    }
 }
 
 #[derive(Default)]
@@ -42,7 +57,9 @@ struct State {
     holders: BTreeMap<Identity, Vec<Arc<Key>>>,
     /// The identities of each batch, and its size.
     batches: BTreeMap<Arc<Key>, (Vec<Identity>, usize)>,
-    bytes: usize,
+    all: Kept,
+    /// What each namespace has of it.
+    of: BTreeMap<String, Kept>,
 }
 
 /// An index of all batches.
@@ -64,18 +81,24 @@ impl Known {
     pub(super) fn learn(&self, batch: &EventBatch, current: Option<Arc<EventBatch>>) {
         let key = Arc::new((batch.namespace().unwrap_or_default(), batch.name_any()));
         let mut state = self.state.lock();
-        let State { holders, batches, bytes } = &mut *state;
+        let State { holders, batches, all, of } = &mut *state;
         if current.is_some() == batches.contains_key(&key) {
             return;
         }
         let Some(current) = current else {
             let (identities, size) = batches.remove(&key).unwrap_or_default();
-            *bytes -= size;
+            all.remove(size);
+            if let Entry::Occupied(mut share) = of.entry(key.0.clone()) {
+                share.get_mut().remove(size);
+                if share.get().batches == 0 {
+                    share.remove();
+                }
+            }
             for identity in identities {
-                let Entry::Occupied(mut of) = holders.entry(identity) else { continue };
-                of.get_mut().retain(|holder| *holder != key);
-                if of.get().is_empty() {
-                    of.remove();
+                let Entry::Occupied(mut holding) = holders.entry(identity) else { continue };
+                holding.get_mut().retain(|holder| *holder != key);
+                if holding.get().is_empty() {
+                    holding.remove();
                 }
             }
             return;
@@ -88,7 +111,8 @@ impl Known {
         }
         let text = serde_json::to_vec(&current.spec).map_or(0, |text| text.len());
         let size = text + EVENT * identities.len();
-        *bytes += size;
+        all.add(size);
+        of.entry(key.0.clone()).or_default().add(size);
         batches.insert(key, (identities, size));
     }
 
@@ -99,11 +123,13 @@ impl Known {
         of.into_iter().flatten().map(|key| Key::clone(key)).collect()
     }
 
-    /// Whether there is room for one event more. What ends an alert makes room soon: it has room where nothing else has,
+    /// Whether there is room for one event more of a namespace. What ends an alert makes room soon: it has room where nothing else has,
     /// or what fires would fill it for ever.
-    pub(super) fn has_room(&self, ends: bool) -> bool {
-        let quarters = if ends { 5 } else { 4 };
-        self.kept().is_within(MAX_BATCHES / 4 * quarters, MAX_BYTES / 4 * quarters)
+    pub(super) fn has_room(&self, namespace: &str, ends: bool) -> bool {
+        let state = self.state.lock();
+        let of_it = state.of.get(namespace).copied().unwrap_or_default();
+        let (all, share) = if ends { (10, 5) } else { (8, 4) };
+        state.all.is_within_eighths(all) && of_it.is_within_eighths(share)
     }
 
     /// Whether what is over has to go at once.
@@ -117,8 +143,7 @@ impl Known {
     }
 
     fn kept(&self) -> Kept {
-        let state = self.state.lock();
-        Kept { batches: state.batches.len(), bytes: state.bytes }
+        self.state.lock().all
     }
 }
 
@@ -128,9 +153,13 @@ mod tests {
     use serde_json::json;
 
     fn batch(name: &str, ids: &[&str]) -> EventBatch {
+        batch_in("a", name, ids)
+    }
+
+    fn batch_in(namespace: &str, name: &str, ids: &[&str]) -> EventBatch {
         let event = |id: &&str| json!({"rules": ["r"], "event": event(id)});
         serde_json::from_value(json!({"apiVersion": "fother.dev/v1alpha1", "kind": "EventBatch",
-            "metadata": {"name": name, "namespace": "a"},
+            "metadata": {"name": name, "namespace": namespace},
             "spec": {"webhook": "w", "events": ids.iter().map(event).collect::<Vec<_>>()}}))
         .expect("an EventBatch")
     }
@@ -160,5 +189,25 @@ mod tests {
         assert_eq!(of("1"), ["two"]);
         known.learn(&batch("two", &["1"]), None);
         assert_eq!((of("1").len(), known.kept()), (0, Kept::default()));
+    }
+
+    #[test]
+    fn one_namespace_leaves_room_to_others() {
+        let known = Known::default();
+        let keep = |namespace: &str| {
+            let mut kept = 0;
+            while known.has_room(namespace, false) && kept < 2 * MAX_BATCHES {
+                let batch = batch_in(namespace, &format!("batch-{kept}"), &[]);
+                known.learn(&batch, Some(Arc::new(batch.clone())));
+                kept += 1;
+            }
+            kept
+        };
+        assert_eq!([keep("flooded"), keep("other")], [MAX_BATCHES / 2; 2]);
+        assert!(known.has_room("flooded", true), "what ends makes room");
+        assert!(!known.has_room("third", false), "it is a bound of memory");
+        let gone = batch_in("flooded", "batch-0", &[]);
+        known.learn(&gone, None);
+        assert!(known.has_room("flooded", false) && !known.has_room("other", false));
     }
 }

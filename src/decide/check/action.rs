@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{has_template, templates, types};
 use crate::api::{ActionSpec, Parameter, Runner, ValueType};
+use crate::decide::expansion::pasted;
 use crate::decide::parameters::{environment_name, resolve};
 use crate::decide::path::Path;
 use crate::decide::pod::{self, PodPolicy};
@@ -93,8 +94,16 @@ fn no_templates(
     problems: &mut Vec<Problem>,
 ) {
     for (index, word) in words.iter().enumerate() {
+        let path = runner.member(field).item(index);
         if has_template(word) {
-            problems.push(no_template(field, &runner.member(field).item(index), spec));
+            problems.push(no_template(field, &path, spec));
+        }
+        if let Some(name) = pasted(word) {
+            let message = format!("the kubelet would paste $({name}) into {field}");
+            problems.push(
+                Problem::error(path.to_string(), message)
+                    .help(format!("use env: ${name}, read by the program")),
+            );
         }
     }
 }
@@ -152,6 +161,13 @@ mod tests {
             &[
                 "spec.container.command[1]: templating not allowed in command; use env: $FOTHER_PARAM_PATH_NAME",
                 "spec.container.args[0]: templating not allowed in args; use env: $FOTHER_PARAM_PATH_NAME",
+            ],
+        );
+        check_all(
+            json!({"container": {"image": image, "command": ["rm", "$(FOTHER_PARAM_PATH)"], "args": ["$$(FOTHER_PARAM_PATH)", "-$(FOTHER_TARGET_NAME)"]}}),
+            &[
+                "spec.container.command[1]: the kubelet would paste $(FOTHER_PARAM_PATH) into command; use env: $FOTHER_PARAM_PATH, read by the program",
+                "spec.container.args[1]: the kubelet would paste $(FOTHER_TARGET_NAME) into args; use env: $FOTHER_TARGET_NAME, read by the program",
             ],
         );
         check_all(

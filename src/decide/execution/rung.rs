@@ -18,6 +18,7 @@ use crate::decide::outcome::{JobEnd, read_outputs};
 use crate::decide::parameters::{Inputs, resolve};
 use crate::decide::{job, verify};
 use crate::expr::{Bindings, Scope, TemplateTree};
+use crate::text::without_secrets;
 
 /// The variables of a rung's `with`.
 pub const VARIABLES: [&str; 9] =
@@ -197,7 +198,7 @@ fn refused(
     }
     let mut status = context.status();
     let message: String = format!("{missing}; to create it again is tried until {deadline:.0}: {why}");
-    let message: String = message.chars().take(LONGEST_MESSAGE).collect();
+    let message: String = without_secrets(&message).chars().take(LONGEST_MESSAGE).collect();
     let is_new = rung.message != message;
     status.rungs[index].message = message;
     let write = is_new.then(|| Effect::Status(Box::new(status)));
@@ -389,6 +390,8 @@ pub(super) fn failed(context: Context<'_>, index: usize, message: &str) -> Next 
 
 /// Ends the rung badly, beginning it first if it had not begun.
 fn ended_badly(context: Context<'_>, index: usize, state: AttemptState, message: &str) -> Next {
+    // It is what a script printed, or a server answered; status and Event have more readers than a log.
+    let message: &str = &without_secrets(message);
     let mut status = context.status();
     let unrecorded = status.rungs.len() <= index;
     if unrecorded {

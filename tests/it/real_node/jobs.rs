@@ -49,7 +49,7 @@ async fn a_script_gets_parameters_secrets_and_nothing_else() {
     harbor.namespace("jobs-look").await;
     let secret = ["-n", "jobs-look", "create", "secret", "generic", "db", "--from-literal=password=s3cret"];
     harbor.kubectl.run(&secret).await;
-    let greeting = "$(FOTHER_OUTPUT) `id` ; $HOME";
+    let greeting = "$(FOTHER_OUTPUT) $$(FOTHER_EXECUTION) pa$$word $ö `id` ; $HOME";
     let names = [
         "greeting",
         "parameters",

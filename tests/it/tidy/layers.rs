@@ -40,10 +40,17 @@ const CHANCE: &[&str] = &[
 const LAYERS: &[Layer] = &[
     Layer {
         folder: "api",
-        modules: &["api"],
+        modules: &["api", "text"],
         crates: &["std", "serde", "serde_json", "schemars", "thiserror", "kube", "k8s_openapi"],
         never: &[CLUSTER],
         why: "the nouns are a contract that everything stands on, so they stand on little but serialization",
+    },
+    Layer {
+        folder: "text",
+        modules: &["text"],
+        crates: &["std", "regex"],
+        never: &[CLUSTER, OUTSIDE, CHANCE],
+        why: "what is left out of a text is the same wherever it is shown, so it depends on the text alone",
     },
     Layer {
         folder: "expr",
@@ -67,7 +74,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         folder: "decide",
-        modules: &["api", "decide", "expr"],
+        modules: &["api", "decide", "expr", "text"],
         crates: &[
             "core",
             "cronexpr",
@@ -111,7 +118,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         folder: "journal",
-        modules: &["api", "journal", "telemetry"],
+        modules: &["api", "journal", "telemetry", "text"],
         crates: &[],
         never: &[],
         why: "shells do not know each other nor what is decided; controllers join them",

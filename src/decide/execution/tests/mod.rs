@@ -3,6 +3,7 @@
 mod blind;
 mod halves;
 mod needless;
+mod secrets;
 mod stability;
 
 use std::collections::BTreeMap;

@@ -48,6 +48,7 @@ mod shared {
         main_path::a_commit_mends_a_crash_loop_by_its_script_and_proves_it in "main-path",
         main_path::a_script_that_fails_leads_to_quarantine_and_ends_the_wait in "main-path-fails",
         main_path::a_rung_that_replaces_the_pods_and_does_not_help_leads_to_the_next in "replaced-pods",
+        scripts::a_script_gets_values_as_they_were_given in "values",
         scripts::a_script_that_overruns_is_stopped_and_told_of in "overruns",
         scripts::a_script_that_says_too_much_fails_and_is_told_how in "says-much",
         changes::a_change_is_answered_once_and_with_what_was in "changes",

@@ -1,4 +1,4 @@
-//! How a script can fail its rung: it takes too long, or says too much. Each scenario is written once, and runs on the real
+//! What a script is given, and how it can fail its rung: it takes too long, or says too much. Each scenario is written once, and runs on the real
 //! control plane and in the sandbox.
 
 use fother::api::{ConditionType, Execution, condition};
@@ -21,6 +21,25 @@ async fn fails(scenario: &Scenario, script: &str, timeout: &str, reason: &str) -
     let seen = (succeeded.status.as_str(), succeeded.reason.as_str(), &succeeded.message);
     assert_eq!(seen, ("False", reason, message), "{execution:#?}");
     execution
+}
+
+/// The kubelet replaces `$(NAME)` in an environment and halves `$$`, unless it is kept from it.
+pub async fn a_script_gets_values_as_they_were_given(scenario: &Scenario) {
+    let given = "pa$$word $$(FOTHER_EXECUTION) $(FOTHER_EXECUTION) $HOME $ö $";
+    let script =
+        r#"printf 'word=%s\ntarget=%s\n' "$FOTHER_PARAM_WORD" "$FOTHER_TARGET_NAME" >"$FOTHER_OUTPUT""#;
+    let action = json!({
+        "parameters": [{"name": "word"}], "outputs": [{"name": "word"}, {"name": "target"}],
+        "script": {"image": "debian", "inline": script},
+    });
+    scenario.action("tell", action).await;
+    let target = "$(FOTHER_EXECUTION)$$";
+    let key = json!({"target": {"key": format!("'{target}'")}, "ladder": [{"run": "tell", "with": {"word": given}}]});
+    scenario.rule("told", key).await;
+    scenario.boat("ark", "leaking").await;
+    let execution = scenario.ends("told", "Completed").await;
+    let outputs = execution.status.unwrap().rungs[0].outputs.to_value();
+    assert_eq!(outputs, json!({"word": given, "target": target}));
 }
 
 pub async fn a_script_that_overruns_is_stopped_and_told_of(scenario: &Scenario) {
