@@ -129,7 +129,7 @@ where
                 self.strange.write().remove(&key_in(&item));
                 self.lose(&item, &changed);
             }
-            Delivery::Alive => {}
+            Delivery::Alive | Delivery::Missed => {}
             Delivery::Broken(error) => tracing::warn!(kind = %K::kind(&()), error, "watch is broken"),
         })
         .await;

@@ -637,6 +637,20 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_from_what_follows_ends_somewhere() {
+        let (rule, target, occurrence) = (rule(), key(), "u/1");
+        let edge = |depth| {
+            let past = &[];
+            let (rule_created_at, time) = (at(0), at(60));
+            let question =
+                EdgeQuestion { rule: &rule, rule_created_at, target: &target, occurrence, time, depth, past };
+            decide_edge(question, Load::default(), Caps::default()).map(drop)
+        };
+        assert_eq!([0, 1, DEEPEST].map(edge), [Ok(()); 3]);
+        assert_eq!([DEEPEST + 1, u32::MAX].map(edge), [Err(Suppressed::Depth); 2]);
+    }
+
+    #[test]
     fn an_event_is_decided_by_when_it_happened() {
         let rule = rule();
         let edge = |time: i64, past: &[Past]| {

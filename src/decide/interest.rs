@@ -118,6 +118,8 @@ pub fn covers(known: &Value, fresh: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use proptest::sample::select;
     use serde_json::json;
     use std::collections::BTreeMap;
 
@@ -200,5 +202,102 @@ mod tests {
         assert!(covers(&known, &json!({"labels": {"a": "1"}})));
         assert!(covers(&known, &json!({"labels": {"a": "changed"}})), "it is the same alert");
         assert!(!covers(&known, &json!({"labels": {"c": "3"}})));
+    }
+
+    /// A Rule that listens to alerts, or else to events: what it names, and what it asks besides.
+    type Listener = (bool, Vec<&'static str>, Option<&'static str>);
+
+    fn listeners() -> impl Strategy<Value = Listener> {
+        let names = prop::collection::vec(select(vec!["x", "y", "z"]), 0..3);
+        let asks =
+            vec!["{}.labels.tier == 'x'", "{}.?note.orValue('x') == 'x'", "size({}) > 1", "!{}.labels.tier"];
+        (any::<bool>(), names, prop::option::of(select(asks)))
+    }
+
+    /// The Rule that names, and one that names none and has a condition that says the same.
+    fn both((is_alert, names, asks): &Listener) -> (Interest, [CompiledRule; 2]) {
+        let (data, of) = if *is_alert {
+            ("alert", "alert.?labels.?alertname.orValue('')")
+        } else {
+            ("event.data", "event.type")
+        };
+        let asks = asks.map(|asks| format!("({})", asks.replace("{}", data)));
+        let named = (!names.is_empty()).then(|| format!("{of} in {}", json!(names)));
+        let all = named.into_iter().chain(asks.clone()).collect::<Vec<_>>().join(" && ");
+        let spec = |names: &[&str], when: Option<&str>| {
+            let trigger = if *is_alert {
+                json!({"alert": {"webhook": "w", "names": names}})
+            } else {
+                json!({"webhook": {"name": "w", "types": names}})
+            };
+            json!({"trigger": trigger, "when": when})
+        };
+        let rule = |spec: &Value| {
+            let mut base =
+                json!({"serviceAccountName": "h", "target": {"key": "'k'"}, "ladder": [{"run": "x"}]});
+            json_patch::merge(&mut base, spec);
+            let spec = serde_json::from_value(base).expect("a spec");
+            CompiledRule::of(&spec, "a", "r", Timestamp::UNIX_EPOCH)
+                .unwrap_or_else(|found| panic!("{found:?}"))
+        };
+        let written = spec(names, asks.as_deref());
+        let naive = spec(&[], Some(all.as_str()).filter(|all| !all.is_empty()));
+        let rules = [rule(&written), rule(&naive)];
+        (interest(written).expect("listens"), rules)
+    }
+
+    /// Alerts and events with fields that are absent, of other types, and of the values that are asked for.
+    fn said() -> impl Strategy<Value = (bool, &'static str, Value)> {
+        let field = || {
+            prop::option::of(select(vec![
+                json!("x"),
+                json!("y"),
+                json!("other"),
+                json!(1),
+                json!(true),
+                json!([]),
+            ]))
+        };
+        let types = select(vec!["x", "y", "other"]);
+        (any::<bool>(), types, [field(), field(), field()]).prop_map(|(is_alert, of, [name, tier, note])| {
+            let mut data = json!({"labels": {}, "password": "hunter2"});
+            let places = [("/labels", "alertname", name), ("/labels", "tier", tier), ("", "note", note)];
+            for (parent, field, value) in places {
+                if let (Some(parent), Some(value)) = (data.pointer_mut(parent), value) {
+                    parent[field] = value;
+                }
+            }
+            (is_alert, of, data)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// What nobody wants is dropped, and of the rest what nobody reads: no Rule may answer otherwise for that.
+        #[test]
+        fn what_is_kept_gives_the_answers_of_the_whole(
+            listeners in prop::collection::vec(listeners(), 1..10),
+            all in prop::collection::vec(said(), 1..10),
+        ) {
+            let rules: Vec<_> = listeners.iter().map(both).collect();
+            for (is_alert, of, data) in all {
+                let whole = event(of, data.clone());
+                let alert = is_alert.then(|| AlertState {
+                    fingerprint: "f".into(),
+                    starts_at: whole.time.clone(),
+                    ends_at: None,
+                    heard: BTreeMap::new(),
+                });
+                let wanted = rules.iter().filter(|(interest, _)| interest.wants(&whole, alert.as_ref()));
+                let kept = event(of, project(&data, wanted.map(|(interest, _)| interest)));
+                for ((interest, [written, naive]), (listens_to_alerts, ..)) in rules.iter().zip(&listeners) {
+                    let matches = |rule: &CompiledRule, event| rule.matches_received(event, Timestamp::UNIX_EPOCH) == Ok(true);
+                    let found = interest.wants(&whole, alert.as_ref()) && matches(written, &kept);
+                    let expected = *listens_to_alerts == is_alert && matches(naive, &whole);
+                    prop_assert_eq!(found, expected, "{:?} of {} {}", interest.trigger, of, data);
+                }
+            }
+        }
     }
 }

@@ -114,7 +114,7 @@ impl<I: Interests> Subscribers<I> {
                 }
                 self.tell_always(&Delivery::Deleted(object));
             }
-            Delivery::Alive | Delivery::Broken(_) => self.tell_all(&delivery),
+            Delivery::Alive | Delivery::Missed | Delivery::Broken(_) => self.tell_all(&delivery),
         }
         if self.all_told.elapsed() >= SIGN_OF_LIFE {
             self.tell_all(&Delivery::Alive);
@@ -281,6 +281,7 @@ mod tests {
             Delivery::Changed(object) => format!("is {}", name(&object)),
             Delivery::Deleted(object) => format!("no {}", name(&object)),
             Delivery::Alive => "alive".to_owned(),
+            Delivery::Missed => "missed".to_owned(),
             Delivery::Broken(error) => error,
         };
         std::iter::from_fn(|| receiver.try_recv().ok()).map(text).collect()

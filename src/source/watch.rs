@@ -62,6 +62,8 @@ pub enum Delivery {
     Deleted(Arc<Value>),
     /// The server speaks, and has nothing to tell.
     Alive,
+    /// What has happened lately may not have been told, and will not be: a complete list follows.
+    Missed,
     /// The watch is broken; a complete list follows when it works again.
     Broken(String),
 }
@@ -147,14 +149,26 @@ pub async fn run(client: Client, scope: Scope, relist: &tokio::sync::Notify, del
     let mut version: Option<String> = None;
     loop {
         let started = Instant::now();
-        let end = match version.take() {
+        let from = version.take();
+        let was_watching = from.is_some();
+        let end = match from {
             None => list(&client, &scope, &mut ear).await.map(End::Closed),
             Some(from) => watch(&client, &scope, from, relist, &mut ear).await,
         };
         match end {
             Ok(End::Closed(at)) => (version, failures) = (Some(at), 0),
-            Ok(End::Expired | End::Relist) => failures = 0,
-            Err(error) if is_expired(&error) => failures += 1,
+            Ok(End::Relist) => failures = 0,
+            Ok(End::Expired) => {
+                failures = 0;
+                (ear.deliver)(Delivery::Missed);
+            }
+            Err(error) if is_expired(&error) => {
+                failures += 1;
+                // Where it is a list that is forgotten before its last page, that begins anew, and nothing was watched.
+                if was_watching {
+                    (ear.deliver)(Delivery::Missed);
+                }
+            }
             Err(error) => {
                 failures += 1;
                 (ear.deliver)(Delivery::Broken(said(&error)));
@@ -387,7 +401,14 @@ mod tests {
         let running = tokio::spawn(async move {
             run(client, scope(), &Notify::new(), |delivery| drop(sender.send(delivery))).await;
         });
-        for _ in 0..2 {
+        for round in 0..2 {
+            if round > 0 {
+                let said = heard.recv().await;
+                assert!(
+                    matches!(said, Some(Delivery::Missed)),
+                    "whoever waits for changes is told: {said:?}"
+                );
+            }
             let deliveries = (heard.recv().await, heard.recv().await);
             let is_list = matches!(&deliveries, (Some(Delivery::Page(_)), Some(Delivery::Synced(_))));
             assert!(is_list, "{deliveries:?}");

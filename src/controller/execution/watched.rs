@@ -108,7 +108,7 @@ fn take_in(queue: &Queue, namespace: &str, is_sound: &AtomicBool, delivery: Deli
         Delivery::Synced(_) => is_sound.store(true, Ordering::Relaxed),
         Delivery::Changed(job) if is_over(&job) => wake(&job),
         Delivery::Deleted(job) => wake(&job),
-        Delivery::Changed(_) | Delivery::Alive => {}
+        Delivery::Changed(_) | Delivery::Alive | Delivery::Missed => {}
         Delivery::Broken(error) => {
             tracing::debug!(namespace, error, "the watch of Jobs is broken");
             is_sound.store(false, Ordering::Relaxed);

@@ -327,6 +327,25 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_works_says_what_it_cannot_know() {
+        let rule = Rule::new("leak", RuleSpec::default());
+        let sight =
+            crate::decide::view::Sight { heard_at: Some(Timestamp::UNIX_EPOCH), ..Default::default() };
+        let ready = |blind: Option<&str>| {
+            let seen = Seen { sight, blind: blind.map(str::to_owned), ..Seen::default() };
+            let mut told = Vec::new();
+            conditions(&mut told, &rule, &Checked::default(), Some(&seen), Timestamp::UNIX_EPOCH);
+            condition(&told, ConditionType::Ready).map(|c| format!("{} {}", c.status, c.message))
+        };
+        assert_eq!(ready(None).as_deref(), Some("True watching"));
+        let blind = "Events of before 10:00 may be forgotten";
+        assert_eq!(
+            ready(Some(blind)).as_deref(),
+            Some("True watching; Events of before 10:00 may be forgotten")
+        );
+    }
+
+    #[test]
     fn what_was_not_asked_is_not_known() {
         use ConditionType::{Accepted, Authorized, Ready, ResolvedRefs};
         let rule = Rule::new("leak", RuleSpec::default());

@@ -70,7 +70,7 @@ mod tests {
                 Delivery::Deleted(object) => {
                     self.0.remove(&name(object));
                 }
-                Delivery::Synced(_) | Delivery::Alive | Delivery::Broken(_) => {}
+                Delivery::Synced(_) | Delivery::Alive | Delivery::Missed | Delivery::Broken(_) => {}
             }
         }
 

@@ -202,6 +202,7 @@ impl Eye {
         loop {
             self.synced = false;
             self.break_off();
+            self.forget_what_was();
             let (client, conditions) = (self.account.client(), index::conditions(&self.rule));
             let mut subscription = self.watches.subscribe(key.clone(), client, scope.clone(), conditions);
             self.listen(&mut subscription).await;
@@ -243,7 +244,7 @@ impl Eye {
         match &delivery {
             Delivery::Synced(_) => self.synced = true,
             Delivery::Broken(_) => self.synced = false,
-            Delivery::Page(_) => {}
+            Delivery::Page(_) | Delivery::Missed => {}
             _ if !self.synced || self.list.is_some() => return,
             _ => {}
         }
@@ -263,9 +264,10 @@ impl Eye {
                 self.set(key, None);
             }
             Delivery::Alive => {}
+            Delivery::Missed => return self.forget_what_was(),
             Delivery::Broken(error) => {
                 self.break_off();
-                self.before.as_mut().into_iter().for_each(Before::clear);
+                self.forget_what_was();
                 self.state.lock().broken = Some(error);
                 return self.wake();
             }
@@ -279,6 +281,11 @@ impl Eye {
         if first {
             self.wake();
         }
+    }
+
+    /// What is different from now on has changed at a time at which nobody looked.
+    fn forget_what_was(&mut self) {
+        self.before.as_mut().into_iter().for_each(Before::clear);
     }
 
     /// Takes in what its pages have told, now that the list is complete.

@@ -211,6 +211,39 @@ mod tests {
         assert!(!decided.known.contains("0") && decided.known.contains("1"));
     }
 
+    /// What is blind of a Rule about Events, created at nought, whose controller starts after so many minutes.
+    fn blind_after(minutes: i64, changes: &Value) -> Option<(Timestamp, String)> {
+        let mut spec = serde_json::json!({"serviceAccountName": "h", "ladder": [{"run": "x"}],
+            "trigger": {"event": {"reasons": ["FailedMount"]}}});
+        json_patch::merge(&mut spec, changes);
+        let spec = serde_json::from_value(spec).expect("a Rule");
+        let rule = CompiledRule::of(&spec, "a", "r", Timestamp::UNIX_EPOCH);
+        let rule = rule.unwrap_or_else(|problems| panic!("{problems:?}"));
+        blind(&rule, Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes))
+    }
+
+    #[test]
+    fn a_window_that_reaches_behind_the_memory_of_kubernetes_is_told() {
+        let several = |within: &str| serde_json::json!({"correlate": {"groupBy": "event.data.reason", "within": within, "count": 2}});
+        let told = Some((
+            Timestamp::UNIX_EPOCH + SignedDuration::from_hours(4),
+            "Events of before 1970-01-01T02:00:00Z may be forgotten: \
+             until 1970-01-01T04:00:00Z a window may lack some"
+                .to_owned(),
+        ));
+        assert_eq!(blind_after(180, &several("2h")), told);
+        let last = serde_json::json!({"limits": {"once": {"take": "Last", "within": "2h"}}});
+        assert_eq!(blind_after(180, &last), told, "the last of many is one of a window, too");
+
+        assert_eq!(blind_after(180, &several("30m")), None, "Kubernetes keeps Events for longer");
+        assert_eq!(blind_after(30, &several("2h")), None, "nothing from before the Rule is missed");
+        assert_eq!(blind_after(180, &serde_json::json!({})), None, "each Event stands for itself");
+        let state = serde_json::json!({"when": "true", "trigger": {"event": null,
+            "resource": {"apiVersion": "v1", "kind": "Pod"}}, "correlate": {"groupBy": "object.kind",
+            "within": "2h", "count": 2}});
+        assert_eq!(blind_after(180, &state), None, "objects are there to be listed");
+    }
+
     #[test]
     fn a_watch_that_says_nothing_is_noticed_once() {
         let heard = Timestamp::UNIX_EPOCH;

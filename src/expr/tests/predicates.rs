@@ -139,6 +139,9 @@ fn a_rollout_is_dated_by_the_newest_sign_of_it() {
     let within = |minutes: u32| format!("rolledOutWithin(target, duration('{minutes}m'))");
     check(&within(20), &deployment(), true);
     check(&within(19), &deployment(), false);
+    check("rolloutComplete(target)", &rolled_out(), true);
+    check(&within(10), &rolled_out(), true);
+    check(&within(9), &rolled_out(), false);
     let restarted = |object| {
         let annotations = json!({"kubectl.kubernetes.io/restartedAt": "2026-03-01T12:55:00+01:00"});
         changed(object, &[("spec.template.metadata.annotations", annotations)])
@@ -189,6 +192,14 @@ fn image_pull() -> Value {
 
 fn unschedulable() -> Value {
     recorded(include_str!("statuses/unschedulable.yaml"))
+}
+
+fn not_ready() -> Value {
+    recorded(include_str!("statuses/not-ready.yaml"))
+}
+
+fn rolled_out() -> Value {
+    recorded(include_str!("statuses/rolled-out.yaml"))
 }
 
 fn completed() -> Value {
@@ -248,6 +259,8 @@ fn not_ready_for_counts_from_when_the_condition_turned() {
     check(&minutes(3), &crashing_pod(), false);
     check(&minutes(7), &image_pull(), true);
     check(&minutes(8), &image_pull(), false);
+    check(&minutes(10), &not_ready(), true);
+    check(&minutes(11), &not_ready(), false);
     // No kubelet has it: it counts from its creation.
     check(&minutes(12), &unschedulable(), true);
     check(&minutes(13), &unschedulable(), false);

@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::bay::{Bay, MEND, NAMESPACE};
+use super::bay::{Bay, MEND, NAMESPACE, PAINT};
 use crate::support::wait::{DEADLINE, eventually};
 
 fn regarding(name: &str) -> Value {
@@ -17,6 +17,14 @@ fn regarding(name: &str) -> Value {
 
 fn all_ended(executions: &[Execution], count: usize) -> bool {
     executions.len() == count && executions.iter().all(Execution::is_finished)
+}
+
+/// What is said, in Events, of events that led to nothing.
+async fn suppressed(bay: &Bay) -> Vec<String> {
+    let events: Api<Event> = Api::namespaced(bay.admin.clone(), NAMESPACE);
+    let told = events.list(&ListParams::default()).await.unwrap().items.into_iter();
+    let told = told.filter(|event| event.reason.as_deref() == Some("RuleFireSuppressed"));
+    told.filter_map(|event| event.note).collect()
 }
 
 async fn crew(bay: &Bay, name: &str, crew: &Value) {
@@ -85,11 +93,7 @@ async fn an_event_that_something_spoke_against_stays_dropped() {
     bay.event("first", regarding("ark")).await;
     let is_kept = |rule: &Rule| rule.status.as_ref().is_some_and(|status| status.objected.len() == 1);
     bay.until_rule("springs", "it is remembered", is_kept).await;
-    let events: Api<Event> = Api::namespaced(bay.admin.clone(), NAMESPACE);
-    let told = events.list(&ListParams::default()).await.unwrap().items;
-    let note = told.iter().filter(|event| event.reason.as_deref() == Some("RuleFireSuppressed"));
-    let notes: Vec<_> = note.filter_map(|event| event.note.clone()).collect();
-    assert_eq!(notes, ["Rule springs did not fire: Unless Manned"]);
+    assert_eq!(suppressed(&bay).await, ["Rule springs did not fire: Unless Manned"]);
     crew(&bay, "ark", &json!("ashore")).await;
     bay.restart().await;
     bay.event("second", regarding("ark")).await;
@@ -262,4 +266,27 @@ async fn a_rule_follows_the_end_of_another() {
     assert_eq!((decision.depth, target.name.as_str()), (Some(1), "ark"));
     let event = decision.event.unwrap();
     assert_eq!((event.event_type.as_str(), &event.data.0["reason"]), ("Failed", &json!("Quarantined")));
+}
+
+#[tokio::test]
+async fn a_circle_of_rules_comes_to_an_end() {
+    let bay = Bay::new().await;
+    bay.boat("ark", "leaking").await;
+    let follow = |rules: Value| json!({"execution": {"rules": rules}});
+    bay.told_rule("ping", follow(json!(["ark", "pong"])), json!({})).await;
+    bay.told_rule("pong", follow(json!(["ping"])), json!({})).await;
+    for rule in ["ping", "pong"] {
+        bay.watching(rule).await;
+    }
+    bay.rule("ark", json!({"ladder": [{"run": PAINT}]})).await;
+    bay.until_stopped("pong", "depth", 1).await;
+    let found = bay.all("all have ended", |executions| all_ended(executions, 4)).await;
+    let mut way: Vec<_> = found
+        .iter()
+        .filter_map(|execution| execution.spec.decision.as_ref())
+        .map(|decision| (decision.depth.unwrap_or(0), decision.rule.name.as_str()))
+        .collect();
+    way.sort_unstable();
+    assert_eq!(way, [(0, "ark"), (1, "ping"), (2, "pong"), (3, "ping")]);
+    assert_eq!(suppressed(&bay).await, ["Rule pong did not fire: Depth"]);
 }

@@ -8,6 +8,7 @@ pub mod disk_alert;
 pub mod hpa_at_max;
 pub mod node_not_ready;
 pub mod node_restart;
+pub mod oom_job;
 pub mod stage;
 mod taker;
 
@@ -32,6 +33,8 @@ scenarios! {
     hpa_at_max::a_person_decides_about_an_autoscaler_that_stays_at_its_maximum,
     node_not_ready::a_node_is_rebooted_then_replaced_then_a_person_is_paged,
     node_not_ready::in_an_outage_no_node_is_touched_and_a_person_is_told,
+    oom_job::a_job_that_needs_more_than_the_cap_is_reported,
+    oom_job::a_job_at_the_cap_is_reported_and_not_touched,
 }
 
 #[test]

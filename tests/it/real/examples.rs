@@ -9,7 +9,9 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::examples::stage::Place;
-use crate::examples::{alert_job, alerting_pod, disk_alert, hpa_at_max, node_not_ready, node_restart};
+use crate::examples::{
+    alert_job, alerting_pod, disk_alert, hpa_at_max, node_not_ready, node_restart, oom_job,
+};
 use crate::support::control_plane::ControlPlane;
 use crate::support::examples::{self, Stage};
 use crate::support::kubectl::Kubectl;
@@ -75,6 +77,7 @@ async fn the_examples_leave_to_people_what_is_theirs() {
     let place = Place::real(&plane).await;
     hpa_at_max::a_person_decides_about_an_autoscaler_that_stays_at_its_maximum(&place).await;
     node_not_ready::a_node_is_rebooted_then_replaced_then_a_person_is_paged(&place).await;
+    oom_job::a_job_that_needs_more_than_the_cap_is_reported(&place).await;
 }
 
 /// On a control plane of its own, as the pack has a namespace of its own.

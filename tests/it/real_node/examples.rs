@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::harbor::Harbor;
 use crate::examples::stage::Place;
-use crate::examples::{alert_job, alerting_pod, disk_alert, hpa_at_max, node_not_ready, node_restart};
+use crate::examples::{
+    alert_job, alerting_pod, disk_alert, hpa_at_max, node_not_ready, node_restart, oom_job,
+};
 use crate::support::examples::{self, Stage};
 
 /// A kubelet waits longer and longer before it starts a container again.
@@ -25,7 +27,12 @@ async fn stage(harbor: &Harbor) -> Stage {
 async fn the_examples_heal_their_incidents() {
     let Some(harbor) = Harbor::shared().await else { return };
     let stage = stage(harbor).await;
-    tokio::join!(examples::corrupted_cache(&stage), examples::crash_loop(&stage), examples::oom_job(&stage));
+    let jobs = async {
+        examples::oom_job(&stage).await;
+        harbor.kubectl.run(&["delete", "namespace", "reports", "--timeout=60s"]).await;
+        oom_job::a_job_that_needs_more_than_the_cap_is_reported(&Place::Node(harbor)).await;
+    };
+    tokio::join!(examples::corrupted_cache(&stage), examples::crash_loop(&stage), jobs);
 }
 
 /// The resolved alert, the repeat inside the cooldown, the secret, and the node that came back.

@@ -9,5 +9,6 @@ mod image;
 mod jobs;
 mod lifecycle;
 mod main_path;
+mod predicates;
 mod release;
 mod sensor;

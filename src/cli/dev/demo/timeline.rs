@@ -135,7 +135,11 @@ impl Page {
             run(client, scope, &Notify::new(), |delivery| match delivery {
                 Delivery::Page(page) => page.items.iter().for_each(|object| see(object)),
                 Delivery::Changed(object) => see(&object),
-                Delivery::Synced(_) | Delivery::Deleted(_) | Delivery::Alive | Delivery::Broken(_) => {}
+                Delivery::Synced(_)
+                | Delivery::Deleted(_)
+                | Delivery::Alive
+                | Delivery::Missed
+                | Delivery::Broken(_) => {}
             })
             .await;
         });

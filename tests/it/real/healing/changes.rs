@@ -7,6 +7,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::scenario::Scenario;
+use crate::support::proxy::Order;
 use crate::support::wait::{DEADLINE, eventually};
 
 /// A rule that writes down how many of a boat's crew have left, and a boat with three.
@@ -92,6 +93,26 @@ async fn a_change_that_nobody_saw_is_not_guessed() {
     controller.kill();
     set_crew(&scenario, "2").await;
     controller.start_again();
+    scenario.controller_catches_up().await;
+    assert_eq!(scenario.executions("shrinks").await.len(), 0);
+    set_crew(&scenario, "1").await;
+    have_ended(&scenario, 1).await;
+    assert_eq!(noted(&scenario).await, ["2", "1"]);
+}
+
+/// The same while the controller goes on: what it knew of the boat is from before the gap in its watch.
+#[tokio::test]
+async fn a_change_in_a_gap_of_the_watch_is_not_guessed() {
+    let Some(scenario) = Scenario::alone("gap").await else { return };
+    crewed(&scenario).await;
+    let proxy = scenario.proxy().await;
+    let _controller = scenario.controller_through(&proxy).await;
+    scenario.watching("shrinks").await;
+    scenario.controller_catches_up().await;
+    let boats = format!("/namespaces/{}/configmaps.*watch=", scenario.stage.namespace);
+    assert_eq!(proxy.order_watches(&boats, Order::Freeze), 1);
+    set_crew(&scenario, "2").await;
+    assert_eq!(proxy.order_watches(&boats, Order::Expire), 1);
     scenario.controller_catches_up().await;
     assert_eq!(scenario.executions("shrinks").await.len(), 0);
     set_crew(&scenario, "1").await;
