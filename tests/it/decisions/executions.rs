@@ -36,6 +36,20 @@ async fn an_account_that_is_not_allowed_ends_what_has_not_begun_at_once() {
     assert_eq!(ended.reason(), Some("MissingPermissions"), "{ended:#?}");
 }
 
+/// All Executions are held in memory: what is too large for that is not.
+#[tokio::test]
+async fn a_run_that_is_too_large_is_left_alone_and_says_so() {
+    let bay = Bay::new().await;
+    bay.apply(json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
+        "metadata": {"name": "hand", "namespace": NAMESPACE},
+        "spec": {"serviceAccountName": "healer", "run": MEND, "with": {"words": "x".repeat(300 * 1024)}}}))
+        .await;
+    let stands = bay.only("it says why", |e| e.reason() == Some("UnsupportedValue")).await;
+    let message = &stands.status.unwrap().conditions[0].message;
+    let why = "it has more than 256 KiB beside its status";
+    assert_eq!(*message, format!("cannot be read by this version of fother, and is left alone: {why}"));
+}
+
 #[tokio::test]
 async fn an_action_may_come_a_moment_after_the_run_of_it() {
     const ACCOUNT: &str = "GET /api/v1/namespaces/default/serviceaccounts/healer";
