@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::{AsyncRead, AsyncReadExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use kube::Client;
 use kube::api::{Api, ListParams, LogParams, PostParams};
@@ -15,6 +16,8 @@ use crate::api::{CollectRunner, Evidence, ObjectReference};
 const LIMIT: usize = 900 * 1024;
 /// The most that one entry may hold.
 const ENTRY_LIMIT: usize = 100 * 1024;
+/// The most that is read of a log, to come to its end: an API server that limits bytes leaves out the end.
+const READ_LIMIT: i64 = 32 * 1024 * 1024;
 /// Pods that are looked at, at the most.
 const PODS: usize = 10;
 
@@ -72,11 +75,11 @@ async fn logs(client: &Client, pod: &Pod, tail_lines: i32) -> BTreeMap<String, S
                 container: Some(container.name.clone()),
                 previous,
                 tail_lines: Some(i64::from(tail_lines)),
-                limit_bytes: i64::try_from(ENTRY_LIMIT).ok(),
+                limit_bytes: Some(READ_LIMIT),
                 ..LogParams::default()
             };
-            let text = match api.logs(name(pod), &params).await {
-                Ok(text) => text,
+            let text = match api.log_stream(name(pod), &params).await {
+                Ok(log) => end_of(log).await,
                 Err(error) => format!("not readable: {error}"),
             };
             let which = if previous { "previous" } else { "current" };
@@ -84,6 +87,30 @@ async fn logs(client: &Client, pod: &Pod, tail_lines: i32) -> BTreeMap<String, S
         }
     }
     found
+}
+
+/// The end of a log, whatever bytes are in it. No more of it is in memory at any time than twice what is kept.
+async fn end_of(log: impl AsyncRead) -> String {
+    let mut log = std::pin::pin!(log);
+    let (mut end, mut chunk, mut is_cut) = (Vec::new(), vec![0; 16 * 1024], false);
+    let broken = loop {
+        match log.read(&mut chunk).await {
+            Ok(0) => break None,
+            Ok(read) => end.extend_from_slice(&chunk[..read]),
+            Err(error) => break Some(error),
+        }
+        if end.len() > 2 * ENTRY_LIMIT {
+            end.drain(..end.len() - ENTRY_LIMIT);
+            is_cut = true;
+        }
+    };
+    // What is left of a character that was cut in two.
+    let begin = end.iter().take(3).take_while(|byte| is_cut && **byte & 0xc0 == 0x80).count();
+    let text = String::from_utf8_lossy(&end[begin..]);
+    match broken {
+        None => text.into_owned(),
+        Some(error) => format!("{text}\nnot readable further: {error}"),
+    }
 }
 
 async fn events(client: &Client, subject: &Subject<'_>) -> String {
@@ -214,6 +241,25 @@ fn bounded(found: BTreeMap<String, String>) -> BTreeMap<String, String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[tokio::test]
+    async fn the_end_of_a_long_log_is_kept() {
+        let lines: Vec<String> = (0..4000).map(|number| format!("{number} €€€€€€€€€€€€€€€€")).collect();
+        let log = format!("{}\nthe reason why it died\n", lines.join("\n"));
+        assert!(log.len() > 200_000, "{}", log.len());
+        let text = end_of(log.as_bytes()).await;
+        assert!(log.ends_with(&text) && text.len() >= ENTRY_LIMIT, "{} of {}", text.len(), log.len());
+        let found = bounded(BTreeMap::from([("a.log".to_owned(), text)]));
+        assert!(
+            found["a.log"].len() > ENTRY_LIMIT - 4 && found["a.log"].ends_with("the reason why it died\n")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_byte_that_is_no_text_is_no_reason_to_lose_the_rest() {
+        assert_eq!(end_of(&b"before\n\xff\xfe\nafter"[..]).await, "before\n\u{fffd}\u{fffd}\nafter");
+        assert_eq!(end_of(&b""[..]).await, "");
+    }
 
     #[test]
     fn the_values_of_a_secret_are_no_evidence() {
