@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{GROUP, VERSION};
+use crate::text::printable;
 
 /// How the object that matched leads to the target of the remediation.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -194,7 +195,8 @@ impl ObjectReference {
 
 impl std::fmt::Display for ObjectReference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.kind, self.name)
+        // Who creates an Execution by hand may name anything.
+        write!(f, "{}/{}", printable(&self.kind), printable(&self.name))
     }
 }
 
@@ -202,6 +204,13 @@ impl std::fmt::Display for ObjectReference {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_target_is_told_on_one_line() {
+        let target =
+            ObjectReference { kind: "Key".into(), name: "a\nb\u{1b}[2J".into(), ..Default::default() };
+        assert_eq!(target.to_string(), r"Key/a\nb\u{1b}[2J");
+    }
 
     #[test]
     fn a_word_or_an_owner() {

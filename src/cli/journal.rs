@@ -9,6 +9,7 @@ use super::Exit;
 use crate::api::Duration;
 use crate::journal::{Decision, Event, File, Filter, Gap};
 use crate::source::watch::now;
+use crate::text::printable;
 
 /// Read a journal: what was decided, and why.
 ///
@@ -129,8 +130,10 @@ fn event_row(event: &Event) -> [String; 5] {
     [time.to_string(), namespace, source, event_type, id]
 }
 
-/// Columns as wide as what is in them, as kubectl has them.
+/// Columns as wide as what is in them, as kubectl has them. What was received may have anything in it.
 fn table<const N: usize>(heading: &[&str; N], rows: &[[String; N]]) -> String {
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| printable(cell).into_owned())).collect();
     let heading = heading.map(str::to_owned);
     let width = |column: usize| {
         let cells = rows.iter().chain([&heading]).map(|row| row[column].chars().count());
@@ -141,12 +144,12 @@ fn table<const N: usize>(heading: &[&str; N], rows: &[[String; N]]) -> String {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
         format!("{}\n", cells.collect::<Vec<_>>().join("   ").trim_end())
     };
-    std::iter::once(&heading).chain(rows).map(line).collect()
+    std::iter::once(&heading).chain(&rows).map(line).collect()
 }
 
 fn tell_gap(gap: &Gap) {
     let count = if gap.missing == 0 { String::new() } else { format!("{} entries ", gap.missing) };
-    anstream::eprintln!("missing: {count}from {} to {}: {}", gap.from, gap.to, gap.reason);
+    anstream::eprintln!("missing: {count}from {} to {}: {}", gap.from, gap.to, printable(&gap.reason));
 }
 
 #[cfg(test)]
@@ -157,5 +160,11 @@ mod tests {
     fn columns_are_as_wide_as_what_is_in_them() {
         let rows = vec![["a".to_owned(), "long value".to_owned()], ["longer".to_owned(), String::new()]];
         assert_eq!(table(&["ONE", "TWO"], &rows), "ONE      TWO\na        long value\nlonger\n");
+    }
+
+    #[test]
+    fn what_was_received_neither_begins_a_line_nor_moves_the_cursor() {
+        let rows = vec![["a\u{1b}[2J".to_owned(), "x\nforged".to_owned()]];
+        assert_eq!(table(&["ONE", "TWO"], &rows), "ONE          TWO\na\\u{1b}[2J   x\\nforged\n");
     }
 }

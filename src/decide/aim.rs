@@ -125,6 +125,8 @@ impl Aim {
 fn fitting(what: &str, text: String) -> Result<String, String> {
     match text.len() {
         0 => Err(format!("{what} is empty")),
+        // It would forge a line wherever it is told.
+        _ if text.chars().any(char::is_control) => Err(format!("{what} has a control character")),
         length if length > LONGEST_NAME => Err(format!("{what} is {length} bytes; max {LONGEST_NAME}")),
         _ => Ok(text),
     }
@@ -145,7 +147,8 @@ mod tests {
     }
 
     fn at(target: Value) -> Result<String, String> {
-        let alert = json!({"labels": {"deployment": "web", "namespace": "b", "n": ""}});
+        let alert =
+            json!({"labels": {"deployment": "web", "namespace": "b", "n": "", "forged": "x\nINFO fired"}});
         let aim = aim(target).expect("compiles").expect("an aim");
         let bindings = Bindings::at(Timestamp::UNIX_EPOCH).with("event", json!({"data": alert}));
         aim.at(&bindings, "a").map(|found| format!("{:?} {found}", found.namespace))
@@ -165,6 +168,8 @@ mod tests {
         assert_eq!(at(elsewhere), Ok("Some(\"b\") Deployment/web".into()));
         assert_eq!(at(json!({"key": "event.data.labels.deployment"})), Ok("Some(\"a\") Key/web".into()));
         assert_eq!(at(json!({"key": "event.data.labels.n"})), Err("target.key is empty".into()));
+        let forged = json!({"key": "event.data.labels.forged"});
+        assert_eq!(at(forged), Err("target.key has a control character".into()));
         assert_eq!(at(json!({"key": "1 + 1"})), Err("target.key is 2, not a text".into()));
         assert!(at(deployment("${{ event.data.labels.absent }}")).is_err());
     }

@@ -52,6 +52,17 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
+/// A terminal that shows what is wrong with a file obeys nothing that is in it.
+#[test]
+fn what_a_file_names_moves_no_cursor() {
+    let forged = ACTION.replace("{restart: {}}", r#"{restart: {}}, "bad\e[2Jfield\nerror: forged": 1"#);
+    let folder = folder(&[("a.yaml", &forged)]);
+    let (code, stdout, stderr) = validate(folder.path(), &["."], "");
+    let said = stdout + &stderr;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains(r"bad\u{1b}[2Jfield\nerror: forged"), "{said}");
+}
+
 #[test]
 fn a_good_pack_is_good() {
     let folder = folder(&[

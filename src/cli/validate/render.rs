@@ -9,22 +9,25 @@ use serde_json::{Value, json};
 use super::input::Set;
 use crate::decide::pack::finding::Finding;
 use crate::decide::problem::Severity;
+use crate::text::printable;
 
-/// One finding with the lines it is about.
+/// One finding with the lines it is about. What a file names may hold what a terminal takes for a command.
 pub(super) fn draw(finding: &Finding, set: &Set, colors: bool) -> String {
     let path = set.display(&finding.file);
+    let path = printable(&path);
     let text = set.text(&finding.file);
     let level = match finding.problem.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let label = finding.problem.help.as_deref().unwrap_or_default();
+    let label = printable(finding.problem.help.as_deref().unwrap_or_default());
     let annotation = AnnotationKind::Primary.span(finding.span.clone()).label(label);
     let snippet = Snippet::source(text).path(path).annotation(annotation);
-    let mut group = Group::with_title(level.primary_title(&finding.problem.message)).element(snippet);
+    let title = printable(&finding.problem.message);
+    let mut group = Group::with_title(level.primary_title(title)).element(snippet);
     let note = note(finding);
     if !note.is_empty() {
-        group = group.element(Level::NOTE.no_name().message(note));
+        group = group.element(Level::NOTE.no_name().message(printable(&note).into_owned()));
     }
     let renderer = if colors { Renderer::styled() } else { Renderer::plain() };
     renderer.render(&[group])
