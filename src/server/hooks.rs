@@ -1,6 +1,6 @@
 //! The listener for Webhooks: strangers can reach it, so every wait has an end and everything has a bound.
 //!
-//! Bounds: connections × 16 KiB of head, plus bodies (`places`) × 1 MiB, whatever is sent and however slowly.
+//! Bounds: connections (`doors`) × 16 KiB of head, plus bodies (`places`) × 1 MiB, whatever is sent and however slowly.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,14 +19,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::doors::Doors;
 use super::places::{Places, Taker};
 use crate::controller::receiver::{Answer, Open, Receiver, Refusal};
 
-/// Connections at a time. One more is told to come back.
-const CONNECTIONS: usize = 1024;
 /// How long a head and a body may take; a connection without a request is closed after the same time.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest head, and the most headers.
@@ -55,7 +53,7 @@ pub async fn serve(
 }
 
 async fn accept(listener: TcpListener, router: Router, receiver: Arc<Receiver>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let doors = Doors::default();
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -66,7 +64,7 @@ async fn accept(listener: TcpListener, router: Router, receiver: Arc<Receiver>) 
                 continue;
             }
         };
-        let Ok(turn) = connections.clone().try_acquire_owned() else {
+        let Some(door) = doors.open(peer.ip()) else {
             receiver.turned_away(Refusal::Overloaded);
             turn_away(stream).await;
             continue;
@@ -83,7 +81,7 @@ async fn accept(listener: TcpListener, router: Router, receiver: Arc<Receiver>) 
             if let Err(error) = served.await {
                 tracing::debug!(%error, "connection ended");
             }
-            drop(turn);
+            drop(door);
         });
     }
 }

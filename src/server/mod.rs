@@ -1,5 +1,6 @@
 //! HTTP: health, readiness and metrics; and, on a listener of their own, Webhooks ([`hooks`]).
 
+mod doors;
 pub mod hooks;
 mod places;
 

@@ -14,6 +14,8 @@ use crate::support::wait::{DEADLINE, eventually};
 
 /// Bodies that the listener reads at a time; one Webhook has a part of it.
 const BODIES: usize = 64;
+/// Connections that one address may have open.
+const CONNECTIONS: usize = 256;
 const GIB: u64 = 1024 * 1024 * 1024;
 /// More than what a socket takes on both sides before somebody reads from it.
 const BUFFERED: usize = 16 * 1024 * 1024;
@@ -102,6 +104,33 @@ async fn when_every_place_is_taken_the_next_is_told_to_come_back() {
     running.stop().await;
 }
 
+/// A connection from another address.
+async fn from_elsewhere(running: &Running) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    socket.connect(running.address).await.unwrap()
+}
+
+/// Who opens all connections that he may and says nothing shuts out nobody but himself.
+#[tokio::test]
+async fn silent_connections_of_one_address_leave_room_to_others() {
+    let (_scene, running) = scene().await;
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS {
+        silent.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    let body = notification(&[alert("sda", &at(0), None)]);
+    let refused = running.post("am", &body).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    let stream = from_elsewhere(&running).await;
+    let headers = [("content-type", "application/json"), ("authorization", &*format!("Bearer {TOKEN}"))];
+    let path = format!("/hooks/{NAMESPACE}/am");
+    let accepted = http::post_over(stream, &path, &headers, body.to_string().as_bytes()).await.unwrap();
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    drop(silent);
+    running.stop().await;
+}
+
 /// A signature is over the body, so anybody may begin one. Whoever proves himself by a token is heard beside all of them, and
 /// so is who signs, from another address.
 #[tokio::test]
@@ -128,9 +157,7 @@ async fn strangers_with_slow_bodies_take_no_place_of_others() {
     .await;
     let accepted = running.post("am", &notification(&[alert("sda", &at(0), None)])).await;
     assert_eq!(accepted.status, 202, "{accepted:?}");
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
-    let stream = socket.connect(running.address).await.unwrap();
+    let stream = from_elsewhere(&running).await;
     let path = format!("/hooks/{NAMESPACE}/hub");
     let signed = http::post_over(stream, &path, &headers, body.as_bytes()).await.unwrap();
     assert!(matches!(signed.status, 200 | 202), "{signed:?}");
