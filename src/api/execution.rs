@@ -322,6 +322,11 @@ impl Execution {
         decided.or_else(|| self.status.as_ref()?.definition.as_deref())
     }
 
+    /// Name of the Rule that decided it: what the spec says, which nobody can change. Its label is for selectors alone.
+    pub fn rule(&self) -> Option<&str> {
+        self.spec.decision.as_ref().map(|decision| decision.rule.name.as_str())
+    }
+
     /// Whether it has ended, well or badly.
     pub fn is_finished(&self) -> bool {
         self.status.as_ref().is_some_and(|s| s.finished_at.is_some())

@@ -25,7 +25,7 @@ use super::queue::{Kind, Requeue};
 use super::rights;
 use super::strange::not_known;
 use crate::api::{
-    ConditionStatus, ConditionType, Execution, ExecutionStatus, LABEL, Reason, Rung, condition, set_condition,
+    ConditionStatus, ConditionType, Execution, ExecutionStatus, Reason, Rung, condition, set_condition,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
@@ -380,12 +380,12 @@ async fn write(context: &Context, execution: &Arc<Execution>, fresh: &ExecutionS
     {
         let ended = !execution.is_finished() && written.is_finished();
         if ended {
-            let rule = execution.labels().get(LABEL.rule).cloned().unwrap_or_default();
+            let rule = execution.rule().unwrap_or_default();
             let (namespace, reason) =
                 (written.namespace().unwrap_or_default(), written.reason().unwrap_or_default());
             tracing::info!(execution = %written.name_any(), rule, reason, "finished");
             context.journal.ended(&written);
-            context.metrics.ended((&namespace, &rule), reason, lasted(&written), recovery(&written));
+            context.metrics.ended((&namespace, rule), reason, lasted(&written), recovery(&written));
         }
         context.executions.insert(Arc::new(written));
     }

@@ -174,7 +174,6 @@ fn add(load: &mut Load, mode: Mode, (of_rule, here): (bool, bool), on_target: im
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::LABEL;
     use crate::decide::episode::Caps;
     use serde_json::{Value, json};
     use std::sync::Arc;
@@ -200,7 +199,7 @@ mod tests {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "namespace": "a", "name": "p"});
         let execution = json!({
             "apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
-            "metadata": {"name": name, "namespace": "a", "resourceVersion": "1", "labels": {LABEL.rule: rule}},
+            "metadata": {"name": name, "namespace": "a", "resourceVersion": "1"},
             "spec": {"serviceAccountName": "h", "target": pod, "decision": {"id": name, "time": at(0).to_string(),
                 "rule": {"name": rule}, "mode": "Enforce", "matched": {"object": pod}, "definition": "d"}},
             "status": status,
