@@ -327,6 +327,11 @@ impl Execution {
         self.spec.decision.as_ref().map(|decision| decision.rule.name.as_str())
     }
 
+    /// Whether its first rung has begun.
+    pub fn has_begun(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| !status.rungs.is_empty())
+    }
+
     /// Whether it has ended, well or badly.
     pub fn is_finished(&self) -> bool {
         self.status.as_ref().is_some_and(|s| s.finished_at.is_some())

@@ -25,7 +25,8 @@ use super::queue::{Kind, Requeue};
 use super::rights;
 use super::strange::not_known;
 use crate::api::{
-    ConditionStatus, ConditionType, Execution, ExecutionStatus, Reason, Rung, condition, set_condition,
+    ConditionStatus, ConditionType, Execution, ExecutionStatus, ObjectReference, Reason, Rung, condition,
+    set_condition,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
@@ -253,6 +254,10 @@ async fn by_hand(
     account: Account,
 ) -> Result<Option<(Arc<Definition>, Account)>> {
     let namespace = execution.namespace().unwrap_or_default();
+    if let Some(target) = execution.spec.target.as_ref().filter(|target| is_elsewhere(target, &namespace)) {
+        let message = format!("{target} is in another namespace than the Execution");
+        return refuse(context, execution, Reason::Forbidden, &message).await;
+    }
     let run = execution.spec.run.clone().unwrap_or_default();
     let Some(action) = context.actions.get(&namespace, &run) else {
         let message = format!("Action {run:?} not found in namespace {namespace:?}");
@@ -281,6 +286,11 @@ async fn by_hand(
     fresh.definition = Some(name);
     write(context, execution, &fresh).await?;
     Ok(Some((Arc::new(definition), account)))
+}
+
+/// Whether a target is in another namespace than its Execution: there it would stand in the way of others.
+fn is_elsewhere(target: &ObjectReference, own: &str) -> bool {
+    target.namespace.as_ref().is_some_and(|namespace| namespace != own)
 }
 
 /// What a Rule would be told of its `verify`. Before it is refused it is looked whether its target's kind has changed.
