@@ -22,6 +22,13 @@ use super::{
     shortname = "fx",
     category = "fother",
     doc = "One episode's remediation, decided by a Rule, or one run of an Action by hand.",
+    // What an earlier version let in has a status by now, and has to be able to end.
+    validation = Rule::new("has(self.status) || self.metadata.name.size() <= 63")
+        .message("name is too long: max 63 characters"),
+    validation = Rule::new(
+        "has(self.status) || !has(self.spec.run) || !self.metadata.name.matches('-[0-9a-f]{16}$')"
+    )
+    .message("a name that ends with a hyphen and 16 hexadecimal digits is for what a Rule decides"),
     selectable = ".spec.decision.rule.name",
     selectable = ".spec.target.kind",
     selectable = ".spec.target.name",
