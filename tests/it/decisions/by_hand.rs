@@ -2,6 +2,7 @@
 
 use fother::api::{ConditionType, Execution, condition};
 use fother::cluster::rights;
+use fother::decide::job;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -121,4 +122,31 @@ async fn an_execution_is_its_rules_whatever_its_labels_say() {
     bay.later().await;
     bay.boat("ark", "leaking").await;
     bay.all("it is mended again", |all| all.len() == 2 && all.iter().all(Execution::is_finished)).await;
+}
+
+#[tokio::test]
+async fn a_config_map_of_somebody_else_is_no_evidence() {
+    let bay = Bay::new().await;
+    bay.boat("ark", "leaking").await;
+    bay.apply(json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Action",
+        "metadata": {"name": "look", "namespace": NAMESPACE}, "spec": {"collect": {}}}))
+        .await;
+    for (name, before) in [
+        ("asked", "GET /api/v1/namespaces/default/configmaps/look-"),
+        ("written", "POST /api/v1/namespaces/default/configmaps"),
+    ] {
+        bay.hold(before);
+        bay.run(name, "look", ark()).await;
+        bay.until_struck(before, 1).await;
+        let executions: Api<Execution> = Api::namespaced(bay.admin.clone(), NAMESPACE);
+        let taken = job::name(&executions.get(name).await.unwrap(), 0);
+        bay.boat(&taken, "forged").await;
+        bay.lift(before);
+        let ended = |all: &[Execution]| all.iter().any(|e| e.name_any() == name && e.is_finished());
+        let all = bay.all("it ends", ended).await;
+        let ended = all.iter().find(|e| e.name_any() == name).unwrap();
+        assert_eq!(ended.reason(), Some("ActionFailed"), "{name}");
+        let message = &ended.status.as_ref().unwrap().rungs[0].message;
+        assert_eq!(*message, format!("a ConfigMap {taken} exists that belongs to someone else"));
+    }
 }
