@@ -67,7 +67,7 @@ spec:
   serviceAccountName: healer
   run: restart
   with: {a: 1}
-  target: {apiVersion: apps/v1, kind: Deployment, namespace: web, name: shop}
+  target: {apiVersion: apps/v1, kind: Deployment, name: shop}
 ";
 
 const LONG: &str = "name: of-a-length-that-leaves-no-room-in-a-label-for-what-is-derived-from-it";
