@@ -22,6 +22,13 @@ use super::{
     shortname = "fx",
     category = "fother",
     doc = "One episode's remediation, decided by a Rule, or one run of an Action by hand.",
+    // What an earlier version let in has a status by now, and has to be able to end.
+    validation = Rule::new("has(self.status) || self.metadata.name.size() <= 63")
+        .message("name is too long: max 63 characters"),
+    validation = Rule::new(
+        "has(self.status) || !has(self.spec.run) || !self.metadata.name.matches('-[0-9a-f]{16}$')"
+    )
+    .message("a name that ends with a hyphen and 16 hexadecimal digits is for what a Rule decides"),
     selectable = ".spec.decision.rule.name",
     selectable = ".spec.target.kind",
     selectable = ".spec.target.name",
@@ -320,6 +327,16 @@ impl Execution {
     pub fn definition(&self) -> Option<&str> {
         let decided = self.spec.decision.as_ref().map(|d| d.definition.as_str());
         decided.or_else(|| self.status.as_ref()?.definition.as_deref())
+    }
+
+    /// Name of the Rule that decided it: what the spec says, which nobody can change. Its label is for selectors alone.
+    pub fn rule(&self) -> Option<&str> {
+        self.spec.decision.as_ref().map(|decision| decision.rule.name.as_str())
+    }
+
+    /// Whether its first rung has begun.
+    pub fn has_begun(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| !status.rungs.is_empty())
     }
 
     /// Whether it has ended, well or badly.

@@ -79,7 +79,7 @@ pub struct Controller {
     /// The most Executions in one namespace that may run at a time.
     #[arg(long, value_name = "N", default_value_t = Caps::default().namespace, value_parser = at_least_one)]
     max_per_namespace: usize,
-    /// The most Executions that may run at a time.
+    /// The most Executions of rules that may run at a time.
     #[arg(long, value_name = "N", default_value_t = Caps::default().total, value_parser = at_least_one)]
     max_total: usize,
 }

@@ -150,15 +150,33 @@ fn line(event: &Event) -> String {
     )
 }
 
-/// Writes the evidence, once: a second attempt finds the first one's.
-pub async fn save(client: &Client, map: &ConfigMap) -> Result<()> {
+/// Writes the evidence of an Execution of this UID, once: a second attempt finds the first one's.
+pub async fn save(client: &Client, map: &ConfigMap, uid: &str) -> Result<()> {
     let namespace = map.metadata.namespace.as_deref().unwrap_or_default();
     let name = map.metadata.name.as_deref().unwrap_or_default();
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    match api.create(&params, map).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        other => other.map(drop).map_err(Error::request(format!("create ConfigMap {name}"))),
+    let created = api.create(&params, map).await;
+    if matches!(&created, Err(kube::Error::Api(status)) if status.code == 409)
+        && is_saved(client, (namespace, name), uid).await?
+    {
+        return Ok(());
+    }
+    created.map(drop).map_err(Error::request(format!("create ConfigMap {name}")))
+}
+
+/// Whether the evidence of an Execution of this UID is saved.
+///
+/// # Errors
+/// [`Error::Unexpected`], if its place was taken by somebody: whoever knows the UID knows the name.
+pub async fn is_saved(client: &Client, (namespace, name): (&str, &str), uid: &str) -> Result<bool> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let found =
+        optional(api.get_metadata(name).await).map_err(Error::request(format!("read ConfigMap {name}")))?;
+    let Some(found) = found else { return Ok(false) };
+    match found.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid) {
+        true => Ok(true),
+        false => Err(Error::Unexpected(format!("a ConfigMap {name} exists that belongs to someone else"))),
     }
 }
 

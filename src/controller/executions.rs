@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::store::{self, Index, Key, Objects};
-use crate::api::{Execution, LABEL, Mode};
+use crate::api::{Execution, Mode};
 use crate::decide::episode::{KEPT, RuleFacts};
 use crate::decide::identity::TargetKey;
 use crate::decide::view::Targets;
@@ -165,13 +165,11 @@ impl Moment {
 }
 
 fn rule_of(execution: &Execution) -> Option<Key> {
-    let rule = execution.labels().get(LABEL.rule)?.clone();
-    Some((execution.namespace().unwrap_or_default(), rule))
+    Some((execution.namespace().unwrap_or_default(), execution.rule()?.to_owned()))
 }
 
 fn is_of(execution: &Execution, rule: &RuleFacts) -> bool {
-    execution.metadata.namespace.as_deref() == Some(&rule.namespace)
-        && execution.labels().get(LABEL.rule).is_some_and(|name| *name == rule.name)
+    execution.metadata.namespace.as_deref() == Some(&rule.namespace) && execution.rule() == Some(&rule.name)
 }
 
 fn is_open(execution: &Execution) -> bool {
@@ -218,11 +216,10 @@ mod tests {
             let mode = if second % 2 == 0 { "Observe" } else { "Enforce" };
             let decision = json!({"id": "i", "time": time(second), "rule": {"name": format!("r{rule}")}, "mode": mode,
                 "matched": {"object": pod}, "definition": "d"});
-            let labels = if by_hand { json!({}) } else { json!({LABEL.rule: format!("r{rule}")}) };
             let decision = if by_hand { Value::Null } else { decision };
             let execution = json!({
                 "apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
-                "metadata": {"name": format!("e{name}"), "namespace": "a", "resourceVersion": "1", "labels": labels},
+                "metadata": {"name": format!("e{name}"), "namespace": "a", "resourceVersion": "1"},
                 "spec": {"serviceAccountName": "h", "target": pod, "decision": decision}, "status": status,
             });
             Arc::new(serde_json::from_value(execution).expect("an Execution"))

@@ -35,8 +35,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use crate::api::{
-    ANNOTATION, Action, ConditionType, Execution, ExecutionTrigger, GROUP, LABEL, ObjectReference, Rule,
-    VERSION, condition,
+    ANNOTATION, Action, ConditionType, Execution, ExecutionTrigger, GROUP, ObjectReference, Rule, VERSION,
+    condition,
 };
 use crate::cluster::account::Accounts;
 use crate::cluster::discovery::Kinds;
@@ -310,7 +310,7 @@ async fn follow(context: &Arc<Context>, home: &Client, queue: &Queue) {
             if !is_echo(before, o) {
                 execution(&namespace_of(o), &o.name_any());
             }
-            if let Some(name) = o.labels().get(LABEL.rule).filter(|_| !goes_on(before, o)) {
+            if let Some(name) = o.rule().filter(|_| !goes_on(before, o)) {
                 rule_of_execution(&namespace_of(o), name);
                 if o.is_finished() {
                     wake_those_that_follow(&followed, o, name);

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use crate::api::{
-    AcceptedEvent, Condition, ConditionType, EventBatch, EventOutcome, Execution, LABEL, MatchedObject,
+    AcceptedEvent, Condition, ConditionType, EventBatch, EventOutcome, Execution, MatchedObject,
     ObjectReference, OutcomeKind, Rule, TriggerEvent, condition,
 };
 use crate::decide::episode::Held;
@@ -104,7 +104,7 @@ impl Recorder {
     fn of_execution(&self, execution: &Execution, outcome: Outcome, reason: String) {
         let about = About {
             namespace: execution.namespace().unwrap_or_default(),
-            rule: execution.labels().get(LABEL.rule).cloned().unwrap_or_default(),
+            rule: execution.rule().unwrap_or_default().to_owned(),
             target: execution.spec.target.as_ref(),
             event: event_of(execution),
         };
@@ -259,7 +259,7 @@ mod tests {
     fn execution(decision: Value) -> Execution {
         serde_json::from_value(json!({
             "apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
-            "metadata": {"name": "r-1", "namespace": "a", "labels": {LABEL.rule: "r"}},
+            "metadata": {"name": "r-1", "namespace": "a"},
             "spec": {"serviceAccountName": "s", "target": {"apiVersion": "v1", "kind": "Node", "name": "n"}, "decision": decision},
             "status": {"conditions": [{"type": "Succeeded", "status": "False", "reason": "ActionFailed",
                 "message": "exit code 1", "lastTransitionTime": "2026-01-01T00:00:00Z"}]},

@@ -10,7 +10,7 @@ use kube::api::{DeleteParams, ListParams, Preconditions};
 use kube::{Api, ResourceExt};
 
 use super::context::Context;
-use crate::api::{Execution, LABEL};
+use crate::api::Execution;
 use crate::cluster::Result;
 use crate::cluster::error::{Error, optional};
 use crate::cluster::objects::MANAGER;
@@ -37,7 +37,7 @@ pub async fn run(context: &Context) {
 async fn executions(context: &Context) {
     let mut of_rules = BTreeMap::<(String, String), Vec<Arc<Execution>>>::new();
     for execution in context.executions.filter(|_| true) {
-        let rule = execution.labels().get(LABEL.rule).cloned().unwrap_or_default();
+        let rule = execution.rule().unwrap_or_default().to_owned();
         of_rules.entry((execution.namespace().unwrap_or_default(), rule)).or_default().push(execution);
     }
     for ((namespace, name), executions) in of_rules {

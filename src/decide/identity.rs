@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::api::{ObjectReference, TriggerEvent};
 
 /// What a target is known by: never its version or UID, so that a replaced object is the same target.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct TargetKey {
     /// API group; empty for the core group.
     pub group: String,

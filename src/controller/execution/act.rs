@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
-use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::api::{CollectRunner, Execution, FreeForm, ObjectReference};
@@ -194,7 +194,8 @@ async fn collect(
 ) -> Result<Done> {
     let client = account.client();
     let name = job::name(execution, rung);
-    if exists(&client, execution, &name).await? {
+    let uid = execution.uid().unwrap_or_default();
+    if evidence::is_saved(&client, (&execution.namespace().unwrap_or_default(), &name), &uid).await? {
         return Ok(collected(name));
     }
     let target = execution.spec.target.as_ref();
@@ -213,15 +214,8 @@ async fn collect(
         "immutable": true,
     }))
     .map_err(|error| Error::Unexpected(error.to_string()))?;
-    evidence::save(&client, &map).await?;
+    evidence::save(&client, &map, &uid).await?;
     Ok(collected(name))
-}
-
-async fn exists(client: &Client, execution: &Execution, name: &str) -> Result<bool> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &execution.namespace().unwrap_or_default());
-    let found =
-        optional(api.get_metadata(name).await).map_err(Error::request(format!("read ConfigMap {name}")))?;
-    Ok(found.is_some())
 }
 
 fn collected(name: String) -> Done {
@@ -231,7 +225,9 @@ fn collected(name: String) -> Done {
 }
 
 async fn announce(context: &Context, execution: &Execution, notice: &Notice) {
-    let Some(target) = &execution.spec.target else { return };
+    let Some(target) = execution.spec.target.as_ref().filter(|target| may_tell(execution, target)) else {
+        return;
+    };
     let related = reference_to(execution);
     let telling = Telling {
         name: format!("{}-{}-{}", execution.name_any(), notice.rung, notice.reason.to_lowercase()),
@@ -242,6 +238,15 @@ async fn announce(context: &Context, execution: &Execution, notice: &Notice) {
         related: Some(&related),
     };
     context.teller.tell(&telling, now()).await;
+}
+
+/// Whether an Event may be written about a target, as the controller does by its own rights, wherever the target is. A
+/// Rule has seen its target; a run by hand may name any, so it has to be here, or, without a namespace, to have been seen.
+fn may_tell(execution: &Execution, target: &ObjectReference) -> bool {
+    execution.spec.decision.is_some()
+        || target.namespace.as_ref().map_or(execution.has_begun(), |namespace| {
+            execution.metadata.namespace.as_ref() == Some(namespace)
+        })
 }
 
 /// Puts our finalizer on.
@@ -280,4 +285,39 @@ async fn set_finalizers(context: &Context, execution: &Execution, finalizers: &[
         context.executions.insert(Arc::new(patched));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_run_by_hand_has_nothing_said_about_what_it_may_not_have_seen() {
+        let tells = |namespace: Option<&str>, decided: bool, begun: bool| {
+            let target = json!({"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": "p"});
+            let decision = json!({"id": "0", "time": "2026-01-01T00:00:00Z", "rule": {"name": "r"}, "mode": "Enforce",
+                "definition": "d", "matched": {"object": target}});
+            let rung = json!({"run": "x", "state": "Running", "startedAt": "2026-01-01T00:00:00Z"});
+            let execution: Execution = serde_json::from_value(json!({
+                "apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
+                "metadata": {"name": "x", "namespace": "own"},
+                "spec": {"serviceAccountName": "h", "target": target,
+                    "decision": if decided { decision } else { Value::Null }},
+                "status": {"rungs": if begun { vec![rung] } else { Vec::new() }},
+            }))
+            .expect("an Execution");
+            execution.spec.target.as_ref().map(|target| may_tell(&execution, target))
+        };
+        for (namespace, decided, begun, expected) in [
+            (Some("own"), false, false, true),
+            (Some("other"), false, true, false),
+            (None, false, false, false),
+            (None, false, true, true),
+            (None, true, false, true),
+            (Some("other"), true, false, true),
+        ] {
+            let said = tells(namespace, decided, begun);
+            assert_eq!(said, Some(expected), "{namespace:?} decided: {decided} begun: {begun}");
+        }
+    }
 }

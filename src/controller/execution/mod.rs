@@ -25,7 +25,8 @@ use super::queue::{Kind, Requeue};
 use super::rights;
 use super::strange::not_known;
 use crate::api::{
-    ConditionStatus, ConditionType, Execution, ExecutionStatus, LABEL, Reason, Rung, condition, set_condition,
+    ConditionStatus, ConditionType, Execution, ExecutionStatus, ObjectReference, Reason, Rung, condition,
+    set_condition,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
@@ -253,6 +254,10 @@ async fn by_hand(
     account: Account,
 ) -> Result<Option<(Arc<Definition>, Account)>> {
     let namespace = execution.namespace().unwrap_or_default();
+    if let Some(target) = execution.spec.target.as_ref().filter(|target| is_elsewhere(target, &namespace)) {
+        let message = format!("{target} is in another namespace than the Execution");
+        return refuse(context, execution, Reason::Forbidden, &message).await;
+    }
     let run = execution.spec.run.clone().unwrap_or_default();
     let Some(action) = context.actions.get(&namespace, &run) else {
         let message = format!("Action {run:?} not found in namespace {namespace:?}");
@@ -281,6 +286,11 @@ async fn by_hand(
     fresh.definition = Some(name);
     write(context, execution, &fresh).await?;
     Ok(Some((Arc::new(definition), account)))
+}
+
+/// Whether a target is in another namespace than its Execution: there it would stand in the way of others.
+fn is_elsewhere(target: &ObjectReference, own: &str) -> bool {
+    target.namespace.as_ref().is_some_and(|namespace| namespace != own)
 }
 
 /// What a Rule would be told of its `verify`. Before it is refused it is looked whether its target's kind has changed.
@@ -380,12 +390,12 @@ async fn write(context: &Context, execution: &Arc<Execution>, fresh: &ExecutionS
     {
         let ended = !execution.is_finished() && written.is_finished();
         if ended {
-            let rule = execution.labels().get(LABEL.rule).cloned().unwrap_or_default();
+            let rule = execution.rule().unwrap_or_default();
             let (namespace, reason) =
                 (written.namespace().unwrap_or_default(), written.reason().unwrap_or_default());
             tracing::info!(execution = %written.name_any(), rule, reason, "finished");
             context.journal.ended(&written);
-            context.metrics.ended((&namespace, &rule), reason, lasted(&written), recovery(&written));
+            context.metrics.ended((&namespace, rule), reason, lasted(&written), recovery(&written));
         }
         context.executions.insert(Arc::new(written));
     }

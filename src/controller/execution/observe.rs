@@ -16,9 +16,10 @@ use crate::controller::heard::{self, From};
 use crate::controller::{looks, recheck};
 use crate::decide::change;
 use crate::decide::definition::Definition;
-use crate::decide::execution::{Need, Seen};
+use crate::decide::execution::{Need, Seen, Waits};
 use crate::decide::outcome::{JobSeen, LeftJob, live};
 use crate::decide::verify::Look;
+use crate::source::watch::now;
 
 /// The object that matches, if one does, or the Event; and whether anything matches, if that can be looked at again.
 type Matching = (Option<Arc<Value>>, Option<bool>);
@@ -45,8 +46,8 @@ pub async fn observe(
             if seen.job.as_ref().is_some_and(|job| !job.placeholder) {
                 return Ok(seen);
             }
-            seen.busy = context.turns.is_busy(&context.executions, execution);
-            if seen.busy {
+            seen.waits = waits(context, execution, account).await?;
+            if seen.waits.is_some() {
                 return Ok(seen);
             }
             let matching = async {
@@ -79,6 +80,25 @@ pub async fn observe(
         }
     }
     Ok(seen)
+}
+
+/// What the Execution has to wait for before it may begin. Anybody can write a run by hand about anything: it stands in
+/// nobody's way before its account has shown that it may see the target.
+async fn waits(context: &Context, execution: &Execution, account: &Account) -> Result<Option<Waits>> {
+    let is_busy = || context.turns.is_busy(&context.executions, execution).then_some(Waits::Target);
+    if execution.spec.decision.is_some() {
+        return Ok(is_busy());
+    }
+    live_target(context, execution, account).await?;
+    let most = (context.caps.namespace, now());
+    let Some(place) = context.places.begin(&context.executions, execution, most) else {
+        return Ok(Some(Waits::Concurrency));
+    };
+    let busy = is_busy();
+    if busy.is_none() {
+        place.stay();
+    }
+    Ok(busy)
 }
 
 /// The live target and what matches: one look, where they are the same object.

@@ -316,7 +316,7 @@ pub async fn create(
         Err(source) => {
             // Without an answer, or with one from between, nobody knows whether it was created.
             if !matches!(&source, kube::Error::Api(status) if status.code < 500) {
-                place.lose();
+                place.stay();
             }
             Err(Error::Request { action: format!("create Execution {}", execution.name_any()), source })
         }

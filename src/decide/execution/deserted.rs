@@ -34,7 +34,7 @@ pub fn deserted(execution: &Execution, trouble: Trouble, now: Timestamp) -> Dese
     let is_over = |since: Timestamp| now.duration_since(since) > PATIENCE;
     let lasts = is_over(trouble.since);
     let overdue = lasts && execution.metadata.deletion_timestamp.as_ref().is_some_and(|at| is_over(at.0));
-    let begun = execution.status.as_ref().is_some_and(|status| !status.rungs.is_empty());
+    let begun = execution.has_begun();
     let given_up = trouble.is_meant || lasts;
     match execution.is_finished() {
         _ if overdue => Deserted::LetGo,

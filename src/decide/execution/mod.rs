@@ -90,8 +90,8 @@ pub struct Seen {
     pub left_jobs: Vec<LeftJob>,
     /// An object that matches, if one does and it was asked for; for an event the Event, if it still exists.
     pub object: Option<Arc<Value>>,
-    /// Whether another Execution acts on the target.
-    pub busy: bool,
+    /// What it has to wait for before it may begin.
+    pub waits: Option<Waits>,
     /// The target, its Pods, and whether anything matches.
     pub look: Look,
     /// That nothing could be looked at: all the rest is unset then.
@@ -100,6 +100,15 @@ pub struct Seen {
     pub pods: PodPolicy,
     /// What an operation came to that was done since the last step.
     pub done: Option<Result<Done, String>>,
+}
+
+/// What an Execution waits for before it begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Waits {
+    /// Another Execution acts on the target.
+    Target,
+    /// A run by hand: as many Executions run in its namespace as may.
+    Concurrency,
 }
 
 /// That nothing could be looked at.

@@ -4,7 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::{
-    Again, Context, DEADLINE_GRACE, Effect, LOOK_AT_HEARD, LOOK_EVERY, Next, Notice, Seen, ending, needless,
+    Again, Context, DEADLINE_GRACE, Effect, LOOK_AT_HEARD, LOOK_EVERY, Next, Notice, Seen, Waits, ending,
+    needless,
 };
 use crate::api::{
     ActionSpec, AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus, FreeForm,
@@ -36,8 +37,8 @@ pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
     if let Some(Err(message)) = &context.seen.done {
         return failed(context, index, message);
     }
-    if context.seen.busy {
-        return pending(context);
+    if let Some(waits) = context.seen.waits {
+        return pending(context, waits);
     }
     if let Some(why) = needless::why(context, index) {
         return ending::superseded(context, index, &why);
@@ -60,11 +61,14 @@ pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
     }
 }
 
-/// Waits until no other Execution acts on the target, and says so.
-fn pending(context: Context<'_>) -> Next {
+/// Waits, and says for what.
+fn pending(context: Context<'_>, waits: Waits) -> Next {
     let mut status = context.status();
     let unknown = (ConditionType::Succeeded, ConditionStatus::Unknown, Reason::Pending);
-    let message = "waits: another Execution acts on the target";
+    let message = match waits {
+        Waits::Target => "waits: another Execution acts on the target",
+        Waits::Concurrency => "waits: as many Executions run in the namespace as may",
+    };
     set_condition(
         &mut status.conditions,
         unknown,

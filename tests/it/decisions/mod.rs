@@ -2,6 +2,7 @@
 //! held or counted on their way there.
 
 mod bay;
+mod by_hand;
 mod executions;
 mod gathered;
 mod rules;

@@ -67,7 +67,7 @@ spec:
   serviceAccountName: healer
   run: restart
   with: {a: 1}
-  target: {apiVersion: apps/v1, kind: Deployment, namespace: web, name: shop}
+  target: {apiVersion: apps/v1, kind: Deployment, name: shop}
 ";
 
 const LONG: &str = "name: of-a-length-that-leaves-no-room-in-a-label-for-what-is-derived-from-it";
@@ -181,7 +181,7 @@ const REFUSED: [(&str, &str, &str, &str); 43] = [
 ];
 
 /// The same of what is in no pack, so that only the API server judges it.
-const REFUSED_BY_THE_SERVER: [(&str, &str, &str, &str); 12] = [
+const REFUSED_BY_THE_SERVER: [(&str, &str, &str, &str); 14] = [
     (PACK, "name: ops", LONG, "name is"),
     (PACK, "{branch: main}", "{branch: main, tag: v1}", "exactly one of branch"),
     (PACK, "{branch: main}", "{}", "exactly one of branch"),
@@ -190,6 +190,8 @@ const REFUSED_BY_THE_SERVER: [(&str, &str, &str, &str); 12] = [
     (PACK, "url: https://git.example.com/ops.git", "url: ''", "spec.url"),
     (PACK, "serviceAccountName: packs", "prune: false", "serviceAccountName"),
     (PACK, "serviceAccountName: packs", "serviceAccount: packs", "serviceAccount"),
+    (EXECUTION, "name: hand", LONG, "name is too long: max 63"),
+    (EXECUTION, "name: hand", "name: crashloop-8889a16f05ee0410", "is for what a Rule decides"),
     (EXECUTION, "run: restart", "cancel: false", "set run (decision is for the controller)"),
     (EXECUTION, "serviceAccountName: healer", "cancel: false", "serviceAccountName"),
     (EXECUTION, "run: restart", DECIDED, "takes parameters and verification from its Rule"),

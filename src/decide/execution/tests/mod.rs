@@ -105,7 +105,7 @@ impl World {
     }
 
     fn seen(&self) -> Seen {
-        let mut seen = Seen { busy: self.others > 0, ..Seen::default() };
+        let mut seen = Seen { waits: (self.others > 0).then_some(Waits::Target), ..Seen::default() };
         match needs(&self.execution, &self.definition) {
             Need::Begin { job, .. } => seen.job = job.and_then(|name| self.jobs.get(&name).cloned()),
             Need::Job(name, uid) => {

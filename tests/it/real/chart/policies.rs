@@ -127,6 +127,24 @@ async fn what_a_rule_or_an_execution_runs_needs_the_verb_run() {
 }
 
 #[tokio::test]
+async fn what_is_run_by_hand_acts_in_its_own_namespace_or_on_what_has_none() {
+    let Some(stage) = Stage::new("acting").await else { return };
+    let on = |kind: &str, namespace: Option<&str>| {
+        let mut spec = by_hand("healer", "a");
+        spec["target"] = json!({"apiVersion": "v1", "kind": kind, "name": "x"});
+        if let Some(namespace) = namespace {
+            spec["target"]["namespace"] = json!(namespace);
+        }
+        spec
+    };
+    let elsewhere = stage.create(&stage.admin, "Execution", "x", on("ConfigMap", Some("default"))).await;
+    refused(&elsewhere, "the target is in namespace default");
+    let here = on("ConfigMap", Some(&stage.namespace));
+    admitted(&stage.create(&stage.admin, "Execution", "here", here).await);
+    admitted(&stage.create(&stage.admin, "Execution", "nowhere", on("Node", None)).await);
+}
+
+#[tokio::test]
 async fn only_the_controller_decides() {
     let Some(stage) = Stage::new("deciding").await else { return };
     let said = "spec.decision is for the controller alone";
