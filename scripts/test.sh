@@ -131,7 +131,8 @@ aside lints lints
 # The library, the program, the tests and the example cluster, each once.
 step "build of the tests" run_cargo test --locked --no-run
 step "unit tests" run_cargo test --locked --lib
-step "integration tests in this process" run_cargo test --locked --test it -- --skip real:: --skip real_node::
+# These leave the processors idle even then.
+step "integration tests in this process" env RUST_TEST_THREADS=$((RUST_TEST_THREADS * 3 / 2)) "${cargo[@]}" test --locked --test it -- --skip real:: --skip real_node::
 join
 if [ -z "$fast" ]; then
   step dependencies scripts/deny.sh --log-level error check bans licenses sources

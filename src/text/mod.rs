@@ -1,7 +1,7 @@
 //! Text that others wrote, before it is kept or shown: without secrets, and without what a terminal takes for a command.
 //!
 //! - [`secrets`]: what looks like one is left out.
-//! - [`printable`]: a line stays a line.
+//! - [`printable()`]: a line stays a line.
 
 pub mod printable;
 pub mod secrets;

@@ -154,6 +154,17 @@ error: PodStatus has no field \"phse\"
 }
 
 #[test]
+fn a_run_by_hand_is_checked_before_it_is_created() {
+    let run = "apiVersion: fother.dev/v1alpha1\nkind: Execution\nmetadata: {name: now}\nspec:\n  serviceAccountName: healer\n  run: restart\n  \
+               target: {apiVersion: apps/v1, kind: Deployment, name: web}\n  verify: {when: rolloutComplet(target)}\n";
+    let folder = folder(&[("run.yaml", run)]);
+    let (code, out, _) = validate(folder.path(), &["run.yaml"], "");
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains(r#"unknown function "rolloutComplet""#), "{out}");
+    assert!(out.contains("run.yaml:8:"), "{out}");
+}
+
+#[test]
 fn loose_files_and_stdin_are_parts_of_something() {
     let folder = folder(&[("a.yaml", RULE)]);
     let (code, out, _) = validate(folder.path(), &["a.yaml"], "");

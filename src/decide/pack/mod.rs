@@ -27,7 +27,7 @@ use super::check::{self, Known};
 use super::path::Path;
 use super::pod::PodPolicy;
 use super::problem::{Problem, Severity};
-use crate::api::{Action, ActionSpec, Rule, Target, Webhook, WebhookSpec};
+use crate::api::{Action, ActionSpec, ExecutionSpec, Rule, Target, Webhook, WebhookSpec};
 use crate::expr;
 
 pub use self::script::{Scripts, resolve_scripts};
@@ -193,6 +193,12 @@ impl Document<'_> {
         }
     }
 
+    /// What a person writes into an Execution. No pack holds one, but it can be validated.
+    fn run_by_hand(&self) -> Option<ExecutionSpec> {
+        let is_one = self.kind == "Execution";
+        is_one.then(|| serde_json::from_value(self.node.to_json()["spec"].take()).ok()).flatten()
+    }
+
     fn title(&self) -> String {
         format!("{} {}", self.kind, self.name)
     }
@@ -313,7 +319,7 @@ impl<'a> Reader<'a> {
                     problems
                 }
                 Some(Object::Webhook(webhook)) => check::webhook(&webhook.spec),
-                None => Vec::new(),
+                None => document.run_by_hand().map_or_else(Vec::new, |spec| check::execution(&spec, schemas)),
             };
             let news = problems.into_iter().filter(|problem| !document.is_wrong_at(&problem.path));
             findings.extend(news.map(|problem| document.finding(problem)));
