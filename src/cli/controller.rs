@@ -30,6 +30,7 @@ const LONGEST_FETCH: Duration = Duration::from_mins(10);
 #[command(after_help = "Examples:
   fother controller                                   # in a cluster, as its Deployment does
   fother controller --kubeconfig ~/.kube/config       # from outside")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Controller {
     #[command(flatten)]
     connection: Connection,
@@ -82,6 +83,9 @@ pub struct Controller {
     /// The most Executions of rules that may run at a time.
     #[arg(long, value_name = "N", default_value_t = Caps::default().total, value_parser = at_least_one)]
     max_total: usize,
+    /// Whether it stops when its standard input ends, which `fother dev` keeps open as long as it lives.
+    #[arg(long, hide = true)]
+    stop_with_input: bool,
 }
 
 impl Controller {
@@ -123,9 +127,12 @@ impl Controller {
             Standing::StandingBy => health.works_as("standing by"),
             Standing::Leading => health.works_as("leading"),
         };
-        let told = stop.clone();
+        let (told, follows_input) = (stop.clone(), self.stop_with_input);
         tokio::spawn(async move {
-            stop_signal().await;
+            tokio::select! {
+                () = stop_signal() => {}
+                () = input_ended(), if follows_input => {}
+            }
             told.cancel();
         });
         let ended =
@@ -163,7 +170,18 @@ fn identity() -> String {
     format!("{}-{}", host.trim(), std::process::id())
 }
 
-/// Waits for SIGTERM or Ctrl-C.
+/// Waits for the end of standard input; on a thread of its own, for which nobody waits when all else has ended.
+async fn input_ended() {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        // However it ends, it has ended; and who asked may be gone.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = tell.send(());
+    });
+    let _ = told.await;
+}
+
+/// Waits for SIGTERM, Ctrl-C, or the end of the terminal.
 pub(super) async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()))

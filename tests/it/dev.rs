@@ -148,6 +148,27 @@ async fn a_pack_of_ones_own_is_synced() {
     cluster.kill();
 }
 
+#[tokio::test]
+async fn a_cluster_that_is_killed_leaves_no_controller_behind() {
+    let data = tempfile::tempdir().unwrap();
+    let mut cluster = dev(&data, &[]);
+    let left = async || match controllers(data.path()).as_slice() {
+        [] => Ok(()),
+        some => Err(format!("{some:?}")),
+    };
+    eventually("a controller", DEADLINE, async || left().await.err().ok_or("none")).await;
+    cluster.kill();
+    eventually("no controller is left", DEADLINE, left).await;
+}
+
+/// The processes of controllers whose files are in a folder.
+fn controllers(folder: &Path) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let lines = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
+    let lines = lines.map(|line| line.replace('\0', " "));
+    lines.filter(|line| line.contains(" controller ") && line.contains(&*folder.to_string_lossy())).collect()
+}
+
 async fn client(kubeconfig: &Path) -> Client {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::Context;
-use rustix::process::Signal;
-use tokio::process::Command;
+use tokio::process::{ChildStdin, Command};
 
 use super::cluster::{Cluster, SYSTEM};
 
@@ -17,6 +16,8 @@ pub struct Child {
     log: PathBuf,
     webhooks: SocketAddr,
     process: tokio::process::Child,
+    /// Ends with this process, however that ends, and the controller with it.
+    input: Option<ChildStdin>,
 }
 
 impl Child {
@@ -25,8 +26,8 @@ impl Child {
         let webhooks = free(webhook_port)?;
         let arguments = arguments(cluster, webhooks, require_image_digests);
         let log = cluster.data().join("controller.log");
-        let process = spawn(&arguments, &log)?;
-        Ok(Self { arguments, log, webhooks, process })
+        let (process, input) = spawn(&arguments, &log)?;
+        Ok(Self { arguments, log, webhooks, process, input })
     }
 
     /// Where it receives Webhooks, in all its lives.
@@ -46,7 +47,7 @@ impl Child {
 
     /// Starts it again.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        self.process = spawn(&self.arguments, &self.log)?;
+        (self.process, self.input) = spawn(&self.arguments, &self.log)?;
         Ok(())
     }
 
@@ -60,12 +61,7 @@ impl Child {
 
     /// Asks it to stop, and waits.
     pub async fn stop(&mut self) {
-        let pid =
-            self.process.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid {
-            // It may have ended by itself in this moment.
-            let _ = rustix::process::kill_process(pid, Signal::TERM);
-        }
+        drop(self.input.take());
         if tokio::time::timeout(std::time::Duration::from_secs(5), self.process.wait()).await.is_err() {
             let _ = self.process.kill().await;
         }
@@ -84,7 +80,9 @@ fn arguments(cluster: &Cluster, webhooks: SocketAddr, require_image_digests: boo
     let (kubeconfig, git_cache) = (data.join("controller.kubeconfig"), data.join("git"));
     let journal = data.join("journal.db");
     let mut arguments: Vec<OsString> =
-        ["controller", "--listen", "127.0.0.1:0", "--allow-local-git"].map(Into::into).into();
+        ["controller", "--stop-with-input", "--listen", "127.0.0.1:0", "--allow-local-git"]
+            .map(Into::into)
+            .into();
     arguments.extend(["--kubeconfig".into(), kubeconfig.into(), "--git-cache".into(), git_cache.into()]);
     arguments.extend(["--journal".into(), journal.into()]);
     // One identity for all its lives: a restarted controller need not wait for its own lease to end.
@@ -94,12 +92,15 @@ fn arguments(cluster: &Cluster, webhooks: SocketAddr, require_image_digests: boo
     arguments
 }
 
-fn spawn(arguments: &[OsString], log: &Path) -> anyhow::Result<tokio::process::Child> {
+/// The process, and its input, which to wait for the process would close.
+fn spawn(arguments: &[OsString], log: &Path) -> anyhow::Result<(tokio::process::Child, Option<ChildStdin>)> {
     let program = std::env::current_exe().context("failed to find this program")?;
     let output = std::fs::File::options().create(true).append(true).open(log);
     let output = output.with_context(|| format!("failed to open {}", log.display()))?;
     let mut command = Command::new(program);
     command.args(arguments);
-    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
-    command.spawn().context("failed to start the controller")
+    command.stdin(Stdio::piped()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
+    let mut process = command.spawn().context("failed to start the controller")?;
+    let input = process.stdin.take();
+    Ok((process, input))
 }

@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, ServiceA
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -432,7 +432,7 @@ impl Scenario {
         self.stage.audit().expect("a control plane of the tests' own")
     }
 
-    /// Somebody else takes the name of the Execution that a rule's next decision about a boat leads to; returns it.
+    /// Another decision takes the name of the Execution that a rule's next decision about a boat leads to; returns it.
     pub async fn takes_name(&self, rule: &str, boat: &str, occurrence: &str) -> String {
         let namespace = self.stage.namespace.clone();
         let target = TargetKey {
@@ -442,8 +442,20 @@ impl Scenario {
             name: boat.to_owned(),
         };
         let name = execution_name(rule, &decision_id(&namespace, rule, &target, occurrence));
-        let spec = json!({"serviceAccountName": "healer", "run": PAINT});
-        self.stage.create::<Execution>(json!({"metadata": {"name": name}, "spec": spec})).await;
+        let object =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": namespace, "name": "another"});
+        let decision = json!({
+            "id": "0123456789abcdef0123456789abcdef", "time": "2026-01-01T00:00:00Z", "rule": {"name": "another"}, "mode": "Observe",
+            "definition": "another", "matched": {"object": object},
+        });
+        let spec = json!({"serviceAccountName": "healer", "target": object, "decision": decision});
+        let execution = json!({
+            "apiVersion": "fother.dev/v1alpha1", "kind": "Execution", "metadata": {"name": name}, "spec": spec,
+        });
+        let execution: Execution = serde_json::from_value(execution).unwrap();
+        // The schema and the policies let nobody else have such a name.
+        let api = Api::<Execution>::namespaced(self.controller_access().client().await, &namespace);
+        api.create(&PostParams::default(), &execution).await.unwrap();
         name
     }
 
