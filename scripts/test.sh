@@ -22,6 +22,8 @@ groups=() # and their process groups
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(nproc)))}
 # Every clone has a path of its own, and so has what it compiles in steps: nobody would find it again.
 [ "${CI:-}" != true ] || export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
+# Whose log is cut to its end has to find there what failed, and not the frames of the runtime below it.
+[ "${CI:-}" != true ] || export RUST_BACKTRACE=0
 
 if [ -t 1 ]; then
   bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
@@ -131,14 +133,15 @@ aside lints lints
 # The library, the program, the tests and the example cluster, each once.
 step "build of the tests" run_cargo test --locked --no-run
 step "unit tests" run_cargo test --locked --lib
-# These leave the processors idle even then.
-step "integration tests in this process" env RUST_TEST_THREADS=$((RUST_TEST_THREADS * 3 / 2)) "${cargo[@]}" test --locked --test it -- --skip real:: --skip real_node::
+# These leave the processors idle even then, and so do those on a real control plane.
+more=$((RUST_TEST_THREADS * 3 / 2))
+step "integration tests in this process" env RUST_TEST_THREADS=$more "${cargo[@]}" test --locked --test it -- --skip real:: --skip real_node::
 join
 if [ -z "$fast" ]; then
   step dependencies scripts/deny.sh --log-level error check bans licenses sources
   step "the parts of a real control plane" tests/cluster/build.sh etcd kube-apiserver kube-controller-manager kubectl kubectl-1.30 helm
   step "the program of an earlier commit" earlier_program
-  step "integration tests on a real control plane" run_cargo test --locked --test it -- real::
+  step "integration tests on a real control plane" env RUST_TEST_THREADS=$more "${cargo[@]}" test --locked --test it -- real::
   # After it and not beside it: together they want more than two cores have.
   step "integration tests on a real node" real_node
 fi

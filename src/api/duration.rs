@@ -71,19 +71,25 @@ impl FromStr for Duration {
     }
 }
 
-/// The nearest correct spelling of what somebody meant by `text`.
+/// The nearest correct spelling of what somebody meant by `text`; what is no whole second is rounded up.
 pub(super) fn suggest(text: &str) -> String {
-    let digits: String =
-        text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
-    let number = digits.trim_start_matches('0').get(..4).unwrap_or(digits.trim_start_matches('0'));
-    let unit = text.chars().find(char::is_ascii_alphabetic).map(|c| c.to_ascii_lowercase());
-    match (number, unit) {
-        ("", _) => "5m".to_owned(),
-        (number, Some('d')) => format!("{}h", number.parse::<u32>().unwrap_or(1).saturating_mul(24)),
-        (number, Some('h')) => format!("{number}h"),
-        (number, Some('s') | None) => format!("{number}s"),
-        (number, Some(_)) => format!("{number}m"),
-    }
+    let from_number = text.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let number: String = from_number.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    let rest = from_number[number.len()..].trim_start().to_ascii_lowercase();
+    let unit: String = rest.chars().take_while(char::is_ascii_alphabetic).collect();
+    let scale = match unit.as_str() {
+        "ms" | "msec" | "millis" | "milliseconds" => 1e-3,
+        unit if unit.is_empty() || unit.starts_with('s') => 1.0,
+        unit if unit.starts_with('h') => 3600.0,
+        unit if unit.starts_with('d') => 86400.0,
+        _ => 60.0,
+    };
+    let number: f64 = number.trim_end_matches('.').parse().unwrap_or_default();
+    let seconds = std::time::Duration::try_from_secs_f64((number * scale).ceil()).unwrap_or_default();
+    // The pattern has room for no more hours.
+    let most = 9999 * 3600;
+    let nearest = Duration(u32::try_from(seconds.as_secs()).unwrap_or(most).min(most));
+    if nearest.0 == 0 { "5m".to_owned() } else { nearest.to_string() }
 }
 
 impl fmt::Display for Duration {
@@ -148,6 +154,11 @@ mod tests {
             ("10", "10s"),
             ("2d", "48h"),
             ("1H", "1h"),
+            ("200ms", "1s"),
+            ("1500 milliseconds", "2s"),
+            ("1.5h", "1h30m"),
+            ("90 min", "1h30m"),
+            ("1..5h", "5m"),
             ("5m1h", "5m"),
             ("-5s", "5s"),
             ("99999h", "9999h"),

@@ -1,7 +1,8 @@
 //! Where a program is killed: at each request of its way through a piece of work, at each moment of it.
 //!
 //! The way is walked a few times undisturbed first. What is asked every time has to be reached by a kill, if need be by
-//! another attempt; what is asked only sometimes may be missed, and the test says what that is and why.
+//! another attempt. What is asked only sometimes may be missed, all but its first, and the test says what that is and why: a
+//! few walks do not show how seldom, and each attempt that did not come there was one more walk without.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -105,15 +106,16 @@ impl Points {
         }
     }
 
-    /// Every point was reached, but for kinds that `may_be_missed` names, where not each walk came there either.
+    /// Every point was reached, but for those of kinds that `may_be_missed` names; their first, if each walk came there.
     pub fn assert_reached(self, may_be_missed: &[(&str, &str)]) {
         let missed = self.missed.into_inner();
         let names: Vec<_> = missed.iter().map(ToString::to_string).collect();
         println!("killed at {} of {} points, not at {names:?}", self.planned - missed.len(), self.planned);
         assert!(self.planned > 0 && self.todo.into_inner().is_empty());
+        assert!(missed.len() * 8 <= self.planned, "chance is not to decide about more than an eighth");
         let is_excused = |point: &&Point| {
             let named = may_be_missed.iter().any(|(kind, _)| *kind == point.kind.to_string());
-            named && !point.certain
+            named && !(point.certain && point.nth == 1)
         };
         let inexcusable: Vec<_> =
             missed.iter().filter(|point| !is_excused(point)).map(ToString::to_string).collect();

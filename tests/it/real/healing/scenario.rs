@@ -116,7 +116,7 @@ impl Scenario {
     }
 
     /// How many scenarios can be alone at a time.
-    pub const LANES: usize = 4;
+    pub const LANES: usize = 6;
 
     /// On a control plane where nothing runs but what the scenario starts. There are a few; on each it is one at a time.
     pub async fn alone(name: &str) -> Option<Self> {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::control_plane::ControlPlane;
 use crate::support::wait::{DEADLINE, eventually};
 
-use super::normal::Names;
+use super::normal::{self, Names};
 
 pub const JSON: &str = "application/json";
 
@@ -234,7 +234,7 @@ impl Exchange {
         let shown = match (method, body) {
             (_, Value::Null) => String::new(),
             (_, Value::String(text)) => format!(" {text:?}"),
-            (_, other) => format!(" {other}"),
+            (_, other) => format!(" {}", normal::with_sorted_managers(other)),
         };
         let method = if method == "PATCH" { format!("PATCH({kind})") } else { method.to_owned() };
         let resource = resource.replace("{ns}", "NAMESPACE");

@@ -223,13 +223,29 @@ impl Names {
         };
         let mut entries: Vec<Value> =
             entries.iter().filter(is_ours).map(|entry| self.normal(entry)).collect();
-        for entry in &mut entries {
-            if let Value::Object(map) = entry {
-                map.remove("time");
-            }
-        }
+        entries.iter_mut().for_each(timeless);
         entries.sort_by_key(ToString::to_string);
         Value::Array(entries)
+    }
+}
+
+/// An object that was read and is sent back: its managers come in the order of the second in which each wrote.
+pub fn with_sorted_managers(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(Value::Array(entries)) = object.pointer_mut("/metadata/managedFields") {
+        entries.sort_by_cached_key(|entry| {
+            let mut entry = entry.clone();
+            timeless(&mut entry);
+            entry.to_string()
+        });
+    }
+    object
+}
+
+/// Takes the time out of what a manager owns.
+fn timeless(entry: &mut Value) {
+    if let Value::Object(map) = entry {
+        map.remove("time");
     }
 }
 
