@@ -47,6 +47,11 @@ impl Before {
         self.unled.push(change);
     }
 
+    /// Whether there are such.
+    pub fn has_unled(&self) -> bool {
+        !self.unled.is_empty()
+    }
+
     /// Gives those back, to try again.
     pub fn take_unled(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.unled)

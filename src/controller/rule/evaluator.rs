@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use self::lists::List;
 use super::before::Before;
@@ -39,8 +39,10 @@ use crate::source::shared::{Subscription, WatchKey, Watches};
 use crate::source::watch::{Delivery, Scope, Synced, now};
 use crate::telemetry::Metrics;
 
-/// How often failed look-ups are repeated, and a silence is noticed.
+/// How often failed look-ups are repeated, and windows looked at.
 const TICK: Duration = Duration::from_secs(2);
+/// How often a rule is looked at for which nothing waits: of thousands nearly all, and all that can be found is a silence.
+const CALM: Duration = Duration::from_secs(20);
 /// How long a rule rests whose evaluator panicked: the object that did it is still there.
 const AFTER_PANIC: Duration = Duration::from_secs(30);
 
@@ -213,9 +215,9 @@ impl Eye {
 
     /// What it does is boxed: of a thousand rules few do something, and each would keep room for all that it may do.
     async fn listen(&mut self, subscription: &mut Subscription<Index>) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked = Instant::now();
         loop {
+            let pause = if self.waits() { TICK } else { CALM };
             tokio::select! {
                 delivery = subscription.next() => match delivery {
                     Some(delivery) => Box::pin(self.take(delivery)).await,
@@ -223,7 +225,8 @@ impl Eye {
                 },
                 () = self.relist.notified() => subscription.relist(),
                 () = until(self.later.next()), if self.list.is_none() => Box::pin(self.look_at_due()).await,
-                _ = tick.tick() => {
+                () = tokio::time::sleep_until(looked + pause) => {
+                    looked = Instant::now();
                     self.notice_silence();
                     if self.list.is_some() {
                         continue;
@@ -345,6 +348,12 @@ impl Eye {
         if matters {
             self.wake();
         }
+    }
+
+    /// Whether there is something that time, or another try, brings on.
+    fn waits(&self) -> bool {
+        let changes = self.before.as_ref().is_some_and(Before::has_unled);
+        !self.unresolved.is_empty() || self.capturing.is_some() || changes || self.later.has_more()
     }
 
     async fn look_again(&mut self) {

@@ -64,6 +64,11 @@ impl Later {
         due
     }
 
+    /// Whether there are some that are not kept.
+    pub fn has_more(&self) -> bool {
+        self.beyond.is_some()
+    }
+
     /// Whether everything has to be listed, because one that is not kept has its moment.
     pub fn needs_list(&self, now: Timestamp) -> bool {
         let rested = self.listed.is_none_or(|listed| now.duration_since(listed) >= LIST_EVERY);
