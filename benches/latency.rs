@@ -22,6 +22,8 @@ pub struct Turn {
     pub throughput: f64,
     /// Milliseconds of CPU time an event.
     pub cpu: f64,
+    /// How busy all processors of the machine were, in percent.
+    pub busy: f64,
 }
 
 #[derive(Default)]
@@ -29,6 +31,7 @@ struct Columns {
     p50: Samples,
     p99: Samples,
     cpu: Samples,
+    busy: Samples,
 }
 
 pub async fn measure(harbor: &Harbor, scale: &Scale) -> Section {
@@ -50,10 +53,12 @@ pub async fn measure(harbor: &Harbor, scale: &Scale) -> Section {
         rows.push(row("p99", "ms", floor.p99, fother.p99, Goal::TimesFloor(2.0)));
         let goal = if *rate >= 50 { Goal::TimesFloor(1.5) } else { Goal::None };
         rows.push(row("CPU an event", "ms", floor.cpu, fother.cpu, goal));
+        rows.push(row("all processors busy", "%", floor.busy, fother.busy, Goal::None));
     }
     let method = "ConfigMaps begin to match at a steady rate; it ends when the Job can be seen. Both moments are those at which a watch of \
                   the measuring process shows them. The floor is a bare loop that creates a small custom resource and a Job and writes the \
-                  resource's status. CPU is what the kernel counts for the controller's process alone.";
+                  resource's status. CPU is what the kernel counts for the controller's process alone; busy is what \
+                  all processes together keep the processors, with etcd, the API server and the program that measures.";
     Section { title: "From a change to the Job", method: method.to_owned(), rows }
 }
 
@@ -62,6 +67,7 @@ impl Columns {
         self.p50.push(turn.latencies.percentile(0.5));
         self.p99.push(turn.latencies.percentile(0.99));
         self.cpu.push(turn.cpu);
+        self.busy.push(turn.busy);
     }
 }
 
@@ -84,14 +90,15 @@ pub async fn turn(harbor: &Harbor, actor: Actor, count: usize, rate: Option<u32>
     let lookout = Lookout::start(&berth);
     leaks(&berth, "first", 1, None).await;
     lookout.jobs(1).await;
-    let before = usage::cpu(pid);
+    let (before, busy) = (usage::cpu(pid), usage::Busy::now());
     let boats = leaks(&berth, "boat", count, rate).await;
     lookout.jobs(count + 1).await;
     let cpu = usage::cpu(pid).checked_sub(before).unwrap_or_default().as_secs_f64() * 1000.0;
+    let busy = busy.share();
     let (latencies, took) = lookout.times(&boats).await;
     drop((controller, bare));
     berth.leave().await;
     #[expect(clippy::cast_precision_loss, reason = "some hundreds")]
     let events = count as f64;
-    Turn { latencies, throughput: events / took.as_secs_f64(), cpu: cpu / events }
+    Turn { latencies, throughput: events / took.as_secs_f64(), cpu: cpu / events, busy }
 }

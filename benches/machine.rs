@@ -1,6 +1,5 @@
 //! What the numbers were measured on.
 
-use std::path::Path;
 use std::process::Command;
 
 use k8s_openapi::jiff::Timestamp;
@@ -37,8 +36,8 @@ pub fn hardware() -> String {
     format!("{cores} × {model}, {} GB of memory", kilobytes.div_ceil(1024 * 1024))
 }
 
-/// The first line that a program says of its version.
-pub fn version(program: &Path, flag: &str) -> String {
-    let output = Command::new(program).arg(flag).output().map(|output| output.stdout).unwrap_or_default();
+/// The first line that a program says.
+pub fn said(command: &mut Command) -> String {
+    let output = command.output().map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&output).lines().next().unwrap_or("unknown").trim().to_owned()
 }

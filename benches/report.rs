@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::machine::{self, Moment};
@@ -118,7 +119,10 @@ pub fn write(sections: &[Section], begun: &Moment, took: Duration) {
 
 fn versions() -> String {
     let parts = built(&["etcd", "kube-apiserver"]).expect("they have just run");
-    let kubernetes = machine::version(&parts.join("kube-apiserver"), "--version");
-    let etcd = machine::version(&parts.join("etcd"), "--version");
-    format!("fother {}, {kubernetes}, {etcd}", env!("CARGO_PKG_VERSION"))
+    let kubernetes = machine::said(Command::new(parts.join("kube-apiserver")).arg("--version"));
+    let etcd = machine::said(Command::new(parts.join("etcd")).arg("--version"));
+    let own = machine::said(Command::new("git").args(["describe", "--always", "--dirty", "--exclude=*"]));
+    let rustc = machine::said(Command::new("rustc").arg("--version"));
+    let system = machine::said(Command::new("uname").args(["-s", "-r"]));
+    format!("fother {} ({own}), {rustc}, {kubernetes}, {etcd}, {system}", env!("CARGO_PKG_VERSION"))
 }

@@ -27,8 +27,10 @@ impl Samples {
         sorted.get(at).copied().unwrap_or(f64::NAN)
     }
 
+    /// The middle; between two, what lies half-way.
     pub fn median(&self) -> f64 {
-        self.percentile(0.5)
+        let reversed = Self(self.0.iter().map(|value| -value).collect());
+        f64::midpoint(self.percentile(0.5), -reversed.percentile(0.5))
     }
 
     /// The least and the most.

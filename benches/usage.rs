@@ -12,6 +12,30 @@ pub fn cpu(pid: u32) -> Duration {
         .div_f64(f64::from(u32::try_from(rustix::param::clock_ticks_per_second()).unwrap()))
 }
 
+/// Since when, in ticks: how long all processors had something to do, and how long there were processors.
+pub struct Busy {
+    busy: f64,
+    all: f64,
+}
+
+impl Busy {
+    /// From now on.
+    pub fn now() -> Self {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap();
+        let line = stat.lines().next().unwrap().trim_start_matches("cpu").split_whitespace();
+        let ticks: Vec<f64> = line.map(|field| field.parse().unwrap()).collect();
+        // The fourth is idle, the fifth waits for a disk; what guests take, after the eighth, is counted before.
+        let all: f64 = ticks.iter().take(8).sum();
+        Self { busy: all - ticks[3] - ticks[4], all }
+    }
+
+    /// The share since then, in percent.
+    pub fn share(&self) -> f64 {
+        let now = Self::now();
+        100.0 * (now.busy - self.busy) / (now.all - self.all)
+    }
+}
+
 /// Processor time of this thread, as of the last tick of the clock.
 pub fn thread_cpu() -> Duration {
     let schedule = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
