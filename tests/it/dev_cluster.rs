@@ -54,7 +54,7 @@ impl Dev {
             if output.contains("Ctrl-C ends it") { Ok(()) } else { Err(output) }
         })
         .await;
-        let kubectl = Kubectl::new(None, &Access::from_file(&data.join("kubeconfig")));
+        let kubectl = Kubectl::new(&Access::from_file(&data.join("kubeconfig")));
         Self { process, data, kubectl }
     }
 
