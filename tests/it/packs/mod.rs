@@ -1,5 +1,6 @@
 //! Packs, from a git server over https to objects in the cluster: the controller in this process on the in-memory API.
 
+mod credentials;
 mod drift;
 mod refused;
 
