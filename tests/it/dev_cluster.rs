@@ -165,6 +165,39 @@ async fn kubectl_shows_explains_and_reads_logs() {
     }
 }
 
+#[tokio::test]
+async fn kubectl_follows_what_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&folder, &[]).await;
+    let mut watches = Vec::new();
+    for (kind, manifest, change, columns) in [
+        ("rules", RULE, r#"{"spec": {"mode": "Enforce"}}"#, [" Observe ", " Enforce "]),
+        (
+            "configmaps",
+            "{apiVersion: v1, kind: ConfigMap, metadata: {name: watches}, data: {hull: leaking}}",
+            r#"{"data": {"tide": "low"}}"#,
+            [" 1 ", " 2 "],
+        ),
+    ] {
+        dev.kubectl.apply(manifest, &[]).await;
+        let follows = dev.kubectl.start(&["get", kind, "-w"], &folder.path().join(kind));
+        // What a row of each state shows beside the name; the controller, which says how a Rule is, may add more of them.
+        let shows = async |column: &str| {
+            eventually(&format!("a row of {kind} with{column}"), DEADLINE, async || {
+                let rows = follows.output();
+                let is_shown = rows.lines().any(|row| row.starts_with("watches ") && row.contains(column));
+                if is_shown { Ok(()) } else { Err(rows) }
+            })
+            .await;
+        };
+        shows(columns[0]).await;
+        assert!(!follows.output().contains(columns[1]), "{}", follows.output());
+        dev.kubectl.run(&["patch", kind, "watches", "--type=merge", "-p", change]).await;
+        shows(columns[1]).await;
+        watches.push(follows);
+    }
+}
+
 /// The addresses that a process and its children listen on.
 fn listening(process: u32) -> BTreeSet<SocketAddr> {
     let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children"));

@@ -1,6 +1,6 @@
 //! Running kubectl as a person would, and judging its exit code and output.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
@@ -8,6 +8,7 @@ use tempfile::NamedTempFile;
 
 use super::access::Access;
 use super::control_plane::built;
+use super::process::Process;
 
 /// Names the kubectl that is used instead of the built one or that of PATH.
 const CHOSEN: &str = "FOTHER_TEST_KUBECTL";
@@ -61,6 +62,13 @@ impl Kubectl {
             .arg("edit")
             .args(arguments);
         run(command, "").await
+    }
+
+    /// Starts one that goes on, such as `get -w`; what it says goes to `log`.
+    pub fn start(&self, arguments: &[&str], log: &Path) -> Process {
+        let kubeconfig = self.kubeconfig.path().to_str().unwrap();
+        let arguments = [&["--kubeconfig", kubeconfig], arguments].concat();
+        Process::start(&self.program, arguments, &[], log)
     }
 
     /// Runs it, expects exit code 0 and returns its standard output.
