@@ -94,7 +94,7 @@ async fn a_demo_whose_heal_is_canceled_says_why_it_failed() {
     let kubeconfig = data.path().join("data/kubeconfig");
     eventually("a kubeconfig", DEADLINE, async || kubeconfig.metadata()).await;
     let executions: Api<Execution> = Api::namespaced(client(&kubeconfig).await, "shop");
-    let execution = eventually("an Execution", DEADLINE, async || {
+    let execution = eventually("an Execution", DEMO, async || {
         let list = executions.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
         list.items.first().map(ResourceExt::name_any).ok_or_else(|| demo.output())
     })
