@@ -36,10 +36,9 @@ impl Desk {
         std::fs::create_dir(at("bin")).unwrap();
         symlink(root().join("examples"), at("examples")).unwrap();
         symlink(env!("CARGO_BIN_EXE_fother"), at("target/debug/fother")).unwrap();
+        let program = kubectl::program();
         // A bare name is that of PATH, which the shell has too.
-        if let program = kubectl::program()
-            && program.is_absolute()
-        {
+        if program.is_absolute() {
             symlink(program, at("bin/kubectl")).unwrap();
         }
         let (api, pki, stop) = (ApiServer::new(), Pki::generate().unwrap(), CancellationToken::new());

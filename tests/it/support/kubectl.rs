@@ -87,13 +87,13 @@ impl Kubectl {
     }
 }
 
-/// The one that is chosen for this run, or that of PATH; where PATH has none that is new enough, the one that is built once
-/// per machine.
+/// The one that is chosen for this run, or the one that was built, which is done once per machine where PATH has none that
+/// is new enough; else that of PATH.
 pub fn program() -> PathBuf {
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
-        let built =
-            || built(&["kubectl"]).map(|folder| folder.join("kubectl")).filter(|built| built.exists());
-        std::env::var_os(CHOSEN).map(PathBuf::from).or_else(built).unwrap_or_else(|| "kubectl".into())
+        let own =
+            || built(&["kubectl"]).map(|folder| folder.join("kubectl")).filter(|program| program.exists());
+        std::env::var_os(CHOSEN).map(PathBuf::from).or_else(own).unwrap_or_else(|| "kubectl".into())
     });
     PROGRAM.clone()
 }
