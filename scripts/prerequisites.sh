@@ -58,6 +58,7 @@ look() {
     ! have cargo || $(scripts/cargo.sh) $component --version >/dev/null 2>&1 ||
       missing+=("$(printf '%-18s rustup component add rustfmt clippy' "cargo $component")")
   done
+  have kubectl || have go || missing+=("$(printf '%-18s https://kubernetes.io/docs/tasks/tools, 1.30 or later, or Go to build it' kubectl)")
   # The tests skip the real control plane where there is no Go, unless CI says that nothing may be skipped.
   [ "${CI:-}" != true ] || have go || missing+=("$(printf '%-18s https://go.dev/dl, %s or later' Go "$go")")
 }

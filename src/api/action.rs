@@ -43,7 +43,7 @@ use super::{AnyValue, Duration, FreeForm, Output, Parameter, PodSettings, Volume
     "[has(self.script), has(self.container), has(self.kubernetes), has(self.collect)].filter(set, set).size() == 1"
 ).message("exactly one of script, container, kubernetes and collect must be set"))]
 pub struct ActionSpec {
-    /// What the Action does, in a sentence.
+    /// What the Action does, in a sentence. Example: `Delete rotated logs older than the given age.`
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 2048))]
     pub description: String,
@@ -58,7 +58,7 @@ pub struct ActionSpec {
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub outputs: Vec<Output>,
-    /// How long it may take; what runs longer is killed. Default: `5m`.
+    /// How long it may take; what runs longer is killed. Default: `5m`. Example: `90s`.
     #[serde(default = "default_timeout")]
     #[schemars(default = "default_timeout")]
     pub timeout: Duration,
@@ -157,7 +157,7 @@ pub struct ScriptRunner {
         inner(length(min = 1, max = 256))
     )]
     pub interpreter: Vec<String>,
-    /// The script itself.
+    /// The script itself. Example: `rm -rf /cache/tmp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 65536))]
     pub inline: Option<String>,
@@ -195,10 +195,10 @@ fn default_interpreter() -> Vec<String> {
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapKey {
-    /// Name of the `ConfigMap`.
+    /// Name of the `ConfigMap`. Example: `scripts`.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Key in it.
+    /// Key in it. Example: `clean.sh`.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
 }
@@ -207,7 +207,7 @@ pub struct ConfigMapKey {
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretMount {
-    /// Name of the Secret, in the Action's namespace. Its keys are files in `/fother/secrets/NAME`.
+    /// Name of the Secret, in the Action's namespace. Its keys are files in `/fother/secrets/NAME`. Example: `tickets`.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
@@ -220,10 +220,11 @@ pub struct ContainerRunner {
     #[schemars(length(min = 1, max = 512))]
     pub image: String,
     /// Program and arguments; no templates: parameters come as environment and file. Default: the image's own.
+    /// Example: `[/bin/reindex, --online]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 4096)))]
     pub command: Vec<String>,
-    /// Arguments; no templates.
+    /// Arguments; no templates. Example: `[--all, --wait]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 4096)))]
     pub args: Vec<String>,
@@ -284,7 +285,7 @@ pub struct Restart {}
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Delete {
-    /// Seconds that Pods get to stop. Default: the Pod's own.
+    /// Seconds that Pods get to stop. Default: the Pod's own. Example: 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3600))]
     pub grace_period_seconds: Option<i32>,
@@ -343,7 +344,7 @@ pub struct PatchOperation {
     /// JSON pointer to the place. Example: `/spec/replicas`.
     #[schemars(length(min = 1, max = 1024))]
     pub path: String,
-    /// The value; not for `remove`.
+    /// The value; not for `remove`. Example: `3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<AnyValue>,
 }
@@ -380,7 +381,7 @@ pub struct CollectRunner {
     #[serde(default = "all_evidence")]
     #[schemars(default = "all_evidence", length(min = 1, max = 3))]
     pub include: Vec<Evidence>,
-    /// Lines of each container's log, from its end. Default: 200.
+    /// Lines of each container's log, from its end. Default: 200. Example: 1000.
     #[serde(default = "default_tail_lines")]
     #[schemars(default = "default_tail_lines", range(min = 1, max = 2000))]
     pub tail_lines: i32,

@@ -67,3 +67,57 @@ pub fn crds()
 -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
     vec![Pack::crd(), Webhook::crd(), Rule::crd(), Action::crd(), Execution::crd(), EventBatch::crd()]
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Kinds and fields that nobody writes by hand.
+    const WRITTEN_BY_FOTHER: [&str; 2] = ["EventBatch.spec", "Execution.spec.decision"];
+    /// Kubernetes documents these itself; the selector that they are in has an example.
+    const OF_KUBERNETES: &str = ".labelSelector.";
+
+    /// The fields below `path` that hold a value of their own, each with its schema.
+    fn values(path: &str, schema: &Value, found: &mut Vec<(String, Value)>) {
+        if let Some(fields) = schema["properties"].as_object() {
+            for (name, field) in fields {
+                values(&format!("{path}.{name}"), field, found);
+            }
+            return;
+        }
+        let inner = [&schema["items"], &schema["additionalProperties"]]
+            .into_iter()
+            .find(|s| s["properties"].is_object());
+        match inner {
+            Some(inner) => values(path, inner, found),
+            // An empty object says all by being there.
+            None if schema["type"] == "object" && !schema["additionalProperties"].is_object() => {}
+            None => found.push((path.to_owned(), schema.clone())),
+        }
+    }
+
+    /// `kubectl explain` is where people learn what to write.
+    #[test]
+    fn each_value_that_people_write_has_an_example_or_is_a_choice() {
+        let mut found = Vec::new();
+        for crd in crds() {
+            let (kind, schema) = (&crd.spec.names.kind, json!(crd.spec.versions[0].schema));
+            values(&format!("{kind}.spec"), &schema["openAPIV3Schema"]["properties"]["spec"], &mut found);
+        }
+        let is_told = |schema: &Value| {
+            let description = schema["description"].as_str().unwrap_or_default();
+            let is_choice = [&schema["enum"], &schema["items"]["enum"]].iter().any(|words| words.is_array());
+            let has_example = ["Example:", "Examples:"].iter().any(|word| description.contains(word));
+            has_example || is_choice || schema["type"] == "boolean"
+        };
+        let is_written = |path: &str| {
+            !path.contains(OF_KUBERNETES) && !WRITTEN_BY_FOTHER.iter().any(|fixed| path.starts_with(fixed))
+        };
+        assert!(found.len() > 100, "{found:#?}");
+        let bare = found.iter().filter(|(path, schema)| is_written(path) && !is_told(schema));
+        let bare: Vec<_> = bare.map(|(path, _)| path).collect();
+        assert!(bare.is_empty(), "{bare:#?}");
+    }
+}

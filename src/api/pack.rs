@@ -48,12 +48,12 @@ pub struct PackSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub path: Option<String>,
-    /// How often the repository is asked for something new. Default: `5m`. The annotation
+    /// How often the repository is asked for something new. Default: `5m`. Example: `1m`. The annotation
     /// `fother.dev/reconcile-requested-at` asks at once.
     #[serde(default = "default_interval")]
     #[schemars(default = "default_interval")]
     pub interval: Duration,
-    /// How long one fetch may take. Default: `60s`.
+    /// How long one fetch may take. Default: `60s`. Example: `3m`.
     #[serde(default = "default_timeout")]
     #[schemars(default = "default_timeout")]
     pub timeout: Duration,
@@ -141,7 +141,7 @@ pub struct Signer {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
-    /// Name of the Secret.
+    /// Name of the Secret. Example: `credentials`.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }

@@ -55,7 +55,8 @@ use super::{Duration, FreeForm, HeldTarget, Rate, Target};
 #[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.for)")
     .message("for does not go with correlate: its window says how long"))]
 pub struct RuleSpec {
-    /// What the Rule is for, in a sentence that helps the person who is woken by it.
+    /// What the Rule is for, in a sentence that helps the person who is woken by it. Example: `A crash-looping workload is
+    /// restarted once; if that does not hold, a person is paged.`
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 2048))]
     pub description: String,
@@ -76,6 +77,7 @@ pub struct RuleSpec {
     pub when: Option<String>,
     /// What deduplication and cooldown count by: `object`, `workload` or `owner: {apiVersion, kind}`; for all but Events
     /// also `ref: {apiVersion, kind, namespace, name}` or `key`. Default: `workload` for Pods, otherwise `object`.
+    /// Example: `{owner: {apiVersion: apps/v1, kind: StatefulSet}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
     /// How long the target must have had a matching object without a break. Default: not at all. Example: `2m`.
@@ -184,7 +186,7 @@ impl Trigger {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertTrigger {
-    /// Name of a Webhook of type `alertmanager`, in the Rule's namespace.
+    /// Name of a Webhook of type `alertmanager`, in the Rule's namespace. Example: `alertmanager`.
     #[schemars(length(min = 1, max = 52))]
     pub webhook: String,
     /// Names of the alerts (label `alertname`). Default: any. Example: `[KubePersistentVolumeFillingUp]`.
@@ -197,7 +199,7 @@ pub struct AlertTrigger {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookTrigger {
-    /// Name of the Webhook, in the Rule's namespace.
+    /// Name of the Webhook, in the Rule's namespace. Example: `deploys`.
     #[schemars(length(min = 1, max = 52))]
     pub name: String,
     /// Types of the events. Default: any. Example: `[com.example.deploy.finished]`.
@@ -216,7 +218,7 @@ pub struct ResourceTrigger {
     /// Kind. Example: `Pod`.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
-    /// Which of them, by label. Left out it means all; an empty selector is refused.
+    /// Which of them, by label. Left out it means all; an empty selector is refused. Example: `{matchLabels: {tier: web}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("has(self.matchLabels) && self.matchLabels.size() > 0 || has(self.matchExpressions) && self.matchExpressions.size() > 0")
         .message("selector is empty; leave it out to mean every object of the kind in this namespace"))]
@@ -424,11 +426,11 @@ pub struct Verify {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub when: Option<String>,
-    /// How long after the remedy it may take to become true. Default: `10m`.
+    /// How long after the remedy it may take to become true. Default: `10m`. Example: `15m`.
     #[serde(default = "default_within")]
     #[schemars(default = "default_within")]
     pub within: Duration,
-    /// How long it has to stay true. Default: `5m`.
+    /// How long it has to stay true. Default: `5m`. Example: `2m`.
     #[serde(default = "default_stable_for")]
     #[schemars(default = "default_stable_for")]
     pub stable_for: Duration,

@@ -157,14 +157,15 @@ pub struct ObjectReference {
     /// Kind. Example: `Deployment`.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
-    /// Namespace; absent for kinds that have none.
+    /// Namespace; absent for kinds that have none. Example: `web`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
     /// Name. Example: `payments-api`.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// UID of the object that was meant; an operation refuses to touch another one of the same name.
+    /// UID of the object that was meant; an operation refuses to touch another one of the same name. Default: any. Example:
+    /// `0a6fba5f-7ed5-4c0b-9a5c-6b0f3ab5f3b1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub uid: Option<String>,

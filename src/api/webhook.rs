@@ -35,7 +35,7 @@ use super::Duration;
 #[x_kube(validation = Rule::new("[has(self.alertmanager), has(self.cloudevents), has(self.github), has(self.gitlab), has(self.generic)].filter(set, set).size() == 1")
     .message("exactly one of alertmanager, cloudevents, github, gitlab and generic must be set"))]
 pub struct WebhookSpec {
-    /// What the Webhook is for, in a sentence.
+    /// What the Webhook is for, in a sentence. Example: `Alerts of the production clusters.`
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 2048))]
     pub description: String,
@@ -112,7 +112,7 @@ pub struct Bearer {
     /// Where the token is kept.
     pub secret_ref: SecretKey,
     /// The header that carries the token and nothing else. Default: `X-Gitlab-Token` for `gitlab`; otherwise
-    /// `Authorization`, where the word `Bearer` stands before the token.
+    /// `Authorization`, where the word `Bearer` stands before the token. Example: `X-Token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9-]+$"))]
     pub header: Option<String>,
@@ -131,7 +131,7 @@ pub struct Hmac {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signs: Option<Signs>,
     /// The header that carries the signature; several may stand in it, separated by spaces or commas and spaces.
-    /// Default: that of the format.
+    /// Default: that of the format. Example: `X-Hub-Signature-256`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9-]+$"))]
     pub header: Option<String>,
@@ -141,16 +141,16 @@ pub struct Hmac {
     /// How the signature is written. Default: `Base64` for `gitlab`, otherwise `Hex`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
-    /// What stands before the signature. Default: `v1,` for `gitlab`, otherwise `sha256=` or `sha512=`.
+    /// What stands before the signature. Default: `v1,` for `gitlab`, otherwise `sha256=` or `sha512=`. Example: `sha256=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub prefix: Option<String>,
     /// The header that carries the time of sending, in seconds since 1970, where `signs` has one. Default: that of the
-    /// format.
+    /// format. Example: `Webhook-Timestamp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9-]+$"))]
     pub timestamp_header: Option<String>,
-    /// How far the time of sending may be from ours. Default: `5m`.
+    /// How far the time of sending may be from ours. Default: `5m`. Example: `2m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<Duration>,
 }
@@ -188,7 +188,7 @@ pub enum Encoding {
 /// One key of a Secret in the same namespace.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct SecretKey {
-    /// Name of the Secret.
+    /// Name of the Secret. Example: `alertmanager`.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// The key in it. Example: `token`.
@@ -200,11 +200,12 @@ pub struct SecretKey {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookLimits {
-    /// The largest body, in bytes. Default: 1048576, which is also the most.
+    /// The largest body, in bytes. Default: 1048576, which is also the most. Example: 65536.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub max_body_bytes: Option<i32>,
     /// How many requests one address may have answered in a minute; more are asked to come back (503). Default: 600.
+    /// Example: 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub per_sender_per_minute: Option<i32>,

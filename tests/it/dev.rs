@@ -30,7 +30,8 @@ fn dev(data: &TempDir, arguments: &[&str]) -> Process {
 #[tokio::test]
 async fn the_demo_heals_adopts_follows_git_and_climbs() {
     let data = tempfile::tempdir().unwrap();
-    let mut demo = dev(&data, &["--demo", "--once", "--timeout", "4m"]);
+    // Without a terminal nobody looks around afterwards, so that it ends by itself.
+    let mut demo = dev(&data, &["--demo", "--timeout", "4m"]);
     assert_eq!(demo.wait(DEMO).await.code(), Some(0), "{}", demo.output());
     let output = demo.output();
     let order = [
@@ -40,7 +41,9 @@ async fn the_demo_heals_adopts_follows_git_and_climbs() {
         "held",
         "decided",
         "killed",
+        "goes on",
         "restarted",
+        "leads",
         "verified",
         "healed",
         "over",
@@ -91,7 +94,7 @@ async fn a_demo_whose_heal_is_canceled_says_why_it_failed() {
     let kubeconfig = data.path().join("data/kubeconfig");
     eventually("a kubeconfig", DEADLINE, async || kubeconfig.metadata()).await;
     let executions: Api<Execution> = Api::namespaced(client(&kubeconfig).await, "shop");
-    let execution = eventually("an Execution", DEADLINE, async || {
+    let execution = eventually("an Execution", DEMO, async || {
         let list = executions.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
         list.items.first().map(ResourceExt::name_any).ok_or_else(|| demo.output())
     })

@@ -54,7 +54,7 @@ impl Dev {
             if output.contains("Ctrl-C ends it") { Ok(()) } else { Err(output) }
         })
         .await;
-        let kubectl = Kubectl::new(None, &Access::from_file(&data.join("kubeconfig")));
+        let kubectl = Kubectl::new(&Access::from_file(&data.join("kubeconfig")));
         Self { process, data, kubectl }
     }
 
@@ -162,6 +162,39 @@ async fn kubectl_shows_explains_and_reads_logs() {
     ] {
         let explained = kubectl.run(&["explain", field]).await;
         assert!(explained.contains(words), "{field}: {explained}");
+    }
+}
+
+#[tokio::test]
+async fn kubectl_follows_what_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&folder, &[]).await;
+    let mut watches = Vec::new();
+    for (kind, manifest, change, columns) in [
+        ("rules", RULE, r#"{"spec": {"mode": "Enforce"}}"#, [" Observe ", " Enforce "]),
+        (
+            "configmaps",
+            "{apiVersion: v1, kind: ConfigMap, metadata: {name: watches}, data: {hull: leaking}}",
+            r#"{"data": {"tide": "low"}}"#,
+            [" 1 ", " 2 "],
+        ),
+    ] {
+        dev.kubectl.apply(manifest, &[]).await;
+        let follows = dev.kubectl.start(&["get", kind, "-w"], &folder.path().join(kind));
+        // What a row of each state shows beside the name; the controller, which says how a Rule is, may add more of them.
+        let shows = async |column: &str| {
+            eventually(&format!("a row of {kind} with{column}"), DEADLINE, async || {
+                let rows = follows.output();
+                let is_shown = rows.lines().any(|row| row.starts_with("watches ") && row.contains(column));
+                if is_shown { Ok(()) } else { Err(rows) }
+            })
+            .await;
+        };
+        shows(columns[0]).await;
+        assert!(!follows.output().contains(columns[1]), "{}", follows.output());
+        dev.kubectl.run(&["patch", kind, "watches", "--type=merge", "-p", change]).await;
+        shows(columns[1]).await;
+        watches.push(follows);
     }
 }
 

@@ -58,6 +58,7 @@ fn tests_need_more_than_a_build() {
         "ssh-keygen         apt-get install openssh-client",
         "alertmanager       apt-get install prometheus-alertmanager",
         "flock              apt-get install util-linux",
+        "kubectl            https://kubernetes.io/docs/tasks/tools, 1.30 or later, or Go to build it",
         "Go                 https://go.dev/dl, ",
     ] {
         assert!(said.contains(line), "no {line} in\n{said}");

@@ -155,6 +155,11 @@ impl Bay {
             .await;
     }
 
+    /// An Action that is done by a Job.
+    pub async fn script(&self, name: &str) {
+        self.own("Action", name, json!({"script": {"image": "debian:12", "inline": "true"}})).await;
+    }
+
     fn start(&mut self) {
         let account = self.server.client(&User::service_account("fother", "fother"));
         let faults = self.faults.clone();
@@ -176,12 +181,17 @@ impl Bay {
         }));
     }
 
-    /// Ends the controller without a chance to tidy up, and starts another.
-    pub async fn restart(&mut self) {
+    /// Ends the controller without a chance to tidy up.
+    pub async fn kill(&mut self) {
         if let Some(controller) = self.controller.take() {
             controller.abort();
             let _ = controller.await;
         }
+    }
+
+    /// Ends the controller without a chance to tidy up, and starts another.
+    pub async fn restart(&mut self) {
+        self.kill().await;
         self.start();
     }
 

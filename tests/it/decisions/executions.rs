@@ -1,7 +1,12 @@
 //! What an Execution waits for, and for how long.
 
 use fother::api::Execution;
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::SignedDuration;
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::bay::{Bay, MEND, NAMESPACE};
@@ -120,4 +125,64 @@ async fn an_api_that_answers_nothing_but_errors_keeps_nobody_from_canceling() {
     executions.patch("hand", &PatchParams::default(), &cancel).await.unwrap();
     let ended = bay.only("it ends", |e| e.is_finished() && e.metadata.finalizers.is_none()).await;
     assert_eq!(ended.reason(), Some("Canceled"), "{ended:#?}");
+}
+
+/// Takes the cluster back to a backup that was made right after a decision, eleven minutes ago: no Job, no status.
+async fn put_back(bay: &Bay, decided: &Execution) {
+    let executions: Api<Execution> = Api::namespaced(bay.admin.clone(), NAMESPACE);
+    let jobs: Api<Job> = Api::namespaced(bay.admin.clone(), NAMESPACE);
+    let name = decided.name_any();
+    let let_go = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    for job in jobs.list(&ListParams::default()).await.unwrap() {
+        let job = job.name_any();
+        jobs.patch(&job, &PatchParams::default(), &let_go).await.unwrap();
+        jobs.delete(&job, &DeleteParams::default()).await.unwrap();
+    }
+    executions.patch(&name, &PatchParams::default(), &let_go).await.unwrap();
+    executions.delete(&name, &DeleteParams::default()).await.unwrap();
+    let mut backup = Execution { status: None, ..decided.clone() };
+    let ObjectMeta { name, namespace, labels, annotations, finalizers, .. } = decided.metadata.clone();
+    backup.metadata =
+        ObjectMeta { name, namespace, labels, annotations, finalizers, ..ObjectMeta::default() };
+    let decision = backup.spec.decision.as_mut().unwrap();
+    decision.time = Time(decision.time.0 - SignedDuration::from_mins(11));
+    executions.create(&PostParams::default(), &backup).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_put_back_from_a_backup_is_not_run_and_holds_its_episode() {
+    let mut bay = Bay::new().await;
+    bay.script("caulk").await;
+    bay.boat("ark", "leaking").await;
+    bay.rule("ark", json!({"ladder": [{"run": "caulk"}]})).await;
+    let decided = bay.only("its Job runs", Execution::has_jobs).await;
+    bay.kill().await;
+    put_back(&bay, &decided).await;
+    bay.restart().await;
+    let ended = bay.only("it ends", Execution::is_finished).await;
+    assert_eq!(ended.reason(), Some("Superseded"), "{ended:#?}");
+
+    // The ark is looked at again and still leaks. By the time another boat is answered, so is she, or not at all.
+    let boats: Api<ConfigMap> = Api::namespaced(bay.admin.clone(), NAMESPACE);
+    let tide = Patch::Merge(json!({"data": {"tide": "low"}}));
+    boats.patch("ark", &PatchParams::default(), &tide).await.unwrap();
+    bay.boat("ark-two", "leaking").await;
+    let both = bay.all("another boat is answered", |found| found.len() > 1).await;
+    let of = |boat: &str| {
+        let about = |e: &&Execution| e.spec.target.as_ref().is_some_and(|target| target.name == boat);
+        both.iter().filter(about).collect::<Vec<_>>()
+    };
+    let [held] = of("ark")[..] else { panic!("{both:#?}") };
+    assert_eq!(held.uid(), ended.uid());
+    assert_eq!(held.status.as_ref().unwrap().episode_closed_at, None, "she matches");
+    let jobs: Api<Job> = Api::namespaced(bay.admin.clone(), NAMESPACE);
+    let of_ark = ListParams::default().labels(&format!("fother.dev/execution={}", held.name_any()));
+    assert!(jobs.list(&of_ark).await.unwrap().items.is_empty(), "it was never run");
+
+    // What ends the episode is that nothing matches, as ever.
+    bay.boat("ark", "tight").await;
+    let closed =
+        |e: &Execution| e.uid() == ended.uid() && e.status.as_ref().unwrap().episode_closed_at.is_some();
+    let all = bay.all("its episode is over", |found| found.iter().any(closed)).await;
+    assert_eq!(all.len(), 2, "{all:#?}");
 }

@@ -36,8 +36,10 @@ impl Desk {
         std::fs::create_dir(at("bin")).unwrap();
         symlink(root().join("examples"), at("examples")).unwrap();
         symlink(env!("CARGO_BIN_EXE_fother"), at("target/debug/fother")).unwrap();
-        if let Some(chosen) = std::env::var_os("FOTHER_TEST_KUBECTL") {
-            symlink(PathBuf::from(chosen), at("bin/kubectl")).unwrap();
+        let program = kubectl::program();
+        // A bare name is that of PATH, which the shell has too.
+        if program.is_absolute() {
+            symlink(program, at("bin/kubectl")).unwrap();
         }
         let (api, pki, stop) = (ApiServer::new(), Pki::generate().unwrap(), CancellationToken::new());
         api.add_token("admin", User::admin());

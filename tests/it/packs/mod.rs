@@ -1,5 +1,6 @@
 //! Packs, from a git server over https to objects in the cluster: the controller in this process on the in-memory API.
 
+mod credentials;
 mod drift;
 mod refused;
 
@@ -357,7 +358,11 @@ async fn a_mass_deletion_waits_for_a_person() {
     let second = scene.origin.push(&[("README.md", "nothing left")]).await;
     let held = scene.ready("PruneHeld", &second).await;
     assert_eq!(scene.progress().await, ["Stalled"], "only a person can go on");
-    assert!(held.message.contains("revision deletes 75% of what is there (limit 50%)"), "{}", held.message);
+    let expected = format!(
+        "revision deletes 75% of what is there (limit 50%); held: annotate fother.dev/allow-prune: main@sha1:{second}; \
+         serving main@sha1:{first}, applied at 20"
+    );
+    assert!(held.message.starts_with(&expected), "{}", held.message);
     assert_eq!(scene.rule_names().await, ["a", "b", "c"]);
 
     scene

@@ -44,7 +44,7 @@ impl Stage {
     }
 
     pub fn kubectl(&self) -> Kubectl {
-        Kubectl::new(None, &self.access)
+        Kubectl::new(&self.access)
     }
 }
 

@@ -140,7 +140,7 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = format!("https://{}", listener.local_addr().unwrap());
         let admin = Access::new(&server, &pki.ca_pem, "admin");
-        let kubectl = Kubectl::new(None, &admin);
+        let kubectl = Kubectl::new(&admin);
         let client = api.client(&User::admin());
         let stage = Self::new(Place::Memory(api.clone()), admin, client, kubectl, "default".to_owned());
         tokio::spawn(api.serve(listener, pki.tls, stage.token.clone()));

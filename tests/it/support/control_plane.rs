@@ -176,8 +176,7 @@ impl ControlPlane {
 
     /// kubectl as the administrator; [`Kubectl::with`] is the same for somebody else.
     pub fn kubectl(&self) -> Kubectl {
-        let built = self.own.as_ref().map(|own| own.files.programs.join("kubectl"));
-        Kubectl::new(built.filter(|program| program.exists()), &self.admin)
+        Kubectl::new(&self.admin)
     }
 
     /// What the API server was asked; None where the cluster is not ours, and a test that counts is skipped.

@@ -1,11 +1,14 @@
 //! Running kubectl as a person would, and judging its exit code and output.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use tempfile::NamedTempFile;
 
 use super::access::Access;
+use super::control_plane::built;
+use super::process::Process;
 
 /// Names the kubectl that is used instead of the built one or that of PATH.
 const CHOSEN: &str = "FOTHER_TEST_KUBECTL";
@@ -25,10 +28,9 @@ pub struct Answer {
 }
 
 impl Kubectl {
-    /// The one that is chosen for this run, or `program`, or the one in PATH.
-    pub fn new(program: Option<PathBuf>, access: &Access) -> Self {
-        let chosen = std::env::var_os(CHOSEN).map(PathBuf::from);
-        Self::of(chosen.or(program).unwrap_or_else(|| "kubectl".into()), access)
+    /// The one that tests use.
+    pub fn new(access: &Access) -> Self {
+        Self::of(program(), access)
     }
 
     /// This one and no other.
@@ -62,6 +64,13 @@ impl Kubectl {
         run(command, "").await
     }
 
+    /// Starts one that goes on, such as `get -w`; what it says goes to `log`.
+    pub fn start(&self, arguments: &[&str], log: &Path) -> Process {
+        let kubeconfig = self.kubeconfig.path().to_str().unwrap();
+        let arguments = [&["--kubeconfig", kubeconfig], arguments].concat();
+        Process::start(&self.program, arguments, &[], log)
+    }
+
     /// Runs it, expects exit code 0 and returns its standard output.
     pub async fn run(&self, arguments: &[&str]) -> String {
         let answer = self.try_run(arguments, "").await;
@@ -78,11 +87,24 @@ impl Kubectl {
     }
 }
 
+/// The one that is chosen for this run, or the one that was built, which is done once per machine where PATH has none that
+/// is new enough; else that of PATH.
+pub fn program() -> PathBuf {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        let own =
+            || built(&["kubectl"]).map(|folder| folder.join("kubectl")).filter(|program| program.exists());
+        std::env::var_os(CHOSEN).map(PathBuf::from).or_else(own).unwrap_or_else(|| "kubectl".into())
+    });
+    PROGRAM.clone()
+}
+
 /// Runs a program with `input` on its standard input and returns whatever comes of it.
 pub async fn run(mut command: Command, input: &str) -> Answer {
     use tokio::io::AsyncWriteExt as _;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
+    let program = command.get_program().to_owned();
+    let child = tokio::process::Command::from(command).kill_on_drop(true).spawn();
+    let mut child = child.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
     let mut stdin = child.stdin.take().expect("stdin is piped");
     // A program may fail without reading its input.
     let _ = stdin.write_all(input.as_bytes()).await;

@@ -19,7 +19,6 @@ const BUILT: [&str; 6] =
 pub struct Node {
     directory: PathBuf,
     admin: Access,
-    programs: PathBuf,
     /// Closed when this process ends, however it ends: then the cluster goes.
     _lifeline: Option<ChildStdin>,
 }
@@ -28,14 +27,14 @@ impl Node {
     /// Starts one; its name is its own among those of this process. None where it cannot be had, which is an error under
     /// `CI=true`.
     pub fn start(name: &str) -> Option<Self> {
-        let programs = available()?;
+        available()?;
         let directory = std::env::temp_dir().join(format!("fother-{name}-{}", std::process::id()));
         let mut up =
             cluster("up", &directory).arg("--while-stdin-is-open").stdin(Stdio::piped()).spawn().unwrap();
         let lifeline = up.stdin.take();
         finished(up);
         let admin = Access::from_file(&directory.join("kubeconfig"));
-        Some(Self { directory, admin, programs, _lifeline: lifeline })
+        Some(Self { directory, admin, _lifeline: lifeline })
     }
 
     /// Who may do everything.
@@ -44,8 +43,7 @@ impl Node {
     }
 
     pub fn kubectl(&self) -> Kubectl {
-        let built = self.programs.join("kubectl");
-        Kubectl::new(built.exists().then_some(built), &self.admin)
+        Kubectl::new(&self.admin)
     }
 
     /// Gives it fother's image, made of `program`.

@@ -1,7 +1,7 @@
 //! The demo: a commit becomes rules, a broken workload heals although the controller is killed on the way, a new
 //! commit takes effect, and what cannot be healed climbs the ladder to its end.
 //!
-//! The story only breaks things and waits; what is told comes from watching the API ([`timeline`]).
+//! The story only breaks things and waits; what is told of them comes from watching the API ([`timeline`]).
 
 mod repository;
 mod timeline;
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use self::repository::{Demo, PACK};
 use self::timeline::Timeline;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, SYSTEM};
 use super::controller::Child;
 use crate::api::{ANNOTATION, AttemptState, Execution, LABEL, Pack, Reason};
 use crate::cli::apply;
@@ -80,7 +80,7 @@ struct Story {
 impl Story {
     async fn begin(cluster: &Cluster) -> anyhow::Result<Self> {
         let client = cluster.client().clone();
-        let timeline = Timeline::start(&client, NAMESPACE, cluster.server());
+        let timeline = Timeline::start(&client, NAMESPACE, SYSTEM, cluster.server());
         let demo = Demo::create(&cluster.data().join("demo.git"))?;
         for file in ["rbac.yaml", "workload.yaml"] {
             apply::documents(&client, &repository::text(&format!("setup/{PACK}/{file}"))?).await?;
@@ -196,6 +196,9 @@ impl Story {
         let killed = controller.id().unwrap_or_default();
         controller.kill().await?;
         self.timeline.killed(killed);
+        for job in self.jobs(execution).await? {
+            self.timeline.without_controller(&job);
+        }
         controller.restart()?;
         self.timeline.restarted(controller.id().unwrap_or_default());
         Ok(())

@@ -1,4 +1,5 @@
-//! What happened, as a person reads it: every line is made from an object that the API showed.
+//! What happened, as a person reads it: every line is made from an object that the API showed, but for those that say what the
+//! demo does itself.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use anstyle::{AnsiColor, Style};
 use futures::{AsyncBufReadExt, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ApiResource, LogParams};
@@ -42,6 +44,8 @@ struct Told {
     incident: usize,
     incident_began: Option<Timestamp>,
     healed: Vec<String>,
+    /// When the controller was killed, until another one renews the Lease.
+    killed: Option<Timestamp>,
 }
 
 /// How a line looks.
@@ -56,7 +60,7 @@ enum Tone {
 
 impl Timeline {
     /// Starts watching and telling.
-    pub fn start(client: &Client, namespace: &str, server: &str) -> Self {
+    pub fn start(client: &Client, namespace: &str, system: &str, server: &str) -> Self {
         let page = Arc::new(Page {
             client: client.clone(),
             namespace: namespace.to_owned(),
@@ -65,10 +69,11 @@ impl Timeline {
         });
         page.tell(Tone::Plain, "cluster", &format!("a make-believe Kubernetes listens on {server}"));
         let mut watches = JoinSet::new();
-        page.watch::<Pack>(&mut watches, Page::pack);
-        page.watch::<Pod>(&mut watches, Page::pod);
-        page.watch::<Job>(&mut watches, Page::job);
-        page.watch::<Execution>(&mut watches, Page::execution);
+        page.watch::<Pack>(&mut watches, namespace, Page::pack);
+        page.watch::<Pod>(&mut watches, namespace, Page::pod);
+        page.watch::<Job>(&mut watches, namespace, Page::job);
+        page.watch::<Execution>(&mut watches, namespace, Page::execution);
+        page.watch::<Lease>(&mut watches, system, Page::lease);
         Self { page, _watches: watches }
     }
 
@@ -87,22 +92,24 @@ impl Timeline {
         told.jobs = 0;
     }
 
-    /// The controller was killed.
+    /// The demo has killed the controller.
     pub fn killed(&self, pid: u32) {
-        self.page.tell(
-            Tone::Bad,
-            "killed",
-            &format!("SIGKILL to the controller (process {pid}); the Job goes on"),
-        );
+        self.page.told.lock().killed = Some(Timestamp::now());
+        self.page.tell(Tone::Bad, "killed", &format!("SIGKILL to the controller (process {pid})"));
     }
 
-    /// The controller was started again.
+    /// A Job as it stands now that there is no controller.
+    pub fn without_controller(&self, job: &Job) {
+        let active = job.status.as_ref().and_then(|status| status.active).unwrap_or_default();
+        if active > 0 {
+            let text = format!("Job {} without a controller: its Pod runs", job.name_any());
+            self.page.tell(Tone::Act, "goes on", &text);
+        }
+    }
+
+    /// The demo has started the controller again.
     pub fn restarted(&self, pid: u32) {
-        self.page.tell(
-            Tone::Plain,
-            "restarted",
-            &format!("a new controller (process {pid}) reads where things stand"),
-        );
+        self.page.tell(Tone::Plain, "restarted", &format!("the controller (now process {pid})"));
     }
 
     /// The end.
@@ -116,13 +123,13 @@ impl Timeline {
 }
 
 impl Page {
-    fn watch<K>(self: &Arc<Self>, watches: &mut JoinSet<()>, look: fn(&Arc<Self>, &K))
+    fn watch<K>(self: &Arc<Self>, watches: &mut JoinSet<()>, namespace: &str, look: fn(&Arc<Self>, &K))
     where
         K: kube::Resource<DynamicType = ()> + DeserializeOwned + 'static,
     {
         let scope = Scope {
             resource: ApiResource::erase::<K>(&()),
-            namespace: Some(self.namespace.clone()),
+            namespace: Some(namespace.to_owned()),
             selector: None,
         };
         let (page, client) = (self.clone(), self.client.clone());
@@ -207,6 +214,20 @@ impl Page {
             drop(told);
             self.once(Tone::Act, "job", &text);
         }
+    }
+
+    /// A renewal after the kill is the new controller's: the old one was gone by then.
+    fn lease(self: &Arc<Self>, lease: &Lease) {
+        let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
+        let mut told = self.told.lock();
+        let (Some(killed), Some(renewed)) = (told.killed, renewed) else { return };
+        if renewed <= killed {
+            return;
+        }
+        told.killed = None;
+        drop(told);
+        let text = format!("the new controller has the Lease, {} after the kill", seconds(killed, renewed));
+        self.tell(Tone::Plain, "leads", &text);
     }
 
     fn execution(self: &Arc<Self>, execution: &Execution) {

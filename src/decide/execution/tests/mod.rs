@@ -518,6 +518,7 @@ fn what_was_put_back_from_a_backup_is_not_run() {
     world.now = 602;
     world.step();
     assert_eq!((world.outcome(), world.created), ("Superseded", 0));
+    assert_eq!(world.status().episode_closed_at, None, "it holds its episode while the target matches");
 }
 
 #[test]
