@@ -2,9 +2,11 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::machine::{self, Machine};
 use crate::support::access::Access;
 use crate::support::kubectl::Kubectl;
 use crate::support::node::{available, cluster};
@@ -26,10 +28,7 @@ struct Traces {
 
 impl Own {
     fn call(&self, verb: &str) -> (String, String) {
-        let output = cluster(verb, &self.directory).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        assert!(output.status.success(), "{verb}: {}", text(&output.stderr));
-        (text(&output.stdout), text(&output.stderr))
+        said(cluster(verb, &self.directory))
     }
 
     fn kubectl(&self) -> Kubectl {
@@ -75,6 +74,14 @@ impl Drop for Own {
     fn drop(&mut self) {
         let _ = cluster("down", &self.directory).status();
     }
+}
+
+/// What a command that succeeds says, and what it says beside.
+fn said(mut command: Command) -> (String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
+    (text(&output.stdout), text(&output.stderr))
 }
 
 fn processes() -> impl Iterator<Item = PathBuf> {
@@ -134,11 +141,21 @@ impl Traces {
     }
 }
 
+/// Whoever else starts or ends a cluster meanwhile plugs and unplugs.
+async fn is_as_it_was(before: &Machine) {
+    eventually("this machine is as it was", DEADLINE, || async {
+        let now = Machine::now();
+        if now == *before { Ok(()) } else { Err(format!("{now:#?}, and it was {before:#?}")) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_cluster_leaves_nothing_behind() {
     let Some(programs) = available() else { return };
     let directory = std::env::temp_dir().join(format!("fother-own-{}", std::process::id()));
     let own = Own { directory, programs };
+    let before = Machine::now();
     let (first, _) = own.call("up");
     assert_eq!(Path::new(&first), own.directory.join("kubeconfig"));
     let (again, said) = own.call("up");
@@ -146,6 +163,8 @@ async fn a_cluster_leaves_nothing_behind() {
     own.busy().await;
     let killed = own.traces();
     assert!(killed.found(&own).iter().all(|(_, is_there)| *is_there), "{:?}", killed.found(&own));
+    let kubelet = own.part("kubelet.json").unwrap();
+    assert_eq!(machine::settings_shared_with(&kubelet, &own.directory), [""; 0]);
 
     kill_process(killed.holder, Signal::KILL).unwrap();
     eventually("everything ends with the process that holds it", DEADLINE, || async {
@@ -164,6 +183,9 @@ async fn a_cluster_leaves_nothing_behind() {
         let left: Vec<_> = traces.found(&own).into_iter().filter(|(_, is_there)| *is_there).collect();
         assert_eq!(left, []);
     }
+    let chains = Machine::now();
+    assert_eq!(chains.chains(), [""; 0], "of this cluster, or of one before it");
+    is_as_it_was(&before).await;
     let (_, said) = own.call("down");
     assert_eq!(said, "", "there is nothing to end");
 }

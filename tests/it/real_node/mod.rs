@@ -8,6 +8,7 @@ pub mod harbor;
 mod image;
 mod jobs;
 mod lifecycle;
+mod machine;
 mod main_path;
 mod predicates;
 mod release;
