@@ -31,6 +31,17 @@ impl Own {
         said(cluster(verb, &self.directory))
     }
 
+    /// As a person does it.
+    fn make(&self, target: &str) -> (String, String) {
+        let mut make = Command::new("make");
+        make.arg(target).current_dir(env!("CARGO_MANIFEST_DIR")).env("FOTHER_CLUSTER", &self.directory);
+        // What `make test` has told its own.
+        for told in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"] {
+            make.env_remove(told);
+        }
+        said(make)
+    }
+
     fn kubectl(&self) -> Kubectl {
         let built = self.programs.join("kubectl");
         Kubectl::new(built.exists().then_some(built), &Access::from_file(&self.directory.join("kubeconfig")))
@@ -156,7 +167,7 @@ async fn a_cluster_leaves_nothing_behind() {
     let directory = std::env::temp_dir().join(format!("fother-own-{}", std::process::id()));
     let own = Own { directory, programs };
     let before = Machine::now();
-    let (first, _) = own.call("up");
+    let (first, _) = own.make("cluster");
     assert_eq!(Path::new(&first), own.directory.join("kubeconfig"));
     let (again, said) = own.call("up");
     assert!(again == first && said.contains("up already"), "{again} {said}");
@@ -178,7 +189,7 @@ async fn a_cluster_leaves_nothing_behind() {
     own.call("up");
     own.busy().await;
     let ended = own.traces();
-    own.call("down");
+    own.make("cluster-down");
     for traces in [killed, ended] {
         let left: Vec<_> = traces.found(&own).into_iter().filter(|(_, is_there)| *is_there).collect();
         assert_eq!(left, []);
