@@ -10,6 +10,8 @@ mod jobs;
 mod lifecycle;
 mod machine;
 mod main_path;
+mod port;
 mod predicates;
 mod release;
 mod sensor;
+mod versions;
