@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the program of the earlier commit that tests/upgrade/from names, once per machine, and prints its path. A test has
-# it replaced by the program of this clone, and back.
+# Builds the program of the earlier commit that tests/upgrade/from names, once per machine, and prints its path; beside it is
+# the chart of that commit, in charts/fother. Tests have it replaced by the program of this clone, and back.
 #
 #   scripts/earlier.sh           builds it if need be
 #   scripts/earlier.sh --built   exit code 3 where it is not built
@@ -11,13 +11,27 @@ commit=$(sed '/^#/d' tests/upgrade/from)
 directory=${FOTHER_CACHE:-$HOME/.cache/fother}/earlier-$commit-$(uname -m)
 program=$directory/fother
 
-build() {
-  local target source
-  # A shallow clone does not have it.
+is_complete() { [ -x "$program" ] && [ -d "$directory/charts" ]; }
+
+# A shallow clone does not have it.
+fetch() {
   if ! git cat-file -e "$commit^{commit}" 2>/dev/null && ! git fetch --quiet --depth=1 origin "$commit" >&2; then
     echo "earlier.sh: neither this clone nor its origin has the commit $commit that tests/upgrade/from names" >&2
     return 1
   fi
+}
+
+unpack_chart() {
+  local unfinished=$directory/.charts.$$
+  mkdir "$unfinished"
+  git archive "$commit" charts | tar -x -C "$unfinished"
+  mv "$unfinished/charts" "$directory/charts"
+  rmdir "$unfinished"
+}
+
+build() {
+  local target source
+  echo "building the program of ${commit:0:12} (minutes the first time; kept in $directory)" >&2
   target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
   source=$(mktemp -d)
   # shellcheck disable=SC2064
@@ -40,13 +54,14 @@ build() {
   rm -f "$target"/debug/fother-earlier* "$target"/debug/deps/fother_earlier-*
 }
 
-if [ ! -x "$program" ]; then
+if ! is_complete; then
   [ "${1:-}" != --built ] || exit 3
   mkdir -p "$directory"
-  echo "building the program of ${commit:0:12} (minutes the first time; kept in $directory)" >&2
   (
     flock 9
+    is_complete || fetch
     [ -x "$program" ] || build
+    [ -d "$directory/charts" ] || unpack_chart
   ) 9>"$directory/.lock"
 fi
 echo "$program"

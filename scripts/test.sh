@@ -121,7 +121,7 @@ real_node() {
     tests/cluster/build.sh kube-scheduler kubelet >/dev/null || [ "${CI:-}" != true ]
   fi
   # All at once: they wait for containers, and the longest is not to be the last to begin.
-  RUST_TEST_THREADS=$((2 * RUST_TEST_THREADS)) run_cargo test --locked --test it -- real_node::
+  RUST_TEST_THREADS=$((3 * RUST_TEST_THREADS)) run_cargo test --locked --test it -- real_node::
 }
 
 # Without it the test that needs it says so, or fails where nothing may be skipped.

@@ -19,6 +19,8 @@ pub struct Instance {
 /// The process that holds a cluster: exactly it, even if its number is given away again.
 pub struct Holder {
     process: OwnedFd,
+    pid: u32,
+    since: String,
 }
 
 impl Instance {
@@ -69,7 +71,7 @@ impl Instance {
         let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
         // Opened before it is looked at: afterwards its number cannot be anybody else's.
         let process = pidfd_open(number, PidfdFlags::empty()).ok()?;
-        (started(pid)? == since).then_some(Holder { process })
+        (started(pid)? == since).then(|| Holder { process, pid, since: since.to_owned() })
     }
 }
 
@@ -81,6 +83,11 @@ pub fn seen(path: &Path) -> anyhow::Result<()> {
 }
 
 impl Holder {
+    /// Until it has ended it may still be removing things, the record of itself before others.
+    pub fn runs(&self) -> bool {
+        started(self.pid).as_ref() == Some(&self.since)
+    }
+
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         match pidfd_send_signal(&self.process, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! In a PID namespace all processes end with the first one, containers too, and in a mount namespace no mount is
-//! seen outside nor survives. What has to be cleaned up is a bridge, control groups and one directory.
+//! seen outside nor survives. What has to be cleaned up is a bridge, control groups and one directory. The kernel's settings
+//! and its packet filter are the whole machine's: nothing here changes them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is test equipment: a panic is how it reports")]
 
@@ -19,6 +20,7 @@ mod instance;
 mod network;
 mod node;
 mod runtime;
+mod settings;
 #[path = "../it/support"]
 #[expect(dead_code, reason = "most of it is for tests")]
 mod support {

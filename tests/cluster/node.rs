@@ -15,6 +15,7 @@ use crate::hold::FOREVER;
 use crate::instance::{self, HIDDEN, Instance};
 use crate::network::Network;
 use crate::runtime;
+use crate::settings;
 use crate::support::access::Access;
 use crate::support::control_plane::{ControlPlane, Variant, built, free_port};
 use crate::support::pki::Authority;
@@ -36,6 +37,7 @@ pub async fn run(instance: &Instance) -> anyhow::Result<()> {
     let programs = built(&PARTS).context("Kubernetes is not built")?;
     instance::seen(&programs)?;
     hide()?;
+    settings::pretend(instance)?;
     let network = Network::claim(instance)?;
     cgroups::create(&network.bridge())?;
     let authority = Authority::new("test cluster");
@@ -174,6 +176,8 @@ fn kubelet_configuration(
         // The machine may be fuller than a node should be.
         "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi"},
         "imageGCHighThresholdPercent": 100,
+        // Its chains would be this machine's, and stay: one of them drops packets. They are for kube-proxy.
+        "makeIPTablesUtilChains": false,
     })
 }
 

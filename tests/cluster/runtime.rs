@@ -72,10 +72,12 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
     Ok(path)
 }
 
+/// The bridge is the gateway already. A plugin that makes it one has the whole machine forward packets, and needs not here:
+/// what pods reach is on the bridge.
 fn bridge(network: Network) -> serde_json::Value {
     json!({
         "cniVersion": "0.4.0", "name": network.bridge(), "type": "bridge", "bridge": network.bridge(),
-        "isGateway": true, "ipMasq": false,
+        "isGateway": false, "ipMasq": false,
         "ipam": {
             "type": "host-local",
             "ranges": [[{"subnet": network.pods(), "gateway": network.gateway()}]],

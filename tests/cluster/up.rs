@@ -72,7 +72,8 @@ async fn fail(instance: &Instance) -> anyhow::Result<()> {
 /// Ends the cluster, if there is one, and removes everything that is left of it.
 pub async fn down(instance: &Instance) -> anyhow::Result<()> {
     let asked = Instant::now();
-    while let Some(holder) = instance.holder() {
+    let holder = instance.holder();
+    while let Some(holder) = holder.as_ref().filter(|holder| holder.runs()) {
         let is_late = asked.elapsed() > GONE / 2;
         holder.signal(if is_late { Signal::KILL } else { Signal::TERM })?;
         if asked.elapsed() > GONE {

@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::support::helm::Helm;
+use crate::support::helm::{Helm, chart};
 use crate::support::http;
 use crate::support::kubectl::Kubectl;
 use crate::support::node::Node;
@@ -51,13 +51,19 @@ impl Harbor {
 
     /// One for a test that replaces fother itself.
     pub async fn open(name: &str) -> Option<Self> {
+        let harbor = Self::empty(name).await?;
+        harbor.install(&[]).await;
+        Some(harbor)
+    }
+
+    /// One without fother, for a test that begins with another than this one.
+    pub async fn empty(name: &str) -> Option<Self> {
         let node = Node::start(name)?;
-        node.load(&format!("{REPOSITORY}:{TAG}"), Path::new(env!("CARGO_BIN_EXE_fother")));
+        node.load(&image(), Path::new(env!("CARGO_BIN_EXE_fother")));
         let helm = Helm::new(node.admin())?;
         let harbor = Self { kubectl: node.kubectl(), node, helm };
         harbor.reserve().await;
         harbor.kubectl.apply(&restricted_namespace(HOME).to_string(), &[]).await;
-        harbor.install(&[]).await;
         Some(harbor)
     }
 
@@ -165,11 +171,31 @@ impl Harbor {
     /// Installs or upgrades the chart with nothing but the image and `values` changed, and what receives switched on;
     /// ready when both replicas are.
     pub async fn install(&self, values: &[&str]) {
-        let tag = format!("image.tag={TAG}");
+        self.install_from(&chart(), TAG, values).await;
+    }
+
+    /// The same of another chart, and another image that was loaded.
+    pub async fn install_from(&self, chart: &Path, tag: &str, values: &[&str]) {
+        let tag = format!("image.tag={tag}");
         let image = ["--set", &tag, "--set", "image.pullPolicy=Never", "--set", "receiver.enabled=true"];
-        self.helm.install(&[&image[..], values].concat()).await;
+        self.helm.install_from(chart, &[&image[..], values].concat()).await;
+        self.rolled_out().await;
+    }
+
+    /// Waits until all replicas are those that were asked for last.
+    pub async fn rolled_out(&self) {
         self.kubectl.run(&["-n", HOME, "rollout", "status", "deployment/fother", "--timeout=120s"]).await;
     }
+}
+
+/// fother's image, as it is loaded, of a tag.
+pub fn image_of(tag: &str) -> String {
+    format!("{REPOSITORY}:{tag}")
+}
+
+/// The image of the program that was built for the tests.
+pub fn image() -> String {
+    image_of(TAG)
 }
 
 fn healer_rights() -> Value {

@@ -1,10 +1,13 @@
 //! fother as it is installed: two replicas of an image with no shell, no root and nothing to write to.
 
+use std::path::{Path, PathBuf};
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
+use serde_json::json;
 
-use super::harbor::{HOME, Harbor};
+use super::harbor::{HOME, Harbor, image};
 use crate::support::wait::{DEADLINE, eventually};
 
 async fn pods(harbor: &Harbor) -> Vec<Pod> {
@@ -21,6 +24,40 @@ async fn pods(harbor: &Harbor) -> Vec<Pod> {
     .await
 }
 
+/// The kernel's word: user and group (real, effective, saved, of the file system), capabilities, and no way to more.
+const RESTRICTED: [&str; 5] = [
+    "Uid: 65532 65532 65532 65532",
+    "Gid: 65532 65532 65532 65532",
+    "CapPrm: 0000000000000000",
+    "CapEff: 0000000000000000",
+    "NoNewPrivs: 1",
+];
+
+/// The processes of a container.
+fn processes(container: &str) -> Vec<PathBuf> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let is_in = |process: &PathBuf| {
+        std::fs::read_to_string(process.join("cgroup")).is_ok_and(|groups| groups.contains(container))
+    };
+    all.filter(is_in).collect()
+}
+
+/// What a process may, and how the file system at its root is mounted; none where it has ended meanwhile, as those do that
+/// fetch from git.
+fn rights(process: &Path) -> Option<(Vec<String>, String)> {
+    let status = std::fs::read_to_string(process.join("status")).ok()?;
+    let mounts = std::fs::read_to_string(process.join("mountinfo")).ok()?;
+    let told = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let is_asked = |line: &String| {
+        let name = |line: &str| line.split(':').next().unwrap().to_owned();
+        RESTRICTED.iter().any(|wanted| name(wanted) == name(line))
+    };
+    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let root = mounts.rfind(|fields| fields[4] == "/")?;
+    let mode = root[5].split(',').next().unwrap().to_owned();
+    Some((status.lines().map(told).filter(is_asked).collect(), mode))
+}
+
 #[tokio::test]
 async fn two_replicas_run_restricted() {
     let Some(harbor) = Harbor::shared().await else { return };
@@ -30,6 +67,12 @@ async fn two_replicas_run_restricted() {
         let name = pod.metadata.name.unwrap();
         let status = pod.status.unwrap().container_statuses.unwrap().remove(0);
         assert_eq!(status.restart_count, 0, "{status:#?}");
+        let id = status.container_id.unwrap().replace("containerd://", "");
+        let all: Vec<_> = processes(&id).iter().filter_map(|process| rights(process)).collect();
+        assert!(!all.is_empty(), "no process is in {id}");
+        for (rights, root) in all {
+            assert_eq!((&rights[..], root.as_str()), (&RESTRICTED.map(str::to_owned)[..], "ro"));
+        }
         for shell in ["sh", "/bin/sh", "/bin/bash"] {
             let refused =
                 harbor.kubectl.try_run(&["-n", HOME, "exec", &name, "--", shell, "-c", "id"], "").await;
@@ -40,4 +83,31 @@ async fn two_replicas_run_restricted() {
         let own = harbor.kubectl.run(&["-n", HOME, "exec", &name, "--", "fother", "version"]).await;
         assert!(own.contains(env!("CARGO_PKG_VERSION")), "{own}");
     }
+}
+
+/// The chart says it, too; here nobody but the image does.
+#[tokio::test]
+async fn the_image_itself_names_a_user_that_is_not_root() {
+    let Some(harbor) = Harbor::shared().await else { return };
+    harbor.namespace("image").await;
+    let container = json!({
+        "name": "main", "image": image(), "imagePullPolicy": "Never", "args": ["version"],
+        "securityContext": {
+            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
+        },
+    });
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "version", "namespace": "image"},
+        "spec": {
+            "restartPolicy": "Never", "containers": [container],
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+        },
+    });
+    harbor.kubectl.apply(&pod.to_string(), &[]).await;
+    // A kubelet does not start what would be root, or a user of whom it knows but the name.
+    let succeeds =
+        ["-n", "image", "wait", "pod/version", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"];
+    harbor.kubectl.run(&succeeds).await;
+    let said = harbor.kubectl.run(&["-n", "image", "logs", "version"]).await;
+    assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
 }

@@ -109,6 +109,67 @@ async fn a_script_that_overruns_is_killed() {
     eventually("the script is gone", STOPPED, || count(0)).await;
 }
 
+/// Writes down what it is held to, and what it finds where its volumes are.
+const FIND_OUT: &str = r#"
+first() { cat "$@" 2>/dev/null | head -n 1; }
+cat >"$FOTHER_OUTPUT" <<EOF
+memory=$(first /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes)
+color=$(cat /settings/color)
+scratch=$(touch /scratch/file && echo done)
+EOF
+"#;
+
+/// Where the Pod of a namespace's only Execution runs, and its spec.
+async fn pod(harbor: &Harbor, namespace: &str) -> Value {
+    let pods = harbor.kubectl.run(&["-n", namespace, "get", "pods", "-o", "json"]).await;
+    let mut pods: Value = serde_json::from_str(&pods).unwrap();
+    assert_eq!(pods["items"].as_array().map(Vec::len), Some(1), "{pods:#}");
+    pods["items"][0]["spec"].take()
+}
+
+/// Another node than this one is not there for Jobs; a Pod that asks for what no node has would wait for ever.
+#[tokio::test]
+async fn an_action_has_its_pod_placed_limited_and_given_volumes() {
+    let Some(harbor) = Harbor::shared().await else { return };
+    let namespace = "jobs-placed";
+    harbor.namespace(namespace).await;
+    harbor.kubectl.run(&["label", "node", "node-1", "example.com/disk=fast"]).await;
+    let settings = ["-n", namespace, "create", "configmap", "settings", "--from-literal=color=red"];
+    harbor.kubectl.run(&settings).await;
+    let toleration =
+        json!({"key": "example.com/dedicated", "operator": "Equal", "value": "ops", "effect": "NoSchedule"});
+    let pod_settings = json!({
+        "nodeSelector": {"example.com/disk": "fast"},
+        "tolerations": [toleration],
+        "resources": {"requests": {"memory": "16Mi"}, "limits": {"memory": "48Mi"}},
+        // There is none: the image is there already.
+        "imagePullSecrets": [{"name": "registry"}],
+    });
+    let volumes = json!([
+        {"mountPath": "/settings", "configMap": {"name": "settings"}},
+        {"mountPath": "/scratch", "emptyDir": {"sizeLimit": "1Mi"}},
+    ]);
+    let action = json!({
+        "outputs": [{"name": "memory", "type": "integer"}, {"name": "color"}, {"name": "scratch"}],
+        "script": {"image": IMAGE, "inline": FIND_OUT, "pod": pod_settings, "volumes": volumes},
+    });
+    run(harbor, namespace, action, json!({})).await;
+    let execution = harbor.ended(namespace, STOPPED).await;
+    assert_eq!(execution.reason(), Some("Completed"), "{:#?}", execution.status);
+    let outputs = execution.status.unwrap().rungs[0].outputs.to_value();
+    assert_eq!(outputs, json!({"memory": 48 << 20, "color": "red", "scratch": "done"}), "of the kernel");
+
+    let pod = pod(harbor, namespace).await;
+    assert_eq!((&pod["nodeName"], &pod["nodeSelector"]), (&json!("node-1"), &pod_settings["nodeSelector"]));
+    assert!(pod["tolerations"].as_array().unwrap().contains(&toleration), "{pod:#}");
+    assert_eq!(pod["imagePullSecrets"], pod_settings["imagePullSecrets"]);
+    let resources = &pod["containers"][0]["resources"];
+    assert_eq!(
+        (&resources["limits"]["memory"], &resources["requests"]["memory"]),
+        (&json!("48Mi"), &json!("16Mi"))
+    );
+}
+
 #[tokio::test]
 async fn the_namespaces_refuse_what_is_not_restricted() {
     let Some(harbor) = Harbor::shared().await else { return };

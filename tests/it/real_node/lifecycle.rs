@@ -2,9 +2,11 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::machine::{self, Machine};
 use crate::support::access::Access;
 use crate::support::kubectl::Kubectl;
 use crate::support::node::{available, cluster};
@@ -25,10 +27,18 @@ struct Traces {
 
 impl Own {
     fn call(&self, verb: &str) -> (String, String) {
-        let output = cluster(verb, &self.directory).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        assert!(output.status.success(), "{verb}: {}", text(&output.stderr));
-        (text(&output.stdout), text(&output.stderr))
+        said(cluster(verb, &self.directory))
+    }
+
+    /// As a person does it.
+    fn make(&self, target: &str) -> (String, String) {
+        let mut make = Command::new("make");
+        make.arg(target).current_dir(env!("CARGO_MANIFEST_DIR")).env("FOTHER_CLUSTER", &self.directory);
+        // What `make test` has told its own.
+        for told in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"] {
+            make.env_remove(told);
+        }
+        said(make)
     }
 
     fn kubectl(&self) -> Kubectl {
@@ -73,6 +83,14 @@ impl Drop for Own {
     fn drop(&mut self) {
         let _ = cluster("down", &self.directory).status();
     }
+}
+
+/// What a command that succeeds says, and what it says beside.
+fn said(mut command: Command) -> (String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
+    (text(&output.stdout), text(&output.stderr))
 }
 
 fn processes() -> impl Iterator<Item = PathBuf> {
@@ -132,6 +150,15 @@ impl Traces {
     }
 }
 
+/// Whoever else starts or ends a cluster meanwhile plugs and unplugs.
+async fn is_as_it_was(before: &Machine) {
+    eventually("this machine is as it was", DEADLINE, || async {
+        let now = Machine::now();
+        if now == *before { Ok(()) } else { Err(format!("{now:#?}, and it was {before:#?}")) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_cluster_leaves_nothing_behind() {
     if available().is_none() {
@@ -139,13 +166,16 @@ async fn a_cluster_leaves_nothing_behind() {
     }
     let directory = std::env::temp_dir().join(format!("fother-own-{}", std::process::id()));
     let own = Own { directory };
-    let (first, _) = own.call("up");
+    let before = Machine::now();
+    let (first, _) = own.make("cluster");
     assert_eq!(Path::new(&first), own.directory.join("kubeconfig"));
     let (again, said) = own.call("up");
     assert!(again == first && said.contains("up already"), "{again} {said}");
     own.busy().await;
     let killed = own.traces();
     assert!(killed.found(&own).iter().all(|(_, is_there)| *is_there), "{:?}", killed.found(&own));
+    let kubelet = own.part("kubelet.json").unwrap();
+    assert_eq!(machine::settings_shared_with(&kubelet, &own.directory), [""; 0]);
 
     kill_process(killed.holder, Signal::KILL).unwrap();
     eventually("everything ends with the process that holds it", DEADLINE, || async {
@@ -159,11 +189,14 @@ async fn a_cluster_leaves_nothing_behind() {
     own.call("up");
     own.busy().await;
     let ended = own.traces();
-    own.call("down");
+    own.make("cluster-down");
     for traces in [killed, ended] {
         let left: Vec<_> = traces.found(&own).into_iter().filter(|(_, is_there)| *is_there).collect();
         assert_eq!(left, []);
     }
+    let chains = Machine::now();
+    assert_eq!(chains.chains(), [""; 0], "of this cluster, or of one before it");
+    is_as_it_was(&before).await;
     let (_, said) = own.call("down");
     assert_eq!(said, "", "there is nothing to end");
 }

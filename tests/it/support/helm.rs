@@ -53,7 +53,11 @@ impl Helm {
 
     /// Installs or upgrades the chart under the names that the documents use.
     pub async fn install(&self, values: &[&str]) -> String {
-        let chart = chart();
+        self.install_from(&chart(), values).await
+    }
+
+    /// The same of a chart that is not of this clone.
+    pub async fn install_from(&self, chart: &Path, values: &[&str]) -> String {
         let what = ["upgrade", "--install", "fother", chart.to_str().unwrap()];
         self.run(&[&what[..], &["--namespace", "fother", "--create-namespace"], values].concat()).await
     }

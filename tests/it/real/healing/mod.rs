@@ -19,7 +19,7 @@ pub(crate) use scenarios;
 
 mod alertmanager;
 pub mod changes;
-mod controller;
+pub mod controller;
 mod crashes;
 mod earlier;
 mod episodes;
