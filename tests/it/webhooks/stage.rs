@@ -292,6 +292,20 @@ impl Scene {
         .await
     }
 
+    /// What a Webhook for alerts would have kept of one for a Rule.
+    pub async fn batch_of(&self, name: &str, webhook: &str, rule: &str, alert: &Value) {
+        let id = format!(
+            "{}/{}/firing",
+            alert["fingerprint"].as_str().unwrap(),
+            alert["startsAt"].as_str().unwrap()
+        );
+        let event = json!({"id": id, "source": "http://am", "type": "alertmanager", "time": alert["startsAt"], "data": alert});
+        let state = json!({"fingerprint": alert["fingerprint"], "startsAt": alert["startsAt"]});
+        let events = json!([{"event": event, "rules": [rule], "alert": state}]);
+        let spec = json!({"webhook": webhook, "receivedAt": at(0), "events": events});
+        self.own("fother.dev/v1alpha1", "EventBatch", name, json!({"spec": spec})).await;
+    }
+
     pub async fn batches(&self) -> Vec<EventBatch> {
         self.api::<EventBatch>().list(&ListParams::default()).await.unwrap().items
     }
