@@ -8,3 +8,4 @@ pub mod stage;
 mod strangers;
 mod time;
 mod timing;
+mod unled;
