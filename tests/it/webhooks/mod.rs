@@ -2,6 +2,7 @@
 
 mod alerts;
 mod events;
+mod formats;
 mod refusals;
 mod sets;
 pub mod stage;
