@@ -1,6 +1,7 @@
 //! Webhooks, from a request to an Execution: the controller in this process on the in-memory API.
 
 mod alerts;
+mod budget;
 mod events;
 mod formats;
 mod refusals;
