@@ -31,6 +31,10 @@ pub struct EventBatchSpec {
     pub webhook: String,
     /// When the request came.
     pub received_at: Option<MicroTime>,
+    /// Until when the request is authentic if somebody sends it again, where its signature has a time: so long the batch
+    /// is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentic_until: Option<MicroTime>,
     /// What was accepted.
     #[schemars(length(min = 1, max = 1000))]
     pub events: Vec<AcceptedEvent>,

@@ -121,8 +121,10 @@ pub struct Bearer {
 /// A signature over the raw body. The defaults are those of the format: GitHub's `X-Hub-Signature-256`; for GitLab the
 /// headers of Standard Webhooks (`webhook-signature`, `webhook-id`, `webhook-timestamp`); for all others
 /// `X-Signature` over `X-Signature-Timestamp` and the body.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.tolerance) || duration(self.tolerance) <= duration('15m')")
+    .message("tolerance is at most 15m: a request that is overheard can be sent again for as long"))]
 pub struct Hmac {
     /// Where the key is kept. A key that begins with `whsec_` is base64 after that, as in Standard Webhooks.
     pub secret_ref: SecretKey,
@@ -150,7 +152,8 @@ pub struct Hmac {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9-]+$"))]
     pub timestamp_header: Option<String>,
-    /// How far the time of sending may be from ours. Default: `5m`. Example: `2m`.
+    /// How far the time of sending may be from ours, at most `15m`. For so long what is received is remembered, so that it
+    /// is taken in once. Default: `5m`. Example: `2m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<Duration>,
 }

@@ -55,6 +55,8 @@ pub struct Candidate {
     observed: Option<(LeaseSpec, Instant)>,
     /// The Lease as this candidate wrote it last: while nobody else writes to it, it is renewed without being read.
     held: Option<Lease>,
+    /// When the Lease was renewed last before this candidate took it.
+    led_before: Option<Timestamp>,
 }
 
 impl Candidate {
@@ -67,12 +69,18 @@ impl Candidate {
             guard: Arc::default(),
             observed: None,
             held: None,
+            led_before: None,
         }
     }
 
     /// What guards requests.
     pub fn guard(&self) -> Arc<Guard> {
         self.guard.clone()
+    }
+
+    /// When somebody led last before this candidate took the Lease, by his clock; none if nobody has.
+    pub fn led_before(&self) -> Option<Timestamp> {
+        self.led_before
     }
 
     /// Waits until this candidate leads; calls `stands_by` whenever it has seen that another does.
@@ -151,6 +159,7 @@ impl Candidate {
         if !self.may_take(&spec) {
             return Ok(false);
         }
+        self.led_before = spec.renew_time.as_ref().map(|time| time.0);
         self.replace(lease).await
     }
 

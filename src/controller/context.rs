@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 
 use super::definitions::Definitions;
@@ -60,6 +61,8 @@ pub struct Context {
     pub known: Known,
     /// Since when everybody who sends is heard.
     pub unheard: Unheard,
+    /// From when to when nobody led before this process did; none if nobody knows.
+    pub unled: Option<(Timestamp, Timestamp)>,
     /// What is to be reconciled.
     pub queue: Queue,
     /// The most that may go on at once.

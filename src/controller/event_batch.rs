@@ -1,5 +1,6 @@
 //! `EventBatch`es: each goes when all is over with what is in it, and nobody is likely to send it again. An alert that fires
-//! and that no Rule matches as they read now is kept as long as there is room: a Rule may be mended.
+//! and that no Rule matches as they read now is kept as long as there is room: a Rule may be mended. What could still be
+//! replayed is kept in any case.
 
 use std::time::Duration;
 
@@ -42,7 +43,10 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     } else {
         REMEMBERED
     };
-    let left = keep - now().duration_since(settled_at);
+    // Nothing makes room of what whoever has overheard it can send again: beyond the room there is, senders come again.
+    let authentic_until = batch.spec.authentic_until.as_ref().map(|until| until.0);
+    let left = (keep - now().duration_since(settled_at))
+        .max(authentic_until.map_or(SignedDuration::ZERO, |until| until.duration_since(now())));
     if left.is_positive() {
         return Ok(Requeue::After(Duration::try_from(left).unwrap_or_default().min(LOOK_FOR_ROOM)));
     }

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -158,7 +159,9 @@ async fn compete(
     // Whoever leads writes it, and nobody else.
     let journal = settings.journal.clone().map(|keeping| Journal::start(keeping, now)).transpose()?;
     let recorder = Recorder::new(journal.clone());
-    let work = lead(receiver, home.clone(), settings, (metrics, teller, recorder), tell);
+    let began = now();
+    let unled = candidate.led_before().map(|before| (before.min(began), began));
+    let work = lead(receiver, home.clone(), (settings, unled), (metrics, teller, recorder), tell);
     let led = tokio::select! {
         () = work => anyhow::bail!("the work ended by itself"),
         () = candidate.keep() => Err(anyhow::anyhow!("the lease was lost: another controller may lead now")),
@@ -181,7 +184,7 @@ async fn compete(
 async fn lead(
     receiver: &Receiver,
     home: Client,
-    settings: Settings,
+    (settings, unled): (Settings, Option<(Timestamp, Timestamp)>),
     (metrics, teller, journal): (Arc<Metrics>, Teller, Recorder),
     tell: impl Fn(Standing),
 ) {
@@ -203,6 +206,7 @@ async fn lead(
         batches: receiver.batches(),
         known: receiver.known(),
         unheard: receiver.unheard(),
+        unled,
         queue: queue.clone(),
         caps: settings.caps,
         pods: settings.pods,

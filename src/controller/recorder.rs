@@ -10,7 +10,8 @@ use crate::api::{
     AcceptedEvent, Condition, ConditionType, EventBatch, EventOutcome, Execution, MatchedObject,
     ObjectReference, OutcomeKind, Rule, TriggerEvent, condition,
 };
-use crate::decide::episode::Held;
+use crate::decide::correlation::{TOO_MANY, WINDOW_ENDED};
+use crate::decide::episode::{Held, RuleFacts};
 use crate::decide::identity::occurrence;
 use crate::journal::{Decision, Entry, Event, Health, Journal, Outcome};
 use crate::source::watch::now;
@@ -121,6 +122,13 @@ impl Recorder {
         );
     }
 
+    /// An event was over before it was decided about.
+    pub fn passed_over(&self, facts: &RuleFacts, target: &ObjectReference, event: &str, why: &str) {
+        let (namespace, rule) = (facts.namespace.clone(), facts.name.clone());
+        let about = About { namespace, rule, target: Some(target), event: event.to_owned() };
+        self.decided(about, Outcome::Suppressed, why.to_owned(), String::new());
+    }
+
     /// A target that matches began to wait.
     pub fn held(&self, rule: &Rule, target: &ObjectReference, held: Held, until: Option<Timestamp>) {
         let until = until.map_or(String::new(), |until| format!(" until {until:.0}"));
@@ -147,6 +155,9 @@ impl Recorder {
                 OutcomeKind::NotMatched => Outcome::NotMatched,
                 OutcomeKind::Duplicate => Outcome::Duplicate,
                 OutcomeKind::Failed => Outcome::Failed,
+                OutcomeKind::Suppressed if [TOO_MANY, WINDOW_ENDED].contains(&&*outcome.reason) => {
+                    Outcome::Suppressed
+                }
                 OutcomeKind::Fired | OutcomeKind::Suppressed | OutcomeKind::Held | OutcomeKind::Resolved => {
                     continue;
                 }

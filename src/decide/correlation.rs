@@ -17,6 +17,8 @@ const IN_A_GROUP: usize = 1_000;
 const GROUPS: usize = 10_000;
 /// What is said of one that goes because too many wait.
 pub const TOO_MANY: &str = "dropped: too many wait";
+/// What is said of one that waited in vain.
+pub const WINDOW_ENDED: &str = "its window ended without the others";
 /// The most used events that are remembered, beside those that Executions record.
 const USED: usize = 10_000;
 
@@ -82,13 +84,16 @@ pub struct Windows {
     within: SignedDuration,
     groups: BTreeMap<String, Vec<Captured>>,
     used: BTreeSet<(Timestamp, String)>,
+    /// What has waited in vain, and was not asked for yet.
+    ended: Vec<Captured>,
     dropped: u64,
 }
 
 impl Windows {
     /// Empty windows.
     pub fn new(pattern: Pattern, within: SignedDuration) -> Self {
-        Self { pattern, within, groups: BTreeMap::new(), used: BTreeSet::new(), dropped: 0 }
+        let (groups, used, ended) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+        Self { pattern, within, groups, used, ended, dropped: 0 }
     }
 
     /// Takes an event in, and gives the one that is dropped for it, if too many wait. One that waits already, or was used,
@@ -124,7 +129,9 @@ impl Windows {
         let mut found = Vec::new();
         for (name, group) in &mut self.groups {
             match self.pattern {
-                Pattern::Absent => absent(name, group, self.within, known_by, &mut found),
+                Pattern::Absent => {
+                    self.ended.extend(absent(name, group, self.within, known_by, &mut found));
+                }
                 pattern => complete(pattern, name, group, self.within, &mut found),
             }
         }
@@ -159,6 +166,11 @@ impl Windows {
         self.groups.values().flatten()
     }
 
+    /// The events that have waited in vain since this was asked last.
+    pub fn take_ended(&mut self) -> Vec<Captured> {
+        std::mem::take(&mut self.ended)
+    }
+
     /// How many events were dropped because too many waited.
     pub fn dropped(&self) -> u64 {
         self.dropped
@@ -168,7 +180,9 @@ impl Windows {
     fn forget(&mut self, known_by: Timestamp) {
         let within = self.within;
         self.groups.retain(|_, group| {
-            group.retain(|event| end_of(event, within) >= known_by || event.lasts.1 > known_by);
+            let is_over =
+                |event: &mut Captured| end_of(event, within) < known_by && event.lasts.1 <= known_by;
+            self.ended.extend(group.extract_if(.., is_over));
             !group.is_empty()
         });
         while self.used.len() > USED {
@@ -241,14 +255,15 @@ fn completed_by(pattern: Pattern, window: &[Captured]) -> Option<Vec<(usize, usi
     }
 }
 
-/// Finds what was not followed by what should have followed.
+/// Finds what was not followed by what should have followed; gives what was.
 fn absent(
     name: &str,
     group: &mut Vec<Captured>,
     within: SignedDuration,
     known_by: Timestamp,
     found: &mut Vec<Found>,
-) {
+) -> Vec<Captured> {
+    let mut over = Vec::new();
     let expected: Vec<(Timestamp, Timestamp)> =
         group.iter().filter(|event| event.is(1)).map(|event| (event.time, event.lasts.1)).collect();
     group.retain(|event| {
@@ -261,9 +276,12 @@ fn absent(
         if missed {
             let events = vec![(0, event.clone())];
             found.push(Found { group: name.to_owned(), occurrence: event.id.clone(), time: end, events });
+        } else if followed {
+            over.push(event.clone());
         }
         !followed && !missed
     });
+    over
 }
 
 #[cfg(test)]

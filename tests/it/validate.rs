@@ -243,3 +243,22 @@ fn what_cannot_be_read_is_no_answer() {
         assert!(code == 2 && out.is_empty() && err.contains(message), "{code} {out} {err}");
     }
 }
+
+/// Whoever asks for changes is told what he will miss.
+#[test]
+fn a_rule_about_changes_is_told_when_it_sees_none() {
+    let rule = RULE.replace(
+        "crashLooping(object, 3, duration('10m'))",
+        "object.spec.nodeName != oldObject.spec.nodeName",
+    );
+    let folder = folder(&[("a.yaml", &rule), ("b.yaml", ACTION)]);
+    let (code, stdout, stderr) = validate(folder.path(), &["."], "");
+    let told = "oldObject is known of a change that is seen live: what changes while no controller watches, as in a restart, \
+        does not match";
+    let said = format!("{stdout}{stderr}");
+    assert!(code == 0 && said.contains("warning") && said.contains("a.yaml:7"), "{code} {said}");
+    assert!(
+        said.contains(told) && said.contains("where nothing may be missed, ask for how the object is"),
+        "{said}"
+    );
+}

@@ -18,7 +18,7 @@ use crate::decide::identity::{digest, occurrence, readable};
 use crate::decide::inbox::{Item, REFRESHED, received_at, remember};
 use crate::decide::interest::{Interest, covers, project};
 use crate::source::watch::now;
-use crate::source::webhook::{Message, Received, Request, authenticate, read};
+use crate::source::webhook::{Message, Received, Request, authentic_until, authenticate, read};
 
 /// The largest batch, in bytes, and the largest event: what Rules read of it goes into an Execution.
 const BATCH: usize = 256 * 1024;
@@ -40,6 +40,8 @@ struct Sorted {
     too_large: Vec<String>,
     /// The batches that are repeated as a sign of life.
     refreshed: BTreeSet<String>,
+    /// Until when the request is authentic if it is sent again.
+    authentic_until: Option<Timestamp>,
 }
 
 impl Receiver {
@@ -63,13 +65,14 @@ impl Receiver {
             let text = format!("more than {limit} requests a minute from {}; retry", open.sender);
             return Err((Refusal::RateLimited, text));
         }
-        let sorted = {
+        let mut sorted = {
             let _turn = turn(&self.parsing).await?;
             let request = Request { headers, body, received_at: at };
             let message = read(spec, &key.1, request).map_err(|text| (Refusal::Malformed, text))?;
             self.tally.received(webhook, message.truncated, at);
             self.sort((&key.0, &key.1), message, at)
         };
+        sorted.authentic_until = authentic_until(spec, headers);
         self.tally.too_large(webhook, &sorted.too_large);
         self.count([("rejected", sorted.too_large.len())], at);
         self.count([("deduplicated", sorted.duplicates.len()), ("dropped", sorted.unwanted)], at);
@@ -203,7 +206,8 @@ impl Receiver {
         let api: Api<EventBatch> = Api::namespaced(self.home.clone(), namespace);
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         for events in parts(sorted.fresh) {
-            let batch = build((namespace, webhook), events, &sorted.refreshed, at);
+            let mut batch = build((namespace, webhook), events, &sorted.refreshed, at);
+            batch.spec.authentic_until = sorted.authentic_until.map(MicroTime);
             match tokio::time::timeout(WRITE_TIMEOUT, api.create(&params, &batch)).await {
                 Ok(Ok(created)) => {
                     let created = Arc::new(created);
@@ -290,7 +294,8 @@ fn build(
     identity.extend(refreshed.iter().cloned());
     let parts: Vec<&str> = identity.iter().map(String::as_str).collect();
     let name = readable(webhook, &digest(&parts)[..32]);
-    let spec = EventBatchSpec { webhook: webhook.to_owned(), received_at: Some(MicroTime(at)), events };
+    let (webhook_name, received_at) = (webhook.to_owned(), Some(MicroTime(at)));
+    let spec = EventBatchSpec { webhook: webhook_name, received_at, events, ..EventBatchSpec::default() };
     let mut batch = EventBatch::new(&name, spec);
     batch.metadata.namespace = Some(namespace.to_owned());
     let labels = [("app.kubernetes.io/managed-by", MANAGER), (LABEL.webhook, webhook)];

@@ -20,7 +20,8 @@ use self::lists::List;
 use super::before::Before;
 use super::held::Waiting;
 use super::later::Later;
-use super::seen::{Judged, Seen, State, blind, handled_by, key_of};
+use super::passed_over::{self, Why};
+use super::seen::{Judged, Occurrences, Seen, State, blind, handled_by, key_of};
 use super::windows::Capturing;
 use crate::api::ObjectReference;
 use crate::cluster::account::Account;
@@ -29,6 +30,7 @@ use crate::cluster::{Error, Result};
 use crate::controller::context::Context;
 use crate::controller::lead::{self, matched};
 use crate::controller::queue::{Kind, Queue};
+use crate::controller::recorder::Recorder;
 use crate::decide::episode::RuleFacts;
 use crate::decide::identity::TargetKey;
 use crate::decide::index::{self, Index};
@@ -98,6 +100,8 @@ impl Evaluator {
             resynced: now(),
             relist: relist.clone(),
             metrics: context.metrics.clone(),
+            journal: context.journal.clone(),
+            told: Occurrences::default(),
             synced: false,
             list: None,
         };
@@ -193,6 +197,9 @@ struct Eye {
     resynced: Timestamp,
     relist: Arc<Notify>,
     metrics: Arc<Metrics>,
+    journal: Recorder,
+    /// What is over before it was decided about, and is told of.
+    told: Occurrences,
     /// Whether this subscription has had its complete list.
     synced: bool,
     /// The list that comes, page by page.
@@ -495,6 +502,13 @@ impl Eye {
     fn count(&self, decision: &'static str) {
         let facts = &self.rule.facts;
         self.metrics.evaluated(&facts.namespace, &facts.name, decision);
+    }
+
+    /// Tells once of what is over before it is decided about.
+    fn passes_over(&mut self, (target, event): (&ObjectReference, &str), why: Why) {
+        if self.told.add(event) {
+            passed_over::tell((&self.metrics, &self.journal), &self.rule.facts, (target, event), why);
+        }
     }
 
     fn wake(&self) {

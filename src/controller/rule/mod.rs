@@ -11,6 +11,7 @@ mod later;
 mod load;
 mod objection;
 mod origin;
+mod passed_over;
 mod received;
 mod seen;
 mod told;

@@ -10,7 +10,9 @@ use crate::api::{CapturedEvent, Duration, MatchedObject, ObjectReference, Trigge
 use crate::cluster::owners;
 use crate::controller::lead::matched;
 use crate::decide::capture::Correlation;
+use crate::decide::ends::OLDEST;
 use crate::decide::episode::STALE_AFTER;
+use crate::decide::hearing::COMES_AGAIN;
 use crate::decide::identity::{self, TargetKey};
 use crate::decide::matching::{CompiledRule, envelope};
 use crate::decide::view::{Match, ObjectKey, Sight, Targets, View, key};
@@ -76,10 +78,10 @@ impl Occurrences {
         self.known.contains(occurrence)
     }
 
-    /// Adds one; the oldest goes if there are too many.
-    pub fn add(&mut self, occurrence: &str) {
+    /// Adds one, and says whether it was not among them; the oldest goes if there are too many.
+    pub fn add(&mut self, occurrence: &str) -> bool {
         if !self.known.insert(occurrence.to_owned()) {
-            return;
+            return false;
         }
         self.in_order.push_back(occurrence.to_owned());
         if self.in_order.len() > DECIDED
@@ -87,6 +89,7 @@ impl Occurrences {
         {
             self.known.remove(&oldest);
         }
+        true
     }
 }
 
@@ -181,13 +184,36 @@ impl Seen {
 /// Kubernetes keeps Events for an hour: what a longer window held before this controller began is not all known.
 pub fn blind(rule: &CompiledRule, started: Timestamp) -> Option<(Timestamp, String)> {
     rule.spec.trigger.event.as_ref()?;
-    let waits = rule.facts.once.as_ref().map(|once| once.within);
-    let window = rule.correlation.as_ref().map(Correlation::within);
-    let window = window.max(waits.map(Duration::signed))?;
+    let window = window(rule)?;
     let known_from = started.saturating_sub(EVENTS_KEPT).ok().filter(|from| *from > rule.created_at)?;
     let until = known_from.saturating_add(window).ok().filter(|until| *until > started)?;
     let text =
         format!("Events of before {known_from:.0} may be forgotten: until {until:.0} a window may lack some");
+    Some((until, text))
+}
+
+/// How long a rule waits for others.
+fn window(rule: &CompiledRule) -> Option<SignedDuration> {
+    let waits = rule.facts.once.as_ref().map(|once| once.within);
+    let window = rule.correlation.as_ref().map(Correlation::within);
+    window.max(waits.map(Duration::signed))
+}
+
+/// What a rule cannot know because nobody led for a time, and so nobody received either; and until when that matters. Who
+/// sends to a Webhook comes again if it was not for long.
+pub fn unled(rule: &CompiledRule, (from, to): (Timestamp, Timestamp)) -> Option<(Timestamp, String)> {
+    let from = from.max(rule.created_at);
+    let (gap, window) = (to.duration_since(from), window(rule));
+    if rule.spec.trigger.execution.is_some() {
+        let until = to.saturating_add(OLDEST).ok().filter(|_| gap > OLDEST + window.unwrap_or_default())?;
+        let text = format!(
+            "nobody led from {from:.0} to {to:.0}: ends of Executions that were not answered by then never are"
+        );
+        return Some((until, text));
+    }
+    rule.spec.trigger.webhook_name()?;
+    let until = to.saturating_add(window?).ok().filter(|_| gap > COMES_AGAIN)?;
+    let text = format!("nobody received from {from:.0} to {to:.0}: until {until:.0} a window may lack some");
     Some((until, text))
 }
 
@@ -242,6 +268,48 @@ mod tests {
             "resource": {"apiVersion": "v1", "kind": "Pod"}}, "correlate": {"groupBy": "object.kind",
             "within": "2h", "count": 2}});
         assert_eq!(blind_after(180, &state), None, "objects are there to be listed");
+    }
+
+    #[test]
+    fn a_time_at_which_nobody_led_is_told_where_something_may_be_missing() {
+        let at = |minutes| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
+        let told = |trigger: &Value, within: &str, (from, to)| {
+            let correlate = serde_json::json!({"groupBy": "event.type", "within": within, "count": 2});
+            let correlate = if within.is_empty() { Value::Null } else { correlate };
+            let spec = serde_json::json!({"serviceAccountName": "h", "ladder": [{"run": "x"}], "trigger": trigger,
+                "target": {"key": "event.id"}, "correlate": correlate});
+            let spec = serde_json::from_value(spec).expect("a Rule");
+            let rule = CompiledRule::of(&spec, "a", "r", at(10)).expect("compiles");
+            unled(&rule, (at(from), at(to)))
+                .map(|(until, text)| (until.duration_since(at(0)).as_mins(), text))
+        };
+        let (webhook, ends) = (
+            serde_json::json!({"webhook": {"name": "w"}}),
+            serde_json::json!({"execution": {"rules": ["q"]}}),
+        );
+        let (until, text) = told(&webhook, "30m", (20, 23)).expect("a window");
+        assert_eq!(
+            (until, text.as_str()),
+            (
+                53,
+                "nobody received from 1970-01-01T00:20:00Z to 1970-01-01T00:23:00Z: \
+            until 1970-01-01T00:53:00Z a window may lack some"
+            )
+        );
+        assert_eq!(told(&webhook, "30m", (20, 22)), None, "who sends comes again within two minutes");
+        assert_eq!(told(&webhook, "30m", (1, 12)), None, "it is younger");
+        assert_eq!(told(&webhook, "", (20, 200)), None, "each stands for itself, and is sent again");
+        let (until, text) = told(&ends, "", (20, 81)).expect("an hour");
+        assert_eq!(
+            (until, text.as_str()),
+            (
+                141,
+                "nobody led from 1970-01-01T00:20:00Z to 1970-01-01T01:21:00Z: \
+            ends of Executions that were not answered by then never are"
+            )
+        );
+        assert_eq!(told(&ends, "", (20, 80)), None, "they are answered now");
+        assert_eq!(told(&ends, "30m", (20, 110)), None, "a window looks back for longer");
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::json;
 
+use super::passed_over::{self, Why};
 use super::seen::{Edge, Occurrences, Seen};
 use super::windows::used;
 use crate::api::{
@@ -23,7 +24,7 @@ use crate::controller::reference_to;
 use crate::decide::capture::Correlation;
 use crate::decide::correlation::{Found, Windows};
 use crate::decide::ends::{End, OLDEST, end};
-use crate::decide::identity::{digest, readable};
+use crate::decide::identity::{digest, occurrence, readable};
 use crate::decide::matching::CompiledRule;
 use crate::decide::view::Sight;
 use crate::expr::{Bindings, EvalErrorKind};
@@ -40,6 +41,9 @@ pub struct Listener<'a> {
     pub account: &'a Account,
 }
 
+/// Within which time who led has answered an end, or never would have.
+const ANSWERED_WITHIN: SignedDuration = SignedDuration::from_mins(1);
+
 /// No generation.
 const UNKNOWN: i64 = -1;
 
@@ -48,6 +52,8 @@ const UNKNOWN: i64 = -1;
 pub struct Ends {
     edges: BTreeMap<String, Edge>,
     decided: Occurrences,
+    /// What is over before it was decided about, and is told of.
+    told: Occurrences,
     windows: Option<Windows>,
     generation: i64,
 }
@@ -155,7 +161,9 @@ pub async fn ends(context: &Context, listener: Listener<'_>, now: Timestamp) -> 
         }
     };
     context.evaluators.with_ends(&facts.namespace, &facts.name, of_rule);
-    let mut seen = seen(now);
+    let unled = context.unled.and_then(|unled| super::seen::unled(listener.compiled, unled));
+    let blind = unled.filter(|(until, _)| now < *until).map(|(_, text)| text);
+    let mut seen = Seen { blind, ..seen(now) };
     let fresh = fresh(context, listener.compiled, now);
     match &listener.compiled.correlation {
         None => alone(context, listener, (&fresh, &mut seen), now).await?,
@@ -169,23 +177,67 @@ pub async fn ends(context: &Context, listener: Listener<'_>, now: Timestamp) -> 
     Ok(seen)
 }
 
-/// The ends that a rule may not have decided about yet. One of before the rule is not its business.
+/// The ends that a rule may not have decided about yet. What it never will is told of.
 fn fresh(context: &Context, compiled: &CompiledRule, now: Timestamp) -> Vec<(Arc<Execution>, End)> {
     let Some(trigger) = &compiled.spec.trigger.execution else { return Vec::new() };
     let facts = &compiled.facts;
-    let window = compiled.spec.correlate.as_ref().map(|correlate| correlate.within.signed());
-    let oldest = now.saturating_sub(OLDEST + window.unwrap_or_default()).unwrap_or(Timestamp::MIN);
     let of_rules = trigger.rules.iter().flat_map(|rule| context.executions.of_rule(&facts.namespace, rule));
     let here = of_rules.filter(|execution| execution.is_finished());
-    let ends = here.filter_map(|execution| {
-        let end = end(&execution, trigger)?;
-        (end.time > oldest && end.time >= compiled.created_at).then_some((execution, end))
-    });
-    let mut ends: Vec<_> = ends.collect();
+    let ends = here.filter_map(|execution| end(&execution, trigger).map(|end| (execution, end)));
+    let window = compiled.spec.correlate.as_ref().map(|correlate| correlate.within.signed());
+    let oldest = now.saturating_sub(OLDEST + window.unwrap_or_default()).unwrap_or(Timestamp::MIN);
+    let (mut ends, mut over): (Vec<_>, Vec<_>) =
+        ends.partition(|(_, end)| end.time > oldest && end.time >= compiled.created_at);
     context.evaluators.with_ends(&facts.namespace, &facts.name, |known| {
         ends.retain(|(_, end)| !known.decided.has(&end.event.id) && !known.edges.contains_key(&end.event.id));
+        over.retain(|(_, end)| !known.told.has(&end.event.id));
     });
+    let unled = context.unled.filter(|unled| super::seen::unled(compiled, *unled).is_some());
+    for (execution, end) in over {
+        let why = if end.time > oldest { Why::BeforeRule } else { Why::TooOld };
+        let is_lost = why == Why::BeforeRule || is_lost(context, (compiled, unled), &end);
+        if is_lost && matches(compiled, &end.event, now).unwrap_or(false) {
+            pass_over(context, compiled, (execution.spec.target.as_ref(), &end.event), why);
+        }
+    }
     ends
+}
+
+/// Whether an end of long ago was never answered, for all that is known: who led then was about to go, and the next came too late.
+fn is_lost(
+    context: &Context,
+    (compiled, unled): (&CompiledRule, Option<(Timestamp, Timestamp)>),
+    end: &End,
+) -> bool {
+    unled.is_some_and(|(from, to)| {
+        let about_to_go = from.saturating_sub(ANSWERED_WITHIN).unwrap_or(from)..to;
+        let may_be = end.time >= compiled.created_at && about_to_go.contains(&end.time);
+        may_be && !is_answered(context, compiled, end)
+    })
+}
+
+/// Whether the rule has an Execution that it made of an end.
+fn is_answered(context: &Context, compiled: &CompiledRule, end: &End) -> bool {
+    let of_rule = context.executions.of_rule(&compiled.facts.namespace, &compiled.facts.name);
+    of_rule.iter().filter_map(|execution| execution.spec.decision.as_ref()).any(|decision| {
+        let alone = decision.event.as_ref().is_some_and(|event| event.id == end.event.id);
+        alone || decision.captured.iter().any(|event| event.id == end.event.id)
+    })
+}
+
+/// Tells once of an end that is over before it is decided about.
+fn pass_over(
+    context: &Context,
+    compiled: &CompiledRule,
+    (target, event): (Option<&ObjectReference>, &TriggerEvent),
+    why: Why,
+) {
+    let facts = &compiled.facts;
+    if context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| ends.told.add(&event.id)) {
+        context.journal.told(event, &facts.namespace);
+        let (target, id) = (target.unwrap_or(&NOWHERE), occurrence(event));
+        passed_over::tell((&context.metrics, &context.journal), facts, (target, &id), why);
+    }
 }
 
 async fn alone(
@@ -199,7 +251,9 @@ async fn alone(
         let edge = lead_or_say(context, listener, (told(execution, end), seen), now).await?;
         context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| match edge {
             Some(edge) => drop(ends.edges.insert(edge.occurrence.clone(), edge)),
-            None => ends.decided.add(&end.event.id),
+            None => {
+                ends.decided.add(&end.event.id);
+            }
         });
     }
     Ok(())
@@ -243,17 +297,25 @@ async fn together(
             Err(error) => seen.mistake = Some(error.to_string()),
         }
     }
-    let mut found = Vec::new();
+    let (mut found, mut ended) = (Vec::new(), Vec::new());
     context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| {
         let Some(windows) = &mut ends.windows else { return };
         captured.drain(..).for_each(|event| drop(windows.take(event)));
         used(&context.executions, compiled, windows);
         found = windows.found(now);
         found.retain(|found| !ends.decided.has(&found.occurrence));
-        seen.next = windows.due();
+        ended = windows.take_ended();
+        let over = windows.oldest().and_then(|oldest| oldest.checked_add(correlation.within()).ok());
+        seen.next = windows.due().or(over);
         // Until all of it is led to its targets, it has to be found again.
         ends.generation = UNKNOWN;
     });
+    for ended in ended {
+        let of = fresh.iter().find(|(_, end)| end.event.id == ended.id);
+        if let Some((execution, end)) = of {
+            pass_over(context, compiled, (execution.spec.target.as_ref(), &end.event), Why::WindowEnded);
+        }
+    }
     for found in found {
         let of = |id: &str| fresh.iter().find(|(_, end)| end.event.id == id);
         let Some((execution, end)) = found.events.last().and_then(|(_, event)| of(&event.id)) else {

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use crate::controller::executions::Executions;
-use crate::decide::correlation::{Found, Windows};
+use crate::decide::correlation::{Captured, Found, Windows};
 use crate::decide::matching::{CompiledRule, envelope};
 use crate::expr::{Bindings, EvalError};
 
@@ -52,6 +52,11 @@ impl Capturing {
     pub fn complete(&mut self, known_by: Timestamp) -> Vec<Found> {
         self.found.extend(self.windows.found(known_by));
         std::mem::take(&mut self.found)
+    }
+
+    /// What has waited for others in vain since this was asked last.
+    pub fn ended(&mut self) -> Vec<Captured> {
+        self.windows.take_ended()
     }
 
     /// Keeps what could not be led to its target yet.

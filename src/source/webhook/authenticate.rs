@@ -12,6 +12,8 @@ use crate::api::{Bearer, Duration, Encoding, Format, HashAlgorithm, Hmac, Signs,
 
 /// How far the time of sending may be from ours, if the Webhook does not say.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
+/// The most that it may be.
+const MOST: SignedDuration = SignedDuration::from_mins(15);
 /// Signatures in one header that are tried: senders that change keys send two.
 const MAX_SIGNATURES: usize = 8;
 /// The header with the id of a message, in Standard Webhooks.
@@ -50,6 +52,17 @@ pub fn authenticate(
         Some(signature) => Scheme::of(spec, signature).verify(secret, headers, body, now),
         None => Ok(()),
     }
+}
+
+/// Until when an authentic request is so if somebody sends it again; none if nothing in it says when it was sent.
+pub fn authentic_until(spec: &WebhookSpec, headers: &HeaderMap) -> Option<Timestamp> {
+    let scheme = Scheme::of(spec, spec.authentication.hmac.as_ref()?);
+    if scheme.signs == Signs::Body {
+        return None;
+    }
+    let sent = sent_at(header(headers, &scheme.timestamp_header)?)?;
+    // Ages are compared in whole seconds: what is not a second too old is fresh.
+    sent.checked_add(scheme.tolerance + SignedDuration::from_secs(1)).ok()
 }
 
 fn bearer(spec: &WebhookSpec, bearer: &Bearer, secret: &str, headers: &HeaderMap) -> Result<(), String> {
@@ -108,7 +121,8 @@ impl Scheme {
             encoding: hmac.encoding.unwrap_or(encoding),
             prefix: or(&hmac.prefix, prefix),
             timestamp_header: or(&hmac.timestamp_header, timestamp),
-            tolerance: hmac.tolerance.map_or(TOLERANCE, Duration::signed),
+            // A Webhook from before there was a most may say more.
+            tolerance: hmac.tolerance.map_or(TOLERANCE, Duration::signed).min(MOST),
         }
     }
 
@@ -173,9 +187,8 @@ impl Scheme {
     }
 
     fn is_fresh(&self, timestamp: &str, now: Timestamp) -> Result<(), String> {
-        let sent = timestamp.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-        let sent =
-            sent.ok_or_else(|| format!("{} is no time in seconds since 1970", self.timestamp_header))?;
+        let unreadable = || format!("{} is no time in seconds since 1970", self.timestamp_header);
+        let sent = sent_at(timestamp).ok_or_else(unreadable)?;
         let (age, most) = (now.duration_since(sent).as_secs(), self.tolerance.as_secs());
         if age > most {
             return Err(format!("timestamp {age}s old; max {most}s"));
@@ -185,6 +198,10 @@ impl Scheme {
         }
         Ok(())
     }
+}
+
+fn sent_at(timestamp: &str) -> Option<Timestamp> {
+    timestamp.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use crate::api::{AlertState, AnyValue, Format, TriggerEvent, WebhookSpec};
-pub use authenticate::{authenticate, has_credentials};
+pub use authenticate::{authentic_until, authenticate, has_credentials};
 
 /// The longest id, source or type of an event.
 const LONGEST_NAME: usize = 250;

@@ -161,8 +161,14 @@ async fn one_that_cannot_be_used_is_no_reason_not_to_heal() {
     other.pragma_update(None, "user_version", 1000).unwrap();
     drop(other);
     let before = std::fs::read(&later).unwrap();
+    let (older, truncated) = (path("older.db"), path("truncated.db"));
+    older_journal(&older);
+    let whole = std::fs::read(&older).unwrap();
+    std::fs::write(&truncated, &whole[..whole.len() / 2]).unwrap();
     for (boat, place, says) in [
         ("ark", &garbage, None),
+        ("dory", &older, None),
+        ("hulk", &truncated, None),
         ("brig", &later, Some("has schema 1000, this fother knows")),
         ("cog", &nowhere, Some("unable to open database file")),
     ] {
@@ -179,13 +185,41 @@ async fn one_that_cannot_be_used_is_no_reason_not_to_heal() {
         controller.process.wait(DEADLINE).await;
     }
     assert_eq!(std::fs::read(&later).unwrap(), before, "who wrote it may want it back");
-    assert!(gaps(&garbage)[0].reason.starts_with("the file was damaged and is now "));
-    comes_to(
-        &garbage,
-        "ark",
-        &[(Outcome::Fired, "Enforce"), (Outcome::Ended, "Completed: all rungs were done")],
-    )
-    .await;
+    for damaged in [&garbage, &truncated] {
+        assert!(
+            gaps(damaged)[0].reason.starts_with("the file was damaged and is now "),
+            "{:?}",
+            gaps(damaged)
+        );
+    }
+    let healed = [(Outcome::Fired, "Enforce"), (Outcome::Ended, "Completed: all rungs were done")];
+    for (place, boat) in [(&garbage, "ark"), (&older, "dory"), (&truncated, "hulk")] {
+        comes_to(place, boat, &healed).await;
+    }
+    comes_to(&older, "earlier", &[(Outcome::Suppressed, "Cooldown")]).await;
+    let version = rusqlite::Connection::open(&older).unwrap();
+    let version: i64 = version.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert!(version > 1, "it is brought up to date");
+}
+
+/// A journal as the first fother kept it, with a decision in it.
+fn older_journal(path: &Path) {
+    let file = rusqlite::Connection::open(path).unwrap();
+    let text = |column: &str| format!("{column} TEXT NOT NULL");
+    let events = ["event", "source", "type", "namespace", "data"].map(text).join(", ");
+    let decisions =
+        ["namespace", "rule", "target", "event", "outcome", "reason", "execution"].map(text).join(", ");
+    let now = k8s_openapi::jiff::Timestamp::now().as_millisecond();
+    file.execute_batch(&format!(
+        "CREATE TABLE events (id INTEGER PRIMARY KEY, time INTEGER NOT NULL, {events});
+         CREATE TABLE decisions (id INTEGER PRIMARY KEY, time INTEGER NOT NULL, {decisions});
+         CREATE TABLE gaps (id INTEGER PRIMARY KEY, begin INTEGER NOT NULL, end INTEGER NOT NULL,
+             missing INTEGER NOT NULL, reason TEXT NOT NULL);
+         PRAGMA user_version = 1;
+         INSERT INTO decisions (time, namespace, rule, target, event, outcome, reason, execution)
+             VALUES ({now}, 'ops', 'earlier', 'ConfigMap/ark', '', 'Suppressed', 'Cooldown', '');"
+    ))
+    .unwrap();
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! `fother controller` as a process on the in-memory API: what it serves and logs, how it stops, and what it says about Rules.
 
 mod journal;
+mod passed;
 mod served;
 mod told;
 

@@ -74,7 +74,7 @@ const LONG: &str = "name: of-a-length-that-leaves-no-room-in-a-label-for-what-is
 const NO_RESTART: &str = "kubernetes: {restart: {}}";
 
 /// What is changed in the manifest above, and a word of the refusal of both.
-const REFUSED: [(&str, &str, &str, &str); 43] = [
+const REFUSED: [(&str, &str, &str, &str); 44] = [
     (RULE, "serviceAccountName:", "serviceAccountNam:", "serviceAccountNam"),
     (RULE, "serviceAccountName: healer", "description: x", "serviceAccountName"),
     (RULE, "serviceAccountName: healer", "serviceAccountName: ''", "serviceAccountName"),
@@ -125,6 +125,12 @@ const REFUSED: [(&str, &str, &str, &str); 43] = [
     (WEBHOOK, "name: alerts", LONG, "name is"),
     (WEBHOOK, "alertmanager: {}", "alertmanager: {}\n  github: {}", "exactly one of alertmanager"),
     (WEBHOOK, "{bearer: {secretRef: {name: s, key: k}}}", "{}", "exactly one of bearer"),
+    (
+        WEBHOOK,
+        "{bearer: {secretRef: {name: s, key: k}}}",
+        "{hmac: {secretRef: {name: s, key: k}, tolerance: 16m}}",
+        "tolerance is at most 15m",
+    ),
     (ACTION, "restart: {}", "restart: {}, scale: {replicas: 1}", "exactly one of restart"),
     (ACTION, "kubernetes: {restart: {}}", "collect: {tailLines: 0}", "tailLines"),
     (ACTION, "{name: b}", "{name: a}", "uplicate"),

@@ -1,10 +1,13 @@
 //! Webhooks, from a request to an Execution: the controller in this process on the in-memory API.
 
 mod alerts;
+mod budget;
 mod events;
+mod formats;
 mod refusals;
 mod sets;
 pub mod stage;
 mod strangers;
 mod time;
 mod timing;
+mod unled;

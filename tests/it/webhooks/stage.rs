@@ -117,7 +117,18 @@ impl Scene {
     }
 
     pub async fn new() -> Self {
-        let scene = Self::bare(NAMESPACE).await;
+        Self::furnished(&ApiServer::new()).await
+    }
+
+    /// One whose API server, by its clock, makes everything so long ago.
+    pub async fn of_old(age: SignedDuration) -> Self {
+        let began = k8s_openapi::jiff::Timestamp::now() - age;
+        Self::furnished(&ApiServer::with_seed(began, 7)).await
+    }
+
+    async fn furnished(server: &ApiServer) -> Self {
+        let fother = server.client(&User::service_account("fother", "fother"));
+        let scene = Self::on((server.client(&User::admin()), fother), NAMESPACE).await;
         for object in rights::enroll(NAMESPACE, &["healer".to_owned()], ("fother", "fother")).unwrap() {
             scene.apply(&object).await;
         }
@@ -290,6 +301,20 @@ impl Scene {
             if said == reasons { Ok(found) } else { Err(format!("{said:?}")) }
         })
         .await
+    }
+
+    /// What a Webhook for alerts would have kept of one for a Rule.
+    pub async fn batch_of(&self, name: &str, webhook: &str, rule: &str, alert: &Value) {
+        let id = format!(
+            "{}/{}/firing",
+            alert["fingerprint"].as_str().unwrap(),
+            alert["startsAt"].as_str().unwrap()
+        );
+        let event = json!({"id": id, "source": "alertmanager", "type": "alert.firing", "time": alert["startsAt"], "data": alert});
+        let state = json!({"fingerprint": alert["fingerprint"], "startsAt": alert["startsAt"]});
+        let events = json!([{"event": event, "rules": [rule], "alert": state}]);
+        let spec = json!({"webhook": webhook, "receivedAt": at(0), "events": events});
+        self.own("fother.dev/v1alpha1", "EventBatch", name, json!({"spec": spec})).await;
     }
 
     pub async fn batches(&self) -> Vec<EventBatch> {

@@ -205,3 +205,66 @@ async fn a_request_that_is_sent_again_by_somebody_else_is_known_by_its_body() {
     assert_eq!((scene.batches().await.len(), scene.executions().await.len()), (2, 2));
     running.stop().await;
 }
+
+/// Batches from which on what is over makes room at once.
+const CROWDED: usize = 300;
+
+/// Line 24, in a flood: what whoever has overheard it can still send is not forgotten, whatever became of it and however
+/// much else there is. A token proves nothing of the message, so that of such nobody waits for a replay.
+#[tokio::test]
+async fn what_can_be_replayed_is_remembered_in_a_flood() {
+    let (scene, running) = scene().await;
+    scene.webhook("open", json!({"cloudevents": {}})).await;
+    let by_name =
+        json!({"target": {"ref": null, "key": "event.id"}, "ladder": [{"run": "note"}], "mode": "Observe"});
+    let with = |changes: Value| {
+        let mut rule = by_name.clone();
+        json_patch::merge(&mut rule, &changes);
+        rule
+    };
+    scene.rule("heard", with(json!({"trigger": {"webhook": {"name": "open"}}}))).await;
+    let patient =
+        json!({"trigger": {"alert": {"webhook": "am"}}, "for": "1h", "target": {"key": "alert.fingerprint"}});
+    scene.rule("patient", with(patient)).await;
+    for (kind, name) in [("Webhook", "open"), ("Rule", "heard"), ("Rule", "patient")] {
+        scene.ready(kind, name).await;
+    }
+    for number in 0..CROWDED {
+        scene
+            .batch_of(&format!("am-{number}"), "am", "patient", &alert(&format!("d{number}"), &at(-5), None))
+            .await;
+    }
+    // From before the Rule: it is over as soon as it is looked at.
+    let body = json!({"specversion": "1.0", "id": "1", "source": "/disk", "type": "full", "time": "2020-01-01T00:00:00Z"}).to_string();
+    let now = k8s_openapi::jiff::Timestamp::now().as_second().to_string();
+    let signature = sign(format!("{now}.{body}").as_bytes());
+    let send = async |webhook: &str| {
+        let token = format!("Bearer {TOKEN}");
+        let headers = [
+            ("content-type", "application/cloudevents+json"),
+            ("authorization", &*token),
+            ("x-signature", &*signature),
+            ("x-signature-timestamp", &*now),
+        ];
+        running.post_as(webhook, &headers, body.as_bytes()).await
+    };
+    assert_eq!(send("signed").await.status, 202);
+    let is_over = async || {
+        let outcomes = scene.outcomes().await;
+        outcomes.contains(&"1 told Suppressed BeforeRule".to_owned())
+    };
+    eventually("it is over", DEADLINE, || async { is_over().await.then_some(()).ok_or("not yet") }).await;
+    // Twice: what is over goes at once.
+    for _ in 0..2 {
+        assert_eq!(send("open").await.status, 202);
+        eventually("what came with a token makes room", DEADLINE, || async {
+            let left = scene.batches().await.iter().filter(|batch| batch.spec.webhook == "open").count();
+            if left == 0 { Ok(()) } else { Err(left) }
+        })
+        .await;
+    }
+    let again = send("signed").await;
+    assert_eq!((again.status, &*again.text), (200, "duplicate of event 1"));
+    assert!(is_over().await, "it is kept");
+    running.stop().await;
+}

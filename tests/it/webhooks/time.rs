@@ -3,6 +3,7 @@
 use fother::api::Rule;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::stage::{Running, Scene, alert, at, notification};
@@ -86,6 +87,65 @@ async fn a_window_that_ends_lets_go_of_what_waited() {
         ])
         .await;
     assert_eq!(scene.executions().await.len(), 0);
+    running.stop().await;
+}
+
+/// The members of a pattern: what goes down, and what comes up.
+fn down_and_up() -> Value {
+    json!([{"name": "down", "when": "event.type == 'down'"}, {"name": "up", "when": "event.type == 'up'"}])
+}
+
+#[tokio::test]
+async fn an_event_of_any_member_acts_by_itself() {
+    let (scene, running) = scene(json!({
+        "correlate": {"groupBy": "event.data.disk", "within": "10m", "any": down_and_up()}}))
+    .await;
+    happens(&running, "1", "left", "sda").await;
+    happens(&running, "2", "up", "sda").await;
+    happens(&running, "3", "down", "sdb").await;
+    scene.came_to(&["1 full NotMatched no member of the pattern", "2 full Fired", "3 full Fired"]).await;
+    scene.ended(&["Completed", "Completed"]).await;
+    assert_eq!(
+        (scene.mark_of("sda").await.as_deref(), scene.mark_of("sdb").await.as_deref()),
+        (Some("2"), Some("3"))
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_happens_in_order_acts_and_what_does_not_waits() {
+    let (scene, running) = scene(json!({
+        "correlate": {"groupBy": "event.data.disk", "within": "10m", "sequence": down_and_up()},
+        "ladder": [{"run": "mark", "with": {"by": "${{ events.map(e, e.type).join('+') }}"}}]}))
+    .await;
+    happens(&running, "1", "up", "sda").await;
+    happens(&running, "2", "down", "sda").await;
+    happens(&running, "3", "up", "sdb").await;
+    let waits = |id: &str| format!("{id} full Held waits for others");
+    scene.came_to(&[&waits("1"), &waits("2"), &waits("3")]).await;
+    happens(&running, "4", "up", "sda").await;
+    scene.came_to(&[&waits("1"), "2 full Fired", &waits("3"), "4 full Fired"]).await;
+    scene.ended(&["Completed"]).await;
+    assert_eq!(scene.mark_of("sda").await.as_deref(), Some("down+up"));
+    running.stop().await;
+}
+
+/// Nobody tells of it a second time: the Rule looks at it again by itself.
+#[tokio::test]
+async fn an_alert_is_answered_at_the_moment_at_which_time_makes_it_match() {
+    let scene = Scene::new().await;
+    scene.webhook("disks", json!({"alertmanager": {}})).await;
+    let when = "now > timestamp(alert.startsAt) + duration('4s')";
+    scene.rule("full", json!({"trigger": {"alert": {"webhook": "disks"}}, "when": when})).await;
+    scene.disk("sda").await;
+    let running = start(&scene, "one").await;
+    let starts = at(0);
+    let answer = running.post("disks", &notification(&[alert("sda", &starts, None)])).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    scene.came_to(&[&format!("f-sda/{starts}/firing full Fired")]).await;
+    let marked = scene.executions().await.remove(0).creation_timestamp().unwrap().0;
+    let after = marked.duration_since(starts.parse().unwrap()).as_secs();
+    assert!((3..15).contains(&after), "{after} s after it began");
     running.stop().await;
 }
 

@@ -9,7 +9,9 @@ use super::Eye;
 use crate::api::{CapturedEvent, ObjectReference, Target};
 use crate::cluster::objects::Objects;
 use crate::cluster::{Error, Result, owners};
+use crate::controller::lead::matched;
 use crate::controller::rule::before::Change;
+use crate::controller::rule::passed_over::Why;
 use crate::controller::rule::seen::{Edge, key_of};
 use crate::controller::rule::unwatched::recorded;
 use crate::decide::change::LARGEST;
@@ -99,7 +101,7 @@ impl Eye {
     pub(super) async fn event(&mut self, event: &Arc<Value>) {
         let (occurrence, time) = (event_identity(event), occurred(event, now()));
         if time < self.rule.created_at {
-            return;
+            return self.from_before(event, (&occurrence, time));
         }
         if self.state.lock().decided.has(&occurrence) {
             return self.metrics.received("event", "deduplicated", now().as_second());
@@ -122,11 +124,25 @@ impl Eye {
         self.lead(event, (occurrence, time), Vec::new()).await;
     }
 
+    /// Tells of an Event that would have led to something, had the rule been there.
+    fn from_before(&mut self, event: &Arc<Value>, (occurrence, time): (&str, Timestamp)) {
+        if !self.told.has(occurrence) && matches!(self.rule.matches_event(event, now()), Ok(true)) {
+            self.journal.kubernetes_event(&matched(event), (occurrence, time), event);
+            self.passes_over((&regarding(event), occurrence), Why::BeforeRule);
+        }
+    }
+
     /// Leads what has become complete to its targets, given that all that happened by a time is known.
     pub(super) async fn complete(&mut self, known_by: Timestamp) {
         let Some(capturing) = &mut self.capturing else { return };
         let found = capturing.complete(known_by);
+        let ended = capturing.ended();
         self.state.lock().dropped = capturing.dropped();
+        for ended in ended.iter().filter(|ended| !self.told.has(&ended.id)).collect::<Vec<_>>() {
+            let event = Arc::new(ended.data["data"].clone());
+            self.journal.kubernetes_event(&matched(&event), (&ended.id, ended.time), &event);
+            self.passes_over((&regarding(&event), &ended.id), Why::WindowEnded);
+        }
         for found in found {
             let Some((_, event)) = found.events.last() else { continue };
             let event = Arc::new(event.data["data"].clone());
@@ -193,6 +209,11 @@ impl Eye {
             _ => Err(Error::Unexpected(format!("{regarding} does not exist any more"))),
         }
     }
+}
+
+/// What an Event says that it regards, to be named and no more.
+fn regarding(event: &Value) -> ObjectReference {
+    serde_json::from_value(event["regarding"].clone()).unwrap_or_default()
 }
 
 /// What an Event regards, with a UID that is one: the kubelet writes a Node's name there. A true one stays, as what the

@@ -15,7 +15,7 @@ use crate::controller::rule::fire::Decided;
 use crate::controller::rule::seen::{Edge, Seen};
 use crate::controller::rule::{Case, Executions, chosen, decide_edge, executions_of};
 use crate::decide::capture::Correlation;
-use crate::decide::correlation::{Found, TOO_MANY, Windows};
+use crate::decide::correlation::{Found, TOO_MANY, WINDOW_ENDED, Windows};
 use crate::decide::identity::{TargetKey, occurrence};
 use crate::decide::inbox::{Inbox, Item, received_at};
 use crate::decide::lead::{self, Lead};
@@ -184,7 +184,7 @@ impl Listener<'_> {
             }
         }
         for item in items.into_values() {
-            self.note(&item, OutcomeKind::Suppressed, "its window ended without the others", None);
+            self.note(&item, OutcomeKind::Suppressed, WINDOW_ENDED, None);
         }
         self.dropped = windows.dropped();
         if let Some(due) = windows

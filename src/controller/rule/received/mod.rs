@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::seen::Seen;
+use super::seen::{Seen, unled as unled_for};
 use super::{Case, Checked, Executions, Outcome, RESYNC, told, write_status};
 use crate::api::{
     EventBatch, EventOutcome, Execution, GROUP, MatchedObject, ObjectReference, OutcomeKind, Rule, VERSION,
@@ -67,7 +67,9 @@ pub async fn reconcile(
     let waiting = context.evaluators.waiting(&compiled.facts.namespace, &compiled.facts.name);
     told::held(context, case, waiting.take_in(&round.holds, rule.status.as_ref(), now())).await;
     let (mistake, held) = (round.mistake.take(), round.held.take());
-    let seen = Seen { mistake, held, dropped, ..seen };
+    let unled = context.unled.and_then(|unled| unled_for(compiled, unled));
+    let blind = unled.filter(|(until, _)| now() < *until).map(|(_, text)| text);
+    let seen = Seen { mistake, held, blind, dropped, ..seen };
     write_status(context, rule, checked, Some((&seen, Some(&waiting))), &mut round).await?;
     if let Some((_, error)) = round.failed.take() {
         return Err(error);

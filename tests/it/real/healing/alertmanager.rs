@@ -18,6 +18,10 @@ use crate::support::process::Process;
 use crate::support::wait::{DEADLINE, eventually};
 
 const PROGRAM: &str = "prometheus-alertmanager";
+/// What it counts: notifications, and those or the tries of which that came to nothing.
+const SENT: &str = "alertmanager_notifications_total";
+const FAILED: [&str; 2] =
+    ["alertmanager_notifications_failed_total", "alertmanager_notification_requests_failed_total"];
 
 /// Where Debian's package has put the program.
 fn program() -> Option<PathBuf> {
@@ -66,11 +70,30 @@ impl Pair {
         Self { ports, _processes: processes, _directory: directory }
     }
 
-    /// Waits until both have sent something: what one sends alone is no repetition by the other.
-    async fn both_sent(&self) {
+    /// What each has counted of its webhooks.
+    async fn counted(&self, family: &str) -> [u64; 2] {
+        [counted(self.ports[0], family).await, counted(self.ports[1], family).await]
+    }
+
+    /// Waits until both have sent something since they had sent so much: what one sends alone is no repetition by the other.
+    async fn both_send(&self, before: [u64; 2]) {
         eventually("both of the pair send", DEADLINE, || async {
-            let sent = [sent(self.ports[0]).await, sent(self.ports[1]).await];
-            if sent.iter().all(|count| *count > 0) { Ok(()) } else { Err(format!("{sent:?}")) }
+            let sent = self.counted(SENT).await;
+            let grew = sent.iter().zip(before).all(|(count, before)| *count > before);
+            if grew { Ok(()) } else { Err(format!("{before:?} {sent:?}")) }
+        })
+        .await;
+    }
+
+    /// Waits until one has tried in vain.
+    async fn fails(&self) {
+        eventually("they try in vain", DEADLINE, || async {
+            let failed = [self.counted(FAILED[0]).await, self.counted(FAILED[1]).await];
+            if failed.as_flattened().iter().any(|count| *count > 0) {
+                Ok(())
+            } else {
+                Err(format!("{failed:?}"))
+            }
         })
         .await;
     }
@@ -94,15 +117,16 @@ impl Pair {
     }
 }
 
-/// How many notifications an Alertmanager has sent to its webhooks, if it says so.
-async fn sent(port: u16) -> u64 {
+/// What an Alertmanager has counted of its webhooks, if it says so.
+async fn counted(port: u16, family: &str) -> u64 {
     let answer = http::get(([127, 0, 0, 1], port).into(), "/metrics").await;
     let text = answer.map(|answer| answer.text).unwrap_or_default();
     // It comes in chunks, which end in the middle of lines.
     let text = Regex::new("\r\n[0-9a-f]+\r\n").unwrap().replace_all(&text, "").into_owned();
     let counts = text.lines().filter_map(|line| {
-        let (series, count) = line.strip_prefix("alertmanager_notifications_total")?.rsplit_once(' ')?;
-        if series.contains("integration=\"webhook\"") { count.parse::<u64>().ok() } else { None }
+        let (series, count) = line.strip_prefix(family)?.rsplit_once(' ')?;
+        let is_webhook = series.starts_with('{') && series.contains("integration=\"webhook\"");
+        if is_webhook { count.parse::<u64>().ok() } else { None }
     });
     counts.sum()
 }
@@ -156,9 +180,12 @@ async fn an_episode_has_one_execution_whatever_alertmanagers_send() {
     // Nobody answers at first: they try again.
     controller.kill();
     pair.tell(&leaking("dory", starts, now + hour)).await;
+    pair.fails().await;
     controller.start_again();
     controller.ready().await;
     scenario.only("leak", "it fires", |_| true).await;
+    // While nothing changes, both tell of the same.
+    pair.both_send(pair.counted(SENT).await).await;
     repeated(&controller, 3).await;
     controller.restart().await;
     repeated(&controller, 3).await;
@@ -177,7 +204,6 @@ async fn an_episode_has_one_execution_whatever_alertmanagers_send() {
     repeated(&controller, 3).await;
     pair.tell(&leaking("dory", again, Timestamp::now())).await;
     let found = recovered(&scenario, 2).await;
-    pair.both_sent().await;
     let known = found.iter().filter(|e| e.spec.decision.as_ref().is_some_and(|d| d.event.is_some())).count();
     assert_eq!(known, 2, "each knows its alert");
 }
