@@ -56,7 +56,9 @@ pub fn written(object: &Value, version: &str) -> String {
         keep(&mut object["spec"], &["taints"]);
     } else {
         trim(&mut object["spec"]);
-        object.pointer_mut("/spec/template/spec").into_iter().for_each(trim);
+        if let Some(template) = object.pointer_mut("/spec/template/spec") {
+            trim(template);
+        }
     }
     format!(
         "# What scheduler, kubelet and controllers of Kubernetes {version} said on the node of `real_node::predicates`, which writes it\n\
@@ -68,7 +70,9 @@ pub fn written(object: &Value, version: &str) -> String {
 /// The spec of a Pod, if that is what this is.
 fn trim(spec: &mut Value) {
     let Some(containers) = spec.get_mut("containers").and_then(Value::as_array_mut) else { return };
-    containers.iter_mut().for_each(|container| keep(container, &["name", "image", "resources"]));
+    for container in containers {
+        keep(container, &["name", "image", "resources"]);
+    }
     keep(spec, &["containers", "nodeName", "restartPolicy", "schedulingGates"]);
 }
 
