@@ -52,6 +52,7 @@ look() {
   [ "$purpose" = test ] || return 0
   have ssh-keygen || lacking ssh-keygen openssh-client
   have prometheus-alertmanager || lacking alertmanager prometheus-alertmanager
+  have promtool || lacking promtool prometheus
   [ -x /usr/sbin/sshd ] || have sshd || lacking sshd openssh-server
   local component
   for component in fmt clippy; do

@@ -57,6 +57,7 @@ fn tests_need_more_than_a_build() {
     for line in [
         "ssh-keygen         apt-get install openssh-client",
         "alertmanager       apt-get install prometheus-alertmanager",
+        "promtool           apt-get install prometheus",
         "flock              apt-get install util-linux",
         "kubectl            https://kubernetes.io/docs/tasks/tools, 1.30 or later, or Go to build it",
         "Go                 https://go.dev/dl, ",

@@ -1,6 +1,6 @@
 //! When an answer can change by the passing of time alone.
 
-use super::objects::{crashing_pod, deployment};
+use super::objects::{changed, crash_looping, rolled_out, with_condition};
 use super::{bindings, compile};
 use crate::expr::{Bindings, NextChange};
 use jiff::{SignedDuration, Timestamp};
@@ -47,15 +47,24 @@ fn comparisons_of_times_turn_at_a_known_instant() {
     }
 }
 
+/// A Pod whose container last ended at 11:57:00, a second before it was said not to be Ready.
+fn crashing_pod() -> Value {
+    let ended = ("status.containerStatuses.0.lastState.terminated.finishedAt", json!("2026-03-01T11:57:00Z"));
+    with_condition(
+        changed(crash_looping(), &[ended]),
+        "Ready",
+        "lastTransitionTime",
+        json!("2026-03-01T11:57:01Z"),
+    )
+}
+
 #[test]
 fn predicates_know_when_their_span_has_passed() {
-    check("crashLooping(object, 3, duration('10m'))", &crashing_pod(), "2026-03-01T12:07:00.000000001Z");
+    let deployment =
+        with_condition(rolled_out(), "Progressing", "lastUpdateTime", json!("2026-03-01T11:55:30Z"));
+    check("crashLooping(object, 2, duration('10m'))", &crashing_pod(), "2026-03-01T12:07:00.000000001Z");
     check("notReadyFor(object, duration('10m'))", &crashing_pod(), "2026-03-01T12:07:01.000000001Z");
-    check(
-        "rolledOutWithin(object, duration('30m')) == true",
-        &deployment(),
-        "2026-03-01T12:10:30.000000001Z",
-    );
+    check("rolledOutWithin(object, duration('30m')) == true", &deployment, "2026-03-01T12:25:30.000000001Z");
 }
 
 #[test]
@@ -72,7 +81,7 @@ fn what_has_passed_or_does_not_depend_on_time_never_changes() {
     }
     for source in [
         "crashLooping(object, 9, duration('10m'))",
-        "crashLooping(object, 3, duration('1m'))",
+        "crashLooping(object, 2, duration('1m'))",
         "notReadyFor(object, duration('1m'))",
     ] {
         assert_eq!(next(source, &crashing_pod()), NextChange::default(), "{source}");

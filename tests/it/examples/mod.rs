@@ -6,6 +6,7 @@ pub mod alert_job;
 pub mod alerting_pod;
 pub mod disk_alert;
 pub mod hpa_at_max;
+mod node_alerts;
 pub mod node_not_ready;
 pub mod node_restart;
 pub mod oom_job;
@@ -30,9 +31,11 @@ scenarios! {
     disk_alert::what_is_no_name_of_a_host_is_nothing_to_clean,
     node_restart::a_crash_loop_on_a_node_that_came_back_is_told_only_if_it_goes_on,
     node_restart::a_crash_loop_that_ends_with_the_restart_is_told_to_nobody,
+    node_restart::a_crash_loop_is_told_when_the_span_has_passed_and_nothing_else_happens,
     hpa_at_max::a_person_decides_about_an_autoscaler_that_stays_at_its_maximum,
     node_not_ready::a_node_is_rebooted_then_replaced_then_a_person_is_paged,
     node_not_ready::in_an_outage_no_node_is_touched_and_a_person_is_told,
+    oom_job::a_job_completes_with_more_memory,
     oom_job::a_job_that_needs_more_than_the_cap_is_reported,
     oom_job::a_job_at_the_cap_is_reported_and_not_touched,
 }

@@ -1,6 +1,8 @@
 //! Pods crash on nodes that have just come back: nobody is told, unless it goes on.
 
+use fother::api::Rule;
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -41,6 +43,33 @@ pub async fn a_crash_loop_on_a_node_that_came_back_is_told_only_if_it_goes_on(pl
     stage.told_twice(&crash_looping("web-1", "worker-7", &starts, Some(&at(0)))).await;
     stage.closed().await;
     assert_eq!(stage.executions().await.len(), 1);
+}
+
+/// The ten minutes of the pack, in seconds.
+const SPAN: i64 = 15;
+
+fn quicker(rule: &mut Rule) {
+    let text = json!(rule.spec).to_string().replace("duration('10m')", &format!("duration('{SPAN}s')"));
+    rule.spec = serde_json::from_str(&text).unwrap();
+}
+
+/// Nobody touches the node, and the alert does not come again: time alone lets the Rule act.
+pub async fn a_crash_loop_is_told_when_the_span_has_passed_and_nothing_else_happens(place: &Place) {
+    let stage = Stage::of(place, ("node-restart", "oncall"), json!({}), quicker).await;
+    node(&stage, "worker-6", "True", 0).await;
+    let nodes: Api<Node> = Api::all(stage.admin.clone());
+    let before = nodes.get("worker-6").await.unwrap();
+    stage.told_twice(&crash_looping("web-1", "worker-6", &at(-5), None)).await;
+    stage.came_to("web-1", &["node-restart Held Unless NodeRestarted"]).await;
+    let found = stage.ended(&["Completed"]).await;
+    assert_eq!(nodes.get("worker-6").await.unwrap(), before);
+    let since: Timestamp =
+        json!(before)["status"]["conditions"][0]["lastTransitionTime"].as_str().unwrap().parse().unwrap();
+    let waited = found[0].metadata.creation_timestamp.as_ref().unwrap().0.duration_since(since);
+    // An object's creation is told to the second.
+    assert!(waited > SignedDuration::from_secs(SPAN - 1), "{waited:?}");
+    stage.came_to("web-1", &["node-restart Fired"]).await;
+    stage.holds(&[]).await;
 }
 
 pub async fn a_crash_loop_that_ends_with_the_restart_is_told_to_nobody(place: &Place) {

@@ -47,6 +47,25 @@ fn story(execution: &Execution) -> (String, Vec<String>) {
     (execution.spec.decision.as_ref().unwrap().rule.name.clone(), rungs)
 }
 
+/// The pack as it is, and the Job of its `workload.yaml`: 64Mi are too little, and 128Mi are enough.
+pub async fn a_job_completes_with_more_memory(place: &Place) {
+    let stage = Stage::of(place, ("oom-job", "reports"), json!({}), |_| {}).await;
+    stage.set_up("workload.yaml").await;
+    let first = job(&stage).await;
+
+    let ended = stage.ended(&["TargetRecovered"]).await;
+    let (rule, climbed) = story(&ended[0]);
+    assert_eq!(rule, "oom-job");
+    assert_eq!(climbed, ["collect-evidence Succeeded", "raise-memory Succeeded"]);
+
+    let last = job(&stage).await;
+    assert_eq!([limit(&first), limit(&last)], ["64Mi", "128Mi"]);
+    let status = last.status.clone().unwrap();
+    assert_eq!((status.succeeded, status.failed.unwrap_or_default()), (Some(1), 0), "{status:#?}");
+    let recreated = ended[0].status.as_ref().unwrap().rungs[1].replaced_by.clone();
+    assert_eq!((recreated, last.uid() == first.uid()), (last.uid(), false), "it was created again once");
+}
+
 pub async fn a_job_that_needs_more_than_the_cap_is_reported(place: &Place) {
     let stage = Stage::of(place, ("oom-job", "reports"), json!({}), tune).await;
     stage.ready("Rule", "oom-job-max-reached").await;
