@@ -56,18 +56,43 @@ async fn enrolled_accounts_add_up() {
     }
 }
 
+/// What lets the controller act as `healer`, as the cluster has it: what the Role allows, who has it, and whether the account is allowed.
+async fn enrolment(stage: &Stage) -> [Value; 3] {
+    let part = async |what: &str, pointers: &[&str]| {
+        let text = stage.admin.run(&["-n", &stage.namespace, "get", what, "-o", "json"]).await;
+        let object: Value = serde_json::from_str(&text).unwrap();
+        pointers.iter().map(|pointer| object.pointer(pointer).cloned().unwrap_or_default()).collect::<Value>()
+    };
+    [
+        part("role/fother-impersonate", &["/rules"]).await,
+        part("rolebinding/fother-impersonate", &["/roleRef", "/subjects"]).await,
+        part("serviceaccount/healer", &["/metadata/annotations"]).await,
+    ]
+}
+
 #[tokio::test]
 async fn what_enroll_prints_is_what_it_applies() {
     let Some(stage) = Stage::new("enroll-print").await else { return };
     let here = stage.namespace.as_str();
+    stage.account("healer").await;
     let printed = stage.fother(&["enroll", here, "--service-account", "healer"]).await;
     admitted(&printed);
     assert_eq!(objects(&printed.stdout).len(), 3);
-    stage.admin.apply(&printed.stdout, &[]).await;
-    let role = ["-n", here, "get", "role", "fother-impersonate", "-o", "jsonpath={.rules}"];
-    let by_hand = stage.admin.run(&role).await;
+    stage.admin.apply(&printed.stdout, &["--server-side"]).await;
+    let by_hand = enrolment(&stage).await;
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "fother-impersonate"});
+    let controller = json!([{"kind": "ServiceAccount", "name": "fother", "namespace": "fother"}]);
+    assert_eq!(by_hand[0][0][0]["resourceNames"], json!(["healer"]));
+    assert_eq!(by_hand[1], json!([role, controller]));
+    assert_eq!(by_hand[2], json!([{"fother.dev/allow": "true"}]));
+
+    stage
+        .admin
+        .run(&["-n", here, "delete", "role/fother-impersonate", "rolebinding/fother-impersonate"])
+        .await;
+    stage.admin.run(&["-n", here, "annotate", "serviceaccount", "healer", "fother.dev/allow-"]).await;
     admitted(&stage.fother(&["enroll", here, "--service-account", "healer", "--apply"]).await);
-    assert_eq!(stage.admin.run(&role).await, by_hand);
+    assert_eq!(enrolment(&stage).await, by_hand);
     // A binding for the whole namespace is not narrowed behind anybody's back.
     stage.admin.run(&["-n", here, "delete", "rolebinding", "fother-impersonate"]).await;
     let whole = ["create", "rolebinding", "fother-impersonate", "--clusterrole=fother-impersonate"];
