@@ -1,6 +1,7 @@
 //! `fother enroll`: what lets the controller act as accounts of a namespace.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -18,11 +19,14 @@ use crate::cluster::error::optional;
 use crate::cluster::objects::MANAGER;
 use crate::cluster::rights;
 
+/// How long the cluster may take to say who is enrolled, where its answer is only welcome.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Let the controller act as accounts of a namespace.
 ///
 /// Prints the account's annotation, a Role that names it and the RoleBinding that gives the controller
-/// this Role; with --apply they are put into the cluster instead. What the account itself may do is not
-/// changed.
+/// this Role; with --apply they are put into the cluster instead. The Role names those that were enrolled
+/// before, too, if the cluster can be asked who they are. What the account itself may do is not changed.
 #[derive(Args, Debug)]
 #[command(after_help = "Exit codes: 0 printed or applied, 1 refused, 2 could not be applied.
 
@@ -39,7 +43,7 @@ pub struct Enroll {
     /// The controller's own account.
     #[arg(long, value_name = "NAMESPACE/NAME", default_value = "fother/fother")]
     controller: ControllerAccount,
-    /// Apply instead of printing. Accounts that were enrolled before stay so.
+    /// Apply instead of printing.
     #[arg(long)]
     apply: bool,
     #[command(flatten)]
@@ -53,17 +57,35 @@ impl Enroll {
             anstream::eprintln!("fother: refused: {reason}");
             return Ok(Exit::No);
         }
-        if self.apply {
-            return super::on_runtime(self.apply());
-        }
-        for object in self.objects(&self.accounts)? {
+        super::on_runtime(async move { if self.apply { self.apply().await } else { self.print().await } })
+    }
+
+    /// The accounts that are enrolled now, and a Role that names those that were enrolled before, too.
+    fn objects(&self, together: &[String]) -> serde_json::Result<Vec<Value>> {
+        let mut objects = rights::enroll(&self.namespace, together, self.controller.parts())?;
+        let is_named = |object: &Value| self.accounts.iter().any(|name| object["metadata"]["name"] == **name);
+        objects.retain(|object| object["kind"] != "ServiceAccount" || is_named(object));
+        Ok(objects)
+    }
+
+    async fn print(&self) -> anyhow::Result<Exit> {
+        let asked =
+            tokio::time::timeout(PATIENCE, async { self.together(&self.connection.client().await?).await });
+        let together = match asked.await.context("no answer").flatten() {
+            Ok(together) => together,
+            Err(error) => {
+                let namespace = &self.namespace;
+                anstream::eprintln!(
+                    "fother: warning: the cluster could not be asked who is enrolled in {namespace} already ({error:#}): \
+                     applying this takes it from all that it does not name"
+                );
+                self.accounts.clone()
+            }
+        };
+        for object in self.objects(&together)? {
             anstream::print!("---\n{}", serde_saphyr::to_string(&object)?);
         }
         Ok(Exit::Yes)
-    }
-
-    fn objects(&self, accounts: &[String]) -> serde_json::Result<Vec<Value>> {
-        rights::enroll(&self.namespace, accounts, self.controller.parts())
     }
 
     async fn apply(&self) -> anyhow::Result<Exit> {
@@ -76,7 +98,7 @@ impl Enroll {
             self.allow(&client, name).await?;
         }
         for object in self.objects(&self.together(&client).await?)? {
-            // The accounts are there; those that were enrolled before are not ours to annotate.
+            // The accounts are there and annotated.
             if object["kind"] != "ServiceAccount" {
                 apply::object(&client, &object).await?;
             }

@@ -96,7 +96,7 @@ pub fn lease(namespace: &str) -> Role {
 }
 
 /// What the controller keeps by itself in an enrolled namespace: Executions, what they run, and what Webhooks received.
-fn kept() -> [PolicyRule; 2] {
+pub fn kept() -> [PolicyRule; 2] {
     [
         rule("fother.dev", &["executions", "eventbatches"], &["create"]),
         rule("apps", &["controllerrevisions"], &["get", "list", "create", "delete"]),

@@ -33,7 +33,7 @@ pub async fn run(context: &Context) {
     }
 }
 
-/// Deletes the Executions that nothing needs any more, rule by rule.
+/// Deletes the Executions that nothing needs any more, rule by rule: where it is enrolled, as the chart's policies have it.
 async fn executions(context: &Context) {
     let mut of_rules = BTreeMap::<(String, String), Vec<Arc<Execution>>>::new();
     for execution in context.executions.filter(|_| true) {
@@ -47,6 +47,10 @@ async fn executions(context: &Context) {
         for old in expired(&references, (rule.is_some(), memory), now()) {
             match delete(context, old).await {
                 Ok(()) => tracing::info!(namespace, execution = old.name_any(), "deleted, it is old"),
+                Err(error) if error.is_forbidden() => {
+                    tracing::debug!(namespace, %error, "an old Execution is left to others");
+                    break;
+                }
                 // The others may go nevertheless.
                 Err(error) => tracing::warn!(namespace, %error, "an old Execution was not deleted"),
             }

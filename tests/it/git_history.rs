@@ -1,7 +1,5 @@
 //! Whether a branch goes on from a commit: found with as little history as it takes, and no more than is allowed.
 
-use std::fmt::Write;
-
 use fother::git::{Access, Fetcher, FetcherOptions, Lineage, Reference, Snapshot, Source};
 use tempfile::TempDir;
 
@@ -24,6 +22,14 @@ impl Fixture {
         Self { server, origin, fetcher, cache }
     }
 
+    /// The same, where no more than `bytes` may be transferred at a time.
+    fn with_transfers_of(mut self, bytes: u64) -> Self {
+        let mut options = FetcherOptions::new(env!("CARGO_BIN_EXE_fother"), self.cache.path());
+        options.limits.transfer_bytes = bytes;
+        self.fetcher = Fetcher::new(options);
+        self
+    }
+
     async fn fetch(&self, ancestor: Option<&str>) -> Snapshot {
         let source = Source {
             owner: "payments/pack".into(),
@@ -39,24 +45,6 @@ impl Fixture {
 
     async fn lineage(&self, ancestor: &str) -> Lineage {
         self.fetch(Some(ancestor)).await.lineage
-    }
-
-    /// Adds many commits at once.
-    async fn push_many(&self, count: usize) -> String {
-        let mut stream = String::new();
-        for number in 0..count {
-            let from = if number == 0 { "from refs/heads/main^0\n" } else { "" };
-            let message = format!("commit {number}");
-            writeln!(stream, "commit refs/heads/main\ncommitter T <t@example.com> 1700000000 +0000\ndata {}\n{message}\n{from}", message.len()).unwrap();
-        }
-        let file = self.origin.work().join(".git/stream");
-        std::fs::write(&file, stream).unwrap();
-        let import = format!("git fast-import --quiet --force < {}", file.display());
-        let mut shell = tokio::process::Command::new("sh");
-        shell.args(["-c", &import]).current_dir(self.origin.work());
-        assert!(shell.status().await.unwrap().success());
-        self.origin.git(&["push", "--quiet", "origin", "main"]).await;
-        self.origin.git(&["rev-parse", "main"]).await
     }
 }
 
@@ -119,12 +107,25 @@ async fn a_rewritten_branch_is_seen() {
 async fn the_search_is_bounded() {
     let fixture = Fixture::new().await;
     let applied = fixture.origin.push(&[("a", "1")]).await;
-    fixture.push_many(500).await;
+    fixture.origin.push_many(500).await;
     assert_eq!(fixture.lineage(&applied).await, Lineage::Descends);
-    fixture.push_many(1000).await;
+    fixture.origin.push_many(1000).await;
     assert_eq!(fixture.lineage(&applied).await, Lineage::Unproven);
     let commits = commits_in(&fixture.cache);
     assert!(commits < 1502, "{commits} commits: not everything was fetched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_past_that_weighs_too_much_is_not_searched() {
+    let fixture = Fixture::new().await;
+    let applied = fixture.origin.push(&[("a", "1")]).await;
+    let head = fixture.origin.push_a_heavy_past(200_000).await;
+    let fixture = fixture.with_transfers_of(100_000);
+    let snapshot = fixture.fetch(Some(&applied)).await;
+    assert_eq!((snapshot.lineage, &snapshot.revision.commit), (Lineage::Unproven, &head));
+    assert_eq!(snapshot.files.len(), 1, "what is there now is read all the same");
+    let fixture = fixture.with_transfers_of(1_000_000);
+    assert_eq!(fixture.lineage(&applied).await, Lineage::Descends);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use fother::git::{
-    Access, Consequence, Credentials, Error, Fetcher, FetcherOptions, Reference, Secret, Snapshot, Source,
+    Access, Consequence, Credentials, Error, Fetcher, FetcherOptions, Lineage, Reference, Secret, Snapshot,
+    Source,
 };
 use tempfile::TempDir;
 
@@ -97,6 +98,27 @@ async fn finds_an_old_commit() {
     let source = Source { reference: Reference::Commit(first.clone()), ..fixture.source() };
     let snapshot = fixture.fetcher.fetch(&source).await.unwrap();
     assert_eq!((snapshot.revision.commit, snapshot.files[0].content.as_slice()), (first, &b"1"[..]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_a_branch_goes_on_is_found_as_over_https() {
+    let fixture = Fixture::new().await;
+    let applied = fixture.origin.push(&[("a", "1")]).await;
+    let lineage = async || {
+        let source = Source { ancestor: Some(applied.clone()), ..fixture.source() };
+        fixture.fetcher.fetch(&source).await.unwrap().lineage
+    };
+    fixture.origin.push_many(50).await;
+    assert_eq!(lineage().await, Lineage::Descends, "deeper than is asked for at first");
+    fixture.origin.push_many(1100).await;
+    assert_eq!(lineage().await, Lineage::Unproven);
+    let commits = commits_in(&fixture.cache);
+    assert!(commits < 1152, "{commits} commits: not everything was fetched");
+    fixture.origin.git(&["checkout", "--quiet", "--orphan", "other"]).await;
+    fixture.origin.git(&["branch", "-D", "main"]).await;
+    fixture.origin.git(&["branch", "-M", "main"]).await;
+    fixture.origin.push(&[("a", "2")]).await;
+    assert_eq!(lineage().await, Lineage::Rewritten);
 }
 
 #[tokio::test(flavor = "multi_thread")]

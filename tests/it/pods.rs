@@ -89,48 +89,65 @@ fn harm() -> [Value; 4] {
     ]
 }
 
-#[test]
-fn no_field_of_a_pod_loosens_it() {
-    let safe: BTreeSet<_> =
-        ["nodeSelector", "tolerations", "resources", "imagePullSecrets"].map(str::to_owned).into();
-    let baseline = pod_of(&plain(), PodPolicy::default()).unwrap();
-    let fields: BTreeSet<_> = [
+/// An Action of either runner that says nothing about its Pod.
+fn plain_of(runner: &str) -> Value {
+    match runner {
+        "container" => plain(),
+        _ => json!({"script": {"image": plain()["container"]["image"], "inline": "true"}}),
+    }
+}
+
+/// The fields of a Pod, of its containers and of their security.
+fn fields_of_pods() -> BTreeSet<String> {
+    let fields = [
         fields_of::<PodSpec>(),
         fields_of::<Container>(),
         fields_of::<PodSecurityContext>(),
         fields_of::<SecurityContext>(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    ];
+    let fields: BTreeSet<_> = fields.into_iter().flatten().collect();
     assert!(fields.len() > 70, "{}", fields.len());
-    for field in fields.difference(&safe) {
-        for value in harm() {
-            let action = with(plain(), json!({"container": {"pod": {field: value}}}));
-            let said = said_of(&action);
-            assert!(
-                said.iter().any(|text| text.starts_with("spec.container.pod") && text.contains(REFUSED)),
-                "{field}: {said:?}"
-            );
-            // An API server that keeps what it does not know does not make a difference.
-            assert_eq!(pod_of(&action, PodPolicy::default()).unwrap(), baseline, "{field}");
-            let overlay = with(plain(), json!({"container": {"pod": {"overlay": {field: value}}}}));
-            assert!(said_of(&overlay).iter().any(|text| text.contains(REFUSED)), "{field}");
-            assert_eq!(
-                pod_of(&overlay, PodPolicy::default()).unwrap_err(),
-                format!("pod.overlay: {REFUSED}")
-            );
+    fields
+}
+
+#[test]
+fn no_field_of_a_pod_loosens_it() {
+    let safe: BTreeSet<_> =
+        ["nodeSelector", "tolerations", "resources", "imagePullSecrets"].map(str::to_owned).into();
+    for runner in ["container", "script"] {
+        let baseline = pod_of(&plain_of(runner), PodPolicy::default()).unwrap();
+        for field in fields_of_pods().difference(&safe) {
+            for value in harm() {
+                let action = with(plain_of(runner), json!({runner: {"pod": {field: value}}}));
+                let said = said_of(&action);
+                let place = format!("spec.{runner}.pod");
+                let refused = |text: &String| text.starts_with(&place) && text.contains(REFUSED);
+                assert!(said.iter().any(refused), "{field}: {said:?}");
+                // An API server that keeps what it does not know does not make a difference.
+                assert_eq!(pod_of(&action, PodPolicy::default()).unwrap(), baseline, "{field}");
+                let overlay = with(plain_of(runner), json!({runner: {"pod": {"overlay": {field: value}}}}));
+                assert!(said_of(&overlay).iter().any(|text| text.contains(REFUSED)), "{field}");
+                let refused = pod_of(&overlay, PodPolicy::default()).unwrap_err();
+                assert_eq!(refused, format!("pod.overlay: {REFUSED}"));
+            }
         }
     }
-    // What a runner has itself: the token is asked for, and said of in the reference.
-    let own =
+}
+
+/// Beside what a runner has itself: the token is asked for, and said of in the reference.
+#[test]
+fn no_field_of_a_pod_is_one_of_a_runner() {
+    let own: BTreeSet<_> =
         ["image", "command", "args", "automountServiceAccountToken", "volumes"].map(str::to_owned).into();
-    for field in fields.difference(&own) {
-        for value in harm() {
-            let action = with(plain(), json!({"container": {field: value}}));
-            let said = said_of(&action);
-            assert!(said.iter().any(|text| text.contains(field.as_str())), "{field}: {said:?}");
-            assert_eq!(pod_of(&action, PodPolicy::default()).unwrap(), baseline, "{field}");
+    for runner in ["container", "script"] {
+        let baseline = pod_of(&plain_of(runner), PodPolicy::default()).unwrap();
+        for field in fields_of_pods().difference(&own) {
+            for value in harm() {
+                let action = with(plain_of(runner), json!({runner: {field: value}}));
+                let said = said_of(&action);
+                assert!(said.iter().any(|text| text.contains(field.as_str())), "{field}: {said:?}");
+                assert_eq!(pod_of(&action, PodPolicy::default()).unwrap(), baseline, "{field}");
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::real::healing::scenario::Scenario;
-use crate::real::healing::sweep;
+use crate::real::healing::{overlays, sweep};
 use crate::sandbox_world::stage::Stage;
 
 crate::real::healing::scenarios! { memory:
@@ -23,4 +23,10 @@ crate::real::healing::scenarios! { memory:
 async fn a_definition_that_nothing_names_goes_when_it_is_old() {
     let scenario = Scenario::quiet(Stage::of_old(SignedDuration::from_hours(1)).await).await;
     sweep::a_definition_that_nothing_names_goes_when_it_is_old(&scenario).await;
+}
+
+#[tokio::test]
+async fn an_overlay_needs_the_controllers_flag() {
+    let scenario = Scenario::quiet(Stage::memory("overlays").await.unwrap()).await;
+    overlays::an_overlay_needs_the_controllers_flag(&scenario).await;
 }

@@ -191,7 +191,7 @@ pub fn impersonation(namespace: &str, name: Option<&str>) -> ResourceAttributes 
 }
 
 /// The single questions that a rule of a role answers.
-fn questions(rule: &PolicyRule, namespace: &str) -> Vec<ResourceAttributes> {
+pub fn questions(rule: &PolicyRule, namespace: &str) -> Vec<ResourceAttributes> {
     let mut asked = Vec::new();
     let name = rule.resource_names.iter().flatten().next();
     for group in rule.api_groups.iter().flatten() {
@@ -211,7 +211,8 @@ fn questions(rule: &PolicyRule, namespace: &str) -> Vec<ResourceAttributes> {
     asked
 }
 
-fn words(asked: &ResourceAttributes) -> String {
+/// A question as people ask it.
+pub fn words(asked: &ResourceAttributes) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let subresource = text(&asked.subresource);
     let slash = if subresource.is_empty() { "" } else { "/" };

@@ -16,7 +16,7 @@ use super::connection::Connection;
 /// Say what is missing in a cluster for fother to work.
 ///
 /// Looks at the cluster's version, the kinds, the controller and its rights, and at every namespace with
-/// Rules or Packs: whether it is enrolled, its accounts are allowed, and what their Roles lack.
+/// Rules, Packs or Webhooks: whether it is enrolled, its accounts are allowed, and what their Roles lack.
 #[derive(Args, Debug)]
 #[command(after_help = "Reads with your rights: an administrator sees everything.
 

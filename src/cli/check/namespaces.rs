@@ -3,16 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
-use super::installation::impersonation;
+use super::installation::{impersonation, questions, words};
 use super::report::Report;
-use crate::api::{Action, ActionSpec, Pack, Rule};
+use crate::api::{Action, ActionSpec, Pack, Rule, Webhook};
 use crate::cli::installed::ControllerAccount;
 use crate::cluster::account::Account;
 use crate::cluster::discovery::Kinds;
+use crate::cluster::error::optional;
 use crate::cluster::reviews::{Reviews, account_may};
+use crate::cluster::rights;
 use crate::controller::lacking;
 use crate::decide::rights::needed;
 
@@ -23,6 +27,7 @@ const PAGE: u32 = 500;
 struct Found {
     packs: Vec<Pack>,
     rules: Vec<Rule>,
+    webhooks: Vec<Webhook>,
     actions: BTreeMap<(String, String), ActionSpec>,
 }
 
@@ -33,15 +38,31 @@ pub async fn look(
     controller: Option<&ControllerAccount>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
+    if let Some(namespace) = only
+        && !exists(client, namespace, report).await?
+    {
+        return Ok(());
+    }
     let found = Found {
         packs: list(client, only).await?,
         rules: list(client, only).await?,
+        webhooks: list(client, only).await?,
         actions: list::<Action>(client, only).await?.into_iter().map(key_and_spec).collect(),
     };
     let mut allowed = BTreeMap::new();
-    for (namespace, name) in accounts(&found) {
-        if let Some(account) = account(client, controller, (&namespace, &name), report).await? {
-            allowed.insert((namespace, name), account);
+    for (namespace, names) in accounts(&found) {
+        let mut enrolled = Vec::new();
+        for name in names {
+            let standing = account(client, controller, (&namespace, &name), report).await?;
+            if standing.is_enrolled {
+                enrolled.push(name.clone());
+            }
+            if let Some(account) = standing.account {
+                allowed.insert((namespace.clone(), name), account);
+            }
+        }
+        if let (Some(controller), false) = (controller, enrolled.is_empty()) {
+            enrolment(client, controller, (&namespace, &enrolled), report).await?;
         }
     }
     let (kinds, reviews) = (Kinds::default(), Reviews::default());
@@ -49,7 +70,24 @@ pub async fn look(
         let of = (namespace_of(rule), rule.spec.service_account_name.clone());
         self::rule((client, &kinds, &reviews), rule, &found.actions, allowed.get(&of), report).await?;
     }
+    for webhook in &found.webhooks {
+        let of = (namespace_of(webhook), webhook.spec.service_account_name.clone());
+        if allowed.contains_key(&of) {
+            self::webhook(client, webhook, report).await?;
+        }
+    }
     Ok(())
+}
+
+/// Whether there is such a namespace.
+async fn exists(client: &Client, namespace: &str, report: &mut Report) -> anyhow::Result<bool> {
+    let found = optional(Api::<Namespace>::all(client.clone()).get(namespace).await);
+    let exists = found.with_context(|| format!("failed to read namespace {namespace}"))?.is_some();
+    if !exists {
+        let fix = format!("kubectl create namespace {namespace}, or give the name of another");
+        report.error(format!("namespace {namespace} does not exist"), fix);
+    }
+    Ok(exists)
 }
 
 fn namespace_of(object: &impl ResourceExt) -> String {
@@ -83,13 +121,25 @@ where
     }
 }
 
-/// The accounts that Rules and Packs name.
-fn accounts(found: &Found) -> BTreeSet<(String, String)> {
-    let of_packs =
-        found.packs.iter().map(|pack| (namespace_of(pack), pack.spec.service_account_name.clone()));
-    let of_rules =
-        found.rules.iter().map(|rule| (namespace_of(rule), rule.spec.service_account_name.clone()));
-    of_packs.chain(of_rules).collect()
+/// The accounts that Rules, Packs and Webhooks name, by namespace.
+fn accounts(found: &Found) -> BTreeMap<String, BTreeSet<String>> {
+    let of_packs = found.packs.iter().map(|pack| (namespace_of(pack), &pack.spec.service_account_name));
+    let of_rules = found.rules.iter().map(|rule| (namespace_of(rule), &rule.spec.service_account_name));
+    let of_webhooks =
+        found.webhooks.iter().map(|webhook| (namespace_of(webhook), &webhook.spec.service_account_name));
+    let mut accounts = BTreeMap::<_, BTreeSet<_>>::new();
+    for (namespace, name) in of_packs.chain(of_rules).chain(of_webhooks) {
+        accounts.entry(namespace).or_default().insert(name.clone());
+    }
+    accounts
+}
+
+/// What is known of an account that something names.
+#[derive(Default)]
+struct Standing {
+    /// The account, if its owner allows that it is used.
+    account: Option<Account>,
+    is_enrolled: bool,
 }
 
 /// Whether the controller may act as an account: enrolled by an administrator, annotated by its owner.
@@ -98,26 +148,72 @@ async fn account(
     controller: Option<&ControllerAccount>,
     (namespace, name): (&str, &str),
     report: &mut Report,
-) -> anyhow::Result<Option<Account>> {
+) -> anyhow::Result<Standing> {
     let account = match Account::read(client, namespace, name).await {
-        Ok(account) => account,
+        Ok(account) => Some(account),
         Err(error) if error.is_forbidden() && error.code().is_none() => {
-            report.error(error.to_string(), enroll(namespace, name));
-            return Ok(None);
+            report.error(error.to_string(), enroll(namespace, &[name]));
+            return Ok(Standing::default());
         }
         Err(error) => return Err(error.into()),
     };
-    let Some(controller) = controller else { return Ok(Some(account)) };
-    if account_may(client, controller.parts(), impersonation(namespace, Some(name))).await? {
-        report.good(format!("ServiceAccount {namespace}/{name} is enrolled and allowed"));
-    } else {
-        report.error(format!("ServiceAccount {namespace}/{name} is not enrolled"), enroll(namespace, name));
+    let Some(controller) = controller else { return Ok(Standing { account, is_enrolled: false }) };
+    let is_enrolled = account_may(client, controller.parts(), impersonation(namespace, Some(name))).await?;
+    match is_enrolled {
+        true => report.good(format!("ServiceAccount {namespace}/{name} is enrolled and allowed")),
+        false => report
+            .error(format!("ServiceAccount {namespace}/{name} is not enrolled"), enroll(namespace, &[name])),
     }
-    Ok(Some(account))
+    Ok(Standing { account, is_enrolled })
 }
 
-fn enroll(namespace: &str, name: &str) -> String {
-    format!("fother enroll {namespace} --service-account {name} --apply")
+/// Whether the enrolment gives all that this version needs: it stays as it was when it was applied.
+async fn enrolment(
+    client: &Client,
+    controller: &ControllerAccount,
+    (namespace, accounts): (&str, &[String]),
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let mut lacking = Vec::new();
+    for asked in rights::kept().iter().flat_map(|rule| questions(rule, namespace)) {
+        if !account_may(client, controller.parts(), asked.clone()).await? {
+            lacking.push(words(&asked));
+        }
+    }
+    if !lacking.is_empty() {
+        let accounts: Vec<_> = accounts.iter().map(String::as_str).collect();
+        let what = format!(
+            "the enrolment of {namespace} is not of this version: the controller may not {} there",
+            lacking.join(", ")
+        );
+        report.error(what, enroll(namespace, &accounts));
+    }
+    Ok(())
+}
+
+/// Whether a Webhook's account may read the secret that its senders have to know.
+async fn webhook(client: &Client, webhook: &Webhook, report: &mut Report) -> anyhow::Result<()> {
+    let (namespace, account) = (namespace_of(webhook), &webhook.spec.service_account_name);
+    let Some(secret) = webhook.spec.secret() else { return Ok(()) };
+    let name = format!("Webhook {namespace}/{}", webhook.name_any());
+    let asked = ResourceAttributes {
+        verb: Some("get".to_owned()),
+        resource: Some("secrets".to_owned()),
+        namespace: Some(namespace.clone()),
+        name: Some(secret.name.clone()),
+        ..ResourceAttributes::default()
+    };
+    if account_may(client, (&namespace, account), asked).await? {
+        report.good(format!("{name}: its account may do what it needs"));
+    } else {
+        let what = format!("{name}: {account} cannot get Secret {} in namespace {namespace}", secret.name);
+        report.error(what, "docs/how-to/receive-alerts.md has the Role");
+    }
+    Ok(())
+}
+
+fn enroll(namespace: &str, names: &[&str]) -> String {
+    format!("fother enroll {namespace} --service-account {} --apply", names.join(" --service-account "))
 }
 
 /// Whether a Rule's Actions exist and its account may do what they need.

@@ -107,7 +107,7 @@ impl FieldSet {
         }
     }
 
-    /// The members as people read them: `.spec.containers[name="a"].image`.
+    /// The members as people read them, those of a place before those below it: `.spec.containers[name="a"].image`.
     pub fn paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
         self.collect_paths("", &mut paths);
@@ -115,11 +115,10 @@ impl FieldSet {
     }
 
     fn collect_paths(&self, prefix: &str, paths: &mut Vec<String>) {
-        if self.member && !prefix.is_empty() {
-            paths.push(prefix.to_owned());
-        }
+        let path = |step: &Step| format!("{prefix}{}", show_step(step));
+        paths.extend(self.children.iter().filter(|(_, child)| child.member).map(|(step, _)| path(step)));
         for (step, child) in &self.children {
-            child.collect_paths(&format!("{prefix}{}", show_step(step)), paths);
+            child.collect_paths(&path(step), paths);
         }
     }
 

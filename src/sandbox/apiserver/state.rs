@@ -285,6 +285,11 @@ impl State {
                 && write.subresource.is_empty()
             {
                 let mut config = prepare_config(write, config, name)?;
+                if meta::text(&config, "name").is_empty() {
+                    let message =
+                        "the name of the object (one based on URL) was undeterminable: name must be provided";
+                    return Err(ApiError::bad_request(message.to_owned()));
+                }
                 for field in ["resourceVersion", "uid"] {
                     meta::remove(&mut config["metadata"], field);
                 }
@@ -481,14 +486,11 @@ fn check_applied_name(resource: &Resource, config: &Value, name: &str) -> ApiRes
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
     let given = meta::text(config, "name");
-    if given == name {
+    // What is there has its name already.
+    if given == name || given.is_empty() {
         return Ok(());
     }
-    let message = if given.is_empty() {
-        "the name of the object (one based on URL) was undeterminable: name must be provided".to_owned()
-    } else {
-        format!("the name of the object ({given}) does not match the name on the URL ({name})")
-    };
+    let message = format!("the name of the object ({given}) does not match the name on the URL ({name})");
     Err(ApiError::bad_request(message))
 }
 

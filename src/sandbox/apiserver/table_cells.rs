@@ -77,7 +77,7 @@ fn other_cells(storage: &str, object: &Value, now: Timestamp) -> Option<Vec<Valu
     Some(match storage {
         "events." => event(object, name, now),
         "configmaps." => vec![name, (count(&object["data"]) + count(&object["binaryData"])).into(), old],
-        "secrets." => vec![name, object["type"].clone(), count(&object["data"]).into(), old],
+        "secrets." => vec![name, text_or(&object["type"], ""), count(&object["data"]).into(), old],
         "namespaces." => vec![name, status["phase"].clone(), old],
         "serviceaccounts." => vec![name, old],
         "leases.coordination.k8s.io" => vec![name, text_or(&spec["holderIdentity"], ""), old],

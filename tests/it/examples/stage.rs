@@ -7,15 +7,14 @@ use std::path::{Path, PathBuf};
 use fother::api::{ConditionType, HeldTarget, Rule, condition};
 use fother::sandbox::kubelet::{Kubelet, KubeletOptions};
 use fother::sandbox::world::{World, WorldOptions};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{ListParams, LogParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, LogParams};
+use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::real_node::harbor::Harbor;
-use crate::support::control_plane::ControlPlane;
 use crate::support::examples::{folder, manifests};
 use crate::support::followed::Followed;
 use crate::support::http::{self, Answer};
@@ -26,26 +25,21 @@ use crate::webhooks::stage::{Running, Scene, TOKEN, notification};
 pub enum Place {
     /// On an in-memory API server of its own each, with make-believe controllers.
     Memory,
-    /// On a real control plane, as who may do everything there and as fother's account.
+    /// On a real control plane where the chart is installed, as who may do everything there and as fother's account.
     Real(Client, Client),
     /// On a real node, where fother is installed, and follows packs in git.
     Node(&'static Harbor),
 }
 
 impl Place {
-    pub async fn real(plane: &ControlPlane) -> Self {
-        let admin = plane.admin().client().await;
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "fother"}});
-        let namespaces: Api<Namespace> = Api::all(admin.clone());
-        namespaces.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
-        Self::Real(admin, plane.service_account("fother", "fother").await.client().await)
-    }
-
     async fn scene(&self, namespace: &'static str) -> Scene {
         match self {
             Self::Memory => Scene::bare(namespace).await,
-            Self::Real(admin, fother) => Scene::on((admin.clone(), fother.clone()), namespace).await,
-            Self::Node(harbor) => Scene::installed(harbor.client().await, namespace),
+            Self::Real(admin, fother) => Scene::prepared((admin.clone(), fother.clone()), namespace),
+            Self::Node(harbor) => {
+                let admin = harbor.client().await;
+                Scene::prepared((admin.clone(), admin), namespace)
+            }
         }
     }
 

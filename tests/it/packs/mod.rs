@@ -2,6 +2,7 @@
 
 mod credentials;
 mod drift;
+mod history;
 mod refused;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use fother::cluster::{rights, status};
 use fother::controller::{self, Settings};
 use fother::decide::episode::Caps;
 use fother::decide::pod::PodPolicy;
-use fother::git::FetcherOptions;
+use fother::git::{FetcherOptions, Limits};
 use fother::sandbox::apiserver::{ApiServer, User};
 use fother::telemetry::Metrics;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -47,6 +48,8 @@ struct Scene {
     git: GitServer,
     origin: Origin,
     cache: TempDir,
+    /// How much may be transferred in one fetch.
+    transfer_bytes: u64,
     controller: Option<(CancellationToken, JoinHandle<()>)>,
     writes: Arc<AtomicUsize>,
 }
@@ -63,6 +66,7 @@ impl Scene {
             git,
             origin,
             cache: tempfile::tempdir().unwrap(),
+            transfer_bytes: Limits::default().transfer_bytes,
             controller: None,
             writes: Arc::default(),
         };
@@ -126,12 +130,14 @@ impl Scene {
                 service.send(request).await
             }
         });
+        let mut git = FetcherOptions::new(env!("CARGO_BIN_EXE_fother"), self.cache.path());
+        git.limits.transfer_bytes = self.transfer_bytes;
         let settings = Settings {
             namespace: "fother".into(),
             identity: "test".into(),
             caps: Caps::default(),
             pods: PodPolicy::default(),
-            git: FetcherOptions::new(env!("CARGO_BIN_EXE_fother"), self.cache.path()),
+            git,
             journal: None,
         };
         let (client, stop) = (Client::new(counting, "fother"), CancellationToken::new());

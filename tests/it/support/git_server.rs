@@ -3,6 +3,7 @@
 //! It listens on loopback under the name `localhost`, or at another address of this machine, with its own CA; repositories live in a temporary directory and are
 //! pushed to with the git command over the same https.
 
+use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -166,6 +167,42 @@ impl Origin {
         self.git(&["commit", "--quiet", "--allow-empty", "-m", "change"]).await;
         self.git(&["push", "--quiet", "--force", "origin", "HEAD"]).await;
         self.git(&["rev-parse", "HEAD"]).await
+    }
+
+    /// Adds many commits to `main` at once and pushes them; the files stay as they are.
+    pub async fn push_many(&self, count: usize) -> String {
+        let mut stream = String::new();
+        for number in 0..count {
+            let from = if number == 0 { "from refs/heads/main^0\n" } else { "" };
+            let message = format!("commit {number}");
+            let committer = "committer T <t@example.com> 1700000000 +0000";
+            let length = message.len();
+            writeln!(stream, "commit refs/heads/main\n{committer}\ndata {length}\n{message}\n{from}")
+                .unwrap();
+        }
+        let file = self.work.join(".git/stream");
+        std::fs::write(&file, stream).unwrap();
+        let import = format!("git fast-import --quiet --force < {}", file.display());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &import]).current_dir(&self.work);
+        assert!(shell.status().await.unwrap().success());
+        self.git(&["push", "--quiet", "origin", "main"]).await;
+        self.git(&["rev-parse", "main"]).await
+    }
+
+    /// Pushes `bytes` of what cannot be compressed, takes them out again, and hides both under more commits than are asked for at first.
+    pub async fn push_a_heavy_past(&self, bytes: usize) -> String {
+        let mut state = 1_u64;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state.to_be_bytes()[0]
+        });
+        let file = self.work.join("heavy");
+        std::fs::write(&file, noise.take(bytes).collect::<Vec<_>>()).unwrap();
+        self.push_work().await;
+        std::fs::remove_file(&file).unwrap();
+        self.push_work().await;
+        self.push_many(15).await
     }
 
     /// Runs git in the clone.

@@ -90,7 +90,7 @@ impl Scene {
     }
 
     /// The same on any API server, as who may do everything there and as fother's account.
-    pub async fn on((admin, connection): (Client, Client), namespace: &'static str) -> Self {
+    async fn on((admin, connection): (Client, Client), namespace: &'static str) -> Self {
         let (files, none) = (tempfile::tempdir().unwrap(), SignedDuration::ZERO);
         let scene = Self { admin, connection, namespace, files, comes_again: none, under_way: none };
         for crd in fother::api::crds() {
@@ -110,10 +110,10 @@ impl Scene {
         scene
     }
 
-    /// The same where fother is installed and runs: no controller is to be started.
-    pub fn installed(admin: Client, namespace: &'static str) -> Self {
+    /// The same where fother is installed, as who may do everything there and as fother's account.
+    pub fn prepared((admin, connection): (Client, Client), namespace: &'static str) -> Self {
         let (files, none) = (tempfile::tempdir().unwrap(), SignedDuration::ZERO);
-        Self { connection: admin.clone(), admin, namespace, files, comes_again: none, under_way: none }
+        Self { admin, connection, namespace, files, comes_again: none, under_way: none }
     }
 
     pub async fn new() -> Self {

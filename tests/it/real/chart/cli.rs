@@ -6,6 +6,7 @@ use super::rendered::objects;
 use super::stage::{Stage, admitted, fother, refused};
 use crate::support::control_plane::ControlPlane;
 use crate::support::kubectl::Answer;
+use crate::support::wait::{DEADLINE, eventually};
 
 fn jobs() -> Value {
     json!({"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list"]})
@@ -56,24 +57,159 @@ async fn enrolled_accounts_add_up() {
     }
 }
 
+/// What lets the controller act as `healer`, as the cluster has it: what the Role allows, who has it, and whether the account is allowed.
+async fn enrolment(stage: &Stage) -> [Value; 3] {
+    let part = async |what: &str, pointers: &[&str]| {
+        let text = stage.admin.run(&["-n", &stage.namespace, "get", what, "-o", "json"]).await;
+        let object: Value = serde_json::from_str(&text).unwrap();
+        pointers.iter().map(|pointer| object.pointer(pointer).cloned().unwrap_or_default()).collect::<Value>()
+    };
+    [
+        part("role/fother-impersonate", &["/rules"]).await,
+        part("rolebinding/fother-impersonate", &["/roleRef", "/subjects"]).await,
+        part("serviceaccount/healer", &["/metadata/annotations"]).await,
+    ]
+}
+
 #[tokio::test]
 async fn what_enroll_prints_is_what_it_applies() {
     let Some(stage) = Stage::new("enroll-print").await else { return };
     let here = stage.namespace.as_str();
+    stage.account("healer").await;
     let printed = stage.fother(&["enroll", here, "--service-account", "healer"]).await;
     admitted(&printed);
     assert_eq!(objects(&printed.stdout).len(), 3);
-    stage.admin.apply(&printed.stdout, &[]).await;
-    let role = ["-n", here, "get", "role", "fother-impersonate", "-o", "jsonpath={.rules}"];
-    let by_hand = stage.admin.run(&role).await;
+    stage.admin.apply(&printed.stdout, &["--server-side"]).await;
+    let by_hand = enrolment(&stage).await;
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "fother-impersonate"});
+    let controller = json!([{"kind": "ServiceAccount", "name": "fother", "namespace": "fother"}]);
+    assert_eq!(by_hand[0][0][0]["resourceNames"], json!(["healer"]));
+    assert_eq!(by_hand[1], json!([role, controller]));
+    assert_eq!(by_hand[2], json!([{"fother.dev/allow": "true"}]));
+
+    stage
+        .admin
+        .run(&["-n", here, "delete", "role/fother-impersonate", "rolebinding/fother-impersonate"])
+        .await;
+    stage.admin.run(&["-n", here, "annotate", "serviceaccount", "healer", "fother.dev/allow-"]).await;
     admitted(&stage.fother(&["enroll", here, "--service-account", "healer", "--apply"]).await);
-    assert_eq!(stage.admin.run(&role).await, by_hand);
+    assert_eq!(enrolment(&stage).await, by_hand);
     // A binding for the whole namespace is not narrowed behind anybody's back.
     stage.admin.run(&["-n", here, "delete", "rolebinding", "fother-impersonate"]).await;
     let whole = ["create", "rolebinding", "fother-impersonate", "--clusterrole=fother-impersonate"];
     stage.admin.run(&[&["-n", here][..], &whole, &["--serviceaccount=fother:fother"]].concat()).await;
     let answer = stage.fother(&["enroll", here, "--service-account", "healer", "--apply"]).await;
     refused(&answer, "enrolls all accounts of the namespace; delete it first");
+}
+
+#[tokio::test]
+async fn what_enroll_prints_takes_nothing_from_those_that_were_enrolled_before() {
+    let Some(stage) = Stage::new("enroll-more").await else { return };
+    let here = stage.namespace.as_str();
+    for account in ["healer", "packs"] {
+        stage.account(account).await;
+    }
+    admitted(&stage.fother(&["enroll", here, "--service-account", "healer", "--apply"]).await);
+    let printed = stage.fother(&["enroll", here, "--service-account", "packs"]).await;
+    admitted(&printed);
+    assert_eq!(printed.stderr, "");
+    let all = objects(&printed.stdout);
+    let kinds: Vec<_> = all.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["ServiceAccount", "Role", "RoleBinding"]);
+    assert_eq!(all[1]["rules"][0]["resourceNames"], json!(["healer", "packs"]));
+    assert_eq!(all[0]["metadata"]["name"], "packs", "an account that is not named is not allowed anew");
+    stage.admin.apply(&printed.stdout, &["--server-side", "--force-conflicts"]).await;
+    let before = enrolment(&stage).await;
+    admitted(&stage.fother(&["enroll", here, "--service-account", "packs", "--apply"]).await);
+    assert_eq!(enrolment(&stage).await, before);
+
+    // Who may not look, or has no cluster at hand, is told what is not known.
+    let nobody = stage.account("nobody").await;
+    let blind = fother(&nobody, &["enroll", here, "--service-account", "packs"]).await;
+    assert_eq!(blind.code, 0, "{blind:#?}");
+    let said = format!("could not be asked who is enrolled in {here} already");
+    assert!(
+        blind.stderr.contains(&said) && blind.stderr.contains("takes it from all that it does not name"),
+        "{blind:#?}"
+    );
+    assert_eq!(objects(&blind.stdout)[1]["rules"][0]["resourceNames"], json!(["packs"]));
+}
+
+#[tokio::test]
+async fn a_check_of_a_namespace_that_is_not_there_says_so() {
+    let Some(stage) = Stage::new("check-nowhere").await else { return };
+    let answer = stage.fother(&["check", "-n", "nowhere"]).await;
+    let said = "✗ namespace nowhere does not exist\n    fix: kubectl create namespace nowhere, or give the name of another\n";
+    assert!(answer.code == 1 && answer.stdout.contains(said), "{answer:#?}");
+}
+
+#[tokio::test]
+async fn a_check_looks_at_the_accounts_of_webhooks() {
+    let Some(stage) = Stage::new("check-webhooks").await else { return };
+    let here = stage.namespace.as_str();
+    let bearer = json!({"bearer": {"secretRef": {"name": "alerts", "key": "token"}}});
+    let spec = json!({"serviceAccountName": "receiver", "alertmanager": {}, "authentication": bearer});
+    admitted(&stage.create(&stage.admin, "Webhook", "alerts", spec).await);
+    let says = async |wanted: &str| {
+        let answer = check(&stage).await;
+        assert!(answer.stdout.contains(wanted), "no {wanted:?} in {answer:#?}");
+    };
+    says(&format!("✗ ServiceAccount {here}/receiver does not exist")).await;
+    let other =
+        json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["other"], "verbs": ["get"]}]);
+    stage.person("receiver", other).await;
+    admitted(&stage.fother(&["enroll", here, "--service-account", "receiver", "--apply"]).await);
+    says(&format!("✗ Webhook {here}/alerts: receiver cannot get Secret alerts in namespace {here}\n    fix: docs/how-to/receive-alerts.md")).await;
+    let role = [
+        "-n",
+        here,
+        "create",
+        "role",
+        "alerts",
+        "--verb=get",
+        "--resource=secrets",
+        "--resource-name=alerts",
+    ];
+    stage.admin.run(&role).await;
+    let account = format!("--serviceaccount={here}:receiver");
+    stage.admin.run(&["-n", here, "create", "rolebinding", "alerts", "--role=alerts", &account]).await;
+    eventually("the right is there", DEADLINE, || async {
+        let answer = check(&stage).await.stdout;
+        let good = format!("✓ Webhook {here}/alerts: its account may do what it needs");
+        if answer.contains(&good) { Ok(()) } else { Err(answer) }
+    })
+    .await;
+}
+
+/// A Role stays as it was when it was applied, whatever a later version of the controller needs.
+#[tokio::test]
+async fn a_check_finds_an_enrolment_of_an_earlier_version() {
+    let Some(stage) = Stage::new("check-earlier").await else { return };
+    let here = stage.namespace.as_str();
+    stage.account("healer").await;
+    stage.account("packs").await;
+    let accounts = ["--service-account", "healer", "--service-account", "packs"];
+    admitted(&stage.fother(&[&["enroll", here][..], &accounts, &["--apply"]].concat()).await);
+    admitted(&stage.create(&stage.admin, "Rule", "leak", rule()).await);
+    let complains = async |whether: bool| {
+        let said = format!(
+            "✗ the enrolment of {here} is not of this version: the controller may not create eventbatches there\n    \
+             fix: fother enroll {here} --service-account healer --apply\n"
+        );
+        eventually(&format!("it complains: {whether}"), DEADLINE, || async {
+            let answer = check(&stage).await.stdout;
+            let quiet = !answer.contains("the enrolment of");
+            let is_right = if whether { answer.contains(&said) } else { quiet };
+            if is_right { Ok(()) } else { Err(answer) }
+        })
+        .await;
+    };
+    complains(false).await;
+    let earlier = r#"[{"op":"replace","path":"/rules/1/resources","value":["executions"]}]"#;
+    stage.admin.run(&["-n", here, "patch", "role", "fother-impersonate", "--type=json", "-p", earlier]).await;
+    complains(true).await;
+    admitted(&stage.fother(&["enroll", here, "--service-account", "healer", "--apply"]).await);
+    complains(false).await;
 }
 
 #[tokio::test]
@@ -158,7 +294,7 @@ async fn a_check_of_the_installation_names_what_is_missing() {
         ("delete clusterrolebinding fother-controller", "no account has the ClusterRole fother-controller"),
     ] {
         kubectl.run(&break_it.split(' ').collect::<Vec<_>>()).await;
-        crate::support::wait::eventually(said, crate::support::wait::DEADLINE, || async {
+        eventually(said, DEADLINE, || async {
             let answer = fother(plane.admin(), &["check"]).await;
             if answer.code == 1 && answer.stdout.contains(said) { Ok(()) } else { Err(answer.stdout) }
         })

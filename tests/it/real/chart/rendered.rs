@@ -202,6 +202,62 @@ async fn what_selects_pods_selects_those_of_the_controller() {
     assert!(monitored.as_object().unwrap().iter().all(|(key, value)| service[key] == *value));
 }
 
+#[tokio::test]
+async fn the_network_policy_lets_through_what_is_needed_and_nothing_else() {
+    let Some(helm) = Helm::offline() else { return };
+    let rendered = async |values: &str| {
+        let on = format!("networkPolicy.enabled=true,{values}");
+        objects(&helm.template(&["--set", &on]).await)
+    };
+    let spec = async |values: &str| find(&rendered(values).await, "NetworkPolicy", "fother")["spec"].clone();
+    let tcp = |port: Value| json!({"port": port, "protocol": "TCP"});
+    let (http, hooks) = (json!({"ports": [tcp(json!("http"))]}), json!({"ports": [tcp(json!("hooks"))]}));
+    let names = [json!({"port": 53, "protocol": "UDP"}), tcp(json!(53))];
+    // Git over ssh, the API server and git over https.
+    let egress = |ports: &[u16]| {
+        let ports = ports.iter().map(|port| tcp(json!(port)));
+        json!([{"ports": names.iter().cloned().chain(ports).collect::<Vec<_>>()}])
+    };
+
+    let quiet = spec("receiver.enabled=false").await;
+    assert_eq!(quiet["policyTypes"], json!(["Ingress", "Egress"]));
+    assert_eq!((&quiet["ingress"], &quiet["egress"]), (&json!([http]), &egress(&[22, 443, 6443])));
+    let receiving = spec("receiver.enabled=true").await;
+    assert_eq!((&receiving["ingress"], &receiving["egress"]), (&json!([http, hooks]), &quiet["egress"]));
+    let narrow = "receiver.enabled=true,networkPolicy.egressPorts={443},networkPolicy.metricsFrom[0].podSelector.matchLabels.app=prometheus,\
+                  receiver.from[0].ipBlock.cidr=10.0.0.0/8";
+    let narrow = spec(narrow).await;
+    assert_eq!(narrow["egress"], egress(&[443]));
+    assert_eq!(
+        narrow["ingress"],
+        json!([
+            {"ports": [tcp(json!("http"))], "from": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}]},
+            {"ports": [tcp(json!("hooks"))], "from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+        ])
+    );
+
+    // A name that no port of the Pod has would let nothing through.
+    let all = rendered("receiver.enabled=true").await;
+    let pod = &find(&all, "Deployment", "fother")["spec"]["template"]["spec"];
+    let ports: Vec<_> =
+        pod["containers"][0]["ports"].as_array().unwrap().iter().map(|p| &p["name"]).collect();
+    assert_eq!(ports, ["http", "hooks"]);
+}
+
+#[tokio::test]
+async fn one_replica_at_a_time_may_be_moved() {
+    let Some(helm) = Helm::offline() else { return };
+    let rendered = objects(&helm.template(&[]).await);
+    let budget = &find(&rendered, "PodDisruptionBudget", "fother")["spec"];
+    let selector = &find(&rendered, "Deployment", "fother")["spec"]["selector"];
+    // One that is not well does not keep its node from being drained.
+    let expected =
+        json!({"maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": selector});
+    assert_eq!(*budget, expected);
+    let without = objects(&helm.template(&["--set", "podDisruptionBudget.enabled=false"]).await);
+    assert!(without.iter().all(|object| object["kind"] != "PodDisruptionBudget"));
+}
+
 /// The values that are not objects themselves, by path.
 fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value.as_object().filter(|members| !members.is_empty()) {

@@ -5,6 +5,7 @@ use tokio::sync::Mutex;
 
 use super::stage::{CONTROLLER, Stage, admitted, refused};
 use crate::support::kubectl::{Answer, Kubectl};
+use crate::support::wait::{DEADLINE, eventually};
 
 /// Held by who gives rights in fother's own namespace for a moment, and by who says that there are none.
 pub static HOME_RIGHTS: Mutex<()> = Mutex::const_new(());
@@ -128,6 +129,61 @@ async fn a_stolen_token_undoes_nothing() {
     admitted(&thief.try_run(&["create", "-f", "-"], &ours).await);
     let ours = delete("ours");
     admitted(&thief.try_run(&ours.iter().map(String::as_str).collect::<Vec<_>>(), "").await);
+}
+
+/// What the controller has to be able to say wherever there are Rules, a thief can say there too; he cannot undo what others have written, nor
+/// take away what has been done.
+#[tokio::test]
+async fn where_nothing_is_enrolled_any_more_a_stolen_token_writes_statuses_and_deletes_no_history() {
+    let Some((stage, thief)) = enrolled("stolen-withdrawn").await else { return };
+    let here = stage.namespace.as_str();
+    admitted(&stage.create(&thief, "Execution", "past", decided("healer", "p")).await);
+    let event =
+        json!({"id": "1", "type": "x", "time": "2026-01-01T00:00:00.000000Z", "source": "hook", "data": {}});
+    let batch = json!({"webhook": "hook", "receivedAt": "2026-01-01T00:00:00.000000Z", "events": [{"event": event, "rules": ["r"]}]});
+    admitted(&stage.create(&thief, "EventBatch", "batch", batch.clone()).await);
+    let ladder = json!([{"run": "a"}]);
+    let trigger = json!({"resource": {"apiVersion": "v1", "kind": "Pod"}});
+    let rule = json!({"serviceAccountName": "healer", "trigger": trigger, "when": "false", "ladder": ladder});
+    admitted(&stage.create(&stage.admin, "Rule", "r", rule).await);
+    stage.admin.run(&["-n", here, "delete", "rolebinding", "fother-impersonate"]).await;
+    let question = ["-n", here, "auth", "can-i", "create", "executions.fother.dev"];
+    eventually("the enrolment is withdrawn", DEADLINE, || async {
+        let answer = thief.try_run(&question, "").await.stdout;
+        if answer.trim() == "no" { Ok(()) } else { Err(answer) }
+    })
+    .await;
+
+    let patch = async |what: &str, subresource: &str, patch: Value| {
+        let patch = patch.to_string();
+        let patch = ["-n", here, "patch", what, subresource, "--type=merge", "-p", &patch];
+        thief.try_run(&patch.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>(), "").await
+    };
+    let delete = async |what: &str| thief.try_run(&["-n", here, "delete", what, "--wait=false"], "").await;
+    refused(&delete("execution/past").await, "deletes no Execution that has not finished");
+    // A run by hand ends where nothing is enrolled, too, and says why; so this can be said of any.
+    let finished = json!({"status": {"finishedAt": "2026-01-01T00:00:00Z"}});
+    admitted(&patch("execution/past", "--subresource=status", finished).await);
+    refused(
+        &delete("execution/past").await,
+        "is not enrolled: its Executions are not the controller's to delete",
+    );
+    let all = ["-n", here, "delete", "executions", "--all", "--wait=false"];
+    refused(&thief.try_run(&all, "").await, "is not enrolled");
+    refused(
+        &patch("execution/past", "", json!({"spec": {"cancel": true}})).await,
+        "changes no Execution's spec",
+    );
+    admitted(&patch("execution/past", "", json!({"metadata": {"finalizers": null}})).await);
+    admitted(&patch("rule/r", "--subresource=status", json!({"status": {"observedGeneration": 1}})).await);
+    refused(&patch("rule/r", "", json!({"spec": {"mode": "Observe"}})).await, "cannot patch resource");
+    refused(&delete("rule/r").await, "cannot delete resource");
+    refused(
+        &stage.create(&thief, "Execution", "more", decided("healer", "p")).await,
+        "cannot create resource",
+    );
+    refused(&stage.create(&thief, "EventBatch", "more", batch).await, "cannot create resource");
+    admitted(&delete("eventbatch/batch").await);
 }
 
 #[tokio::test]

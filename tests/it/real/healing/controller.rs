@@ -85,6 +85,8 @@ pub struct Controller {
     name: String,
     process: Process,
     access: Access,
+    /// What it is told beyond what every one is.
+    flags: &'static [&'static str],
     port: u16,
     /// Where it receives Webhooks, in all its lives.
     pub hooks: u16,
@@ -99,6 +101,13 @@ impl Controller {
         controller
     }
 
+    /// The same, with flags of its own.
+    pub async fn with_flags(access: &Access, flags: &'static [&'static str]) -> Self {
+        let mut controller = Self::told(Build::This, access, "one", flags);
+        controller.ready().await;
+        controller
+    }
+
     /// Starts one that may have to wait for its turn. A restarted one of the same name need not wait for its Lease.
     pub fn candidate(access: &Access, name: &str) -> Self {
         Self::of_build(Build::This, access, name)
@@ -106,10 +115,14 @@ impl Controller {
 
     /// The same of another build.
     pub fn of_build(build: Build, access: &Access, name: &str) -> Self {
+        Self::told(build, access, name, &[])
+    }
+
+    fn told(build: Build, access: &Access, name: &str, flags: &'static [&'static str]) -> Self {
         let (directory, port, hooks) = (lasting_directory(), free_port(), free_port());
-        let process = launch(&build, access, name, (port, hooks), &directory.path().join("log"));
+        let process = launch(&build, access, (name, flags), (port, hooks), &directory.path().join("log"));
         let (access, name) = (access.clone(), name.to_owned());
-        Self { build, name, process, access, port, hooks, directory }
+        Self { build, name, process, access, flags, port, hooks, directory }
     }
 
     /// Waits until it leads and has seen everything.
@@ -192,11 +205,17 @@ impl Controller {
         self.port = free_port();
         let log = self.log_file();
         let ports = (self.port, self.hooks);
-        self.process = launch(&self.build, &self.access, &self.name, ports, &log);
+        self.process = launch(&self.build, &self.access, (&self.name, self.flags), ports, &log);
     }
 }
 
-fn launch(build: &Build, access: &Access, name: &str, (port, hooks): (u16, u16), log: &Path) -> Process {
+fn launch(
+    build: &Build,
+    access: &Access,
+    (name, flags): (&str, &[&str]),
+    (port, hooks): (u16, u16),
+    log: &Path,
+) -> Process {
     let kubeconfig = access.write(&log.with_file_name("kubeconfig"));
     let (listen, hooks) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{hooks}"));
     let kubeconfig = kubeconfig.to_str().unwrap();
@@ -215,6 +234,7 @@ fn launch(build: &Build, access: &Access, name: &str, (port, hooks): (u16, u16),
         "--max-total",
         "100",
     ];
+    let arguments = arguments.iter().chain(flags).copied();
     Process::start(&build.program(), arguments, &[("FOTHER_LOG", "info")], log)
 }
 

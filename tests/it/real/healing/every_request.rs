@@ -14,7 +14,7 @@ use crate::support::proxy::{Fault, Kind, Proxy};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// What is not asked the same number of times on each walk, and why. What a walk has more of than another may be missed.
-const BY_CHANCE: [(&str, &str); 10] = [
+const BY_CHANCE: [(&str, &str); 11] = [
     ("get configmaps", "the boat is read when something of it is heard, and two things may be heard at once"),
     ("get jobs", "so is the Job"),
     ("list pods", "and its Pod, which may be gone or not be there yet"),
@@ -28,6 +28,7 @@ const BY_CHANCE: [(&str, &str); 10] = [
         "Jobs are watched while something runs, and for up to half a minute after; that begins with a list",
     ),
     ("watch jobs", "and goes on with a watch"),
+    ("list controllerrevisions", "it tidies up once it leads, which may be over before the walk, or not"),
 ];
 /// All but one of the control planes that tests have where each is alone: the others do not wait for the end of this.
 const LANES: usize = Scenario::LANES - 1;

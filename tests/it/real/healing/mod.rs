@@ -31,6 +31,7 @@ mod hooks;
 pub mod main_path;
 mod operations;
 mod outages;
+pub mod overlays;
 mod packs;
 mod points;
 mod received;
@@ -54,5 +55,11 @@ mod shared {
         changes::a_change_is_answered_once_and_with_what_was in "changes",
         fields::a_rule_is_checked_against_the_fields_that_its_cluster_has in "fields",
         fields::a_rule_follows_the_fields_of_a_custom_kind in "custom-fields",
+    }
+}
+
+mod alone {
+    super::scenarios! { alone:
+        overlays::an_overlay_needs_the_controllers_flag in "overlays",
     }
 }

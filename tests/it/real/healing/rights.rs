@@ -32,7 +32,8 @@ async fn the_controller_by_itself_may_next_to_nothing() {
         ("list", "apps", "controllerrevisions", &foreign, false),
         ("update", "coordination.k8s.io", "leases", "kube-system", false),
         ("get", "", "serviceaccounts", here, true),
-        ("impersonate", "", "serviceaccounts", here, true),
+        // Only those that are enrolled, by their names.
+        ("impersonate", "", "serviceaccounts", here, false),
         ("impersonate", "", "serviceaccounts", &foreign, false),
         ("impersonate", "", "serviceaccounts", "kube-system", false),
         ("impersonate", "", "serviceaccounts", "fother", false),
@@ -65,6 +66,11 @@ async fn the_controller_by_itself_may_next_to_nothing() {
     ] {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let asked = json!({"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace});
+        assert_eq!(may(access, &asked).await, allowed, "{asked}");
+    }
+    for (name, allowed) in [("healer", true), ("default", false)] {
+        let asked =
+            json!({"verb": "impersonate", "resource": "serviceaccounts", "name": name, "namespace": here});
         assert_eq!(may(access, &asked).await, allowed, "{asked}");
     }
 }
@@ -227,7 +233,7 @@ async fn until(open: &impl AsyncFn() -> usize, wanted: usize) {
 async fn in_a_namespace_that_is_not_enrolled_nothing_runs() {
     let Some(scenario) = Scenario::new("withdrawn").await else { return };
     let bindings = scenario.stage.api::<k8s_openapi::api::rbac::v1::RoleBinding>();
-    bindings.delete("fother-enrolment", &DeleteParams::default()).await.unwrap();
+    bindings.delete("fother-impersonate", &DeleteParams::default()).await.unwrap();
     let remedy = format!(
         "; fother enroll {} --service-account healer lets the controller act as it",
         scenario.stage.namespace

@@ -4,12 +4,14 @@
 
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fother::api::{Action, Condition, Execution, Rule};
-use fother::cluster::rights;
+use fother::cluster::reviews::account_may;
 use fother::decide::identity::{TargetKey, decision_id, execution_name};
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, ServiceAccount};
@@ -23,11 +25,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
-use super::controller::{Controller, HOME, install};
+use super::controller::{Build, Controller, HOME, install};
 use crate::sandbox_world::stage::Stage;
 use crate::support::access::Access;
 use crate::support::audit::AuditLog;
 use crate::support::control_plane::ControlPlane;
+use crate::support::kubectl::run;
 use crate::support::proxy::Proxy;
 use crate::support::wait::{DEADLINE, eventually};
 
@@ -170,28 +173,14 @@ impl Scenario {
     }
 
     async fn set_up(&self) {
-        self.enrol().await;
         self.account("healer", &healer_rights()).await;
         self.claim("hold").await;
         self.actions().await;
     }
 
-    /// What an administrator does once for a namespace.
-    async fn enrol(&self) {
-        let binding = json!({
-            "metadata": {"name": "fother-enrolment"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": rights::ENROLMENT_ROLE},
-            "subjects": [{"kind": "ServiceAccount", "name": "fother", "namespace": HOME}],
-        });
-        self.stage.create::<RoleBinding>(binding).await;
-    }
-
-    /// An annotated account with rights of its own.
+    /// An account with rights of its own, which an administrator has enrolled.
     pub async fn account(&self, name: &str, rules: &Value) {
-        let annotations = json!({"fother.dev/allow": "true"});
-        self.stage
-            .create::<ServiceAccount>(json!({"metadata": {"name": name, "annotations": annotations}}))
-            .await;
+        self.stage.create::<ServiceAccount>(json!({"metadata": {"name": name}})).await;
         self.stage.create::<Role>(json!({"metadata": {"name": name}, "rules": rules})).await;
         let binding = json!({
             "metadata": {"name": name},
@@ -199,6 +188,26 @@ impl Scenario {
             "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": self.stage.namespace}],
         });
         self.stage.create::<RoleBinding>(binding).await;
+        self.enroll(name).await;
+    }
+
+    /// Has the controller act as an account, by what `fother enroll` writes.
+    async fn enroll(&self, name: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let kubeconfig = self.stage.admin().write(&directory.path().join("kubeconfig"));
+        let (namespace, kubeconfig) = (self.stage.namespace.as_str(), kubeconfig.to_str().unwrap());
+        let mut fother = Command::new(Build::This.program());
+        fother.args(["enroll", namespace, "--service-account", name, "--apply", "--kubeconfig", kubeconfig]);
+        let answer = run(fother, "").await;
+        assert!(answer.code == 0, "{answer:#?}");
+        // The API server learns of it a moment later.
+        let asked = json!({"verb": "impersonate", "resource": "serviceaccounts", "namespace": namespace, "name": name});
+        let asked = serde_json::from_value::<ResourceAttributes>(asked).unwrap();
+        eventually("the account is enrolled", DEADLINE, || async {
+            let is = account_may(&self.stage.client, (HOME, "fother"), asked.clone()).await;
+            if is.as_ref().is_ok_and(|is| *is) { Ok(()) } else { Err(format!("{is:?}")) }
+        })
+        .await;
     }
 
     /// A claim, and its folder on the node.

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use fother::sandbox::apiserver::{ApiServer, User};
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::api::{Api, PostParams};
+use kube::client::Body;
 use serde_json::{Value, json};
 
 use crate::support::control_plane::ControlPlane;
@@ -64,6 +65,8 @@ pub struct Exchange {
     names: Names,
     /// Headers of every request: who is impersonated, which form is wanted.
     headers: Vec<(String, String)>,
+    /// Whether bookmarks count that only say how far a watch has come.
+    with_bookmarks: bool,
     pub steps: Vec<Step>,
 }
 
@@ -86,7 +89,15 @@ impl Exchange {
 
     fn new(client: Client, store: Store, namespace: String) -> Self {
         let names = Names::new(&namespace);
-        Self { client, store, namespace, names, headers: Vec::new(), steps: Vec::new() }
+        Self {
+            client,
+            store,
+            namespace,
+            names,
+            headers: Vec::new(),
+            with_bookmarks: false,
+            steps: Vec::new(),
+        }
     }
 
     /// The path of something in the namespace: `configmaps/a`, or `apps/v1/deployments`.
@@ -108,8 +119,24 @@ impl Exchange {
         self.headers = headers.iter().map(header).collect();
     }
 
+    /// From now on, bookmarks are part of what a watch answers, also those that only say how far it has come.
+    pub fn with_bookmarks(&mut self) {
+        self.with_bookmarks = true;
+    }
+
     pub async fn get(&mut self, resource: &str) -> Answer {
         self.send("GET", resource, JSON, &Value::Null).await
+    }
+
+    /// Watches, and creates something once the watch is open, for the ground; what the watch brings is recorded.
+    pub async fn watch_while(&mut self, watch: &str, (resource, body): (&str, &Value)) -> Answer {
+        let opened = self.open("GET", watch, JSON, &Value::Null).await;
+        let headers = std::mem::take(&mut self.headers);
+        self.prepare("POST", resource, body).await;
+        self.headers = headers;
+        let answer = self.heard(opened, true).await;
+        self.record(("GET", watch, JSON), &Value::Null, &answer);
+        answer
     }
 
     pub async fn post(&mut self, resource: &str, body: &Value) -> Answer {
@@ -207,6 +234,11 @@ impl Exchange {
     }
 
     async fn ask(&self, method: &str, resource: &str, media: &str, body: &Value) -> Answer {
+        let response = self.open(method, resource, media, body).await;
+        self.heard(response, resource.contains("watch=")).await
+    }
+
+    async fn open(&self, method: &str, resource: &str, media: &str, body: &Value) -> Response<Body> {
         let body = match body {
             Value::Null => Vec::new(),
             Value::String(text) => text.clone().into_bytes(),
@@ -219,11 +251,31 @@ impl Exchange {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        let request = request.body(kube::client::Body::from(text.into_bytes())).unwrap();
-        let response = self.client.send(request).await.unwrap();
+        let request = request.body(Body::from(text.into_bytes())).unwrap();
+        self.client.send(request).await.unwrap()
+    }
+
+    async fn heard(&self, response: Response<Body>, is_watch: bool) -> Answer {
         let (code, warnings) = (response.status().as_u16(), warnings(response.headers()));
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        Answer { code, body: read(&bytes, resource.contains("watch=")), warnings }
+        Answer { code, body: self.read(&bytes, is_watch), warnings }
+    }
+
+    fn read(&self, bytes: &Bytes, is_watch: bool) -> Value {
+        let text = String::from_utf8_lossy(bytes);
+        let lines = || text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
+        let counts = |event: &Value| self.with_bookmarks || !is_idle(event);
+        // As a real server counts seconds, the one before the end comes once or twice.
+        let is_repeated = |one: &mut Value, before: &mut Value| is_idle(one) && is_idle(before);
+        match lines() {
+            // A watch that is refused answers with one Status.
+            Ok(events) if is_watch && events.iter().all(|event| event["type"].is_string()) => {
+                let mut events: Vec<_> = events.into_iter().filter(counts).collect();
+                events.dedup_by(is_repeated);
+                Value::Array(events)
+            }
+            _ => serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned())),
+        }
     }
 
     fn record(&mut self, (method, resource, media): (&str, &str, &str), body: &Value, answer: &Answer) {
@@ -258,16 +310,4 @@ fn is_idle(event: &Value) -> bool {
     event["type"] == "BOOKMARK"
         && event["object"]["metadata"]["annotations"].is_null()
         && event["object"]["rows"][0]["object"]["metadata"]["annotations"].is_null()
-}
-
-fn read(bytes: &Bytes, is_watch: bool) -> Value {
-    let text = String::from_utf8_lossy(bytes);
-    let lines = || text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
-    match lines() {
-        // A watch that is refused answers with one Status.
-        Ok(events) if is_watch && events.iter().all(|event| event["type"].is_string()) => {
-            Value::Array(events.into_iter().filter(|event| !is_idle(event)).collect())
-        }
-        _ => serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned())),
-    }
 }

@@ -8,6 +8,7 @@
 
 mod access;
 mod apply;
+mod bookmarks;
 mod custom;
 mod deletion;
 mod deviations;
@@ -62,6 +63,7 @@ fn themes() -> Vec<Theme> {
         theme!(lists: label_selectors, field_selectors, selectable_fields, pages, versions, expired),
         theme!(watches: from_a_version, finalizers_are_seen, from_the_present_state, streaming_lists, what_is_refused,
             in_other_forms),
+        theme!(bookmarks: of_a_watch_that_lives, only_for_who_asks_and_stays, of_a_streaming_list, in_other_forms),
         theme!(deletion: with_preconditions, what_the_options_may_say, answers_of_some_kinds, finalizers_hold,
             of_a_custom_object, in_the_background, in_the_foreground, leaving_orphans, two_owners, owners_that_never_were,
             of_a_collection, of_a_namespace),
@@ -73,6 +75,11 @@ fn themes() -> Vec<Theme> {
         theme!(paths: that_lead_nowhere, methods_that_are_not_known, ways_to_a_namespaced_kind, parameters, discovery),
         theme!(workloads: a_deployment_and_its_scale, pods, evictions, jobs, generations, events_in_both_groups),
     ]
+}
+
+/// The kinds that this repository defines. They change with every release, and so do the answers: no record is kept of them.
+fn own_kinds() -> Theme {
+    theme!(repository: rules, actions, executions, packs, webhooks, event_batches)
 }
 
 /// The answers of the in-memory API, each case on a fresh one.

@@ -10,7 +10,7 @@ use crate::support::control_plane::ControlPlane;
 use super::deviations::judge;
 use super::exchange::Exchange;
 use super::transcript::{Transcript, differences, file, read, write};
-use super::{Theme, repository, wanted};
+use super::{Theme, own_kinds, played, wanted};
 
 async fn asked(plane: &'static ControlPlane, theme: &Theme) -> Transcript {
     let mut transcript = Transcript::new();
@@ -54,14 +54,10 @@ fn replace(recorded: &mut Transcript, asked: Transcript) {
     }
 }
 
-/// These kinds change with every release, and so do the answers: no record is kept of them.
 #[tokio::test]
 async fn the_repositorys_own_kinds_are_served_alike() {
     let Some(plane) = ControlPlane::quiet().await else { return };
-    let (mut real, mut sandbox) = (Exchange::real(plane).await, Exchange::sandbox().await);
-    repository::rules(&mut real).await;
-    repository::rules(&mut sandbox).await;
-    let of = |exchange: Exchange| vec![("rules".to_owned(), exchange.steps)];
-    let found = differences("repository", &of(real), &of(sandbox));
-    judge(&found, |place| place.starts_with("repository/"));
+    let theme = own_kinds();
+    let (real, sandbox) = tokio::join!(asked(plane, &theme), played(&theme));
+    judge(&differences(theme.name, &real, &sandbox), |place| place.starts_with("repository/"));
 }
