@@ -101,7 +101,7 @@ impl Eye {
     pub(super) async fn event(&mut self, event: &Arc<Value>) {
         let (occurrence, time) = (event_identity(event), occurred(event, now()));
         if time < self.rule.created_at {
-            return self.from_before(event, (&occurrence, time));
+            return self.too_early(event, (&occurrence, time));
         }
         if self.state.lock().decided.has(&occurrence) {
             return self.metrics.received("event", "deduplicated", now().as_second());
@@ -125,7 +125,7 @@ impl Eye {
     }
 
     /// Tells of an Event that would have led to something, had the rule been there.
-    fn from_before(&mut self, event: &Arc<Value>, (occurrence, time): (&str, Timestamp)) {
+    fn too_early(&mut self, event: &Arc<Value>, (occurrence, time): (&str, Timestamp)) {
         if !self.told.has(occurrence) && matches!(self.rule.matches_event(event, now()), Ok(true)) {
             self.journal.kubernetes_event(&matched(event), (occurrence, time), event);
             self.passes_over((&regarding(event), occurrence), Why::BeforeRule);
