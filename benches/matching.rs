@@ -2,13 +2,18 @@
 //!
 //! The floor is the least that finds a rule by its reason: parse, one look-up by hash, one comparison. Half of the Events
 //! match exactly one rule, as in the measurements of other programs. Processor time of this thread alone.
+//!
+//! And what a Webhook received, against many Rules that listen to it: from the event to the answers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fother::api::{AcceptedEvent, AnyValue, Rule, TriggerEvent};
 use fother::decide::index::{Index, conditions};
+use fother::decide::interest::{Interest, Listeners, project};
+use fother::decide::lead;
 use fother::decide::matching::CompiledRule;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -19,6 +24,8 @@ use crate::stats::Samples;
 use crate::usage;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+/// Different events that a Webhook receives.
+const SENT: usize = 20;
 
 /// Rules that are compiled, and the index that finds them.
 struct Engine {
@@ -58,13 +65,19 @@ pub fn measure(scale: &Scale) -> Section {
     rows.push(flat((few, many), scale));
     rows.extend(scale.matching.iter().filter(|rules| **rules <= 1000).map(|rules| without(*rules, scale)));
     rows.extend(scale.matching.iter().filter(|rules| **rules >= 1000).map(|rules| compile(*rules, scale)));
+    for of in [Sent::Event, Sent::Alert] {
+        let scales = scale.matching.iter().filter(|rules| **rules == 1 || **rules >= 1000);
+        rows.extend(scales.map(|rules| received(of, *rules, scale)));
+    }
     rows.push(memory);
     Section {
         title: "Matching",
         method: "One Kubernetes Event of 1.4 KB, from bytes to the rules that match it. A rule is \
                  `event.data.reason == X && event.data.regarding.kind == 'Pod' && event.data.deprecatedCount > 3`; half of \
                  the Events match exactly one. Floor: parse into a JSON value, one look-up of the reason by hash, one \
-                 comparison. Processor time of one thread."
+                 comparison. Rules of a Webhook are `event.data.team == X && event.data.severity == 'critical'`, and of its alerts \
+                 the same over `alert.labels`: from the event to what is kept of it, and whom it concerns; an alert is \
+                 kept for all of them, and half match one. Processor time of one thread."
             .to_owned(),
         rows,
     }
@@ -73,7 +86,7 @@ pub fn measure(scale: &Scale) -> Section {
 fn with_equality(rules: usize, scale: &Scale) -> Row {
     let (engine, events) = (Engine::of(&specs(rules, indexed)), events(rules));
     let by_reason: HashMap<String, i64> = (0..rules).map(|number| (reason(number), 3)).collect();
-    let floor = |bytes: &[u8]| {
+    let floor = |bytes: &Vec<u8>| {
         let event: Value = serde_json::from_slice(bytes).unwrap();
         let least = event["reason"].as_str().and_then(|reason| by_reason.get(reason));
         usize::from(least.is_some_and(|least| event["deprecatedCount"].as_i64() > Some(*least)))
@@ -107,6 +120,70 @@ fn without(rules: usize, scale: &Scale) -> Row {
     let turns = 0..scale.repetitions;
     let mine = turns.map(|_| per_event(&events, scale, |bytes| engine.matches(bytes))).collect();
     Row::plain(format!("an Event, {rules} rules without an equality"), "µs", mine, Goal::None)
+}
+
+/// What a Webhook receives.
+#[derive(Clone, Copy, PartialEq)]
+enum Sent {
+    Alert,
+    Event,
+}
+
+/// An event of a Webhook whose Rules a field tells apart: who wants it, what is kept of it, and whom it concerns.
+fn received(of: Sent, rules: usize, scale: &Scale) -> Row {
+    let (mut listeners, mut compiled) = (Listeners::default(), BTreeMap::new());
+    for number in 0..rules {
+        let rule = listener(of, number);
+        listeners.insert(Interest::of(&rule).unwrap());
+        let name = rule.metadata.name.clone().unwrap();
+        compiled.insert(name, CompiledRule::compile(&rule).unwrap_or_else(|found| panic!("{found:?}")));
+    }
+    let team = |number: usize| if number.is_multiple_of(2) { number / 2 * 7 % rules } else { rules + number };
+    let sent: Vec<_> = (0..SENT).map(|number| sent(of, team(number))).collect();
+    let concerned = |sent: &AcceptedEvent| {
+        let wanting = listeners.wanting(&sent.event, sent.alert.as_ref());
+        let data = AnyValue(project(&sent.event.data.0, wanting.iter().map(AsRef::as_ref)));
+        let kept = AcceptedEvent {
+            event: TriggerEvent { data, ..sent.event.clone() },
+            rules: Vec::new(),
+            alert: sent.alert.clone(),
+        };
+        wanting.iter().filter(|one| lead::matches(&compiled[&one.rule], &kept, NOW).is_ok()).count()
+    };
+    let turns = 0..scale.repetitions;
+    let mine = turns.map(|_| per_event(&sent, scale, concerned)).collect();
+    let what = if of == Sent::Alert { "an alert" } else { "an event" };
+    Row::plain(format!("{what} of a Webhook, {rules} rules"), "µs", mine, Goal::None)
+}
+
+fn listener(of: Sent, number: usize) -> Rule {
+    let (trigger, data) = match of {
+        Sent::Alert => (json!({"alert": {"webhook": "w"}}), "alert.labels"),
+        Sent::Event => (json!({"webhook": {"name": "w"}}), "event.data"),
+    };
+    let when = format!("{data}.team == 'team{number:05}' && {data}.severity == 'critical'");
+    let spec = json!({"serviceAccountName": "h", "ladder": [{"run": "x"}], "trigger": trigger, "when": when,
+        "target": {"key": format!("{data}.host")}});
+    let rule = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Rule", "spec": spec,
+        "metadata": {"name": format!("r{number:05}"), "namespace": "a"}});
+    serde_json::from_value(rule).unwrap()
+}
+
+fn sent(of: Sent, team: usize) -> AcceptedEvent {
+    let fields = json!({"team": format!("team{team:05}"), "severity": "critical", "host": "node-a-17",
+        "alertname": "DiskFull", "instance": "10.0.0.17:9100", "device": "/dev/nvme0n1p1", "cluster": "harbor-1"});
+    let is_alert = of == Sent::Alert;
+    let alert = is_alert.then(|| json!({"fingerprint": format!("f{team}"), "startsAt": NOW.to_string()}));
+    let annotations =
+        json!({"summary": "The disk of node-a-17 is nearly full.", "runbook": "https://example.com/full"});
+    let data = if is_alert {
+        json!({"status": "firing", "labels": fields, "annotations": annotations})
+    } else {
+        fields
+    };
+    let event =
+        json!({"id": format!("{team}"), "source": "s", "type": "t", "time": NOW.to_string(), "data": data});
+    serde_json::from_value(json!({"rules": [], "event": event, "alert": alert})).unwrap()
 }
 
 /// From specs to an index in the place of another, which is dropped.
@@ -187,7 +264,7 @@ fn event(reason: &str) -> Value {
 }
 
 /// Microseconds that one Event takes. Half of them have to match, or something else was measured.
-fn per_event(events: &[Vec<u8>], scale: &Scale, matches: impl Fn(&[u8]) -> usize) -> f64 {
+fn per_event<T>(events: &[T], scale: &Scale, matches: impl Fn(&T) -> usize) -> f64 {
     let (mut rounds, mut hits, begun) = (0u32, 0, Instant::now());
     let took = thread_time(|| {
         while rounds == 0 || begun.elapsed() < scale.matching_time {

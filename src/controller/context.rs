@@ -15,7 +15,8 @@ use super::receiver::{Known, Unheard};
 use super::recorder::Recorder;
 use super::rule::{Evaluators, Places};
 use super::store::Store;
-use crate::api::{Action, EventBatch, Pack, Rule, Webhook};
+use super::{Batches, Rules};
+use crate::api::{Action, Pack, Webhook};
 use crate::cluster::account::Accounts;
 use crate::cluster::discovery::Kinds;
 use crate::cluster::events::Teller;
@@ -48,7 +49,7 @@ pub struct Context {
     /// Packs, as last seen.
     pub packs: Store<Pack>,
     /// Rules, as last seen.
-    pub rules: Store<Rule>,
+    pub rules: Rules,
     /// Actions, as last seen.
     pub actions: Store<Action>,
     /// Executions, as last seen.
@@ -56,7 +57,7 @@ pub struct Context {
     /// Webhooks, as last seen.
     pub webhooks: Store<Webhook>,
     /// What they received and is kept, as last seen.
-    pub batches: Store<EventBatch>,
+    pub batches: Batches,
     /// How much of it there is.
     pub known: Known,
     /// Since when everybody who sends is heard.

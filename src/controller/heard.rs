@@ -40,10 +40,8 @@ pub async fn inbox(context: &Context, rule: &CompiledRule, from: From) -> Result
 
 /// What the watch has brought of a rule's Webhook.
 fn stored(context: &Context, rule: &CompiledRule) -> Vec<Arc<EventBatch>> {
-    let (namespace, webhook) = (&rule.facts.namespace, rule.spec.trigger.webhook_name());
-    context.batches.filter(|batch| {
-        webhook == Some(&batch.spec.webhook) && batch.namespace().as_deref() == Some(namespace)
-    })
+    let webhook = rule.spec.trigger.webhook_name();
+    webhook.map(|webhook| context.batches.about(&rule.facts.namespace, webhook)).unwrap_or_default()
 }
 
 /// What a rule of this text could not decide about last, and why.

@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use crate::api::{
-    ANNOTATION, Action, ConditionType, Execution, ExecutionTrigger, GROUP, ObjectReference, Rule, VERSION,
+    ANNOTATION, Action, ConditionType, EventBatch, Execution, GROUP, ObjectReference, Rule, VERSION,
     condition,
 };
 use crate::cluster::account::Accounts;
@@ -65,7 +65,24 @@ use receiver::Receiver;
 use recorder::Recorder;
 pub use rights::lacking;
 use rule::{Evaluators, Places};
-use store::{Store, is_status_only};
+use store::{About, BySubject, Store, is_status_only};
+
+/// What Webhooks received and is kept, found by its Webhook.
+type Batches = Store<EventBatch, BySubject>;
+/// Rules, those that listen to the ends of another one's Executions found by that one.
+type Rules = Store<Rule, BySubject>;
+
+impl About for EventBatch {
+    fn about(&self) -> Vec<&String> {
+        vec![&self.spec.webhook]
+    }
+}
+
+impl About for Rule {
+    fn about(&self) -> Vec<&String> {
+        self.spec.trigger.execution.iter().flat_map(|trigger| &trigger.rules).collect()
+    }
+}
 
 /// How long the end waits for the journal: a disk that does not answer by then has had its time.
 const LAST_ENTRIES: Duration = Duration::from_secs(2);
@@ -348,9 +365,7 @@ fn goes_on(before: Option<&Execution>, execution: &Execution) -> bool {
 /// Wakes the Rules that listen to the ends of another one's Executions.
 fn wake_those_that_follow(context: &Context, execution: &Execution, leader: &str) {
     let namespace = namespace_of(execution);
-    let follows = |trigger: &ExecutionTrigger| trigger.rules.iter().any(|rule| rule == leader);
-    let listens = |rule: &Rule| rule.spec.trigger.execution.as_ref().is_some_and(follows);
-    for rule in context.rules.filter(|rule| listens(rule) && namespace_of(rule) == namespace) {
+    for rule in context.rules.about(&namespace, leader) {
         context.queue.add(Kind::Rule, &namespace, &rule.name_any());
     }
 }

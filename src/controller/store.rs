@@ -28,6 +28,33 @@ impl<K> Index<K> for () {
     fn change(&mut self, _: &Key, _: Option<&K>, _: Option<&K>) {}
 }
 
+/// An object that is found by what it is about.
+pub trait About {
+    /// The names of what it is about, in its own namespace.
+    fn about(&self) -> Vec<&String>;
+}
+
+/// Where objects are, by the namespace and name of what they are about.
+#[derive(Default)]
+pub struct BySubject(BTreeMap<Key, BTreeSet<Key>>);
+
+impl<K: About> Index<K> for BySubject {
+    fn change(&mut self, key: &Key, before: Option<&K>, after: Option<&K>) {
+        let subject = |name: &String| (key.0.clone(), name.clone());
+        for subject in before.map(About::about).unwrap_or_default().into_iter().map(subject) {
+            if let Some(found) = self.0.get_mut(&subject) {
+                found.remove(key);
+                if found.is_empty() {
+                    self.0.remove(&subject);
+                }
+            }
+        }
+        for subject in after.map(About::about).unwrap_or_default().into_iter().map(subject) {
+            self.0.entry(subject).or_default().insert(key.clone());
+        }
+    }
+}
+
 /// Objects, and where some of them are.
 pub struct Objects<K, I> {
     by_name: BTreeMap<Key, Arc<K>>,
@@ -277,6 +304,19 @@ where
     }
 }
 
+impl<K> Store<K, BySubject>
+where
+    K: About + Resource<DynamicType = ()> + DeserializeOwned + Send + Sync + 'static,
+{
+    /// Those that are about something, by name.
+    pub fn about(&self, namespace: &str, subject: &str) -> Vec<Arc<K>> {
+        self.with(|objects| {
+            let keys = objects.index.0.get(&(namespace.to_owned(), subject.to_owned()));
+            keys.into_iter().flatten().filter_map(|key| objects.get(key)).cloned().collect()
+        })
+    }
+}
+
 /// Whether only the status differs, which our own writes do: nothing to reconcile.
 pub fn is_status_only<K: Resource>(before: Option<&K>, after: &K) -> bool {
     let of = |object: &K| {
@@ -309,7 +349,7 @@ fn version_of<K: Resource>(object: &K) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Execution, ExecutionSpec};
+    use crate::api::{EventBatch, EventBatchSpec, Execution, ExecutionSpec};
 
     fn execution(name: &str, version: u64) -> Arc<Execution> {
         let mut execution = Execution::new(name, ExecutionSpec::default());
@@ -397,5 +437,31 @@ mod tests {
         assert_eq!(versions(&store), [] as [u64; 0]);
         store.insert(execution("a", 8));
         assert_eq!(versions(&store), [8], "created anew");
+    }
+
+    #[test]
+    fn what_is_about_something_is_found_by_that_alone() {
+        let store = Store::<EventBatch, BySubject>::new();
+        let put = |namespace: &str, name: &str, webhook: &str| {
+            let spec = EventBatchSpec { webhook: webhook.to_owned(), received_at: None, events: Vec::new() };
+            let mut batch = EventBatch::new(name, spec);
+            batch.metadata.namespace = Some(namespace.to_owned());
+            store.put(Arc::new(batch));
+        };
+        let about = |namespace: &str, webhook: &str| {
+            store.about(namespace, webhook).iter().map(|batch| batch.name_any()).collect::<Vec<_>>()
+        };
+        for (namespace, name, webhook) in [("a", "1", "w"), ("a", "2", "w"), ("a", "3", "v"), ("b", "1", "w")]
+        {
+            put(namespace, name, webhook);
+        }
+        assert_eq!((about("a", "w"), about("a", "v")), (vec!["1".into(), "2".into()], vec!["3".into()]));
+        put("a", "2", "v");
+        store.remove(&("a".into(), "3".into()), 0);
+        assert_eq!((about("a", "w"), about("a", "v")), (vec!["1".into()], vec!["2".into()]));
+        for (namespace, name) in [("a", "1"), ("a", "2"), ("b", "1")] {
+            store.remove(&(namespace.into(), name.into()), 0);
+        }
+        assert!(store.with(|objects| objects.index.0.is_empty()), "nothing is left of what is gone");
     }
 }

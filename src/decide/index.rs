@@ -5,8 +5,8 @@
 //! object ─▶ the places that its own fields lead to ─▶ rules found there ─▶ those whose other conditions hold too
 //! ```
 //!
-//! An index holds the rules of one watch: source, kind and namespace are what a watch is known by. What it costs to look
-//! an object up grows with the rules found, and with the fields that are asked for, not with the rules.
+//! An index holds the rules of one watch, or of one Webhook: source, kind and namespace are what these are known by. What
+//! it costs to look an object up grows with the rules found, and with the fields that are asked for, not with the rules.
 //!
 //! **Architecture Invariant:** a rule that is not found does not match. One that is found still has to be evaluated.
 
@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::matching::CompiledRule;
-use crate::api::{EventTrigger, ResourceTrigger};
+use crate::api::{AlertTrigger, EventTrigger, ResourceTrigger, WebhookTrigger};
 use crate::expr::{Conjunct, Expression};
 
 /// Rules by the conditions without which they do not match.
@@ -176,21 +176,38 @@ fn drop_from<K: Ord>(rules: &mut BTreeMap<K, BTreeSet<u64>>, value: &K, rule: u6
     }
 }
 
-/// What has to hold of an object for a rule to match it, fields as they stand in the object of the API.
+/// What has to hold of an object for a rule to match it, fields as they stand in the object of the API; of what a Webhook
+/// received as they stand in the event, where an alert is its `data`.
 ///
 /// A field that is absent fulfills none. Its being read may be a mistake that evaluation would tell of; an object that is
 /// not evaluated makes none.
 pub fn conditions(rule: &CompiledRule) -> Vec<Conjunct> {
     let trigger = &rule.spec.trigger;
-    let selected = match (&trigger.resource, &trigger.event) {
-        (Some(resource), _) => labels(resource),
-        (None, Some(event)) => kinds_of_event(event),
-        (None, None) => Vec::new(),
+    let of_trigger = match (&trigger.resource, &trigger.event, &trigger.alert, &trigger.webhook) {
+        (Some(resource), ..) => labels(resource),
+        (_, Some(event), ..) => kinds_of_event(event),
+        (_, _, Some(alert), _) => names(alert),
+        (_, _, _, Some(webhook)) => types(webhook),
+        _ => Vec::new(),
     };
+    let place = if trigger.webhook_name().is_some() { in_received } else { in_object };
     // A rule about changes has to see what an object was as long as it does not match.
     let when = rule.when().filter(|_| !rule.is_about_changes());
-    let conjuncts = when.map(Expression::conjuncts).unwrap_or_default();
-    selected.into_iter().chain(conjuncts.iter().filter_map(in_object)).collect()
+    let conjuncts = when.map(Expression::conjuncts).unwrap_or_default().iter();
+    let of_when = conjuncts.filter_map(|Conjunct { path, values }| {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        Some(Conjunct { path: place(&path)?, values: values.clone() })
+    });
+    of_trigger.into_iter().chain(of_when).collect()
+}
+
+/// The alerts that a rule names; none if it is about all of its Webhook.
+pub fn names(trigger: &AlertTrigger) -> Vec<Conjunct> {
+    among(&["data", "labels", "alertname"], &trigger.names).into_iter().collect()
+}
+
+fn types(trigger: &WebhookTrigger) -> Vec<Conjunct> {
+    among(&["type"], &trigger.types).into_iter().collect()
 }
 
 fn labels(trigger: &ResourceTrigger) -> Vec<Conjunct> {
@@ -204,31 +221,44 @@ fn labels(trigger: &ResourceTrigger) -> Vec<Conjunct> {
 
 fn kinds_of_event(trigger: &EventTrigger) -> Vec<Conjunct> {
     let is = |path: &[&str], wanted: &Option<String>| Some(one_of(path, &[wanted.as_deref()?]));
-    let reasons: Vec<_> = trigger.reasons.iter().map(String::as_str).collect();
     let fields = [
         is(&["type"], &trigger.event_type),
         is(&["regarding", "kind"], &trigger.regarding_kind),
-        (!reasons.is_empty()).then(|| one_of(&["reason"], &reasons)),
+        among(&["reason"], &trigger.reasons),
     ];
     fields.into_iter().flatten().collect()
 }
 
+/// One of those that are named, if any are.
+fn among(path: &[&str], wanted: &[String]) -> Option<Conjunct> {
+    let wanted: Vec<_> = wanted.iter().map(String::as_str).collect();
+    (!wanted.is_empty()).then(|| one_of(path, &wanted))
+}
+
 fn one_of(path: &[&str], values: &[&str]) -> Conjunct {
-    Conjunct {
-        path: path.iter().map(|field| (*field).to_owned()).collect(),
-        values: values.iter().map(|value| Value::from(*value)).collect(),
+    Conjunct { path: owned(path), values: values.iter().map(|value| Value::from(*value)).collect() }
+}
+
+/// Where what a condition reads stands in the object behind its variables, if it is about that.
+fn in_object(path: &[&str]) -> Option<Vec<String>> {
+    match path {
+        ["object", field @ ..] | ["event", "data", field @ ..] if !field.is_empty() => Some(owned(field)),
+        // See `matching::envelope`.
+        ["event", "type"] => Some(owned(&["reason"])),
+        _ => None,
     }
 }
 
-/// A condition of variables as one of the object behind them, if it is about that.
-fn in_object(conjunct: &Conjunct) -> Option<Conjunct> {
-    let path: Vec<&str> = conjunct.path.iter().map(String::as_str).collect();
-    let path = match path.as_slice() {
-        ["object", field @ ..] | ["event", "data", field @ ..] if !field.is_empty() => field,
-        // See `matching::envelope`.
-        ["event", "type"] => &["reason"],
-        _ => return None,
-    };
-    let path = path.iter().map(|field| (*field).to_owned()).collect();
-    Some(Conjunct { path, values: conjunct.values.clone() })
+/// Where it stands in an event that a Webhook received.
+fn in_received(path: &[&str]) -> Option<Vec<String>> {
+    match path {
+        ["event", field @ ..] if !field.is_empty() => Some(owned(field)),
+        // See `matching::with_received`.
+        ["alert", field @ ..] => Some([owned(&["data"]), owned(field)].concat()),
+        _ => None,
+    }
+}
+
+fn owned(path: &[&str]) -> Vec<String> {
+    path.iter().map(|field| (*field).to_owned()).collect()
 }

@@ -1,15 +1,20 @@
 //! Which Rules may match what a Webhook receives, and what of it they read: what nobody wants is not kept.
+//!
+//! An event is wanted by the Rules that may match it, found by an [`Index`]. An alert is a state, and wanted by all that are
+//! about its name, whatever their `when` says: a Rule whose `when` is mended hears of what still fires.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::execution::rung;
+use super::index::{self, Index};
 use super::matching::CompiledRule;
 use crate::api::{AlertState, Rule, Trigger, TriggerEvent};
-use crate::expr::{Expression, Scope, TemplateTree};
+use crate::expr::{Conjunct, Expression, Scope, TemplateTree};
 
 /// What of an alert is always kept: what tells it from others, which is also what a Rule goes by that is mended while it
 /// fires.
@@ -25,6 +30,8 @@ pub struct Interest {
     /// Name of the Webhook.
     pub webhook: String,
     trigger: Trigger,
+    /// What has to hold of an event.
+    conditions: Vec<Conjunct>,
     paths: BTreeSet<Vec<String>>,
 }
 
@@ -44,12 +51,62 @@ impl Interest {
         if trigger.alert.is_some() {
             paths.extend(OF_ALERTS.map(|member| vec![member.to_owned()]));
         }
-        Some(Self { namespace, rule: rule.name_any(), webhook, trigger: trigger.clone(), paths })
+        let conditions = match &trigger.alert {
+            Some(alert) => index::names(alert),
+            None => index::conditions(&compiled),
+        };
+        Some(Self { namespace, rule: rule.name_any(), webhook, trigger: trigger.clone(), conditions, paths })
+    }
+}
+
+/// What the Rules of one Webhook want.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    index: Index,
+    by_id: BTreeMap<u64, Arc<Interest>>,
+    by_name: BTreeMap<String, u64>,
+    next: u64,
+}
+
+impl Listeners {
+    /// Takes in what a Rule wants, in place of what it wanted.
+    pub fn insert(&mut self, mut interest: Interest) {
+        let id = self.remove(&interest.rule).unwrap_or_else(|| {
+            self.next += 1;
+            self.next
+        });
+        self.index.insert(id, std::mem::take(&mut interest.conditions));
+        self.by_name.insert(interest.rule.clone(), id);
+        self.by_id.insert(id, Arc::new(interest));
     }
 
-    /// Whether the Rule may match an event of its Webhook.
-    pub fn wants(&self, event: &TriggerEvent, alert: Option<&AlertState>) -> bool {
-        wants(&self.trigger, event, alert)
+    /// Forgets a Rule, known or not.
+    pub fn remove(&mut self, rule: &str) -> Option<u64> {
+        let id = self.by_name.remove(rule)?;
+        self.index.remove(id);
+        self.by_id.remove(&id);
+        Some(id)
+    }
+
+    /// Whether nobody listens.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// The names of the Rules.
+    pub fn rules(&self) -> impl Iterator<Item = &String> {
+        self.by_name.keys()
+    }
+
+    /// Those that may match an event, by name.
+    pub fn wanting(&self, event: &TriggerEvent, alert: Option<&AlertState>) -> Vec<Arc<Interest>> {
+        let found =
+            self.index.candidates(&json!(event)).into_iter().chain(self.index.always().iter().copied());
+        let found = found.filter_map(|id| self.by_id.get(&id));
+        let mut wanting: Vec<_> =
+            found.filter(|interest| wants(&interest.trigger, event, alert)).cloned().collect();
+        wanting.sort_by(|a, b| a.rule.cmp(&b.rule));
+        wanting
     }
 }
 
@@ -120,8 +177,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use proptest::sample::select;
-    use serde_json::json;
-    use std::collections::BTreeMap;
 
     fn interest(spec: Value) -> Option<Interest> {
         let mut base =
@@ -130,6 +185,10 @@ mod tests {
         let rule = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Rule", "metadata": {"name": "r", "namespace": "a"},
             "spec": base});
         Interest::of(&serde_json::from_value(rule).expect("a Rule"))
+    }
+
+    fn wants(interest: &Interest, event: &TriggerEvent, alert: Option<&AlertState>) -> bool {
+        super::wants(&interest.trigger, event, alert)
     }
 
     fn event(event_type: &str, data: Value) -> TriggerEvent {
@@ -151,15 +210,15 @@ mod tests {
             heard: BTreeMap::new(),
         };
         let named = |name: &str| event("alert.firing", json!({"labels": {"alertname": name}}));
-        assert!(alerts.wants(&named("DiskFull"), Some(&state)));
-        assert!(!alerts.wants(&named("Other"), Some(&state)));
-        assert!(!alerts.wants(&event("x", Value::Null), None), "no alert");
+        assert!(wants(&alerts, &named("DiskFull"), Some(&state)));
+        assert!(!wants(&alerts, &named("Other"), Some(&state)));
+        assert!(!wants(&alerts, &event("x", Value::Null), None), "no alert");
         let events =
             interest(json!({"trigger": {"webhook": {"name": "w", "types": ["a"]}}})).expect("listens");
         assert!(
-            events.wants(&event("a", Value::Null), None) && !events.wants(&event("b", Value::Null), None)
+            wants(&events, &event("a", Value::Null), None) && !wants(&events, &event("b", Value::Null), None)
         );
-        assert!(!events.wants(&named("DiskFull"), Some(&state)), "alerts are not events");
+        assert!(!wants(&events, &named("DiskFull"), Some(&state)), "alerts are not events");
         assert_eq!(
             interest(
                 json!({"target": null, "when": "true", "trigger": {"resource": {"apiVersion": "v1", "kind": "Pod"}}})
@@ -277,10 +336,21 @@ mod tests {
         /// What nobody wants is dropped, and of the rest what nobody reads: no Rule may answer otherwise for that.
         #[test]
         fn what_is_kept_gives_the_answers_of_the_whole(
-            listeners in prop::collection::vec(listeners(), 1..10),
+            listeners in prop::collection::vec((listeners(), any::<bool>()), 1..10),
             all in prop::collection::vec(said(), 1..10),
         ) {
-            let rules: Vec<_> = listeners.iter().map(both).collect();
+            let mut of_webhook = Listeners::default();
+            let mut rules: Vec<(Interest, [CompiledRule; 2], bool)> = Vec::new();
+            for (number, (listener, is_mended)) in listeners.iter().enumerate() {
+                let (interest, compiled) = both(listener);
+                let named = |interest: &Interest| Interest { rule: number.to_string(), ..interest.clone() };
+                // What it said before does not count any more.
+                if let Some((before, ..)) = rules.last().filter(|_| *is_mended) {
+                    of_webhook.insert(named(before));
+                }
+                of_webhook.insert(named(&interest));
+                rules.push((named(&interest), compiled, listener.0));
+            }
             for (is_alert, of, data) in all {
                 let whole = event(of, data.clone());
                 let alert = is_alert.then(|| AlertState {
@@ -289,11 +359,14 @@ mod tests {
                     ends_at: None,
                     heard: BTreeMap::new(),
                 });
-                let wanted = rules.iter().filter(|(interest, _)| interest.wants(&whole, alert.as_ref()));
-                let kept = event(of, project(&data, wanted.map(|(interest, _)| interest)));
-                for ((interest, [written, naive]), (listens_to_alerts, ..)) in rules.iter().zip(&listeners) {
+                let wanting = of_webhook.wanting(&whole, alert.as_ref());
+                let kept = event(of, project(&data, wanting.iter().map(AsRef::as_ref)));
+                for (interest, [written, naive], listens_to_alerts) in &rules {
                     let matches = |rule: &CompiledRule, event| rule.matches_received(event, Timestamp::UNIX_EPOCH) == Ok(true);
-                    let found = interest.wants(&whole, alert.as_ref()) && matches(written, &kept);
+                    let is_wanted = wanting.iter().any(|one| one.rule == interest.rule);
+                    // An alert is kept for all that are about its name.
+                    prop_assert!(is_wanted || !is_alert || !wants(interest, &whole, alert.as_ref()));
+                    let found = is_wanted && matches(written, &kept);
                     let expected = *listens_to_alerts == is_alert && matches(naive, &whole);
                     prop_assert_eq!(found, expected, "{:?} of {} {}", interest.trigger, of, data);
                 }

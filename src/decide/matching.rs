@@ -159,8 +159,12 @@ impl CompiledRule {
     /// Whether an event matches that is about no object; of one that a Webhook received the source, the type and an
     /// alert's name have to be right.
     pub fn matches_received(&self, event: &TriggerEvent, now: Timestamp) -> Result<bool, EvalError> {
-        let Some(when) = &self.when else { return Ok(true) };
-        when.matches(&received(&json!(event), &self.spec.trigger, now))
+        match &self.when {
+            None => Ok(true),
+            // Most of what a Webhook receives means most of its Rules nothing: to convert all of it would cost more.
+            Some(when) if is_refuted(when, event) => Ok(false),
+            Some(when) => when.matches(&received(&json!(event), &self.spec.trigger, now)),
+        }
     }
 
     /// The expressions that are evaluated over an event that is about no object, before any rung.
@@ -190,6 +194,18 @@ pub fn variables(trigger: &Trigger) -> &'static [&'static str] {
 /// What expressions see of an event, or an alert, that is about no object.
 pub fn received(event: &Value, trigger: &Trigger, now: Timestamp) -> Bindings {
     with_received(Bindings::at(now), event, trigger)
+}
+
+/// Whether a field that is compared in a condition is there and says something else.
+fn is_refuted(when: &Expression, event: &TriggerEvent) -> bool {
+    when.conjuncts().iter().any(|conjunct| {
+        let path: Vec<&str> = conjunct.path.iter().map(String::as_str).collect();
+        let (["alert", fields @ ..] | ["event", "data", fields @ ..]) = path.as_slice() else { return false };
+        let field = fields.iter().try_fold(&event.data.0, |value, field| value.get(field));
+        field.is_some_and(|field| {
+            (field.is_string() || field.is_boolean()) && !conjunct.values.contains(field)
+        })
+    })
 }
 
 /// Adds `event`, and `alert` if it is one; of a change what the object is and was.

@@ -10,8 +10,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
-use super::{Answer, Open, Receiver, Refusal};
-use crate::api::{AcceptedEvent, AnyValue, EventBatch, EventBatchSpec, LABEL, TriggerEvent};
+use super::{Answer, Key, Open, Receiver, Refusal};
+use crate::api::{AcceptedEvent, AlertState, AnyValue, EventBatch, EventBatchSpec, LABEL, TriggerEvent};
 use crate::cluster::objects::MANAGER;
 use crate::decide::hearing::UNDER_WAY;
 use crate::decide::identity::{digest, occurrence, readable};
@@ -112,20 +112,15 @@ impl Receiver {
 
     /// Drops what no rule can match and what is known, and of the rest what no expression reads.
     fn sort(&self, (namespace, webhook): (&str, &str), message: Message, at: Timestamp) -> Sorted {
-        let interests: Vec<Arc<Interest>> = {
-            let all = self.interests.read();
-            let of_webhook = all.get(&(namespace.to_owned(), webhook.to_owned()));
-            of_webhook.into_iter().flat_map(|of_webhook| of_webhook.values().cloned()).collect()
-        };
+        let key = (namespace.to_owned(), webhook.to_owned());
         let (mut sorted, mut seen) = (Sorted::default(), BTreeSet::new());
         for Received { event, alert } in message.events {
-            let wanting: Vec<_> =
-                interests.iter().filter(|interest| interest.wants(&event, alert.as_ref())).collect();
+            let wanting = self.wanting(&key, &event, alert.as_ref());
             if wanting.is_empty() {
                 sorted.unwanted += 1;
                 continue;
             }
-            let data = AnyValue(project(&event.data.0, wanting.iter().map(|interest| &***interest)));
+            let data = AnyValue(project(&event.data.0, wanting.iter().map(AsRef::as_ref)));
             let rules: Vec<String> = wanting.iter().map(|interest| interest.rule.clone()).collect();
             let mut accepted = AcceptedEvent { event: TriggerEvent { data, ..event }, rules, alert };
             let name = occurrence(&accepted.event);
@@ -141,6 +136,11 @@ impl Receiver {
             }
         }
         sorted
+    }
+
+    fn wanting(&self, webhook: &Key, event: &TriggerEvent, alert: Option<&AlertState>) -> Vec<Arc<Interest>> {
+        let listeners = self.listeners.read();
+        listeners.get(webhook).map(|of_webhook| of_webhook.wanting(event, alert)).unwrap_or_default()
     }
 
     /// What an event repeats, if it says nothing new. A rule that came since, or reads more, has yet to hear it; and an

@@ -23,13 +23,14 @@ use kube::{Client, ResourceExt};
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
+use super::Batches;
 use super::queue::{Kind, Queue};
 use super::store::{Store, is_status_only};
 use crate::api::{EventBatch, Rule, Webhook};
 use crate::cluster::client;
 use crate::decide::hearing::{COMES_AGAIN, UNDER_WAY};
 use crate::decide::inbox::settled_at;
-use crate::decide::interest::Interest;
+use crate::decide::interest::{Interest, Listeners};
 use crate::source::watch::now;
 use crate::source::webhook::has_credentials;
 use crate::telemetry::Metrics;
@@ -54,9 +55,9 @@ pub struct Receiver {
     metrics: Arc<Metrics>,
     webhooks: Store<Webhook>,
     rules: Store<Rule>,
-    batches: Store<EventBatch>,
-    /// What rules want, by Webhook and rule.
-    interests: RwLock<BTreeMap<Key, BTreeMap<String, Arc<Interest>>>>,
+    batches: Batches,
+    /// What rules want, by Webhook.
+    listeners: RwLock<BTreeMap<Key, Listeners>>,
     known: Known,
     unheard: Unheard,
     secrets: Secrets,
@@ -115,7 +116,7 @@ impl Receiver {
             webhooks: Store::new(),
             rules: Store::new(),
             batches: Store::new(),
-            interests: RwLock::default(),
+            listeners: RwLock::default(),
             known: Known::default(),
             unheard: Unheard::new(comes_again, under_way),
             secrets: Secrets::default(),
@@ -133,7 +134,7 @@ impl Receiver {
     }
 
     /// What was received and is kept, as last seen.
-    pub(super) fn batches(&self) -> Store<EventBatch> {
+    pub(super) fn batches(&self) -> Batches {
         self.batches.clone()
     }
 
@@ -199,8 +200,8 @@ impl Receiver {
         let Some(queue) = self.queue.get().filter(|_| !is_status_only(before, webhook)) else { return };
         let (namespace, name) = (webhook.namespace().unwrap_or_default(), webhook.name_any());
         queue.add(Kind::Webhook, &namespace, &name);
-        let interests = self.interests.read();
-        let rules = interests.get(&(namespace.clone(), name)).into_iter().flat_map(BTreeMap::keys);
+        let listeners = self.listeners.read();
+        let rules = listeners.get(&(namespace.clone(), name)).into_iter().flat_map(Listeners::rules);
         rules.for_each(|rule| queue.add(Kind::Rule, &namespace, rule));
     }
 
@@ -221,18 +222,18 @@ impl Receiver {
     fn learn(&self, before: Option<&Rule>, rule: &Rule) {
         let (namespace, name) = (rule.namespace().unwrap_or_default(), rule.name_any());
         let current = self.rules.get(&namespace, &name);
-        let interest = current.and_then(|rule| Interest::of(&rule)).map(Arc::new);
-        let mut interests = self.interests.write();
+        let interest = current.and_then(|rule| Interest::of(&rule));
+        let mut listeners = self.listeners.write();
         for named in [before, Some(rule)].into_iter().flatten().filter_map(|r| r.spec.trigger.webhook_name())
         {
-            if let Some(of_webhook) = interests.get_mut(&(namespace.clone(), named.to_owned())) {
+            if let Some(of_webhook) = listeners.get_mut(&(namespace.clone(), named.to_owned())) {
                 of_webhook.remove(&name);
             }
         }
         if let Some(interest) = interest {
-            interests.entry((namespace, interest.webhook.clone())).or_default().insert(name, interest);
+            listeners.entry((namespace, interest.webhook.clone())).or_default().insert(interest);
         }
-        interests.retain(|_, of_webhook| !of_webhook.is_empty());
+        listeners.retain(|_, of_webhook| !of_webhook.is_empty());
     }
 
     /// Looks at a request before its body is read: whether there is such a Webhook, and whether the sender has shown

@@ -1,7 +1,9 @@
 //! The index against evaluating every rule.
 
 use super::*;
-use crate::decide::matching::envelope;
+use crate::api::{AlertState, TriggerEvent};
+use crate::decide::interest::wants;
+use crate::decide::matching::{envelope, received as received_as};
 use crate::expr::Bindings;
 use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
@@ -15,7 +17,11 @@ const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 type Text = (Value, Option<String>);
 
 fn rule(trigger: &Value, when: Option<&str>) -> CompiledRule {
-    let spec = json!({"serviceAccountName": "h", "ladder": [{"run": "x"}], "trigger": trigger, "when": when});
+    let mut spec =
+        json!({"serviceAccountName": "h", "ladder": [{"run": "x"}], "trigger": trigger, "when": when});
+    if trigger.get("alert").or(trigger.get("webhook")).is_some() {
+        spec["target"] = json!({"key": "event.id"});
+    }
     let spec = serde_json::from_value(spec).expect("a spec");
     CompiledRule::of(&spec, "a", "r", NOW).unwrap_or_else(|problems| panic!("{when:?}: {problems:?}"))
 }
@@ -26,6 +32,14 @@ fn matches(rule: &CompiledRule, object: &Arc<Value>) -> bool {
     } else {
         matches!(rule.matches_object(object, NOW), Ok(Some(_)))
     }
+}
+
+/// As it is evaluated, whatever could be known before.
+fn matches_received(rule: &CompiledRule, (event, alert): &(TriggerEvent, Option<AlertState>)) -> bool {
+    let bindings = received_as(&json!(event), &rule.spec.trigger, NOW);
+    let answer = rule.when().is_none_or(|when| when.matches(&bindings) == Ok(true));
+    assert_eq!(rule.matches_received(event, NOW) == Ok(true), answer, "{:?} over {event:?}", rule.spec.when);
+    answer && wants(&rule.spec.trigger, event, alert.as_ref())
 }
 
 /// One term of a condition, over `{}`, which stands for the object.
@@ -153,36 +167,100 @@ fn objects() -> impl Strategy<Value = Arc<Value>> {
     })
 }
 
+fn received_rules() -> impl Strategy<Value = Text> {
+    let names = || prop::collection::vec(select(vec!["x", "y", "z"]), 0..3);
+    let of_envelope = vec![
+        "event.type == 'x'",
+        "event.source in ['x', 'z']",
+        "event.id == '1' && event.data.reason == 'x'",
+        "event.data.labels['tier'] == 'x'",
+    ];
+    let of_event = prop_oneof![2 => whens("event.data"), 1 => select(of_envelope).prop_map(str::to_owned)];
+    let of_alert = prop_oneof![
+        2 => whens("alert"),
+        1 => select(vec!["alert.labels.tier == 'x'", "event.data.labels.tier in ['y']"]).prop_map(str::to_owned),
+    ];
+    let alert = (names(), prop::option::of(of_alert))
+        .prop_map(|(names, when)| (json!({"alert": {"webhook": "w", "names": names}}), when));
+    let event = (names(), prop::option::of(of_event))
+        .prop_map(|(types, when)| (json!({"webhook": {"name": "w", "types": types}}), when));
+    prop_oneof![alert, event]
+}
+
+/// Alerts, and events of other kinds.
+fn received() -> impl Strategy<Value = (TriggerEvent, Option<AlertState>)> {
+    let name = || select(vec!["x", "y", "other"]);
+    (any::<bool>(), name(), name(), objects(), [fields(), fields()]).prop_map(
+        |(is_alert, event_type, source, data, labels)| {
+            let mut data = Value::clone(&data);
+            let labels = ["alertname", "tier"].into_iter().zip(labels);
+            data["labels"] = labels.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+            let event = json!({"id": "1", "source": source, "type": event_type, "time": NOW.to_string(), "data": data});
+            let alert = json!({"fingerprint": "f", "startsAt": NOW.to_string()});
+            let alert = is_alert.then(|| serde_json::from_value(alert).expect("an alert"));
+            (serde_json::from_value(event).expect("an event"), alert)
+        },
+    )
+}
+
+/// Rules that come, are written anew, and go.
+fn changes(rules: impl Strategy<Value = Text>) -> impl Strategy<Value = Vec<(u64, Option<Text>)>> {
+    prop::collection::vec((0..12_u64, prop::option::weighted(0.8, rules)), 1..30)
+}
+
+/// An index and the rules that are in it, after changes.
+fn after(changes: Vec<(u64, Option<Text>)>) -> (Index, BTreeMap<u64, CompiledRule>) {
+    let (mut index, mut rules) = (Index::default(), BTreeMap::new());
+    for (id, change) in changes {
+        if let Some((trigger, when)) = change {
+            let rule = rule(&trigger, when.as_deref());
+            index.insert(id, conditions(&rule));
+            rules.insert(id, rule);
+        } else {
+            index.remove(id);
+            rules.remove(&id);
+        }
+    }
+    (index, rules)
+}
+
+fn found(index: &Index, object: &Value) -> BTreeSet<u64> {
+    index.candidates(object).into_iter().chain(index.always().clone()).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn whatever_matches_is_found(
-        rules in prop::collection::vec(prop_oneof![resource_rules(), event_rules()], 1..20),
-        gone in prop::collection::vec(any::<bool>(), 20),
+        changes in changes(prop_oneof![resource_rules(), event_rules()]),
         objects in prop::collection::vec(objects(), 1..20),
     ) {
-        let mut index = Index::default();
-        let rules = rules.iter().map(|(trigger, when)| rule(trigger, when.as_deref()));
-        let mut rules: BTreeMap<u64, _> = (0..).zip(rules).collect();
-        for (id, rule) in &rules {
-            index.insert(*id, conditions(rule));
-        }
-        rules.retain(|id, _| !gone[usize::try_from(*id).expect("small")]);
-        for id in (0..20).filter(|id| !rules.contains_key(id)) {
-            index.remove(id);
-        }
+        let (mut index, rules) = after(changes);
         for object in objects {
-            let found: BTreeSet<u64> = index.candidates(&object).into_iter().chain(index.always().clone()).collect();
             let matching = |id: &u64| matches(&rules[id], &object);
             let naive: Vec<_> = rules.keys().copied().filter(matching).collect();
-            let indexed: Vec<_> = found.iter().copied().filter(matching).collect();
+            let indexed: Vec<_> = found(&index, &object).into_iter().filter(matching).collect();
             prop_assert_eq!(indexed, naive, "{}", object);
         }
         for id in rules.keys() {
             index.remove(*id);
         }
         prop_assert!(index.root.is_empty() && index.rules.is_empty() && index.always.is_empty());
+    }
+
+    #[test]
+    fn whatever_matches_what_a_webhook_received_is_found(
+        changes in changes(received_rules()),
+        all in prop::collection::vec(received(), 1..20),
+    ) {
+        let (index, rules) = after(changes);
+        for one in all {
+            let matching = |id: &u64| matches_received(&rules[id], &one);
+            let naive: Vec<_> = rules.keys().copied().filter(matching).collect();
+            let indexed: Vec<_> = found(&index, &json!(one.0)).into_iter().filter(matching).collect();
+            prop_assert_eq!(indexed, naive, "{:?}", one);
+        }
     }
 }
 
@@ -219,6 +297,33 @@ fn an_object_is_shown_to_few_of_many_rules() {
     assert_eq!(index.candidates(&pod("n7", "n8", "Failed")), [0; 0]);
     assert_eq!(index.root.crowd(&["status".into(), "phase".into()], &["Failed".into()]), 1, "only the first");
     assert!(index.always().is_empty());
+}
+
+#[test]
+fn what_a_webhook_receives_is_shown_to_few_of_many_rules() {
+    let mut index = Index::default();
+    let alerts = |names: &[&str]| json!({"alert": {"webhook": "w", "names": names}});
+    let events = |types: &[&str]| json!({"webhook": {"name": "w", "types": types}});
+    for (id, (trigger, when)) in (0..).zip([
+        (alerts(&["Full"]), None),
+        (alerts(&[]), Some("alert.labels.team == 'a'")),
+        (alerts(&["Full"]), Some("event.data.labels.team == 'b'")),
+        (events(&["push"]), Some("event.data.repository.name == 'shop'")),
+        (events(&[]), Some("event.type == 'push' && event.source == 'other'")),
+        (events(&["tag"]), None),
+    ]) {
+        index.insert(id, conditions(&rule(&trigger, when)));
+    }
+    assert!(index.always().is_empty());
+    let alert = |name: &str, team: &str| json!({"type": "alert.firing", "data": {"labels": {"alertname": name, "team": team}}});
+    assert_eq!(index.candidates(&alert("Full", "a")), [0, 1]);
+    assert_eq!(index.candidates(&alert("Full", "b")), [0, 2]);
+    assert_eq!(index.candidates(&alert("Other", "b")), [0; 0]);
+    let event =
+        |of: &str, name: &str| json!({"type": of, "source": "s", "data": {"repository": {"name": name}}});
+    assert_eq!(index.candidates(&event("push", "shop")), [3]);
+    assert_eq!(index.candidates(&event("push", "till")), [0; 0]);
+    assert_eq!(index.candidates(&event("tag", "till")), [5]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fother::api::Rule;
 use fother::journal::{File, Filter};
 use serde_json::{Value, json};
 
@@ -43,6 +44,34 @@ async fn an_event_is_decided_once() {
     assert_eq!((other.status, other.text.as_str()), (200, "no Rule wants any of it"));
     assert_eq!(running.post("disks", &event("3", "full", 50)).await.status, 202);
     scene.came_to(&["1 full Fired", "3 full NotMatched"]).await;
+    running.stop().await;
+}
+
+/// What the equalities of `when` let nobody through to is not kept, as little as a type that nobody names. Whoever sends it
+/// again reaches a Rule that was mended.
+#[tokio::test]
+async fn what_no_condition_can_let_through_is_not_kept() {
+    let when =
+        |team: &str| json!({"when": format!("event.data.percent > 90 && event.data.team == '{team}'")});
+    let (scene, running) = scene(when("db")).await;
+    let of_team = |id: &str, team: &str| {
+        let mut event = event(id, "full", 95);
+        event["team"] = team.into();
+        event
+    };
+    for other in [of_team("1", "web"), event("1", "full", 95)] {
+        let other = running.post("disks", &other).await;
+        assert_eq!((other.status, other.text.as_str()), (200, "no Rule wants any of it"));
+    }
+    assert_eq!(scene.batches().await.len(), 0);
+    assert_eq!(running.post("disks", &of_team("2", "db")).await.status, 202);
+    scene.came_to(&["2 full Fired"]).await;
+    scene.patch::<Rule>("full", json!({"spec": when("web")})).await;
+    eventually("every receiver hears of the Rule's new text", DEADLINE, || async {
+        let again = running.post("disks", &of_team("1", "web")).await;
+        if again.status == 202 { Ok(()) } else { Err(again.text) }
+    })
+    .await;
     running.stop().await;
 }
 
