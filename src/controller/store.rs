@@ -443,7 +443,7 @@ mod tests {
     fn what_is_about_something_is_found_by_that_alone() {
         let store = Store::<EventBatch, BySubject>::new();
         let put = |namespace: &str, name: &str, webhook: &str| {
-            let spec = EventBatchSpec { webhook: webhook.to_owned(), received_at: None, events: Vec::new() };
+            let spec = EventBatchSpec { webhook: webhook.to_owned(), ..EventBatchSpec::default() };
             let mut batch = EventBatch::new(name, spec);
             batch.metadata.namespace = Some(namespace.to_owned());
             store.put(Arc::new(batch));
