@@ -203,6 +203,7 @@ fn workloads() -> Vec<Line> {
         ("explain job.spec.nope", ""),
         ("explain nonesuch", ""),
         ("create job j --image=busybox:1 -- date", ""),
+        ("wait --for=jsonpath={.status.startTime} job/j --timeout=20s", ""),
         ("get job j", ""),
         ("delete job j", ""),
         ("delete deploy web --cascade=background", ""),
