@@ -108,8 +108,9 @@ impl Harbor {
             &["--max-per-rule", many, "--max-per-namespace", many, "--max-total", many],
         ]
         .concat();
-        let process =
-            Process::fother(&arguments, &[("FOTHER_LOG", "warn")], &self.files.path().join("controller.log"));
+        // The second as the chart has it.
+        let environment = [("FOTHER_LOG", "warn"), ("MALLOC_ARENA_MAX", "1")];
+        let process = Process::fother(&arguments, &environment, &self.files.path().join("controller.log"));
         eventually("the controller leads", DEADLINE, || async move {
             let answer = get(port, "/readyz").await?;
             if answer.ends_with("leading") { Ok(()) } else { Err(std::io::Error::other(answer)) }
