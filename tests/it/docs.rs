@@ -294,3 +294,16 @@ fn the_examples_enroll_as_enroll_would() {
         }
     }
 }
+
+/// What is said of the numbers comes with them: the next run of the bench writes it again.
+#[test]
+fn what_is_said_of_measurements_is_what_the_bench_says() {
+    let said = |path: &str| {
+        let text = read(path);
+        let from = text
+            .find("## What the time goes to")
+            .unwrap_or_else(|| panic!("{path} says nothing of its numbers"));
+        text[from..].to_owned()
+    };
+    assert_eq!(said("docs/performance.md"), said("benches/notes.md"));
+}
