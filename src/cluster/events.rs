@@ -51,10 +51,11 @@ impl Teller {
         }
     }
 
-    /// Counts what happens again and again: one Event for each name, which is written from time to time. Where there are
-    /// too many of them, `instead` counts, which stands for many.
-    pub fn count(&self, telling: &Telling<'_>, at: Timestamp, instead: &Telling<'_>) {
-        self.series.count(event(telling, at), at, || event(instead, at));
+    /// Counts what happens again and again: one Event for each name, which is written from time to time. Each occasion,
+    /// by its time and what tells it from others, counts once. Where there are too many of them, `instead` counts, which
+    /// stands for many.
+    pub fn count(&self, telling: &Telling<'_>, occasion: (Timestamp, &str), instead: &Telling<'_>) {
+        self.series.count(event(telling, occasion.0), occasion, || event(instead, occasion.0));
     }
 
     /// Whether an Event would be the first of its name, and have room.

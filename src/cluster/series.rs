@@ -2,9 +2,11 @@
 //! occasions is no flood of requests.
 //!
 //! *Guarantees*: at most one Event is written in [`PACE`], and one series in [`EVERY`]. At most [`SERIES`] of them are
-//! kept; what has no room counts in one that stands for many. What was told of before this process is not counted again.
+//! kept; what has no room counts in one that stands for many. What was told of before this process is not counted again, nor
+//! what this process looks at once more; what it comes to late is counted, however old.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use k8s_openapi::api::events::v1::Event;
@@ -27,6 +29,9 @@ const PACE: Duration = Duration::from_millis(100);
 /// The least time between two writes of one.
 const EVERY: Duration = Duration::from_secs(10);
 
+/// Occasions of a series that are told apart from those that come, at the most; the oldest go first.
+const COUNTED: usize = 5_000;
+
 /// Namespace and name of an Event.
 type Key = (String, String);
 
@@ -35,22 +40,18 @@ type Key = (String, String);
 struct Written {
     count: i32,
     last: Timestamp,
-    /// Whether this process has counted it: several may happen in one moment then, and each is another.
-    is_ours: bool,
+    /// The last that was told of before this process counted.
+    before: Timestamp,
 }
 
 impl Written {
-    /// With one occasion more; what happened before the last one has been told of already.
+    /// With one occasion more, unless it was told of before this process.
     fn and(self, at: Timestamp) -> Self {
-        let is_told = match self.is_ours {
-            true => at < self.last,
-            // Times in Events are kept in whole microseconds.
-            false => at.as_microsecond() <= self.last.as_microsecond(),
-        };
-        if is_told {
+        // Times in Events are kept in whole microseconds.
+        if at.as_microsecond() <= self.before.as_microsecond() {
             return self;
         }
-        Self { count: self.count.saturating_add(1), last: at, is_ours: true }
+        Self { count: self.count.saturating_add(1), last: self.last.max(at), ..self }
     }
 }
 
@@ -59,8 +60,30 @@ struct One {
     event: Event,
     /// When it happened, where that is not written yet.
     times: Vec<Timestamp>,
+    /// What this process has counted.
+    counted: BTreeSet<(Timestamp, u64)>,
     written: Option<Written>,
     due: Instant,
+}
+
+impl One {
+    fn new(event: Event) -> Self {
+        let (times, counted) = (Vec::new(), BTreeSet::new());
+        Self { event, times, counted, written: None, due: Instant::now() }
+    }
+
+    /// Counts an occasion, once.
+    fn add(&mut self, (at, occasion): (Timestamp, &str)) {
+        let mut hasher = DefaultHasher::new();
+        occasion.hash(&mut hasher);
+        if !self.counted.insert((at, hasher.finish())) {
+            return;
+        }
+        self.times.push(at);
+        if self.counted.len() > COUNTED {
+            self.counted.pop_first();
+        }
+    }
 }
 
 /// What happens again and again.
@@ -81,13 +104,13 @@ impl Series {
         kept.len() < SERIES && !kept.contains_key(&(namespace.to_owned(), name.to_owned()))
     }
 
-    /// Counts an occasion; `instead` is the Event that stands for many, and is written where there is no room.
-    pub(super) fn count(&self, event: Event, at: Timestamp, instead: impl FnOnce() -> Event) {
+    /// Counts an occasion, by its time and what tells it from others; `instead` is the Event that stands for many, and is
+    /// written where there is no room.
+    pub(super) fn count(&self, event: Event, occasion: (Timestamp, &str), instead: impl FnOnce() -> Event) {
         let mut kept = self.kept.lock();
         let has_room = kept.len() < SERIES || kept.contains_key(&key_of(&event));
         let event = if has_room { event } else { instead() };
-        let new = || One { event: event.clone(), times: Vec::new(), written: None, due: Instant::now() };
-        kept.entry(key_of(&event)).or_insert_with(new).times.push(at);
+        kept.entry(key_of(&event)).or_insert_with(|| One::new(event)).add(occasion);
         self.news.notify_one();
     }
 
@@ -161,7 +184,7 @@ async fn tell(
         Some(written) => (written, times),
         None => {
             match create(home, &event).await? {
-                true => (Written { count: 0, last: Timestamp::MIN, is_ours: true }, times),
+                true => (Written { count: 0, last: Timestamp::MIN, before: Timestamp::MIN }, times),
                 // The answer to a patch that changes nothing is the Event: reading it needs no further right.
                 false => (stands(&patch(json!({})).await?), times),
             }
@@ -188,7 +211,7 @@ fn stands(event: &Event) -> Written {
     let first = event.event_time.as_ref().map_or(Timestamp::MIN, |time| time.0);
     let (count, last) =
         event.series.as_ref().map_or((1, first), |series| (series.count, series.last_observed_time.0));
-    Written { count, last, is_ours: false }
+    Written { count, last, before: last }
 }
 
 #[cfg(test)]
@@ -243,13 +266,14 @@ mod tests {
         let (log, series) = (Log::default(), Series::default());
         let home = server(&log);
         for second in 0..1000 {
-            series.count(event("x"), at(second), || event("many"));
+            series.count(event("x"), (at(second), "a"), || event("many"));
         }
         let mut running = Box::pin(series.run(&home));
         let _ = tokio::time::timeout(Duration::from_secs(1), &mut running).await;
         assert_eq!(*log.lock(), ["create x", "count 1000"]);
-        for _ in 0..5 {
-            series.count(event("x"), at(999), || event("many"));
+        // Five in one moment, of which one is looked at twice; and one that is late.
+        for (second, occasion) in [(999, "b"), (999, "c"), (999, "d"), (999, "e"), (999, "e"), (3, "late")] {
+            series.count(event("x"), (at(second), occasion), || event("many"));
         }
         let _ = tokio::time::timeout(Duration::from_secs(5), &mut running).await;
         assert_eq!(log.lock().len(), 2, "it was written a moment ago");
@@ -262,7 +286,7 @@ mod tests {
         let (log, series) = (Log::default(), Series::default());
         let home = server(&log);
         for name in 0..SERIES + 50 {
-            series.count(event(&name.to_string()), at(1), || event("many"));
+            series.count(event(&name.to_string()), (at(1), &name.to_string()), || event("many"));
         }
         assert!(
             !series.is_news("a", "0") && !series.is_news("a", "new"),
@@ -282,10 +306,11 @@ mod tests {
 
     #[test]
     fn what_was_told_before_is_not_counted_again() {
-        let before = Written { count: 3, last: at(5), is_ours: false };
+        let before = Written { count: 3, last: at(5), before: at(5) };
         let counts =
             |times: &[i64]| times.iter().fold(before, |written, second| written.and(at(*second))).count;
         assert_eq!(counts(&[1, 5]), 3, "all of it is known");
         assert_eq!(counts(&[4, 6, 6, 7, 2]), 6, "what comes later is news, however much of it in one moment");
+        assert_eq!(counts(&[9, 7, 8, 3]), 6, "and in whatever order");
     }
 }

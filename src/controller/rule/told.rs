@@ -34,7 +34,7 @@ pub async fn suppressed(context: &Context, case: Case<'_>, edge: &Edge, why: &st
         regarding: &regarding,
         ..telling.clone()
     };
-    count(context, case, (telling, &edge.target), (edge.time, many)).await;
+    count(context, case, (telling, &edge.target), (edge.time, &edge.occurrence), many).await;
 }
 
 /// Counts and records what has begun to hold targets; of what a limit holds a person is told, on the target.
@@ -84,7 +84,7 @@ async fn limited(context: &Context, case: Case<'_>, target: &ObjectReference, (w
         regarding: &regarding,
         ..telling.clone()
     };
-    count(context, case, (telling, target), (at, many)).await;
+    count(context, case, (telling, target), (at, &hash), many).await;
 }
 
 /// Counts an occasion about a target. `kubectl describe` finds an Event by the UID of its object; in a flood that is asked
@@ -93,14 +93,15 @@ async fn count(
     context: &Context,
     case: Case<'_>,
     (telling, target): (Telling<'_>, &ObjectReference),
-    (at, many): (Timestamp, Telling<'_>),
+    occasion: (Timestamp, &str),
+    many: Telling<'_>,
 ) {
     let found = match context.teller.is_news(&telling) {
         true => fire::live(context, case.account, target).await.ok().flatten(),
         false => None,
     };
     let telling = Telling { regarding: found.as_ref().unwrap_or(target), ..telling };
-    context.teller.count(&telling, at, &many);
+    context.teller.count(&telling, occasion, &many);
 }
 
 /// Records on the Rule that it has become unusable, and why.
@@ -124,7 +125,7 @@ pub fn trouble(context: &Context, rule: &Rule, fresh: &RuleStatus, now: Timestam
         regarding: &regarding,
         related: None,
     };
-    context.teller.count(&telling, now, &telling);
+    context.teller.count(&telling, (now, &after.message), &telling);
 }
 
 /// What a Rule that is not Ready for a reason is told of by; none for what passes or was asked for.

@@ -39,12 +39,14 @@ async fn what_comes_again_is_counted_and_what_was_told_is_not() {
     let first = Timestamp::now();
     let later = |seconds| first + SignedDuration::from_secs(seconds);
     // Two processes, one after the other: the second sees anew what the first one has told.
-    for times in
-        [&[first, later(1), later(2), later(2), later(1), first][..], &[first, later(2), later(3), later(3)]]
-    {
+    // Some happen in one moment; some are looked at twice; and one is told of late.
+    let one =
+        [(first, "a"), (later(2), "c"), (later(2), "d"), (later(1), "b"), (first, "a"), (later(2), "c")];
+    let other = [(first, "a"), (later(2), "c"), (later(3), "e"), (later(3), "f")];
+    for occasions in [&one[..], &other] {
         let (teller, writer) = teller();
-        for at in times {
-            teller.count(&telling, *at, &telling);
+        for occasion in occasions {
+            teller.count(&telling, *occasion, &telling);
         }
         drop(teller);
         writer.run(&home).await;
