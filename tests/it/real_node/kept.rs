@@ -16,7 +16,7 @@ pub fn shape(object: &Value) -> Value {
     let conditions: BTreeMap<_, _> = list(&status["conditions"])
         .iter()
         .map(|it| {
-            (it["type"].to_string(), json!([it["status"], it["reason"], it["lastTransitionTime"].is_null()]))
+            (it["type"].to_string(), json!([it["status"], reason(it), it["lastTransitionTime"].is_null()]))
         })
         .collect();
     let states = |state: &Value| -> Vec<Value> {
@@ -37,6 +37,14 @@ pub fn shape(object: &Value) -> Value {
         .collect();
     json!({"kind": object["kind"], "phase": status["phase"], "conditions": conditions, "containers": containers, "counts": counts,
         "seen": status["observedGeneration"] == object["metadata"]["generation"]})
+}
+
+/// The reason of a condition. Which of two the controller gives for a rollout that goes on depends on whether it has seen the
+/// new `ReplicaSet` before its Pods; no predicate reads it.
+fn reason(condition: &Value) -> &Value {
+    const UNDER_WAY: [&str; 2] = ["NewReplicaSetCreated", "ReplicaSetUpdated"];
+    let reason = &condition["reason"];
+    if reason.as_str().is_some_and(|it| UNDER_WAY.contains(&it)) { &Value::Null } else { reason }
 }
 
 /// The text of a record. Times are moved so that the newest is [`NEWEST`]; what says where and in which run it was recorded,

@@ -100,13 +100,7 @@ const RECORDS: [Record; 23] = [
     record("Pod", "not-ready", "RUNS", &["notReadyFor"]),
     record("Deployment", "rolled-out", "SEEN", &["complete", "again", "progressing"]),
     record("Deployment", "restarted", "SEEN && RESTARTED", &["complete", "again", "progressing"]),
-    record(
-        "Deployment",
-        "rolling",
-        // The controller says first that it has created a ReplicaSet, and for the rest of the rollout this.
-        "SEEN && UPDATED && object.status.conditions.exists(c, c.reason == 'ReplicaSetUpdated')",
-        &["again", "progressing"],
-    ),
+    record("Deployment", "rolling", "SEEN && UPDATED", &["again", "progressing"]),
     record("Deployment", "stalled", "SEEN && UPDATED && object.status.replicas == 2", &[]),
     record("StatefulSet", "stateful-set", "SEEN", &["complete"]),
     record("StatefulSet", "stateful-set-rolling", "SEEN && UPDATED", &[]),

@@ -235,10 +235,14 @@ impl Story {
         .context("no Execution was decided")
     }
 
+    /// Waits for an Execution's end, and until the timeline has told of it: nothing of the story may be missing when it ends.
     async fn ended(&self, execution: &Execution) -> anyhow::Result<Execution> {
-        until(async || Ok(Some(self.get(execution).await?).filter(Execution::is_finished)))
-            .await
-            .context("the Execution did not end")
+        until(async || {
+            let now = self.get(execution).await?;
+            Ok(Some(now).filter(|now| now.is_finished() && self.timeline.has_told_the_end_of(now)))
+        })
+        .await
+        .context("the Execution did not end")
     }
 
     /// Waits until the workload is available.

@@ -43,7 +43,8 @@ struct Told {
     /// Counts incidents: the same thing is told again in the next.
     incident: usize,
     incident_began: Option<Timestamp>,
-    healed: Vec<String>,
+    /// What came of each Execution that has ended: its name, and how.
+    ends: Vec<(String, String)>,
     /// When the controller was killed, until another one renews the Lease.
     killed: Option<Timestamp>,
 }
@@ -112,12 +113,18 @@ impl Timeline {
         self.page.tell(Tone::Plain, "restarted", &format!("the controller (now process {pid})"));
     }
 
+    /// Whether the end of an Execution is among what was told.
+    pub fn has_told_the_end_of(&self, execution: &Execution) -> bool {
+        let name = execution.name_any();
+        self.page.told.lock().ends.iter().any(|(told, _)| *told == name)
+    }
+
     /// The end.
     pub fn end(&self) {
-        let healed = self.page.told.lock().healed.clone();
+        let ends = self.page.told.lock().ends.clone();
         self.chapter("What was shown");
-        for line in healed {
-            anstream::println!("  {line}");
+        for (name, end) in ends {
+            anstream::println!("  {name}: {end}");
         }
     }
 }
@@ -325,7 +332,7 @@ impl Page {
             false => (Tone::Bad, "ended", format!("{reason} {took} after it broke: a person has to act")),
         };
         self.tell(tone, tag, &text);
-        self.told.lock().healed.push(format!("{name}: {tag}, {text}"));
+        self.told.lock().ends.push((name, format!("{tag}, {text}")));
     }
 
     /// Tells a line once an incident. What stands in brackets at its end only tells lines apart.
