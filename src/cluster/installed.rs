@@ -75,21 +75,22 @@ fn collect(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
+/// What an API server publishes of the kinds of this version.
+#[cfg(test)]
+pub fn published() -> Value {
+    let schemas = crate::api::crds().into_iter().map(|crd| {
+        let kind = crd.spec.names.kind;
+        let mut schema = json!(crd.spec.versions[0].schema)["openAPIV3Schema"].clone();
+        schema["x-kubernetes-group-version-kind"] =
+            json!([{"group": GROUP, "version": VERSION, "kind": kind}]);
+        (kind, schema)
+    });
+    json!({"components": {"schemas": schemas.collect::<serde_json::Map<_, _>>()}})
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// What an API server publishes of the kinds of this version.
-    fn published() -> Value {
-        let schemas = crate::api::crds().into_iter().map(|crd| {
-            let kind = crd.spec.names.kind;
-            let mut schema = json!(crd.spec.versions[0].schema)["openAPIV3Schema"].clone();
-            schema["x-kubernetes-group-version-kind"] =
-                json!([{"group": GROUP, "version": VERSION, "kind": kind}]);
-            (kind, schema)
-        });
-        json!({"components": {"schemas": schemas.collect::<serde_json::Map<_, _>>()}})
-    }
 
     #[test]
     fn kinds_are_missing_older_or_good() {

@@ -28,6 +28,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use futures::FutureExt as _;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt};
@@ -179,13 +180,13 @@ async fn compete(
     let began = now();
     let unled = candidate.led_before().map(|before| (before.min(began), began));
     let work = lead(receiver, home.clone(), (settings, unled), (metrics, teller, recorder), tell);
-    let led = tokio::select! {
-        () = work => anyhow::bail!("the work ended by itself"),
-        () = candidate.keep() => Err(anyhow::anyhow!("the lease was lost: another controller may lead now")),
-        () = stop.cancelled() => Ok(()),
+    let (led, leads) = tokio::select! {
+        lacks = work => (Err(anyhow::anyhow!("fother's kinds cannot be used any more: {}", lacks?)), true),
+        () = candidate.keep() => (Err(anyhow::anyhow!("the lease was lost: another controller may lead now")), false),
+        () = stop.cancelled() => (Ok(()), true),
         () = &mut writing => anyhow::bail!("the work ended by itself"),
     };
-    if led.is_ok() {
+    if leads {
         // The work, and with it the teller, is gone. What it has said is written before another leads.
         if tokio::time::timeout(LAST_WORDS, writing).await.is_err() {
             tracing::warn!("not all Events were written in {LAST_WORDS:?}");
@@ -198,13 +199,14 @@ async fn compete(
     led
 }
 
+/// Does the work of whoever leads, until fother's kinds cannot be used any more; gives what is wrong with them.
 async fn lead(
     receiver: &Receiver,
     home: Client,
     (settings, unled): (Settings, Option<(Timestamp, Timestamp)>),
     (metrics, teller, journal): (Arc<Metrics>, Teller, Recorder),
     tell: impl Fn(Standing),
-) {
+) -> anyhow::Result<String> {
     let (queue, worker) = queue(CONCURRENCY, metrics.work.clone());
     let context = Arc::new(Context {
         home: home.clone(),
@@ -248,18 +250,19 @@ async fn lead(
         context.unheard.leads(now());
         receiver.tell(&queue);
         tell(Standing::Leading);
-        // Each goes on for ever: if one ends, the process has to say so instead of leading without acting.
+        // Each of the first three goes on for ever: if one ends, the process has to say so instead of leading without acting.
         tokio::select! {
-            () = reconcile_all(context.clone(), worker) => {}
-            () = sweep::run(&context) => {}
-            () = gauges(&context) => {}
-            () = installed::watch(&home, &tell) => {}
+            () = reconcile_all(context.clone(), worker) => None,
+            () = sweep::run(&context) => None,
+            () = gauges(&context) => None,
+            lacks = installed::watch(&home, &tell) => Some(lacks),
         }
     };
-    tokio::select! {
-        () = followed => {}
-        () = work => {}
-    }
+    let lacks = tokio::select! {
+        () = followed => None,
+        lacks = work => lacks,
+    };
+    lacks.context("the work ended by itself")
 }
 
 /// Keeps the gauges that follow from what there is.

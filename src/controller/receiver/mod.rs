@@ -5,6 +5,7 @@
 //! request ─▶ credentials ─▶ body ─▶ signature ─▶ rate ─▶ events ─▶ wanted? ─▶ new? ─▶ EventBatch ─▶ 2xx
 //! ```
 
+mod absent;
 mod accept;
 mod answer;
 mod known;
@@ -34,6 +35,7 @@ use crate::decide::interest::{Interest, Listeners};
 use crate::source::watch::now;
 use crate::source::webhook::has_credentials;
 use crate::telemetry::Metrics;
+use absent::Absences;
 pub use answer::{Answer, Refusal};
 pub use known::Known;
 use secret::Secrets;
@@ -60,6 +62,7 @@ pub struct Receiver {
     listeners: RwLock<BTreeMap<Key, Listeners>>,
     known: Known,
     unheard: Unheard,
+    absences: Absences,
     secrets: Secrets,
     senders: Senders,
     tally: Tally,
@@ -119,6 +122,7 @@ impl Receiver {
             listeners: RwLock::default(),
             known: Known::default(),
             unheard: Unheard::new(comes_again, under_way),
+            absences: Absences::default(),
             secrets: Secrets::default(),
             senders: Senders::default(),
             tally: Tally::default(),
@@ -252,7 +256,7 @@ impl Receiver {
             return Err(Answer::later("not in sync yet; retry"));
         }
         let Some(webhook) = self.webhooks.get(namespace, name) else {
-            return Err(Answer::not_found(&format!("no Webhook {name:?} in namespace {namespace:?}")));
+            return Err(self.unknown(namespace, name).await);
         };
         let open = Open { webhook, sender };
         let secret = self.secrets.get(&self.home, &open.webhook).await.map_err(|_| self.unready(&open))?;
@@ -263,6 +267,19 @@ impl Receiver {
                 Some(secret) if has_credentials(&open.webhook.spec, &secret, headers).is_ok() => Ok(open),
                 _ => Err(self.refuse(&open, Refusal::Unauthenticated, &text)),
             },
+        }
+    }
+
+    /// The answer where this process knows of no Webhook.
+    async fn unknown(&self, namespace: &str, name: &str) -> Answer {
+        match self.absences.is_absent(&self.home, (namespace, name)).await {
+            Ok(true) => Answer::not_found(&format!("no Webhook {name:?} in namespace {namespace:?}")),
+            Ok(false) => {
+                self.turned_away(Refusal::NotReady);
+                Answer::later("the Webhook is new here; retry")
+            }
+            // Not counted: anybody can bring this about, for a name that nobody has.
+            Err(_) => Answer::later("it is not known whether there is such a Webhook; retry"),
         }
     }
 

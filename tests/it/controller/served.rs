@@ -53,6 +53,25 @@ async fn it_works_only_with_kinds_of_its_own_version() {
     controller.leads().await;
 }
 
+/// What a `helm rollback` does: with fields that an older kind does not have goes what keeps things from happening twice.
+#[tokio::test]
+async fn a_leader_whose_kinds_become_older_gives_way() {
+    let home = Home::furnished().await;
+    let mut controller = home.controller(&["--identity", "one"]);
+    controller.leads().await;
+    for crd in older() {
+        home.apply(&crd).await;
+    }
+    let status = controller.process.wait(2 * DEADLINE).await;
+    let output = controller.process.output();
+    assert_eq!(status.code(), Some(2), "{output}");
+    let lacks = "kind executions.fother.dev is of another version: it has no status.episodeClosedAt";
+    assert!(output.contains(&format!("fother's kinds cannot be used any more: {lacks}")), "{output}");
+    let leases: Api<Lease> = Api::namespaced(home.admin.clone(), "fother");
+    let lease = leases.get("fother").await.unwrap().spec.unwrap();
+    assert_eq!(lease.holder_identity.as_deref().unwrap_or_default(), "", "an older build may lead at once");
+}
+
 #[tokio::test]
 async fn it_stops_when_it_is_told_to_and_lets_its_lease_go() {
     let home = Home::furnished().await;

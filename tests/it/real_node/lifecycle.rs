@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::machine::{self, Machine};
 use crate::support::access::Access;
 use crate::support::kubectl::Kubectl;
-use crate::support::node::{available, cluster};
+use crate::support::node::{available, cluster, unlike_a_test};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// A cluster of this test alone.
@@ -38,6 +38,7 @@ impl Own {
         for told in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"] {
             make.env_remove(told);
         }
+        unlike_a_test(&mut make);
         said(make)
     }
 

@@ -98,8 +98,21 @@ fn program() -> PathBuf {
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
+    unlike_a_test(&mut build);
     finished(build.spawn().unwrap());
     Path::new(env!("CARGO_BIN_EXE_fother")).with_file_name("examples").join("cluster")
+}
+
+/// Takes from a call of cargo what cargo tells of the package whose tests it runs. Scripts that build dependencies go by it, so
+/// that they, and all that is above them, would be built anew: now, and again when somebody builds who is no test.
+pub fn unlike_a_test(command: &mut Command) {
+    const TOLD: [&str; 4] = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_"];
+    let told = |name: &str| TOLD.iter().any(|prefix| name.starts_with(prefix));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(told) {
+            command.env_remove(name);
+        }
+    }
 }
 
 fn finished(mut call: Child) {

@@ -104,6 +104,31 @@ async fn each_bad_input_is_refused_in_its_own_words() {
     running.stop().await;
 }
 
+/// Alertmanager does not come again after 404.
+#[tokio::test]
+async fn a_webhook_that_the_watch_has_not_brought_is_not_denied() {
+    let scene = Scene::new().await;
+    let running = scene.start_late("one", "webhooks").await;
+    let answer = async |name: &str| {
+        let answer = running.post(name, &json!({})).await;
+        (answer.status, answer.text)
+    };
+    let absent = (404, "no Webhook \"am\" in namespace \"shop\"".to_owned());
+    eventually("it receives", DEADLINE, || async {
+        let said = answer("am").await;
+        if said == absent { Ok(()) } else { Err(said.1) }
+    })
+    .await;
+    scene.webhook("am", json!({"alertmanager": {}})).await;
+    let new = (503, "the Webhook is new here; retry".to_owned());
+    eventually("what was said a moment ago is forgotten", DEADLINE, || async {
+        let said = answer("am").await;
+        if said == new { Ok(()) } else { Err(said.1) }
+    })
+    .await;
+    assert_eq!(answer("..%2F..%2Fpods%2Fam").await.0, 404);
+}
+
 /// Lines 21 to 24.
 #[tokio::test]
 async fn a_signature_is_over_the_raw_body_and_its_time() {

@@ -208,15 +208,16 @@ impl Scene {
         self.start_over(self.connection.clone(), identity).await
     }
 
-    /// The same over a connection that brings no news of what was received: a watch that is late.
-    pub async fn start_late(&self, identity: &str) -> Running {
+    /// The same over a connection that brings no news of objects of a kind: a watch that is late.
+    pub async fn start_late(&self, identity: &str, plural: &str) -> Running {
+        let watched = format!("/{plural}");
         let connection = self.connection.clone();
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let connection = connection.clone();
+            let (connection, watched) = (connection.clone(), watched.clone());
             async move {
                 let uri = request.uri();
                 let watches = uri.query().is_some_and(|query| query.contains("watch=true"));
-                if watches && uri.path().ends_with("/eventbatches") {
+                if watches && uri.path().ends_with(&watched) {
                     std::future::pending::<()>().await;
                 }
                 connection.send(request).await

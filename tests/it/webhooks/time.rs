@@ -265,7 +265,7 @@ async fn nothing_stayed_away(scene: &Scene) {
 async fn what_the_watch_has_not_brought_has_come_all_the_same() {
     let (scene, running) = scene(ended_within("4s")).await;
     running.stop().await;
-    let running = scene.start_late("two").await;
+    let running = scene.start_late("two", "eventbatches").await;
     eventually("it receives", DEADLINE, || async {
         let answer = running.post("disks", &json!({})).await;
         if answer.status == 400 { Ok(()) } else { Err(answer.text) }
