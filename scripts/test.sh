@@ -144,15 +144,14 @@ step "unit tests" run_cargo test --locked --lib
 # Not left to the first test that wants it, which would wait for minutes. Without Go that of PATH will do.
 built_kubectl() { tests/cluster/build.sh kubectl || { [ $? = 3 ] && command -v kubectl; }; }
 step kubectl built_kubectl
-# These leave the processors idle even then, and so do those on a real control plane.
-more=$((RUST_TEST_THREADS * 2))
-step "integration tests in this process" integration $more --skip real:: --skip real_node::
+# These leave the processors idle even then, and so do those on a real control plane, which want more memory.
+step "integration tests in this process" integration $((RUST_TEST_THREADS * 5 / 2)) --skip real:: --skip real_node::
 join
 if [ -z "$fast" ]; then
   step dependencies scripts/deny.sh --log-level error check bans licenses sources
   step "the parts of a real control plane" tests/cluster/build.sh etcd kube-apiserver kube-controller-manager kubectl kubectl-1.30 helm
   step "the program of an earlier commit" earlier_program
-  step "integration tests on a real control plane" integration $more real::
+  step "integration tests on a real control plane" integration $((RUST_TEST_THREADS * 2)) real::
   # After it and not beside it: together they want more than two cores have.
   step "integration tests on a real node" real_node
 fi

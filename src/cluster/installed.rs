@@ -4,8 +4,10 @@
 //! Answered from the published schema, which whoever may talk to the API server may read.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use http::Request;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use serde_json::{Value, json};
 
@@ -14,6 +16,24 @@ use crate::api::{GROUP, VERSION};
 
 /// Fields that a message names, at the most.
 const NAMED: usize = 3;
+
+/// A kind as this version has it.
+struct Own {
+    name: String,
+    kind: String,
+    fields: BTreeSet<String>,
+}
+
+/// Made once: it is compared with what is installed again and again.
+static OWN: LazyLock<Vec<Own>> = LazyLock::new(|| {
+    let own = |crd: CustomResourceDefinition| {
+        let schema = json!(crd.spec.versions.first().and_then(|version| version.schema.as_ref()));
+        let names = crd.spec.names;
+        let name = format!("{}.{GROUP}", names.plural);
+        Own { name, kind: names.kind, fields: fields(&schema["openAPIV3Schema"]) }
+    };
+    crate::api::crds().into_iter().map(own).collect()
+});
 
 /// What is wrong with the kinds that are installed, and what mends it. A kind that knows more is a newer one, and good.
 pub async fn lacking(client: &Client) -> Result<Option<String>> {
@@ -40,14 +60,12 @@ fn compare(document: &Value) -> Vec<String> {
         schemas.into_iter().flat_map(|schemas| schemas.values()).find(is)
     };
     let mut found = Vec::new();
-    for crd in crate::api::crds() {
-        let name = format!("{}.{GROUP}", crd.spec.names.plural);
-        let Some(there) = published(&crd.spec.names.kind) else {
+    for Own { name, kind, fields: wanted } in &*OWN {
+        let Some(there) = published(kind) else {
             found.push(format!("kind {name} is not installed"));
             continue;
         };
-        let wanted = json!(crd.spec.versions.first().and_then(|version| version.schema.as_ref()));
-        let lost: Vec<_> = fields(&wanted["openAPIV3Schema"]).difference(&fields(there)).cloned().collect();
+        let lost: Vec<_> = wanted.difference(&fields(there)).cloned().collect();
         if !lost.is_empty() {
             let named = lost[..lost.len().min(NAMED)].join(", ");
             found.push(format!("kind {name} is of another version: it has no {named}"));

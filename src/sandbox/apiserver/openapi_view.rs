@@ -1,5 +1,8 @@
 //! OpenAPI v3: the recorded documents as they are, and documents made from the schemas of custom kinds.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
 use http::{HeaderMap, header};
 use serde_json::{Map, Value, json};
 
@@ -18,8 +21,9 @@ pub fn index(registry: &Registry) -> Value {
             json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash=recorded")}),
         );
     }
-    for resource in registry.all().filter(|resource| resource.custom.is_some()) {
-        let path = format!("apis/{}/{}", resource.group, resource.version);
+    let custom = registry.all().filter(|resource| resource.custom.is_some());
+    let of_custom: BTreeSet<_> = custom.map(|resource| path_of(resource)).collect();
+    for path in of_custom {
         let mut hasher = DefaultHasher::new();
         custom_document(registry, &path).to_string().hash(&mut hasher);
         let url = format!("/openapi/v3/{path}?hash={:016X}", hasher.finish());
@@ -58,16 +62,19 @@ pub fn document(registry: &Registry, path: &str, headers: &HeaderMap) -> ApiResu
 
 fn custom_document(registry: &Registry, path: &str) -> Value {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
-    let here = |resource: &&std::sync::Arc<Resource>| {
-        resource.custom.is_some() && format!("apis/{}/{}", resource.group, resource.version) == path
-    };
+    let here = |resource: &&std::sync::Arc<Resource>| resource.custom.is_some() && path_of(resource) == path;
     for resource in registry.all().filter(here) {
         add_paths(resource, &mut paths);
         schemas.insert(schema_name(resource), schema(resource));
     }
-    schemas.extend(object_meta());
+    schemas.extend(OBJECT_META_SCHEMAS.clone());
     json!({"openapi": "3.0.0", "info": {"title": "Kubernetes CRD Swagger", "version": "v0.1.0"},
            "paths": paths, "components": {"schemas": schemas}})
+}
+
+/// The path of the document that a custom kind is in.
+fn path_of(resource: &Resource) -> String {
+    format!("apis/{}/{}", resource.group, resource.version)
 }
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -111,16 +118,18 @@ fn schema(resource: &Resource) -> Value {
 }
 
 /// The metadata of all objects and what it refers to, as recorded.
-fn object_meta() -> impl Iterator<Item = (String, Value)> {
+static OBJECT_META_SCHEMAS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
     let text = openapi::document("api/v1").unwrap_or_default();
     let mut document: Value = serde_json::from_slice(&text).unwrap_or_default();
-    ["ObjectMeta", "OwnerReference", "ManagedFieldsEntry", "FieldsV1", "Time"].into_iter().map(move |name| {
+    let names = ["ObjectMeta", "OwnerReference", "ManagedFieldsEntry", "FieldsV1", "Time"];
+    let schemas = names.into_iter().map(|name| {
         let name = format!("{META}{name}");
         let schema = document["components"]["schemas"][&name].take();
         (name, schema)
-    })
-}
+    });
+    schemas.collect()
+});
 
 /// The operations, with the parameters by which kubectl finds out what it may ask for.
 fn add_paths(resource: &Resource, paths: &mut Map<String, Value>) {
