@@ -35,8 +35,18 @@ static OWN: LazyLock<Vec<Own>> = LazyLock::new(|| {
     crate::api::crds().into_iter().map(own).collect()
 });
 
-/// What is wrong with the kinds that are installed, and what mends it. A kind that knows more is a newer one, and good.
-pub async fn lacking(client: &Client) -> Result<Option<String>> {
+/// What is wrong with the kinds that are installed.
+#[derive(Debug)]
+pub struct Lacks {
+    /// What it is, and what mends it.
+    pub text: String,
+    /// Whether one is there without fields of this version. Of what is written into it they are dropped; what is written
+    /// where no kind is, is refused.
+    pub is_older: bool,
+}
+
+/// What is wrong with the kinds that are installed. A kind that knows more is a newer one, and good.
+pub async fn lacking(client: &Client) -> Result<Option<Lacks>> {
     let path = format!("/openapi/v3/apis/{GROUP}/{VERSION}");
     let failed = |error: String| Error::Unexpected(format!("failed to read {path}: {error}"));
     let request = Request::get(&path).body(Vec::new()).map_err(|error| failed(error.to_string()))?;
@@ -44,13 +54,15 @@ pub async fn lacking(client: &Client) -> Result<Option<String>> {
         Err(kube::Error::Api(status)) if status.code == 404 => Value::Null,
         other => other.map_err(Error::request(format!("read {path}")))?,
     };
-    let found = compare(&document);
+    let (missing, older) = compare(&document);
+    let is_older = !older.is_empty();
+    let found = [missing, older].concat();
     let remedy = "`fother crds | kubectl apply --server-side -f -`, or upgrade the chart";
-    Ok((!found.is_empty()).then(|| format!("{}; {remedy}", found.join(", "))))
+    Ok((!found.is_empty()).then(|| Lacks { text: format!("{}; {remedy}", found.join(", ")), is_older }))
 }
 
-/// What is wrong with the published schemas, a line for each kind.
-fn compare(document: &Value) -> Vec<String> {
+/// A line for each kind that the published schemas do not have, and for each that is older there.
+fn compare(document: &Value) -> (Vec<String>, Vec<String>) {
     let schemas = document["components"]["schemas"].as_object();
     let published = |kind: &str| {
         let wanted = json!({"group": GROUP, "version": VERSION, "kind": kind});
@@ -59,19 +71,19 @@ fn compare(document: &Value) -> Vec<String> {
         };
         schemas.into_iter().flat_map(|schemas| schemas.values()).find(is)
     };
-    let mut found = Vec::new();
+    let (mut missing, mut older) = (Vec::new(), Vec::new());
     for Own { name, kind, fields: wanted } in &*OWN {
         let Some(there) = published(kind) else {
-            found.push(format!("kind {name} is not installed"));
+            missing.push(format!("kind {name} is not installed"));
             continue;
         };
         let lost: Vec<_> = wanted.difference(&fields(there)).cloned().collect();
         if !lost.is_empty() {
             let named = lost[..lost.len().min(NAMED)].join(", ");
-            found.push(format!("kind {name} is of another version: it has no {named}"));
+            older.push(format!("kind {name} is of another version: it has no {named}"));
         }
     }
-    found
+    (missing, older)
 }
 
 /// The paths of all fields below `spec` and `status`.
@@ -112,10 +124,11 @@ mod tests {
 
     #[test]
     fn kinds_are_missing_older_or_good() {
-        assert_eq!(compare(&published()), [] as [&str; 0]);
+        let good = (vec![], vec![]);
+        assert_eq!(compare(&published()), good);
         let mut newer = published();
         newer["components"]["schemas"]["Rule"]["properties"]["spec"]["properties"]["more"] = json!({});
-        assert_eq!(compare(&newer), [] as [&str; 0]);
+        assert_eq!(compare(&newer), good);
         let mut older = published();
         let schemas = &mut older["components"]["schemas"];
         schemas["Execution"]["properties"]["status"]["properties"]
@@ -123,13 +136,9 @@ mod tests {
             .expect("fields")
             .remove("episodeClosedAt");
         schemas.as_object_mut().expect("kinds").remove("Pack");
-        assert_eq!(
-            compare(&older),
-            [
-                "kind packs.fother.dev is not installed",
-                "kind executions.fother.dev is of another version: it has no status.episodeClosedAt"
-            ]
-        );
-        assert_eq!(compare(&Value::Null).len(), crate::api::crds().len());
+        let lost = "kind executions.fother.dev is of another version: it has no status.episodeClosedAt";
+        let expected = (vec!["kind packs.fother.dev is not installed".to_owned()], vec![lost.to_owned()]);
+        assert_eq!(compare(&older), expected);
+        assert_eq!(compare(&Value::Null).0.len(), crate::api::crds().len());
     }
 }

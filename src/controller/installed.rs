@@ -11,8 +11,6 @@ use crate::cluster::installed;
 const LOOK_FOR_KINDS: Duration = Duration::from_secs(2);
 /// How often to look whether what was there is still.
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
-/// How long something has to be missing: an API server that has just begun publishes its kinds a moment later.
-const SETTLED: Duration = Duration::from_secs(20);
 
 /// Waits until the kinds can be used, and tells what is wrong with them until then.
 pub async fn wait(client: &Client, tell: &impl Fn(Standing)) {
@@ -22,7 +20,7 @@ pub async fn wait(client: &Client, tell: &impl Fn(Standing)) {
         tick.tick().await;
         let lacks = match installed::lacking(client).await {
             Ok(None) => return,
-            Ok(Some(text)) => text,
+            Ok(Some(lacks)) => lacks.text,
             // Whoever may not read what everybody may read has been shut off from it on purpose.
             Err(error) if error.is_forbidden() => {
                 return tracing::warn!(%error, "it is not known whether fother's kinds are of this version");
@@ -37,34 +35,37 @@ pub async fn wait(client: &Client, tell: &impl Fn(Standing)) {
     }
 }
 
-/// Waits until the kinds cannot be used any more, and gives what is wrong with them. Until that is certain it is told.
+/// Waits until the kinds have become older, and gives what is wrong with them. If they are gone it is told, and goes on: nothing
+/// can be written then.
 pub async fn watch(client: &Client, tell: &impl Fn(Standing)) -> String {
     let mut tick = tokio::time::interval(LOOK_AGAIN);
+    let (mut before, mut told) = (false, false);
     loop {
         tick.tick().await;
         // An API server that does not answer is told of by everything else.
-        let Ok(Some(lacks)) = installed::lacking(client).await else { continue };
-        tracing::warn!(lacks, "the kinds have changed");
-        tell(Standing::Lacking(lacks));
-        match stays(client).await {
-            Some(lacks) => return lacks,
-            None => tell(Standing::Leading),
+        let Ok(found) = installed::lacking(client).await else { continue };
+        let gone = found.is_some();
+        match found {
+            Some(lacks) if lacks.is_older => return lacks.text,
+            // One that has just begun publishes its kinds a moment later: it is looked twice.
+            Some(lacks) if before && !told => {
+                tracing::warn!(lacks = lacks.text, "the kinds are gone");
+                tell(Standing::Lacking(lacks.text));
+                told = true;
+            }
+            None if told => {
+                tell(Standing::Leading);
+                told = false;
+            }
+            _ => {}
         }
+        before = gone;
     }
 }
 
-/// What is still wrong after a while; nothing if it comes to be well.
-async fn stays(client: &Client) -> Option<String> {
-    let settled = tokio::time::Instant::now() + SETTLED;
-    let mut tick = tokio::time::interval(LOOK_FOR_KINDS);
-    loop {
-        tick.tick().await;
-        match installed::lacking(client).await {
-            Ok(None) => return None,
-            Ok(Some(lacks)) if tokio::time::Instant::now() >= settled => return Some(lacks),
-            _ => {}
-        }
-    }
+/// Whether the kinds are older than this version: asked by whoever may lead from now on.
+pub async fn are_older(client: &Client) -> bool {
+    installed::lacking(client).await.is_ok_and(|lacks| lacks.is_some_and(|lacks| lacks.is_older))
 }
 
 #[cfg(test)]
@@ -85,6 +86,7 @@ mod tests {
             let nth = asked.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
             let (status, text) = match answers[nth] {
                 "good" => (200, installed::published().to_string()),
+                "older" => (200, older().to_string()),
                 "none" => (404, r#"{"kind": "Status", "code": 404}"#.to_owned()),
                 _ => (500, String::new()),
             };
@@ -92,6 +94,13 @@ mod tests {
             async move { response }
         });
         Client::new(service, "default")
+    }
+
+    fn older() -> serde_json::Value {
+        let mut kinds = installed::published();
+        let fields = &mut kinds["components"]["schemas"]["Rule"]["properties"]["spec"]["properties"];
+        fields.as_object_mut().expect("fields").remove("mode");
+        kinds
     }
 
     async fn told(answers: &'static [&'static str]) -> (Option<String>, Vec<Standing>) {
@@ -104,16 +113,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn kinds_that_stay_away_end_the_work() {
-        let (ended, told) = told(&["good", "good", "broken", "none"]).await;
-        assert!(ended.is_some_and(|lacks| lacks.contains("is not installed")));
-        assert!(matches!(told[..], [Standing::Lacking(_)]), "{told:?}");
+    async fn kinds_that_become_older_end_the_work_at_once() {
+        let (ended, told) = told(&["good", "broken", "none", "older"]).await;
+        assert!(ended.is_some_and(|lacks| {
+            lacks.contains("kind rules.fother.dev is of another version: it has no spec.mode")
+        }));
+        assert_eq!(told, []);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn kinds_that_are_back_in_a_moment_do_not() {
-        let (ended, told) = told(&["good", "none", "none", "broken", "none", "good"]).await;
+    async fn kinds_that_are_gone_are_told_of_until_they_are_back() {
+        let (ended, told) = told(&["none", "broken", "none", "none", "good"]).await;
         assert_eq!(ended, None);
         assert!(matches!(told[..], [Standing::Lacking(_), Standing::Leading]), "{told:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn kinds_that_are_published_late_are_no_news() {
+        let (ended, told) = told(&["good", "none", "good"]).await;
+        assert_eq!((ended, told), (None, vec![]));
     }
 }

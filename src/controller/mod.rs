@@ -161,12 +161,9 @@ async fn compete(
     let counted = client::counted(connection.clone(), metrics.clone());
     let mut candidate =
         Candidate::new(counted.clone(), &settings.namespace, LEASE, settings.identity.clone());
+    let election = elect(&mut candidate, &counted, &tell);
     tokio::select! {
-        () = installed::wait(&counted, &tell) => {}
-        () = stop.cancelled() => return Ok(()),
-    }
-    tokio::select! {
-        () = candidate.acquire(|| tell(Standing::StandingBy)) => tell(Standing::Starting),
+        elected = election => elected?,
         () = stop.cancelled() => return Ok(()),
     }
     tracing::info!(identity = settings.identity, "leading");
@@ -191,12 +188,28 @@ async fn compete(
         if tokio::time::timeout(LAST_WORDS, writing).await.is_err() {
             tracing::warn!("not all Events were written in {LAST_WORDS:?}");
         }
-        candidate.release().await?;
+        if let Err(error) = candidate.release().await {
+            tracing::warn!(%error, "the lease is not given up; it runs out");
+        }
     }
     if let Some(journal) = journal {
         tokio::task::spawn_blocking(move || journal.close(LAST_ENTRIES)).await?;
     }
     led
+}
+
+/// Waits until this process leads, with kinds that it can use.
+async fn elect(candidate: &mut Candidate, counted: &Client, tell: &impl Fn(Standing)) -> anyhow::Result<()> {
+    loop {
+        installed::wait(counted, tell).await;
+        candidate.acquire(|| tell(Standing::StandingBy)).await;
+        tell(Standing::Starting);
+        if !installed::are_older(counted).await {
+            return Ok(());
+        }
+        // They have become so while another led.
+        candidate.release().await?;
+    }
 }
 
 /// Does the work of whoever leads, until fother's kinds cannot be used any more; gives what is wrong with them.

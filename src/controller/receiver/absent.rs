@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kube::{Api, Client};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::Key;
@@ -13,11 +13,13 @@ use crate::api::Webhook;
 use crate::cluster::{Error, Result};
 
 /// How long an answer is good. With the pause it bounds how many are remembered.
-const KEEP: Duration = Duration::from_secs(5);
+const KEEP: Duration = Duration::from_secs(1);
 /// Between one question and the next, whatever their names.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long a request waits for its turn and the answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Requests that wait for their turn: each has it within a second.
+const WAITING: usize = 8;
+/// How long the API server has to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Asked {
@@ -26,37 +28,43 @@ struct Asked {
 }
 
 /// What was asked a moment ago. One asks at a time.
-#[derive(Default)]
-pub(super) struct Absences(Mutex<Asked>);
+pub(super) struct Absences {
+    asked: Mutex<Asked>,
+    waiting: Semaphore,
+}
+
+impl Default for Absences {
+    fn default() -> Self {
+        Self { asked: Mutex::default(), waiting: Semaphore::new(WAITING) }
+    }
+}
 
 impl Absences {
     /// Whether the API server has no such Webhook.
     ///
     /// # Errors
-    /// Where that cannot be said now, or not soon enough.
+    /// Where that cannot be said now.
     pub(super) async fn is_absent(&self, home: &Client, (namespace, name): (&str, &str)) -> Result<bool> {
         if !(can_be_a_name(namespace) && can_be_a_name(name)) {
             return Ok(true);
         }
-        let asking = tokio::time::timeout(PATIENCE, self.ask(home, (namespace.to_owned(), name.to_owned())));
-        asking
-            .await
-            .unwrap_or_else(|_| Err(Error::Unexpected("too many ask for what there is not".to_owned())))
-    }
-
-    async fn ask(&self, home: &Client, key: Key) -> Result<bool> {
-        let mut asked = self.0.lock().await;
+        let too_many = |_| Error::Unexpected("too many ask for what there is not".to_owned());
+        let _waiting = self.waiting.try_acquire().map_err(too_many)?;
+        let mut asked = self.asked.lock().await;
         asked.absent.retain(|_, at| at.elapsed() < KEEP);
+        let key = (namespace.to_owned(), name.to_owned());
         if asked.absent.contains_key(&key) {
             return Ok(true);
         }
         asked.turns.get_or_insert_with(turns).tick().await;
-        let webhooks = Api::<Webhook>::namespaced(home.clone(), &key.0);
-        let found = webhooks.get_metadata_opt(&key.1).await.map_err(Error::request("read a Webhook"))?;
-        if found.is_none() {
+        let webhooks = Api::<Webhook>::namespaced(home.clone(), namespace);
+        let answer = tokio::time::timeout(PATIENCE, webhooks.get_metadata_opt(name)).await;
+        let answer = answer.map_err(|_| Error::Unexpected("the API server does not answer".to_owned()))?;
+        let is_absent = answer.map_err(Error::request("read a Webhook"))?.is_none();
+        if is_absent {
             asked.absent.insert(key, Instant::now());
         }
-        Ok(found.is_none())
+        Ok(is_absent)
     }
 }
 
@@ -131,13 +139,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_of_names_asks_little() {
+    async fn a_flood_of_names_asks_little_and_waits_for_little() {
         let (home, asked) = server();
         let absences = Absences::default();
         let names: Vec<_> = (0..200).map(|nth| format!("x-{nth}")).collect();
+        let began = Instant::now();
         let all = names.iter().map(|name| absences.is_absent(&home, ("shop", name)));
         let answers = futures::future::join_all(all).await;
         let said = answers.iter().filter(|answer| answer.is_ok()).count();
-        assert!(asked.lock().len() <= 21 && said < 25, "{said} of {}", asked.lock().len());
+        assert_eq!((asked.lock().len(), said), (WAITING, WAITING));
+        assert!(began.elapsed() < KEEP, "{:?}", began.elapsed());
+        assert!(absences.is_absent(&home, ("shop", "x-0")).await.expect("an answer"), "there is room again");
     }
 }

@@ -50,8 +50,12 @@ impl Receiver {
         let limit = Duration::try_from(UNDER_WAY).unwrap_or_default();
         match tokio::time::timeout(limit, self.take(open, headers, body)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err((refusal, text))) => self.refuse(open, refusal, &text),
-            Err(_) => self.refuse(open, Refusal::Overloaded, "it takes too long to keep the events; retry"),
+            Ok(Err((refusal, text))) => self.refuse(open.webhook(), refusal, &text),
+            Err(_) => self.refuse(
+                open.webhook(),
+                Refusal::Overloaded,
+                "it takes too long to keep the events; retry",
+            ),
         }
     }
 

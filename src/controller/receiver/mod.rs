@@ -265,26 +265,31 @@ impl Receiver {
             // The token may be a new one, of which the secret that was read does not know.
             Err(text) => match self.secrets.renewed(&self.home, &open.webhook).await {
                 Some(secret) if has_credentials(&open.webhook.spec, &secret, headers).is_ok() => Ok(open),
-                _ => Err(self.refuse(&open, Refusal::Unauthenticated, &text)),
+                _ => Err(self.refuse(open.webhook(), Refusal::Unauthenticated, &text)),
             },
         }
     }
 
-    /// The answer where this process knows of no Webhook.
+    /// The answer where this process has no Webhook of the name that it can use.
     async fn unknown(&self, namespace: &str, name: &str) -> Answer {
+        if self.webhooks.unreadable(namespace, name).is_some() {
+            return self
+                .unusable((namespace, name), "the Webhook cannot be read, its status says why; retry");
+        }
         match self.absences.is_absent(&self.home, (namespace, name)).await {
             Ok(true) => Answer::not_found(&format!("no Webhook {name:?} in namespace {namespace:?}")),
-            Ok(false) => {
-                self.turned_away(Refusal::NotReady);
-                Answer::later("the Webhook is new here; retry")
-            }
+            Ok(false) => self.unusable((namespace, name), "the Webhook is new here; retry"),
             // Not counted: anybody can bring this about, for a name that nobody has.
             Err(_) => Answer::later("it is not known whether there is such a Webhook; retry"),
         }
     }
 
+    fn unusable(&self, (namespace, name): (&str, &str), text: &str) -> Answer {
+        self.refuse((namespace.to_owned(), name.to_owned()), Refusal::NotReady, text)
+    }
+
     fn unready(&self, open: &Open) -> Answer {
-        self.refuse(open, Refusal::NotReady, "the Webhook is not ready, its status says why; retry")
+        self.refuse(open.webhook(), Refusal::NotReady, "the Webhook is not ready, its status says why; retry")
     }
 
     /// Somebody was told to come again of whom is not known to which Webhook he came: it may have been any.
@@ -295,16 +300,16 @@ impl Receiver {
     }
 
     /// Counts a refusal, and words it.
-    fn refuse(&self, open: &Open, refusal: Refusal, text: &str) -> Answer {
-        self.tally.refused(&open.webhook, refusal);
-        self.unheard.refused(key_of(&open.webhook), refusal, now());
+    fn refuse(&self, webhook: Key, refusal: Refusal, text: &str) -> Answer {
+        self.tally.refused(webhook.clone(), refusal);
+        self.unheard.refused(webhook, refusal, now());
         self.metrics.received("webhook", "rejected", now().as_second());
         Answer::refusal(refusal, text)
     }
 
     /// Words and counts what is wrong with a body before it was read as a whole.
     pub fn refuse_body(&self, open: &Open, refusal: Refusal, text: &str) -> Answer {
-        self.refuse(open, refusal, text)
+        self.refuse(open.webhook(), refusal, text)
     }
 }
 

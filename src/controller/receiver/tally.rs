@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use parking_lot::Mutex;
 
-use super::{Key, Receiver, Refusal};
+use super::{Key, Receiver, Refusal, key_of};
 use crate::api::{GROUP, ObjectReference, RejectedCount, Truncated, VERSION, Webhook, WebhookStatus};
 use crate::cluster::events::{Telling, tell};
 use crate::cluster::{Result, status};
@@ -37,20 +37,19 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    fn with(&self, webhook: &Webhook, change: impl FnOnce(&mut News)) {
-        let key = (webhook.namespace().unwrap_or_default(), webhook.name_any());
-        change(self.news.lock().entry(key).or_default());
+    fn with(&self, webhook: Key, change: impl FnOnce(&mut News)) {
+        change(self.news.lock().entry(webhook).or_default());
     }
 
     /// A request was refused.
-    pub(super) fn refused(&self, webhook: &Webhook, refusal: Refusal) {
+    pub(super) fn refused(&self, webhook: Key, refusal: Refusal) {
         self.with(webhook, |news| *news.refused.entry(refusal.as_str()).or_default() += 1);
     }
 
     /// Events were too large to be kept.
     pub(super) fn too_large(&self, webhook: &Webhook, events: &[String]) {
         if let Some(last) = events.last() {
-            self.with(webhook, |news| news.too_large = Some(last.clone()));
+            self.with(key_of(webhook), |news| news.too_large = Some(last.clone()));
         }
     }
 
@@ -63,7 +62,7 @@ impl Tally {
     fn spread(&self, webhooks: &[Arc<Webhook>]) {
         let away = std::mem::take(&mut *self.away.lock());
         for webhook in webhooks.iter().filter(|_| !away.is_empty()) {
-            self.with(webhook, |news| {
+            self.with(key_of(webhook), |news| {
                 for (reason, count) in &away {
                     *news.refused.entry(reason).or_default() += count;
                 }
@@ -73,7 +72,7 @@ impl Tally {
 
     /// A request was authentic and could be read.
     pub(super) fn received(&self, webhook: &Webhook, truncated: i64, at: Timestamp) {
-        self.with(webhook, |news| {
+        self.with(key_of(webhook), |news| {
             news.last = Some(at);
             if truncated > 0 {
                 news.truncated = Some((truncated, at));

@@ -149,7 +149,7 @@ impl Home {
         let (port, kubeconfig) = (free_port(), self.kubeconfig());
         let listen = format!("127.0.0.1:{port}");
         let fixed = ["controller", "--kubeconfig", kubeconfig.to_str().unwrap(), "--listen", &listen];
-        Controller { process: start(&fixed, &self.files.path().join("log")), port }
+        Controller { process: start(&fixed, &self.files.path().join(format!("log-{port}"))), port }
     }
 
     /// Waits until `of` says something about a rule.

@@ -55,21 +55,29 @@ async fn it_works_only_with_kinds_of_its_own_version() {
 
 /// What a `helm rollback` does: with fields that an older kind does not have goes what keeps things from happening twice.
 #[tokio::test]
-async fn a_leader_whose_kinds_become_older_gives_way() {
+async fn whoever_leads_gives_way_when_the_kinds_become_older_and_who_stands_by_does_not_follow() {
     let home = Home::furnished().await;
-    let mut controller = home.controller(&["--identity", "one"]);
-    controller.leads().await;
+    let mut one = home.controller(&["--identity", "one"]);
+    one.leads().await;
+    let two = home.controller(&["--identity", "two"]);
+    two.says("/readyz", |answer| answer.body.contains("standing by")).await;
     for crd in older() {
         home.apply(&crd).await;
     }
-    let status = controller.process.wait(2 * DEADLINE).await;
-    let output = controller.process.output();
+    let status = one.process.wait(DEADLINE).await;
+    let output = one.process.output();
     assert_eq!(status.code(), Some(2), "{output}");
     let lacks = "kind executions.fother.dev is of another version: it has no status.episodeClosedAt";
     assert!(output.contains(&format!("fother's kinds cannot be used any more: {lacks}")), "{output}");
+    two.says("/readyz", |answer| answer.code == 503 && answer.body.contains(lacks)).await;
+    assert!(!two.process.output().contains("leading"), "{}", two.process.output());
     let leases: Api<Lease> = Api::namespaced(home.admin.clone(), "fother");
     let lease = leases.get("fother").await.unwrap().spec.unwrap();
     assert_eq!(lease.holder_identity.as_deref().unwrap_or_default(), "", "an older build may lead at once");
+    for crd in fother::api::crds() {
+        home.apply(&json!(crd)).await;
+    }
+    two.leads().await;
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fother::api::Execution;
-use fother::cluster::rights;
 use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client};
@@ -71,44 +70,28 @@ impl Harbor {
     pub async fn namespace(&self, name: &str) {
         self.kubectl.apply(&restricted_namespace(name).to_string(), &[]).await;
         self.account(name, "healer", &healer_rights()).await;
-        let enrolment = json!({"apiGroup": RBAC, "kind": "ClusterRole", "name": rights::ENROLMENT_ROLE});
-        self.bind(
-            name,
-            "fother-impersonate",
-            &enrolment,
-            json!({"kind": "ServiceAccount", "name": "fother", "namespace": HOME}),
-        )
-        .await;
     }
 
     /// An account that the controller may act as, with rights of its own.
     pub async fn account(&self, namespace: &str, name: &str, rules: &Value) {
         let account = json!({
             "apiVersion": "v1", "kind": "ServiceAccount",
-            "metadata": {"name": name, "namespace": namespace, "annotations": {"fother.dev/allow": "true"}},
+            "metadata": {"name": name, "namespace": namespace},
         });
         let role = json!({
             "apiVersion": format!("{RBAC}/v1"), "kind": "Role",
             "metadata": {"name": name, "namespace": namespace}, "rules": rules,
         });
-        self.kubectl.apply(&account.to_string(), &[]).await;
-        self.kubectl.apply(&role.to_string(), &[]).await;
-        let role = json!({"apiGroup": RBAC, "kind": "Role", "name": name});
-        self.bind(
-            namespace,
-            name,
-            &role,
-            json!({"kind": "ServiceAccount", "name": name, "namespace": namespace}),
-        )
-        .await;
-    }
-
-    async fn bind(&self, namespace: &str, name: &str, role: &Value, subject: Value) {
         let binding = json!({
             "apiVersion": format!("{RBAC}/v1"), "kind": "RoleBinding",
-            "metadata": {"name": name, "namespace": namespace}, "roleRef": role, "subjects": [subject],
+            "metadata": {"name": name, "namespace": namespace},
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
         });
-        self.kubectl.apply(&binding.to_string(), &[]).await;
+        for object in [account, role, binding] {
+            self.kubectl.apply(&object.to_string(), &[]).await;
+        }
+        self.node.admin().enroll(namespace, name).await;
     }
 
     /// Waits until the only Execution of a namespace has ended, and returns it.

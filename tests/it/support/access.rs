@@ -1,9 +1,13 @@
 //! How a test reaches an API server: a kubeconfig, and clients made from it.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
+
+use super::kubectl::run;
+use super::process;
 
 /// Server, authority and identity. A client belongs to the runtime of the test that makes it.
 #[derive(Clone)]
@@ -56,6 +60,17 @@ impl Access {
             named.cluster = Some(serde_json::from_value(cluster).unwrap());
         }
         other
+    }
+
+    /// Has the controller act as an account of a namespace, by what `fother enroll` writes.
+    pub async fn enroll(&self, namespace: &str, account: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let kubeconfig = self.write(&directory.path().join("kubeconfig"));
+        let mut fother = Command::new(process::fother());
+        fother.args(["enroll", namespace, "--service-account", account, "--apply", "--kubeconfig"]);
+        fother.arg(kubeconfig);
+        let answer = run(fother, "").await;
+        assert!(answer.code == 0, "{answer:#?}");
     }
 
     pub async fn client(&self) -> kube::Client {

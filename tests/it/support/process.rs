@@ -117,7 +117,7 @@ impl Drop for Process {
 }
 
 /// The `fother` that this test run was built with; only tests are told which.
-fn fother() -> &'static Path {
+pub fn fother() -> &'static Path {
     Path::new(option_env!("CARGO_BIN_EXE_fother").unwrap_or("fother"))
 }
 

@@ -126,7 +126,27 @@ async fn a_webhook_that_the_watch_has_not_brought_is_not_denied() {
         if said == new { Ok(()) } else { Err(said.1) }
     })
     .await;
-    assert_eq!(answer("..%2F..%2Fpods%2Fam").await.0, 404);
+    let elsewhere = answer("..%2F..%2Fshop%2Fwebhooks%2Fam").await;
+    assert_eq!(elsewhere.0, 404, "what a stranger sends is a name and no path");
+}
+
+/// Nor is one denied that is left alone, and its senders alone are told to come again.
+#[tokio::test]
+async fn a_webhook_that_cannot_be_read_is_not_denied() {
+    let scene = Scene::new().await;
+    let annotations = json!({"example.com/words": "x".repeat(256 * 1024 - 32)});
+    let spec = json!({"serviceAccountName": "healer", "alertmanager": {},
+        "authentication": {"bearer": {"secretRef": {"name": "receiver", "key": "token"}}}});
+    let large = json!({"metadata": {"annotations": annotations}, "spec": spec});
+    scene.own("fother.dev/v1alpha1", "Webhook", "large", large).await;
+    let running = scene.start("one").await;
+    eventually("it receives", DEADLINE, || async {
+        let answer = running.post("large", &json!({})).await;
+        let expected = (503, "the Webhook cannot be read, its status says why; retry");
+        if (answer.status, &*answer.text) == expected { Ok(()) } else { Err(answer.text) }
+    })
+    .await;
+    running.stop().await;
 }
 
 /// Lines 21 to 24.

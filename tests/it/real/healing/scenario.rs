@@ -4,7 +4,6 @@
 
 use std::fmt::Debug;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fother::api::{Action, Condition, Execution, Rule};
@@ -25,12 +24,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
-use super::controller::{Build, Controller, HOME, install};
+use super::controller::{Controller, HOME, install};
 use crate::sandbox_world::stage::Stage;
 use crate::support::access::Access;
 use crate::support::audit::AuditLog;
 use crate::support::control_plane::ControlPlane;
-use crate::support::kubectl::run;
 use crate::support::proxy::Proxy;
 use crate::support::wait::{DEADLINE, eventually};
 
@@ -193,13 +191,8 @@ impl Scenario {
 
     /// Has the controller act as an account, by what `fother enroll` writes.
     async fn enroll(&self, name: &str) {
-        let directory = tempfile::tempdir().unwrap();
-        let kubeconfig = self.stage.admin().write(&directory.path().join("kubeconfig"));
-        let (namespace, kubeconfig) = (self.stage.namespace.as_str(), kubeconfig.to_str().unwrap());
-        let mut fother = Command::new(Build::This.program());
-        fother.args(["enroll", namespace, "--service-account", name, "--apply", "--kubeconfig", kubeconfig]);
-        let answer = run(fother, "").await;
-        assert!(answer.code == 0, "{answer:#?}");
+        let namespace = self.stage.namespace.as_str();
+        self.stage.admin().enroll(namespace, name).await;
         // The API server learns of it a moment later.
         let asked = json!({"verb": "impersonate", "resource": "serviceaccounts", "namespace": namespace, "name": name});
         let asked = serde_json::from_value::<ResourceAttributes>(asked).unwrap();
