@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fother::cluster::reviews::account_may;
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::kubectl::run;
 use super::process;
+use super::wait::{DEADLINE, eventually};
 
 /// Server, authority and identity. A client belongs to the runtime of the test that makes it.
 #[derive(Clone)]
@@ -71,6 +74,19 @@ impl Access {
         fother.arg(kubeconfig);
         let answer = run(fother, "").await;
         assert!(answer.code == 0, "{answer:#?}");
+        let asked = json!({"verb": "impersonate", "resource": "serviceaccounts", "namespace": namespace, "name": account});
+        self.knows_that(("fother", "fother"), asked).await;
+    }
+
+    /// Waits until an account may do what is `asked`: of rights that are written the API server learns a moment later.
+    pub async fn knows_that(&self, account: (&str, &str), asked: Value) {
+        let asked: ResourceAttributes = serde_json::from_value(asked).unwrap();
+        let client = self.client().await;
+        eventually(&format!("{account:?} may {asked:?}"), DEADLINE, || async {
+            let may = account_may(&client, account, asked.clone()).await;
+            if may.as_ref().is_ok_and(|may| *may) { Ok(()) } else { Err(format!("{may:?}")) }
+        })
+        .await;
     }
 
     pub async fn client(&self) -> kube::Client {

@@ -10,7 +10,7 @@ use futures::{StreamExt as _, stream};
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::stage::{CONTROLLER, Stage, admitted};
+use super::stage::{CONTROLLER, Stage};
 use super::token::HOME_RIGHTS;
 
 /// A group, resources and subresources of it, what may be done to them, and to which alone if not to all.
@@ -292,8 +292,7 @@ async fn the_controller_may_by_itself_what_it_claims_and_nothing_else() {
     let foreign = stage.plane.namespace("own-rights-foreign").await;
     let whole = stage.plane.namespace("own-rights-whole").await;
     stage.account("healer").await;
-    let enroll = ["enroll", &stage.namespace, "--service-account", "healer", "--apply"];
-    admitted(&stage.fother(&enroll).await);
+    stage.plane.admin().enroll(&stage.namespace, "healer").await;
     let bind = [
         "create",
         "rolebinding",
@@ -302,6 +301,8 @@ async fn the_controller_may_by_itself_what_it_claims_and_nothing_else() {
         "--serviceaccount=fother:fother",
     ];
     stage.admin.run(&[&bind[..], &["-n", &whole]].concat()).await;
+    let any = json!({"verb": "impersonate", "resource": "serviceaccounts", "namespace": whole});
+    stage.plane.admin().knows_that(("fother", "fother"), any).await;
 
     let asked = [
         Place("in the cluster", "", &[]),

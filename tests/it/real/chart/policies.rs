@@ -152,7 +152,7 @@ async fn only_the_controller_decides() {
     refused(&stage.create(&author, "Execution", "x", decided("healer")).await, said);
     refused(&stage.create(&stage.admin, "Execution", "x", decided("healer")).await, said);
     stage.account("healer").await;
-    admitted(&stage.fother(&["enroll", &stage.namespace, "--service-account", "healer", "--apply"]).await);
+    stage.plane.admin().enroll(&stage.namespace, "healer").await;
     let controller = stage.controller().await;
     admitted(&stage.create(&controller, "Execution", "x", decided("healer")).await);
 }

@@ -48,6 +48,10 @@ impl Stage {
         self.admin
             .run(&["-n", &self.namespace, "create", "rolebinding", name, "--role", name, &account])
             .await;
+        let first = |what: &str| rules[0][what][0].clone();
+        let asked = json!({"namespace": self.namespace, "verb": first("verbs"), "group": first("apiGroups"),
+            "resource": first("resources"), "name": first("resourceNames")});
+        self.plane.admin().knows_that((&self.namespace, name), asked).await;
         self.admin.with(&access)
     }
 
@@ -57,6 +61,8 @@ impl Stage {
         let account = format!("--serviceaccount={}:{role}", self.namespace);
         let binding = ["-n", &self.namespace, "create", "rolebinding", role, "--clusterrole", role, &account];
         self.admin.run(&binding).await;
+        let asked = json!({"namespace": self.namespace, "verb": "get", "resource": "configmaps"});
+        self.plane.admin().knows_that((&self.namespace, role), asked).await;
         self.admin.with(&access)
     }
 

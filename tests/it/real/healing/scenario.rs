@@ -7,10 +7,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fother::api::{Action, Condition, Execution, Rule};
-use fother::cluster::reviews::account_may;
 use fother::decide::identity::{TargetKey, decision_id, execution_name};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, ServiceAccount};
@@ -186,21 +184,7 @@ impl Scenario {
             "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": self.stage.namespace}],
         });
         self.stage.create::<RoleBinding>(binding).await;
-        self.enroll(name).await;
-    }
-
-    /// Has the controller act as an account, by what `fother enroll` writes.
-    async fn enroll(&self, name: &str) {
-        let namespace = self.stage.namespace.as_str();
-        self.stage.admin().enroll(namespace, name).await;
-        // The API server learns of it a moment later.
-        let asked = json!({"verb": "impersonate", "resource": "serviceaccounts", "namespace": namespace, "name": name});
-        let asked = serde_json::from_value::<ResourceAttributes>(asked).unwrap();
-        eventually("the account is enrolled", DEADLINE, || async {
-            let is = account_may(&self.stage.client, (HOME, "fother"), asked.clone()).await;
-            if is.as_ref().is_ok_and(|is| *is) { Ok(()) } else { Err(format!("{is:?}")) }
-        })
-        .await;
+        self.stage.admin().enroll(&self.stage.namespace, name).await;
     }
 
     /// A claim, and its folder on the node.
