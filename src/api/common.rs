@@ -40,6 +40,9 @@ pub const LABEL: LabelKeys = LabelKeys {
 
 /// Annotations that fother reads or sets.
 pub struct AnnotationKeys {
+    /// On a synced Rule: a hash of the Actions of its Pack that it runs. A commit that changes one of them alone is its
+    /// revision, too.
+    pub actions: &'static str,
     /// On a `ServiceAccount`: `"true"` lets the controller act as it.
     pub allow: &'static str,
     /// On a Pack: a revision whose deletions a person has agreed to.
@@ -56,6 +59,7 @@ pub struct AnnotationKeys {
 
 /// The annotations' keys.
 pub const ANNOTATION: AnnotationKeys = AnnotationKeys {
+    actions: "fother.dev/actions",
     allow: "fother.dev/allow",
     allow_prune: "fother.dev/allow-prune",
     allow_rewrite: "fother.dev/allow-rewrite",

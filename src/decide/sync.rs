@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::identity::digest;
 use super::pack::{Object, Source, Written, resolve_scripts};
-use crate::api::{ANNOTATION, Action, GROUP, InventoryEntry, LABEL, Pack, Rule, VERSION, Webhook};
+use crate::api::{ANNOTATION, Action, GROUP, InventoryEntry, LABEL, Pack, Rule, RuleSpec, VERSION, Webhook};
 
 /// An object that a revision wants.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +94,7 @@ pub fn desired(
         });
         found.push(Desired { entry: InventoryEntry { kind: "ConfigMap".to_owned(), name }, manifest });
     }
+    let actions = hashes(&objects);
     for Written { object, file, line } in &objects {
         let (kind, metadata, spec) = match object {
             Object::Action(action) => ("Action", &action.metadata, json!(action.spec)),
@@ -102,7 +104,10 @@ pub fn desired(
         let name = metadata.name.clone().unwrap_or_default();
         let mut own = json!({"name": name, "namespace": namespace});
         own["labels"] = with(json!(metadata.labels.clone().unwrap_or_default()), &labels);
-        let place = json!({ANNOTATION.revision: revision, ANNOTATION.source: format!("{file}:{line}")});
+        let mut place = json!({ANNOTATION.revision: revision, ANNOTATION.source: format!("{file}:{line}")});
+        if let Object::Rule(rule) = object {
+            place[ANNOTATION.actions] = json!(what_it_runs(&rule.spec, &actions));
+        }
         own["annotations"] = with(json!(metadata.annotations.clone().unwrap_or_default()), &place);
         let manifest =
             json!({"apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind, "metadata": own, "spec": spec});
@@ -110,6 +115,24 @@ pub fn desired(
     }
     found.sort_by_key(|desired| order(&desired.entry));
     found
+}
+
+/// A hash of each Action, by name: of its spec, in which the name of a script says what is in it.
+fn hashes(objects: &[Written]) -> BTreeMap<&str, String> {
+    let actions = objects.iter().filter_map(|written| match &written.object {
+        Object::Action(action) => {
+            Some((action.metadata.name.as_deref()?, digest(&[&json!(action.spec).to_string()])))
+        }
+        Object::Rule(_) | Object::Webhook(_) => None,
+    });
+    actions.collect()
+}
+
+/// A hash of the Actions that a Rule runs, of those that its Pack has.
+fn what_it_runs(rule: &RuleSpec, actions: &BTreeMap<&str, String>) -> String {
+    let runs: BTreeSet<_> = rule.ladder.iter().map(|rung| rung.run.as_str()).collect();
+    let hashes: Vec<_> = runs.iter().filter_map(|name| actions.get(name)).map(String::as_str).collect();
+    digest(&hashes)[..16].to_owned()
 }
 
 fn with(mut members: Value, more: &Value) -> Value {
@@ -302,6 +325,27 @@ mod tests {
         let inventory: Vec<_> = files.iter().map(|d| d.entry.clone()).collect();
         let again = plan(&pack(&inventory, json!({})), ("main@sha1:2", "2"), files.clone(), &live_of(&files));
         assert_eq!(again.map(|p| (p.apply.len(), p.delete.len())), Ok((0, 0)));
+    }
+
+    #[test]
+    fn a_script_that_changes_is_a_new_revision_of_the_rules_that_run_it() {
+        let other = RULE.replace("name: crash", "name: other").replace("run: clean", "run: elsewhere");
+        let pack_of = |script| {
+            wanted(&[("a.yaml", ACTION), ("r.yaml", RULE), ("o.yaml", &other), ("clean.sh", script)])
+        };
+        let (before, after) = (pack_of("true"), pack_of("false"));
+        let (pack, mut live) = (pack(&[], json!({})), live_of(&before));
+        let names = |live: &_| -> Vec<_> {
+            let plan = plan(&pack, ("main@sha1:2", "2"), after.clone(), live).expect("a plan");
+            plan.apply.into_iter().map(|desired| (desired.entry.kind, desired.entry.name)).collect()
+        };
+        let applied = names(&live);
+        let rule = ("Rule".to_owned(), "crash".to_owned());
+        assert_eq!((applied.len(), applied.last()), (3, Some(&rule)), "after the script and its Action");
+        // Killed before the Rule.
+        let without_rules = after.iter().filter(|desired| desired.entry.kind != "Rule").cloned();
+        live.extend(live_of(&without_rules.collect::<Vec<_>>()));
+        assert_eq!(names(&live), [rule]);
     }
 
     #[test]

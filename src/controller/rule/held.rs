@@ -34,7 +34,7 @@ pub struct Waiting(Mutex<BTreeMap<TargetKey, (Held, Timestamp)>>);
 
 impl Waiting {
     /// Takes in a round; returns what has begun to hold in it, and since when. A wait that a process before this one has
-    /// shown in the status goes on.
+    /// shown in the status goes on, and has been told of.
     pub fn take_in(
         &self,
         holds: &Holds,
@@ -46,11 +46,11 @@ impl Waiting {
         let fresh = holds.iter().map(|(key, hold)| {
             let since = match known.get(key) {
                 Some((held, since)) if *held == hold.held => *since,
-                _ => {
-                    let since = shown_since(shown, key, hold.held).unwrap_or_else(|| whole(now));
+                _ => shown_since(shown, key, hold.held).unwrap_or_else(|| {
+                    let since = whole(now);
                     begun.push((hold.clone(), since));
                     since
-                }
+                }),
             };
             (key.clone(), (hold.held, since))
         });
@@ -158,7 +158,7 @@ mod tests {
         let (next, before) = (Waiting::default(), status.clone());
         next.show(&Holds::new(), true, &mut status);
         assert_eq!(status, before, "a watch that is out of sync proves nothing");
-        next.take_in(&held, Some(&before), at(60_000));
+        assert!(next.take_in(&held, Some(&before), at(60_000)).is_empty(), "nobody is told again");
         next.show(&held, false, &mut status);
         assert_eq!(status, before, "nothing to write");
     }

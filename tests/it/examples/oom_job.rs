@@ -8,23 +8,21 @@ use serde_json::{Value, json};
 use super::stage::{Place, Stage};
 use crate::support::examples::folder;
 
-/// The cap in these tests, as nobody should need half a gigabyte to see it, and a limit just below it.
-const CAP: &str = "48Mi";
-const BELOW: &str = "40Mi";
+/// The cap of the pack, and a limit just below it.
+const CAP: &str = "512Mi";
+const BELOW: &str = "480Mi";
 
-/// A smaller cap in all expressions and parameters, and less patience.
+/// Less patience.
 fn tune(rule: &mut Rule) {
-    let text = json!(rule.spec).to_string().replace("512Mi", CAP);
-    rule.spec = serde_json::from_str(&text).unwrap();
     for verify in rule.spec.ladder.iter_mut().filter_map(|rung| rung.verify.as_mut()) {
         verify.within = "10s".parse().unwrap();
     }
 }
 
-/// Creates the Job of the pack's `workload.yaml`, which needs 96Mi, with this limit.
+/// Creates the Job of the pack's `workload.yaml` with this limit; it needs more than the cap.
 async fn report(stage: &Stage, limit: &str) {
     let text = std::fs::read_to_string(folder("setup").join("oom-job/workload.yaml")).unwrap();
-    let mut job: Value = serde_saphyr::from_str(&text).unwrap();
+    let mut job: Value = serde_saphyr::from_str(&text.replace("96M", "640M")).unwrap();
     job["spec"]["template"]["spec"]["containers"][0]["resources"] =
         json!({"requests": {"memory": limit}, "limits": {"memory": limit}});
     stage.apply(&job).await;
@@ -83,7 +81,7 @@ pub async fn a_job_that_needs_more_than_the_cap_is_reported(place: &Place) {
     assert_eq!(climbed, ["collect-evidence Succeeded", "report-max-reached Succeeded"]);
 
     let last = job(&stage).await;
-    assert_eq!([limit(&first), limit(&last)], [BELOW, CAP], "40Mi and 64Mi more are more than it may have");
+    assert_eq!([limit(&first), limit(&last)], [BELOW, CAP], "480Mi and 64Mi more are more than it may have");
     let recreated = ended[0].status.as_ref().unwrap().rungs[1].replaced_by.clone();
     assert_eq!(recreated, last.uid(), "it was created again once");
     assert_eq!(last.annotations()["example.com/out-of-memory"], format!("max reached: {CAP}"));
