@@ -11,12 +11,14 @@ use super::stage::{Place, Stage, alert};
 use super::taker::Taker;
 use crate::webhooks::stage::at;
 
+pub const PACK: (&str, &str) = ("alert-job", "tickets");
+
 const SECRET: &str = "swordfish-4711";
 
 async fn stage(place: &Place, address: &str) -> Stage {
     let file = format!("url = \"{address}\"\nheader = \"Authorization: Bearer {SECRET}\"\n");
     let untouched: fn(&mut Rule) = |_| {};
-    Stage::of(place, ("alert-job", "tickets"), json!({"tickets": {"curlrc": file}}), untouched).await
+    Stage::of(place, PACK, json!({"tickets": {"curlrc": file}}), untouched).await
 }
 
 fn test_alert(region: &str, severity: &str, ends: Option<&str>) -> Value {

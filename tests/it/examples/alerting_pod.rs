@@ -14,7 +14,7 @@ use super::stage::{Place, Stage, alert};
 use crate::support::wait::{DEADLINE, eventually};
 use crate::webhooks::stage::{at, notification};
 
-const PACK: (&str, &str) = ("alerting-pod", "queues");
+pub const PACK: (&str, &str) = ("alerting-pod", "queues");
 
 fn quicker(rule: &mut Rule) {
     rule.spec.ladder[1].verify.as_mut().unwrap().stable_for = "0s".parse().unwrap();
