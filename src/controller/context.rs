@@ -11,7 +11,7 @@ use super::executions::Executions;
 use super::looks::Looks;
 use super::published::Published;
 use super::queue::Queue;
-use super::receiver::{Known, Unheard};
+use super::receiver::{Known, Listening, Unheard};
 use super::recorder::Recorder;
 use super::rule::{Evaluators, Places};
 use super::store::Store;
@@ -60,6 +60,8 @@ pub struct Context {
     pub batches: Batches,
     /// How much of it there is.
     pub known: Known,
+    /// Who listens to it.
+    pub listening: Listening,
     /// Since when everybody who sends is heard.
     pub unheard: Unheard,
     /// From when to when nobody led before this process did; none if nobody knows.

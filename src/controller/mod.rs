@@ -237,6 +237,7 @@ async fn lead(
         webhooks: receiver.webhooks(),
         batches: receiver.batches(),
         known: receiver.known(),
+        listening: receiver.listening(),
         unheard: receiver.unheard(),
         unled,
         queue: queue.clone(),

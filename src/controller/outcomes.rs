@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt};
 use super::context::Context;
 use crate::api::{EventBatch, EventOutcome};
 use crate::cluster::{Error, Result, status};
-use crate::decide::inbox::recorded;
+use crate::decide::owed::recorded;
 
 /// How often it is tried to write what others write beside.
 const WRITES: usize = 5;
@@ -40,7 +40,7 @@ pub async fn record_in(
     let api: Api<EventBatch> = Api::namespaced(context.home.clone(), &namespace);
     for attempt in 1.. {
         let before = batch.status.clone().unwrap_or_default();
-        let fresh = recorded(&before, outcomes);
+        let fresh = recorded(&batch, outcomes);
         if fresh == before {
             return Ok(());
         }
