@@ -9,6 +9,7 @@ use super::definitions::Definitions;
 use super::execution::{JobWatches, Troubles, Turns};
 use super::executions::Executions;
 use super::looks::Looks;
+use super::outcomes::Pending;
 use super::published::Published;
 use super::queue::Queue;
 use super::receiver::{Known, Listening, Unheard};
@@ -60,6 +61,8 @@ pub struct Context {
     pub batches: Batches,
     /// How much of it there is.
     pub known: Known,
+    /// What became of it and is not written yet.
+    pub pending: Pending,
     /// Who listens to it.
     pub listening: Listening,
     /// Since when everybody who sends is heard.

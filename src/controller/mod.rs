@@ -237,6 +237,7 @@ async fn lead(
         webhooks: receiver.webhooks(),
         batches: receiver.batches(),
         known: receiver.known(),
+        pending: outcomes::Pending::default(),
         listening: receiver.listening(),
         unheard: receiver.unheard(),
         unled,
