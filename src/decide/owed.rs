@@ -65,11 +65,14 @@ pub fn rules_of(batch: &EventBatch, index: usize) -> BTreeSet<&str> {
     listed.chain(taken.filter(|rule| *rule != NOBODY)).collect()
 }
 
-/// The rules of all its events.
-pub fn rules(batch: &EventBatch) -> BTreeSet<&str> {
-    let listed = batch.spec.events.iter().flat_map(|event| &event.rules).map(String::as_str);
-    let taken = outcomes(batch).map(|(.., outcome)| outcome.rule.as_str());
-    listed.chain(taken.filter(|rule| *rule != NOBODY)).collect()
+/// The rules that have still something to say of a batch, or may have.
+pub fn waiting(batch: &EventBatch) -> BTreeSet<&str> {
+    let done = done(batch);
+    let listed = batch.spec.events.iter().enumerate();
+    let listed = listed.flat_map(|(index, event)| event.rules.iter().map(move |rule| (index, rule.as_str())));
+    let taken = outcomes(batch).map(|(index, _, outcome)| (index, outcome.rule.as_str()));
+    let waiting = listed.chain(taken).filter(|owed| !done.contains(owed));
+    waiting.map(|(_, rule)| rule).filter(|rule| *rule != NOBODY).collect()
 }
 
 /// Since when all is over with a batch; none while anything is not.
@@ -195,7 +198,7 @@ mod tests {
         let nobody = (NOBODY, OutcomeKind::NotMatched);
         assert_eq!(settled_at(&with(&[nobody])), Some(at(50)));
         let taken = with(&[nobody, ("r", OutcomeKind::Fired)]);
-        assert_eq!((settled_at(&taken), rules(&taken)), (None, BTreeSet::from(["r"])));
+        assert_eq!((settled_at(&taken), waiting(&taken)), (None, BTreeSet::from(["r"])));
         assert_eq!(rules_of(&taken, 0), BTreeSet::from(["r"]));
         assert_eq!(settled_at(&with(&[nobody, ("r", OutcomeKind::Resolved)])), Some(at(50)));
         assert_eq!(orphaned(&taken, |_| true, at(60)), []);

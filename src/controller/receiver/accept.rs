@@ -231,6 +231,8 @@ impl Receiver {
                     let created = Arc::new(created);
                     self.batches.insert(created.clone());
                     self.known.learn(&created, Some(created.clone()));
+                    // What the watch brings of it is nothing new any more.
+                    self.tell_of_batch(None, &created);
                 }
                 // The same request before, to this replica or another.
                 Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
@@ -350,6 +352,7 @@ fn build(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::AlertState;
     use serde_json::json;
 
     fn event(id: &str, rules: usize, size: usize) -> AcceptedEvent {
@@ -366,6 +369,36 @@ mod tests {
         assert_eq!(sizes(vec![event("1", 1, 60 * 1024); 9]), [4, 4, 1]);
         assert_eq!(sizes(vec![event("1", 400, 1); 5]), [2, 2, 1]);
         assert_eq!(sizes(vec![]), [0; 0]);
+        assert_eq!(sizes(vec![event("1", 0, 1); 1001]), [1000, 1], "each has an outcome");
+    }
+
+    #[test]
+    fn an_event_that_very_many_rules_may_match_is_in_several_batches() {
+        let mut alert = event("1", 2500, 1);
+        let heard = alert.rules.iter().map(|rule| (rule.clone(), alert.event.time.clone())).collect();
+        alert.alert = Some(AlertState {
+            fingerprint: "f".to_owned(),
+            starts_at: alert.event.time.clone(),
+            ends_at: None,
+            heard,
+        });
+        let found = parts(vec![alert.clone(), event("2", 1, 1)]);
+        let rules =
+            |part: &Vec<AcceptedEvent>| part.iter().map(|event| event.rules.len()).collect::<Vec<_>>();
+        assert_eq!(found.iter().map(rules).collect::<Vec<_>>(), [vec![1000], vec![1000], vec![500, 1]]);
+        let of_alert: Vec<_> = found.iter().map(|part| &part[0]).collect();
+        assert_eq!(of_alert.iter().flat_map(|part| part.rules.clone()).collect::<Vec<_>>(), alert.rules);
+        for part in of_alert {
+            let heard: Vec<_> = part.alert.iter().flat_map(|alert| alert.heard.keys()).cloned().collect();
+            let mut rules = part.rules.clone();
+            rules.sort();
+            assert_eq!(heard, rules);
+        }
+        let names = |events| {
+            let named = |part| build(("a", "w"), part, &BTreeSet::new(), Timestamp::UNIX_EPOCH).metadata.name;
+            parts(events).into_iter().map(named).collect::<Vec<_>>()
+        };
+        assert_eq!(names(vec![alert.clone()]), names(vec![alert]));
     }
 
     /// A quota answers 409, too, when others change it at the same moment: nothing is kept then.

@@ -224,7 +224,7 @@ impl Receiver {
         }
         let tell =
             |rules: BTreeSet<&str>| rules.iter().for_each(|rule| queue.add(Kind::Rule, &namespace, rule));
-        tell(owed::rules(batch));
+        tell(owed::waiting(batch));
         // What is in it has not changed, and what has become of it they have said themselves.
         if is_status_only(before, batch) {
             return;
@@ -241,9 +241,7 @@ impl Receiver {
         }
         for other in others.iter().filter_map(|(namespace, name)| self.batches.get(namespace, name)) {
             queue.add(Kind::EventBatch, &namespace, &other.name_any());
-            if settled_at(&other).is_none() {
-                tell(owed::rules(&other));
-            }
+            tell(owed::waiting(&other));
         }
     }
 

@@ -86,6 +86,23 @@ async fn a_new_rule_hears_of_an_alert_that_is_kept_for_others() {
     running.stop().await;
 }
 
+/// What it goes by may be another when the alert is resolved: nothing is listed for the Rule then.
+#[tokio::test]
+async fn an_alert_is_over_for_a_rule_that_its_end_is_not_listed_for() {
+    let (scene, running) = scene().await;
+    scene.patch::<Rule>("full", json!({"spec": {"when": "alert.annotations.summary == 'full'"}})).await;
+    let starts = at(-5);
+    say(&running, &[alert("sda", &starts, None)]).await;
+    eventually("it acts", DEADLINE, || async { scene.mark_of("sda").await.ok_or("not yet") }).await;
+    let mut end = alert("sda", &starts, Some(&at(0)));
+    end["annotations"]["summary"] = "was full".into();
+    say(&running, &[end]).await;
+    scene.ended(&["TargetRecovered"]).await;
+    let found = scene.outcomes().await;
+    assert!(found.contains(&format!("f-sda/{starts}/resolved  Resolved")), "{found:?}");
+    running.stop().await;
+}
+
 /// Also when what says that it is resolved has gone.
 #[tokio::test]
 async fn a_rule_that_is_mended_after_an_alert_was_resolved_does_not_act() {

@@ -323,7 +323,9 @@ impl Scene {
         let id = format!("{}/{}/{}", text("fingerprint"), text("startsAt"), text("status"));
         let kind = format!("alert.{}", text("status"));
         let event = json!({"id": id, "source": "alertmanager", "type": kind, "time": alert["startsAt"], "data": alert});
-        let mut state = json!({"fingerprint": alert["fingerprint"], "startsAt": alert["startsAt"]});
+        // As it is kept of what is received.
+        let starts = format!("{:.6}", text("startsAt").parse::<k8s_openapi::jiff::Timestamp>().unwrap());
+        let mut state = json!({"fingerprint": alert["fingerprint"], "startsAt": starts});
         if text("status") == "resolved" {
             state["endsAt"] = alert["endsAt"].clone();
         }
