@@ -551,7 +551,9 @@ mod tests {
                 }
             }
             let mut fresh = Listeners::default();
-            last.into_values().for_each(|interest| fresh.insert(interest));
+            for interest in last.into_values() {
+                fresh.insert(interest);
+            }
             let alert = event(of, data);
             let state = firing(&alert);
             let look = |listeners: &Listeners| {

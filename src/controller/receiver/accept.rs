@@ -126,7 +126,7 @@ impl Receiver {
                 sorted.unwanted += 1;
                 continue;
             };
-            let mut accepted = accepted(received, kept);
+            let mut accepted = accepted(received, &kept);
             let name = occurrence(&accepted.event);
             if !seen.insert(name.clone()) {
                 sorted.duplicates.push(format!("event {}", accepted.event.id));
@@ -181,7 +181,9 @@ impl Receiver {
             );
         }
         refreshed.extend(stale.iter().map(|item| item.batch.name_any()));
-        known.iter().for_each(|item| remember(accepted, item));
+        for item in &known {
+            remember(accepted, item);
+        }
         None
     }
 
@@ -248,7 +250,7 @@ impl Receiver {
 }
 
 /// An event with what is kept of it: if that is too large, with what those read that may match it.
-fn accepted(Received { event, alert }: Received, kept: Kept) -> AcceptedEvent {
+fn accepted(Received { event, alert }: Received, kept: &Kept) -> AcceptedEvent {
     let with = |data: Value| TriggerEvent { data: AnyValue(data), ..event.clone() };
     let mut read = with(kept.data.clone());
     if alert.is_some() && size(&read) > EVENT {

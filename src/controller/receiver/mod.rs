@@ -208,8 +208,9 @@ impl Receiver {
         let Some(queue) = self.queue.get().filter(|_| !is_status_only(before, webhook)) else { return };
         let (namespace, name) = (webhook.namespace().unwrap_or_default(), webhook.name_any());
         queue.add(Kind::Webhook, &namespace, &name);
-        let rules = self.listening.rules(&(namespace.clone(), name));
-        rules.iter().for_each(|rule| queue.add(Kind::Rule, &namespace, rule));
+        for rule in self.listening.rules(&(namespace.clone(), name)) {
+            queue.add(Kind::Rule, &namespace, &rule);
+        }
     }
 
     /// Tells whoever leads of a batch, and the Rules that it concerns: those that it is listed for or that have taken up what
