@@ -44,10 +44,11 @@ pub struct EventBatchSpec {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AcceptedEvent {
-    /// The event, with what the Rules read of it.
+    /// The event, with what the Rules read of it; an alert with what any Rule of the Webhook reads of alerts.
     pub event: TriggerEvent,
-    /// Names of the Rules, in the same namespace.
-    #[schemars(length(min = 1, max = 1000))]
+    /// Names of the Rules, in the same namespace. An alert that none of them may match as they read now, but that one is about
+    /// by name, has none: a Rule that is mended takes it up.
+    #[schemars(length(max = 1000))]
     pub rules: Vec<String>,
     /// For an alert: how it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,9 +76,9 @@ pub struct AlertState {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventBatchStatus {
-    /// One entry for each event and Rule that has looked at it.
+    /// One entry for each event and Rule that has looked at it, and one without a Rule for what no Rule may match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000))]
+    #[schemars(length(max = 3000))]
     pub outcomes: Vec<EventOutcome>,
 }
 
@@ -87,7 +88,7 @@ pub struct EventBatchStatus {
 pub struct EventOutcome {
     /// Which event, counted from 0.
     pub event: i32,
-    /// Name of the Rule.
+    /// Name of the Rule; empty for what became of an alert that no Rule may match.
     #[schemars(length(max = 52))]
     pub rule: String,
     /// What became of it.

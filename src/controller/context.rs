@@ -9,9 +9,10 @@ use super::definitions::Definitions;
 use super::execution::{JobWatches, Troubles, Turns};
 use super::executions::Executions;
 use super::looks::Looks;
+use super::outcomes::Pending;
 use super::published::Published;
 use super::queue::Queue;
-use super::receiver::{Known, Unheard};
+use super::receiver::{Known, Listening, Unheard};
 use super::recorder::Recorder;
 use super::rule::{Evaluators, Places};
 use super::store::Store;
@@ -60,6 +61,10 @@ pub struct Context {
     pub batches: Batches,
     /// How much of it there is.
     pub known: Known,
+    /// What became of it and is not written yet.
+    pub pending: Pending,
+    /// Who listens to it.
+    pub listening: Listening,
     /// Since when everybody who sends is heard.
     pub unheard: Unheard,
     /// From when to when nobody led before this process did; none if nobody knows.

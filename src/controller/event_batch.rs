@@ -1,7 +1,9 @@
 //! `EventBatch`es: each goes when all is over with what is in it, and nobody is likely to send it again. An alert that fires
-//! and that no Rule matches as they read now is kept as long as there is room: a Rule may be mended. What could still be
-//! replayed is kept in any case.
+//! and that a Rule may come to match when it is mended is kept as long as there is room. What could still be replayed is
+//! kept in any case, and what says that an alert is resolved until that is recorded where it fires.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::SignedDuration;
@@ -11,10 +13,12 @@ use kube::{Api, ResourceExt};
 use super::context::Context;
 use super::outcomes;
 use super::queue::Requeue;
-use crate::api::EventBatch;
+use crate::api::{AcceptedEvent, EventBatch};
 use crate::cluster::Result;
 use crate::cluster::error::{Error, optional};
-use crate::decide::inbox::{REMEMBERED, SILENCE, fires_unmatched, orphaned, settled_at};
+use crate::decide::inbox::{REMEMBERED, SILENCE};
+use crate::decide::owed::{orphaned, settled_at};
+use crate::decide::unmatched::{ended_by, may_be_mended, noted};
 use crate::source::watch::now;
 
 /// How often a batch is looked at whose alerts fire: a rule may be gone, or an alert forgotten.
@@ -29,15 +33,21 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         let rule = context.rules.get(namespace, rule);
         rule.is_some_and(|rule| rule.spec.trigger.webhook_name() == Some(&batch.spec.webhook))
     };
-    let gone = orphaned(&batch, listens, now());
-    if !gone.is_empty() {
-        outcomes::record_in(context, batch, &gone).await?;
+    let beside = beside(context, &batch);
+    // What fires first: what ends it goes after it.
+    outcomes::record(context, ended_by(&batch, &beside, true, now())).await?;
+    let mut fresh = noted(&batch, &beside, now());
+    fresh.extend(orphaned(&batch, listens, now()));
+    if !fresh.is_empty() {
+        outcomes::record_in(context, batch, &fresh).await?;
         return Ok(Requeue::After(Duration::ZERO));
     }
     let Some(settled_at) = settled_at(&batch) else { return Ok(Requeue::After(LOOK)) };
+    let webhook = (namespace.to_owned(), batch.spec.webhook.clone());
+    let about = |alert: &AcceptedEvent| context.listening.about(&webhook, &alert.event);
     let keep = if context.known.is_crowded() {
         SignedDuration::ZERO
-    } else if context.known.has_room_to_wait() && fires_unmatched(&batch, listens) {
+    } else if context.known.has_room_to_wait() && may_be_mended(&batch, &beside, (about, listens)) {
         // A Rule that is mended hears of what still fires.
         SILENCE
     } else {
@@ -50,8 +60,20 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     if left.is_positive() {
         return Ok(Requeue::After(Duration::try_from(left).unwrap_or_default().min(LOOK_FOR_ROOM)));
     }
+    outcomes::record(context, ended_by(&batch, &beside, false, now())).await?;
     delete(context, &batch).await?;
     Ok(Requeue::OnChange)
+}
+
+/// The batches that have something of the same alerts, this one among them.
+fn beside(context: &Context, batch: &Arc<EventBatch>) -> Vec<Arc<EventBatch>> {
+    let (namespace, name) = (batch.namespace().unwrap_or_default(), batch.name_any());
+    let webhook = (namespace.as_str(), batch.spec.webhook.as_str());
+    let alerts = batch.spec.events.iter().filter_map(|event| event.alert.as_ref());
+    let holding = alerts.flat_map(|alert| context.known.holding(webhook, &alert.fingerprint));
+    let others: BTreeSet<_> = holding.filter(|(_, other)| *other != name).collect();
+    let others = others.iter().filter_map(|(namespace, name)| context.batches.get(namespace, name));
+    others.chain([batch.clone()]).collect()
 }
 
 async fn delete(context: &Context, batch: &EventBatch) -> Result<()> {

@@ -237,6 +237,8 @@ async fn lead(
         webhooks: receiver.webhooks(),
         batches: receiver.batches(),
         known: receiver.known(),
+        pending: outcomes::Pending::default(),
+        listening: receiver.listening(),
         unheard: receiver.unheard(),
         unled,
         queue: queue.clone(),

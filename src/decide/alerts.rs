@@ -312,7 +312,8 @@ mod tests {
     ) -> Vec<String> {
         let correlation = rule.correlation.as_ref().expect("it correlates");
         let hearing = Hearing { now: at(now), sure_from: at(sure_from), under_way: SignedDuration::ZERO };
-        let filled = fill(rule, correlation, inbox::open(("r", None), told, at(now)), hearing);
+        let filled =
+            fill(rule, correlation, inbox::open(inbox::tests::listed("r", None), told, at(now)), hearing);
         let id = |item: &Item| item.accepted().event.id.clone();
         let sets = filled.sets.iter().map(|set| {
             assert!(set.last().is_some() && set.is(set));

@@ -1,5 +1,8 @@
 //! What Webhooks received and is kept: which alerts fire, which events wait, what is over. All of it is read from the
 //! `EventBatch`es, so that any process can go on at any point.
+//!
+//! A rule looks at the events that are listed for it, and takes up the alerts that fire and may match as it reads now: it
+//! was mended, or came later.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,9 +13,12 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::capture::Correlation;
+use super::firing::Said;
 use super::identity::{digest, occurrence};
+use super::interest::Wish;
 use super::matching::CompiledRule;
-use crate::api::{AcceptedEvent, AlertState, EventBatch, EventBatchStatus, EventOutcome, OutcomeKind};
+use super::owed::{self, may_be_judged_anew, rules_of, settled};
+use crate::api::{AcceptedEvent, AlertState, EventBatch, EventOutcome, OutcomeKind};
 
 /// How long what is decided is remembered, so that whoever sends it again hears that it was received.
 pub const REMEMBERED: SignedDuration = SignedDuration::from_mins(15);
@@ -47,7 +53,14 @@ impl Item {
         outcomes.find(|outcome| usize::try_from(outcome.event) == Ok(self.index) && outcome.rule == rule)
     }
 
-    fn received_at(&self) -> Timestamp {
+    /// An Execution that a rule was led to by it.
+    pub fn execution(&self) -> Option<String> {
+        let of_item = owed::outcomes(&self.batch).filter(|(index, ..)| *index == self.index);
+        of_item.into_iter().find_map(|(.., outcome)| outcome.execution.clone())
+    }
+
+    /// When it was received.
+    pub fn received_at(&self) -> Timestamp {
         received_at(&self.batch)
     }
 
@@ -70,13 +83,14 @@ impl Item {
         }
     }
 
-    fn place(&self) -> Place {
+    /// What tells it from all others.
+    pub fn place(&self) -> Place {
         (Arc::as_ptr(&self.batch), self.index)
     }
 }
 
 /// A batch, and the place of an event in it.
-type Place = (*const EventBatch, usize);
+pub type Place = (*const EventBatch, usize);
 
 /// A hash of a rule's text.
 pub fn text_of(rule: &CompiledRule) -> String {
@@ -87,8 +101,9 @@ pub fn text_of(rule: &CompiledRule) -> String {
 /// came meanwhile.
 pub fn of(rule: &CompiledRule, batches: &[Arc<EventBatch>], now: Timestamp) -> Inbox {
     let absence = rule.correlation.as_ref().is_some_and(Correlation::is_absence);
-    let text = (!absence).then(|| text_of(rule));
-    open((&rule.facts.name, text.as_deref()), batches, now)
+    let judges = (!absence).then(|| (text_of(rule), Wish::of(rule)));
+    let (text, wish) = judges.as_ref().map(|(text, wish)| (text.as_str(), wish)).unzip();
+    open(Reader { rule: &rule.facts.name, text, wish }, batches, now)
 }
 
 /// What a rule of this text could not decide about last, as far as that is remembered, and why.
@@ -115,7 +130,8 @@ fn heard_at(item: &Item, rule: &str) -> Timestamp {
 /// Keeps in an alert that is repeated when its rules heard of it first: what says so goes when the repetition is there.
 pub fn remember(repeated: &mut AcceptedEvent, known: &Item) {
     let Some(alert) = &mut repeated.alert else { return };
-    for rule in repeated.rules.iter().filter(|rule| known.accepted().rules.contains(rule)) {
+    let heard = rules_of(&known.batch, known.index);
+    for rule in repeated.rules.iter().filter(|rule| heard.contains(rule.as_str())) {
         let first = MicroTime(heard_at(known, rule));
         let kept = alert.heard.entry(rule.clone()).or_insert_with(|| first.clone());
         kept.0 = kept.0.min(first.0);
@@ -133,6 +149,8 @@ pub struct Inbox {
     pub over: Vec<(Item, OutcomeKind, &'static str)>,
     /// When the rule heard first of each, however often it is repeated.
     pub heard: BTreeMap<String, Timestamp>,
+    /// Alerts that fire and may match, but that too many rules have taken up before this one.
+    pub refused: Vec<Item>,
 }
 
 impl Inbox {
@@ -152,58 +170,119 @@ impl Inbox {
     }
 }
 
-/// Up to when the alerts of a fingerprint are resolved.
-#[derive(Clone, Copy, Default)]
-struct Ended {
-    starts: Option<Timestamp>,
-    ends: Option<Timestamp>,
-}
-
-impl Ended {
-    /// Whether an alert that began then is over: it is the resolved one, or one from before.
-    fn covers(&self, starts_at: Timestamp) -> bool {
-        self.starts.is_some_and(|starts| starts_at <= starts)
-            || self.ends.is_some_and(|ends| starts_at < ends)
-    }
+/// A rule that looks at what is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    /// Its name.
+    pub rule: &'a str,
+    /// A hash of its text, if it judges alerts anew that another text has judged.
+    pub text: Option<&'a str>,
+    /// What it takes up though it is not listed for it.
+    pub wish: Option<&'a Wish>,
 }
 
 /// Sorts what the batches of one Webhook hold for one rule, and for its text. An alert that fires and was judged by
 /// another text fires anew; one that was judged by this one stays, but is over when it is resolved.
-pub fn open((rule, text): (&str, Option<&str>), batches: &[Arc<EventBatch>], now: Timestamp) -> Inbox {
-    let mut items: Vec<Item> = batches
-        .iter()
-        .flat_map(|batch| (0..batch.spec.events.len()).map(|index| Item { batch: batch.clone(), index }))
-        .collect();
-    items.sort_by(|a, b| key(a).cmp(&key(b)));
-    let ended = ended(&items);
-    let standing = standing((rule, text), batches);
-    let (mut inbox, mut newest) = (Inbox::default(), BTreeMap::<String, Item>::new());
-    for item in items.into_iter().filter(|item| item.accepted().rules.iter().any(|name| name == rule)) {
-        let is_first = inbox.hear(&item, rule);
-        if standing.get(&item.place()) == Some(&Standing::Over) {
+pub fn open(reader: Reader<'_>, batches: &[Arc<EventBatch>], now: Timestamp) -> Inbox {
+    let (all, rule) = (items(batches), reader.rule);
+    let (said, standing) = (Said::of(&all), standing((rule, reader.text), batches));
+    let own = own(rule, &all);
+    let (firing, refused) = firing(reader, &all, (&said, &own), now);
+    let mut inbox = Inbox { refused: refused.into_iter().cloned().collect(), ..Inbox::default() };
+    for item in all.iter().filter(|item| own.contains(&item.place()) || firing.contains(&item.place())) {
+        let is_first = inbox.hear(item, rule);
+        let stands = standing.get(&item.place());
+        if stands == Some(&Standing::Over) {
             continue;
         }
-        match &item.accepted().alert {
-            None if is_first => inbox.waiting.push(item),
-            None => inbox.over.push((item, OutcomeKind::Duplicate, "it was received before")),
-            Some(AlertState { ends_at: Some(_), .. }) => inbox.over.push((item, OutcomeKind::Resolved, "")),
-            Some(alert) if ended.get(&alert.fingerprint).is_some_and(|e| e.covers(alert.starts_at.0)) => {
-                inbox.over.push((item, OutcomeKind::Resolved, ""));
+        let over = match &item.accepted().alert {
+            None if is_first => {
+                inbox.waiting.push(item.clone());
+                continue;
             }
-            Some(_) if now.duration_since(item.received_at()) > SILENCE => {
-                inbox.over.push((item, OutcomeKind::Resolved, "nothing was heard of it for 7 days"));
+            None => (OutcomeKind::Duplicate, "it was received before"),
+            Some(AlertState { ends_at: Some(_), .. }) => (OutcomeKind::Resolved, ""),
+            Some(_) if said.is_resolved(item) => (OutcomeKind::Resolved, ""),
+            Some(_) if said.is_silent(item, now) => {
+                (OutcomeKind::Resolved, "nothing was heard of it for 7 days")
             }
-            Some(alert) => {
-                let known = newest.get(&alert.fingerprint);
-                let is_newer = known.is_none_or(|known| starts_at(known) <= Some(alert.starts_at.0));
-                let fingerprint = alert.fingerprint.clone();
-                let older = if is_newer { newest.insert(fingerprint, item) } else { Some(item) };
-                inbox.over.extend(older.map(|item| (item, OutcomeKind::Duplicate, "there is a newer one")));
+            Some(_) if firing.contains(&item.place()) => {
+                inbox.firing.extend(stands.is_none().then(|| item.clone()));
+                continue;
             }
+            Some(_) => (OutcomeKind::Duplicate, "there is a newer one"),
+        };
+        inbox.over.push((item.clone(), over.0, over.1));
+    }
+    inbox.firing.sort_by(|a, b| a.fingerprint().cmp(&b.fingerprint()));
+    inbox
+}
+
+/// All that batches hold, in the order in which it was received.
+pub fn items(batches: &[Arc<EventBatch>]) -> Vec<Item> {
+    let of = |batch: &Arc<EventBatch>| {
+        let batch = batch.clone();
+        (0..batch.spec.events.len()).map(move |index| Item { batch: batch.clone(), index })
+    };
+    let mut items: Vec<Item> = batches.iter().flat_map(of).collect();
+    items.sort_by(|a, b| key(a).cmp(&key(b)));
+    items
+}
+
+/// What is listed for a rule, and what it has taken up.
+fn own(rule: &str, items: &[Item]) -> BTreeSet<Place> {
+    let listed = items.iter().filter(|item| item.accepted().rules.iter().any(|name| name == rule));
+    let mut own: BTreeSet<Place> = listed.map(Item::place).collect();
+    let mut last = std::ptr::null();
+    for item in items
+        .iter()
+        .filter(|item| std::mem::replace(&mut last, Arc::as_ptr(&item.batch)) != Arc::as_ptr(&item.batch))
+    {
+        let of_rule = owed::outcomes(&item.batch).filter(|(.., outcome)| outcome.rule == rule);
+        own.extend(of_rule.map(|(index, ..)| (Arc::as_ptr(&item.batch), index)));
+    }
+    own
+}
+
+/// For each alert that fires, the item by which a rule goes: what was said last, if it is listed for the rule; else what
+/// says the same and is the rule's own, as if that is one of several batches of one request; else the rule takes up
+/// what was said last, if it may match. Also those that it cannot take up because there is no room.
+fn firing<'a>(
+    reader: Reader<'_>,
+    items: &'a [Item],
+    (said, own): (&Said<'a>, &BTreeSet<Place>),
+    now: Timestamp,
+) -> (BTreeSet<Place>, Vec<&'a Item>) {
+    let mut same = BTreeMap::<Place, Place>::new();
+    for item in items.iter().filter(|item| own.contains(&item.place()) && !said.is_resolved(item)) {
+        let Some(last) = said.last(item) else { continue };
+        if starts_at(last) == starts_at(item) && last.accepted().event.data == item.accepted().event.data {
+            same.insert(last.place(), item.place());
         }
     }
-    inbox.firing = newest.into_values().filter(|item| !standing.contains_key(&item.place())).collect();
-    inbox
+    let (mut firing, mut refused, mut room) = (BTreeSet::new(), Vec::new(), BTreeMap::new());
+    for item in items.iter().filter(|item| said.last(item).is_some_and(|last| last.place() == item.place())) {
+        let (place, accepted) = (item.place(), item.accepted());
+        if let Some(place) =
+            Some(place).filter(|place| own.contains(place)).or_else(|| same.get(&place).copied())
+        {
+            firing.insert(place);
+            continue;
+        }
+        let may_match = |wish: &Wish| wish.may_match(&accepted.event, accepted.alert.as_ref());
+        if said.is_silent(item, now) || !reader.wish.is_some_and(may_match) {
+            continue;
+        }
+        let left = room.entry(place.0).or_insert_with(|| owed::room(&item.batch));
+        match left.checked_sub(1) {
+            Some(less) => {
+                *left = less;
+                firing.insert(place);
+            }
+            None => refused.push(item),
+        }
+    }
+    (firing, refused)
 }
 
 /// The order in which things were received.
@@ -214,17 +293,6 @@ fn key(item: &Item) -> (Timestamp, Option<&str>, usize) {
 /// When an alert began.
 pub fn starts_at(item: &Item) -> Option<Timestamp> {
     item.accepted().alert.as_ref().map(|alert| alert.starts_at.0)
-}
-
-fn ended(items: &[Item]) -> BTreeMap<String, Ended> {
-    let mut ended = BTreeMap::<String, Ended>::new();
-    for alert in items.iter().filter_map(|item| item.accepted().alert.as_ref()) {
-        let Some(ends_at) = &alert.ends_at else { continue };
-        let known = ended.entry(alert.fingerprint.clone()).or_default();
-        known.starts = known.starts.max(Some(alert.starts_at.0));
-        known.ends = known.ends.max(Some(ends_at.0));
-    }
-    ended
 }
 
 /// How a rule stands with an event about which there is nothing to decide.
@@ -251,116 +319,23 @@ fn standing((rule, text): (&str, Option<&str>), batches: &[Arc<EventBatch>]) -> 
     standing
 }
 
-/// The events of a batch that are decided, each with what became of it.
-fn settled(batch: &EventBatch) -> impl Iterator<Item = (usize, &AcceptedEvent, &EventOutcome)> {
-    batch.status.iter().flat_map(|status| &status.outcomes).filter_map(|outcome| {
-        let index = usize::try_from(outcome.event).ok()?;
-        let event = batch.spec.events.get(index)?;
-        is_final(event, outcome.outcome).then_some((index, event, outcome))
-    })
-}
-
-/// The events of a batch and the rules that are done with them.
-fn done(batch: &EventBatch) -> BTreeSet<(usize, &str)> {
-    settled(batch).map(|(index, _, outcome)| (index, outcome.rule.as_str())).collect()
-}
-
-fn fires(event: &AcceptedEvent) -> bool {
-    event.alert.as_ref().is_some_and(|alert| alert.ends_at.is_none())
-}
-
-/// Whether a rule of another text has to look at it: an alert that fires is a state, of an event it is said once.
-pub fn may_be_judged_anew(event: &AcceptedEvent, outcome: OutcomeKind) -> bool {
-    fires(event) && matches!(outcome, OutcomeKind::NotMatched | OutcomeKind::Failed)
-}
-
-/// Whether an alert of a batch fires, for all that is known, that means nothing to one of these rules as it reads now:
-/// somebody may mend the rule.
-pub fn fires_unmatched(batch: &EventBatch, exists: impl Fn(&str) -> bool) -> bool {
-    settled(batch).any(|(_, event, outcome)| {
-        outcome.judged_by.is_some() && may_be_judged_anew(event, outcome.outcome) && exists(&outcome.rule)
-    })
-}
-
-/// Whether nothing more will become of an event. What fires goes on, until it is resolved.
-fn is_final(event: &AcceptedEvent, outcome: OutcomeKind) -> bool {
-    match outcome {
-        OutcomeKind::Held => false,
-        OutcomeKind::Fired => !fires(event),
-        _ => true,
-    }
-}
-
-/// Since when all is over with a batch; none while anything is not.
-pub fn settled_at(batch: &EventBatch) -> Option<Timestamp> {
-    let outcomes = batch.status.as_ref().map_or(&[][..], |status| &status.outcomes);
-    let settled = done(batch);
-    let mut events = batch.spec.events.iter().enumerate();
-    let all =
-        events.all(|(index, event)| event.rules.iter().all(|rule| settled.contains(&(index, rule.as_str()))));
-    let last = outcomes.iter().map(|outcome| outcome.time.0).max();
-    all.then(|| last.unwrap_or_else(|| received_at(batch)))
-}
-
-/// The status with these outcomes in it. What is the same but for its time stays as it is.
-pub fn recorded(status: &EventBatchStatus, fresh: &[EventOutcome]) -> EventBatchStatus {
-    let mut recorded = status.clone();
-    let mut places: BTreeMap<_, _> = status
-        .outcomes
-        .iter()
-        .enumerate()
-        .map(|(place, known)| ((known.event, known.rule.as_str()), place))
-        .collect();
-    for outcome in fresh {
-        let key = (outcome.event, outcome.rule.as_str());
-        let Some(place) = places.get(&key) else {
-            places.insert(key, recorded.outcomes.len());
-            recorded.outcomes.push(outcome.clone());
-            continue;
-        };
-        let known = &mut recorded.outcomes[*place];
-        let time = known.time.clone();
-        if (EventOutcome { time, ..outcome.clone() }) != *known {
-            *known = outcome.clone();
-        }
-    }
-    recorded
-}
-
-/// What becomes of events whose rules are gone.
-pub fn orphaned(batch: &Arc<EventBatch>, exists: impl Fn(&str) -> bool, now: Timestamp) -> Vec<EventOutcome> {
-    let settled = done(batch);
-    let items = (0..batch.spec.events.len()).map(|index| Item { batch: batch.clone(), index });
-    items
-        .flat_map(|item| {
-            let gone = item
-                .accepted()
-                .rules
-                .iter()
-                .filter(|rule| !exists(rule) && !settled.contains(&(item.index, rule.as_str())));
-            let outcome =
-                |rule: &String| item.outcome(rule, OutcomeKind::NotMatched, "the Rule is gone", now);
-            gone.map(outcome).collect::<Vec<_>>()
-        })
-        .collect()
-}
-
 #[cfg(test)]
-mod tests {
+pub(in crate::decide) mod tests {
     use super::*;
+    use crate::api::EventBatchStatus;
     use serde_json::Value;
 
-    fn at(seconds: i64) -> Timestamp {
+    pub fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).expect("a time")
     }
 
-    fn batch(name: &str, received: i64, events: Value) -> Arc<EventBatch> {
+    pub fn batch(name: &str, received: i64, events: Value) -> Arc<EventBatch> {
         let batch = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "EventBatch", "metadata": {"name": name},
             "spec": {"webhook": "am", "receivedAt": at(received).to_string(), "events": events}});
         Arc::new(serde_json::from_value(batch).expect("an EventBatch"))
     }
 
-    fn alert(fingerprint: &str, starts: i64, ends: Option<i64>) -> Value {
+    pub fn alert(fingerprint: &str, starts: i64, ends: Option<i64>) -> Value {
         let status = if ends.is_some() { "resolved" } else { "firing" };
         json!({"rules": ["r"],
             "alert": {"fingerprint": fingerprint, "startsAt": at(starts).to_string(), "endsAt": ends.map(|e| at(e).to_string())},
@@ -368,11 +343,11 @@ mod tests {
                 "type": "alert", "time": at(starts).to_string(), "data": {"status": status}}})
     }
 
-    fn event(id: &str) -> Value {
+    pub fn event(id: &str) -> Value {
         json!({"rules": ["r"], "event": {"id": id, "source": "s", "type": "t", "time": at(0).to_string()}})
     }
 
-    fn decided(batch: &Arc<EventBatch>, outcomes: &[(usize, OutcomeKind)]) -> Arc<EventBatch> {
+    pub fn decided(batch: &Arc<EventBatch>, outcomes: &[(usize, OutcomeKind)]) -> Arc<EventBatch> {
         let mut batch = EventBatch::clone(batch);
         let item = |index| Item { batch: Arc::new(batch.clone()), index };
         let outcomes: Vec<_> =
@@ -386,7 +361,15 @@ mod tests {
     }
 
     fn look_as(text: Option<&str>, batches: &[Arc<EventBatch>]) -> String {
-        let inbox = open(("r", text), batches, at(100));
+        show(&open(listed("r", text), batches, at(100)))
+    }
+
+    /// A rule that takes up nothing.
+    pub fn listed<'a>(rule: &'a str, text: Option<&'a str>) -> Reader<'a> {
+        Reader { rule, text, wish: None }
+    }
+
+    fn show(inbox: &Inbox) -> String {
         let name = |item: &Item| {
             format!("{}[{}]", item.batch.metadata.name.as_deref().unwrap_or_default(), item.index)
         };
@@ -454,7 +437,7 @@ mod tests {
             Arc::new(repeated)
         };
         let heard = |rule: &str, batch: Arc<EventBatch>| {
-            open((rule, None), &[batch], at(100))
+            open(listed(rule, None), &[batch], at(100))
                 .heard
                 .into_values()
                 .map(Timestamp::as_second)
@@ -477,26 +460,11 @@ mod tests {
             "firing  waiting a[1] over b[0] Duplicate",
             "also after it was decided"
         );
-        assert!(open(("other", None), &[batch("a", 1, json!([event("1")]))], at(2)).waiting.is_empty());
-    }
-
-    #[test]
-    fn a_batch_is_settled_when_nothing_is_open() {
-        let both = batch("a", 10, json!([alert("f", 5, None), event("1")]));
-        for (outcomes, settled) in [
-            (vec![], None),
-            (vec![(0, OutcomeKind::Fired), (1, OutcomeKind::Fired)], None),
-            (vec![(0, OutcomeKind::Held), (1, OutcomeKind::Suppressed)], None),
-            (vec![(0, OutcomeKind::Resolved)], None),
-            (vec![(0, OutcomeKind::Resolved), (1, OutcomeKind::Fired)], Some(at(50))),
-            (vec![(0, OutcomeKind::NotMatched), (1, OutcomeKind::Failed)], Some(at(50))),
-        ] {
-            assert_eq!(settled_at(&decided(&both, &outcomes)), settled, "{outcomes:?}");
-        }
+        assert!(open(listed("other", None), &[batch("a", 1, json!([event("1")]))], at(2)).waiting.is_empty());
     }
 
     /// With what a rule of this text has said of the first event.
-    fn judged(batch: &Arc<EventBatch>, kind: OutcomeKind, text: Option<&str>) -> Arc<EventBatch> {
+    pub fn judged(batch: &Arc<EventBatch>, kind: OutcomeKind, text: Option<&str>) -> Arc<EventBatch> {
         let mut batch = EventBatch::clone(&decided(batch, &[(0, kind)]));
         batch.status.as_mut().expect("a status").outcomes[0].judged_by = text.map(str::to_owned);
         Arc::new(batch)
@@ -538,7 +506,6 @@ mod tests {
     #[test]
     fn what_means_nothing_to_a_rule_is_over_when_it_is_resolved_or_repeated() {
         let fires = judged(&batch("a", 10, json!([alert("f", 5, None)])), OutcomeKind::NotMatched, Some("t"));
-        assert!(fires_unmatched(&fires, |_| true) && !fires_unmatched(&fires, |_| false));
         let end = batch("b", 20, json!([alert("f", 5, Some(15))]));
         assert_eq!(
             look_as(Some("t"), &[fires.clone(), end]),
@@ -546,35 +513,141 @@ mod tests {
         );
         let again = batch("c", 30, json!([alert("f", 5, None)]));
         assert_eq!(look_as(Some("t"), &[fires.clone(), again]), "firing c[0] waiting  over a[0] Duplicate");
-        let resolved = judged(&fires, OutcomeKind::Resolved, None);
-        assert!(!fires_unmatched(&resolved, |_| true));
-    }
-
-    #[test]
-    fn what_is_recorded_again_changes_nothing() {
-        let item = Item { batch: batch("a", 10, json!([event("1")])), index: 0 };
-        let status = recorded(
-            &EventBatchStatus::default(),
-            &[item.outcome("r", OutcomeKind::Held, "Cooldown", at(1))],
-        );
-        assert_eq!(recorded(&status, &[item.outcome("r", OutcomeKind::Held, "Cooldown", at(2))]), status);
-        let fired = recorded(&status, &[item.outcome("r", OutcomeKind::Fired, "", at(3))]);
-        assert_eq!((fired.outcomes.len(), fired.outcomes[0].time.0), (1, at(3)));
-    }
-
-    #[test]
-    fn a_rule_that_is_gone_matches_nothing() {
-        let batch = batch("a", 10, json!([alert("f", 5, None)]));
-        assert!(orphaned(&batch, |_| true, at(20)).is_empty());
-        let outcomes = orphaned(&batch, |_| false, at(20));
-        assert_eq!(outcomes.iter().map(|o| o.outcome).collect::<Vec<_>>(), [OutcomeKind::NotMatched]);
     }
 
     #[test]
     fn what_nobody_repeats_for_a_week_is_over() {
         let old = batch("a", 10, json!([alert("f", 5, None)]));
         let week = SILENCE.as_secs();
-        assert_eq!(open(("r", None), std::slice::from_ref(&old), at(10 + week)).firing.len(), 1);
-        assert_eq!(open(("r", None), &[old], at(11 + week)).over.len(), 1);
+        assert_eq!(open(listed("r", None), std::slice::from_ref(&old), at(10 + week)).firing.len(), 1);
+        assert_eq!(open(listed("r", None), &[old], at(11 + week)).over.len(), 1);
+    }
+
+    /// A rule about disks of this kind, if it is about any.
+    fn wish(disk: Option<&str>) -> Wish {
+        let when = disk.map(|disk| format!("alert.labels.disk == '{disk}'"));
+        let spec = json!({"serviceAccountName": "h", "ladder": [{"run": "x"}], "when": when,
+            "trigger": {"alert": {"webhook": "am", "names": ["Full"]}}, "target": {"key": "'k'"}});
+        let spec = serde_json::from_value(spec).expect("a spec");
+        Wish::of(&CompiledRule::of(&spec, "a", "r", at(0)).expect("compiles"))
+    }
+
+    /// An alert about a disk that is listed for these rules.
+    fn about(rules: &[&str], disk: &str, ends: Option<i64>) -> Value {
+        let mut alert = alert("f", 5, ends);
+        alert["rules"] = json!(rules);
+        alert["event"]["data"]["labels"] = json!({"alertname": "Full", "disk": disk});
+        alert
+    }
+
+    fn with(batch: &Arc<EventBatch>, rule: &str, kind: OutcomeKind) -> Arc<EventBatch> {
+        let mut batch = EventBatch::clone(batch);
+        let item = Item { batch: Arc::new(batch.clone()), index: 0 };
+        batch.status = Some(owed::recorded(&batch, &[item.outcome(rule, kind, "", at(50))]));
+        Arc::new(batch)
+    }
+
+    fn look_for(wish: &Wish, batches: &[Arc<EventBatch>]) -> String {
+        show(&open(Reader { rule: "r", text: Some("t"), wish: Some(wish) }, batches, at(100)))
+    }
+
+    #[test]
+    fn a_rule_takes_up_what_fires_and_may_match() {
+        let (sda, any) = (wish(Some("sda")), wish(None));
+        let fires = batch("a", 10, json!([about(&[], "sda", None)]));
+        let taken = "firing a[0] waiting  over ";
+        assert_eq!(look_for(&sda, std::slice::from_ref(&fires)), taken);
+        assert_eq!(look_for(&any, std::slice::from_ref(&fires)), taken);
+        assert_eq!(look_for(&wish(Some("sdb")), std::slice::from_ref(&fires)), "firing  waiting  over ");
+        assert_eq!(
+            look_as(Some("t"), std::slice::from_ref(&fires)),
+            "firing  waiting  over ",
+            "as an absence"
+        );
+        let nobody = with(&fires, owed::NOBODY, OutcomeKind::NotMatched);
+        assert_eq!(look_for(&sda, std::slice::from_ref(&nobody)), taken);
+        let fired = with(&nobody, "r", OutcomeKind::Fired);
+        assert_eq!(look_for(&wish(Some("sdb")), std::slice::from_ref(&fired)), taken, "it has taken it up");
+        let suppressed = with(&nobody, "r", OutcomeKind::Suppressed);
+        assert_eq!(look_for(&sda, &[suppressed]), "firing  waiting  over ");
+        let others = batch("a", 10, json!([about(&["s"], "sda", None)]));
+        assert_eq!(look_for(&sda, &[others]), taken);
+        let resolved = batch("a", 10, json!([about(&[], "sda", Some(8))]));
+        assert_eq!(look_for(&sda, &[resolved]), "firing  waiting  over ", "only what fires");
+        let named = batch("a", 10, json!([event("1")]));
+        assert_eq!(
+            open(Reader { rule: "q", text: Some("t"), wish: Some(&any) }, &[named], at(100)).waiting.len(),
+            0
+        );
+    }
+
+    #[test]
+    fn what_is_resolved_is_not_taken_up_also_if_what_said_so_is_gone() {
+        let wish = wish(Some("sda"));
+        let fires = batch("a", 10, json!([about(&["s"], "sda", None)]));
+        let end = batch("b", 20, json!([about(&[], "sda", Some(15))]));
+        assert_eq!(look_for(&wish, &[fires.clone(), end.clone()]), "firing  waiting  over ");
+        for rule in [owed::NOBODY, "s"] {
+            let marked = with(&fires, rule, OutcomeKind::Resolved);
+            assert_eq!(look_for(&wish, &[marked]), "firing  waiting  over ", "{rule:?}");
+        }
+        let fired = with(&fires, "r", OutcomeKind::Fired);
+        let over = "firing  waiting  over a[0] Resolved";
+        assert_eq!(look_for(&wish, &[fired.clone(), end]), over, "nothing is listed for it");
+        assert_eq!(look_for(&wish, &[with(&fired, owed::NOBODY, OutcomeKind::Resolved)]), over);
+        let week = SILENCE.as_secs();
+        let reader = Reader { rule: "r", text: Some("t"), wish: Some(&wish) };
+        assert_eq!(show(&open(reader, &[fires], at(11 + week))), "firing  waiting  over ", "nobody says so");
+    }
+
+    #[test]
+    fn a_rule_goes_by_one_batch_of_a_request_and_by_what_was_said_last() {
+        let wish = wish(Some("sda"));
+        let parts = [
+            batch("a", 10, json!([about(&["r"], "sda", None)])),
+            batch("b", 10, json!([about(&["s"], "sda", None)])),
+        ];
+        assert_eq!(look_for(&wish, &parts), "firing a[0] waiting  over ", "its own");
+        let done = with(&parts[0], "r", OutcomeKind::Suppressed);
+        assert_eq!(look_for(&wish, &[done, parts[1].clone()]), "firing  waiting  over ", "once");
+        let both = batch("c", 30, json!([about(&["r", "s"], "sda", None)]));
+        let all = [parts[0].clone(), parts[1].clone(), both];
+        assert_eq!(look_for(&wish, &all), "firing c[0] waiting  over a[0] Duplicate");
+        let changed = batch("d", 40, json!([about(&["s"], "sdb", None)]));
+        assert_eq!(
+            look_for(&wish, &[parts[0].clone(), changed.clone()]),
+            "firing  waiting  over a[0] Duplicate",
+            "it says something else by now"
+        );
+        assert_eq!(look_for(&super::tests::wish(Some("sdb")), &[changed]), "firing d[0] waiting  over ");
+    }
+
+    #[test]
+    fn an_alert_that_too_many_have_taken_up_is_left_to_when_it_is_sent_again() {
+        let wish = wish(None);
+        let mut batch = EventBatch::clone(&batch("a", 10, json!([about(&[], "sda", None)])));
+        let item = Item { batch: Arc::new(batch.clone()), index: 0 };
+        let many: Vec<_> = (0..2000)
+            .map(|number| item.outcome(&format!("r{number}"), OutcomeKind::NotMatched, "", at(50)))
+            .collect();
+        batch.status = Some(owed::recorded(&batch, &many));
+        let full = Arc::new(batch);
+        let reader = Reader { rule: "r", text: Some("t"), wish: Some(&wish) };
+        let inbox = open(reader, std::slice::from_ref(&full), at(100));
+        assert_eq!((inbox.firing.len(), inbox.refused.len()), (0, 1));
+        let known = Reader { rule: "r7", ..reader };
+        assert_eq!(open(known, &[full], at(100)).refused.len(), 0);
+    }
+
+    /// What the released version has kept is listed for all that are about the name, whatever their `when` says.
+    #[test]
+    fn a_batch_of_an_earlier_version_is_read_as_it_was() {
+        let wish = wish(Some("sdb"));
+        let fires = batch("a", 10, json!([about(&["r"], "sda", None)]));
+        assert_eq!(look_for(&wish, std::slice::from_ref(&fires)), "firing a[0] waiting  over ");
+        let judged = judged(&fires, OutcomeKind::NotMatched, Some("t"));
+        assert_eq!(look_for(&wish, std::slice::from_ref(&judged)), "firing  waiting  over ");
+        let reader = Reader { rule: "r", text: Some("mended"), wish: Some(&wish) };
+        assert_eq!(show(&open(reader, &[judged], at(100))), "firing a[0] waiting  over ");
     }
 }

@@ -202,7 +202,7 @@ pub fn conditions(rule: &CompiledRule) -> Vec<Conjunct> {
 }
 
 /// The alerts that a rule names; none if it is about all of its Webhook.
-pub fn names(trigger: &AlertTrigger) -> Vec<Conjunct> {
+fn names(trigger: &AlertTrigger) -> Vec<Conjunct> {
     among(&["data", "labels", "alertname"], &trigger.names).into_iter().collect()
 }
 

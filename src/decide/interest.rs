@@ -1,8 +1,10 @@
 //! Which Rules may match what a Webhook receives, and what of it they read: what nobody wants is not kept.
 //!
-//! An event is wanted by the Rules that may match it, found by an [`Index`]. An alert is a state, and wanted by all that are
-//! about its name, whatever their `when` says: a Rule whose `when` is mended hears of what still fires.
+//! An event, or an alert, is wanted by the Rules that may match it, found by an [`Index`]. But an alert is a state: one whose
+//! name any Rule is about is kept though none may match it, with what all of them read of alerts, for a Rule that is mended
+//! while it fires.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -20,6 +22,40 @@ use crate::expr::{Conjunct, Expression, Scope, TemplateTree};
 /// fires.
 const OF_ALERTS: [&str; 5] = ["status", "fingerprint", "startsAt", "endsAt", "labels"];
 
+/// What has to hold of an event for a Rule to match it, as far as that is known without evaluating anything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wish {
+    trigger: Trigger,
+    conditions: Vec<Conjunct>,
+}
+
+impl Wish {
+    /// What has to hold for a Rule that compiles.
+    pub fn of(rule: &CompiledRule) -> Self {
+        Self { trigger: rule.spec.trigger.clone(), conditions: index::conditions(rule) }
+    }
+
+    /// Whether it may match an event: it still has to be evaluated.
+    pub fn may_match(&self, event: &TriggerEvent, alert: Option<&AlertState>) -> bool {
+        wants(&self.trigger, event, alert) && self.conditions.iter().all(|one| holds(one, event))
+    }
+}
+
+fn holds(Conjunct { path, values }: &Conjunct, event: &TriggerEvent) -> bool {
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    match path.as_slice() {
+        ["data", below @ ..] => {
+            let field = below.iter().try_fold(&event.data.0, |value, field| value.get(field));
+            field.is_some_and(|field| values.contains(field))
+        }
+        fields => {
+            let whole = json!(event);
+            let field = fields.iter().try_fold(&whole, |value, field| value.get(field));
+            field.is_some_and(|field| values.contains(field))
+        }
+    }
+}
+
 /// What one Rule wants of a Webhook.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interest {
@@ -30,33 +66,42 @@ pub struct Interest {
     /// Name of the Webhook.
     pub webhook: String,
     trigger: Trigger,
-    /// What has to hold of an event.
-    conditions: Vec<Conjunct>,
+    /// What has to hold of an event; none if the Rule does not compile, and matches nothing until it is mended.
+    conditions: Option<Vec<Conjunct>>,
     paths: BTreeSet<Vec<String>>,
 }
 
 impl Interest {
-    /// What a Rule wants; none if it listens to no Webhook, or does not compile.
+    /// What a Rule wants; none if it listens to no Webhook, or to its events and does not compile.
     pub fn of(rule: &Rule) -> Option<Self> {
         let trigger = &rule.spec.trigger;
         let webhook = trigger.webhook_name()?.to_owned();
         let namespace = rule.namespace().unwrap_or_default();
-        let compiled =
-            CompiledRule::of(&rule.spec, &namespace, &rule.name_any(), Timestamp::UNIX_EPOCH).ok()?;
-        let mut paths: BTreeSet<_> = compiled.expressions().flat_map(data_paths).collect();
-        for rung in &rule.spec.ladder {
-            let tree = TemplateTree::compile(&rung.with.to_value(), &Scope::of(rung::VARIABLES)).ok()?;
-            paths.extend(tree.expressions().into_iter().flat_map(data_paths));
+        let read = compiled(rule, &namespace);
+        if trigger.alert.is_none() && read.is_none() {
+            return None;
         }
+        let (conditions, mut paths) = read.map_or((None, BTreeSet::new()), |(all, paths)| (Some(all), paths));
         if trigger.alert.is_some() {
-            paths.extend(OF_ALERTS.map(|member| vec![member.to_owned()]));
+            paths.extend(of_alerts());
         }
-        let conditions = match &trigger.alert {
-            Some(alert) => index::names(alert),
-            None => index::conditions(&compiled),
-        };
         Some(Self { namespace, rule: rule.name_any(), webhook, trigger: trigger.clone(), conditions, paths })
     }
+}
+
+/// What has to hold for a Rule to match, and what its expressions read; none if it does not compile.
+fn compiled(rule: &Rule, namespace: &str) -> Option<(Vec<Conjunct>, BTreeSet<Vec<String>>)> {
+    let compiled = CompiledRule::of(&rule.spec, namespace, &rule.name_any(), Timestamp::UNIX_EPOCH).ok()?;
+    let mut paths: BTreeSet<_> = compiled.expressions().flat_map(data_paths).collect();
+    for rung in &rule.spec.ladder {
+        let tree = TemplateTree::compile(&rung.with.to_value(), &Scope::of(rung::VARIABLES)).ok()?;
+        paths.extend(tree.expressions().into_iter().flat_map(data_paths));
+    }
+    Some((index::conditions(&compiled), paths))
+}
+
+fn of_alerts() -> impl Iterator<Item = Vec<String>> {
+    OF_ALERTS.iter().map(|member| vec![(*member).to_owned()])
 }
 
 /// What the Rules of one Webhook want.
@@ -66,25 +111,65 @@ pub struct Listeners {
     by_id: BTreeMap<u64, Arc<Interest>>,
     by_name: BTreeMap<String, u64>,
     next: u64,
+    alerts: Alerts,
+}
+
+/// What the Rules about alerts have in common.
+#[derive(Debug, Default)]
+struct Alerts {
+    /// How many Rules name an alert.
+    names: BTreeMap<String, usize>,
+    /// How many name none: they are about all.
+    unnamed: usize,
+    /// What any of them reads.
+    reads: Reads,
+}
+
+/// What of an event is kept, and for whom.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The Rules that may match it, by name.
+    pub wanting: Vec<Arc<Interest>>,
+    /// What is kept of its data.
+    pub data: Value,
+}
+
+impl Kept {
+    /// What tells an alert from others.
+    pub fn for_nobody(data: &Value) -> Self {
+        Self { wanting: Vec::new(), data: Reads::of(of_alerts()).project(data) }
+    }
+
+    /// The least that has to be kept of its data: what those read that may match it.
+    pub fn least(&self, data: &Value, alert: Option<&AlertState>) -> Value {
+        let paths = self.wanting.iter().flat_map(|interest| interest.paths.iter().cloned());
+        let always = alert.into_iter().flat_map(|_| of_alerts());
+        Reads::of(paths.chain(always)).project(data)
+    }
 }
 
 impl Listeners {
     /// Takes in what a Rule wants, in place of what it wanted.
-    pub fn insert(&mut self, mut interest: Interest) {
+    pub fn insert(&mut self, interest: Interest) {
         let id = self.remove(&interest.rule).unwrap_or_else(|| {
             self.next += 1;
             self.next
         });
-        self.index.insert(id, std::mem::take(&mut interest.conditions));
+        if let Some(conditions) = interest.conditions.clone() {
+            self.index.insert(id, conditions);
+        }
+        self.alerts.change(&interest, 1);
         self.by_name.insert(interest.rule.clone(), id);
-        self.by_id.insert(id, Arc::new(interest));
+        self.by_id.insert(id, Arc::new(Interest { conditions: None, ..interest }));
     }
 
     /// Forgets a Rule, known or not.
     pub fn remove(&mut self, rule: &str) -> Option<u64> {
         let id = self.by_name.remove(rule)?;
         self.index.remove(id);
-        self.by_id.remove(&id);
+        if let Some(interest) = self.by_id.remove(&id) {
+            self.alerts.change(&interest, -1);
+        }
         Some(id)
     }
 
@@ -98,15 +183,115 @@ impl Listeners {
         self.by_name.keys()
     }
 
-    /// Those that may match an event, by name.
+    /// Those that may match an event, by name. That an alert is resolved is for those that may have matched it.
     pub fn wanting(&self, event: &TriggerEvent, alert: Option<&AlertState>) -> Vec<Arc<Interest>> {
-        let found =
-            self.index.candidates(&json!(event)).into_iter().chain(self.index.always().iter().copied());
+        let mut seen = json!(event);
+        if alert.is_some_and(|alert| alert.ends_at.is_some())
+            && let Some(status) = seen.pointer_mut("/data/status")
+        {
+            *status = "firing".into();
+        }
+        let found = self.index.candidates(&seen).into_iter().chain(self.index.always().iter().copied());
         let found = found.filter_map(|id| self.by_id.get(&id));
         let mut wanting: Vec<_> =
             found.filter(|interest| wants(&interest.trigger, event, alert)).cloned().collect();
         wanting.sort_by(|a, b| a.rule.cmp(&b.rule));
         wanting
+    }
+
+    /// How many Rules are about the name of an alert, whether they may match it or not.
+    pub fn about(&self, alert: &TriggerEvent) -> usize {
+        let named = name_of(alert).and_then(|name| self.alerts.names.get(name));
+        self.alerts.unnamed + named.copied().unwrap_or_default()
+    }
+
+    /// What is kept of an event; nothing of one that no Rule is about.
+    pub fn keep(&self, event: &TriggerEvent, alert: Option<&AlertState>) -> Option<Kept> {
+        let wanting = self.wanting(event, alert);
+        let data = match alert {
+            Some(_) if wanting.is_empty() && self.about(event) == 0 => return None,
+            Some(_) => self.alerts.reads.project(&event.data.0),
+            None if wanting.is_empty() => return None,
+            None => project(&event.data.0, wanting.iter().map(AsRef::as_ref)),
+        };
+        Some(Kept { wanting, data })
+    }
+}
+
+impl Alerts {
+    /// Takes in what a Rule wants, or forgets it.
+    fn change(&mut self, interest: &Interest, by: isize) {
+        let Some(trigger) = &interest.trigger.alert else { return };
+        let names: BTreeSet<&String> = trigger.names.iter().collect();
+        if names.is_empty() {
+            self.unnamed = self.unnamed.saturating_add_signed(by);
+        }
+        for name in names {
+            let count = self.names.entry(name.clone()).or_default();
+            *count = count.saturating_add_signed(by);
+            if *count == 0 {
+                self.names.remove(name);
+            }
+        }
+        for path in &interest.paths {
+            self.reads.change(path, by);
+        }
+    }
+}
+
+fn name_of(alert: &TriggerEvent) -> Option<&str> {
+    alert.data.0.pointer("/labels/alertname").and_then(Value::as_str)
+}
+
+/// Paths below a value that are read, and by how many.
+#[derive(Debug, Default)]
+struct Reads {
+    here: usize,
+    below: BTreeMap<String, Reads>,
+}
+
+impl Reads {
+    fn of(paths: impl IntoIterator<Item = Vec<String>>) -> Self {
+        let mut reads = Self::default();
+        paths.into_iter().for_each(|path| reads.change(&path, 1));
+        reads
+    }
+
+    fn change(&mut self, path: &[String], by: isize) {
+        let [field, rest @ ..] = path else {
+            self.here = self.here.saturating_add_signed(by);
+            return;
+        };
+        match self.below.entry(field.clone()) {
+            Entry::Vacant(place) if by > 0 => place.insert(Self::default()).change(rest, by),
+            Entry::Vacant(_) => {}
+            Entry::Occupied(mut place) => {
+                place.get_mut().change(rest, by);
+                if place.get().is_empty() {
+                    place.remove();
+                }
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.here == 0 && self.below.is_empty()
+    }
+
+    /// What of a value is read.
+    fn project(&self, value: &Value) -> Value {
+        if self.is_empty() { Value::Null } else { self.kept(value) }
+    }
+
+    fn kept(&self, value: &Value) -> Value {
+        let Value::Object(members) = value else { return value.clone() };
+        if self.here > 0 {
+            return value.clone();
+        }
+        let read = members.iter().filter_map(|(name, member)| Some((name, member, self.below.get(name)?)));
+        Value::Object(
+            read.map(|(name, member, reads)| (name.clone(), reads.kept(member))).collect::<Map<_, _>>(),
+        )
     }
 }
 
@@ -116,9 +301,7 @@ pub fn wants(trigger: &Trigger, event: &TriggerEvent, alert: Option<&AlertState>
         all.is_empty() || one.is_some_and(|one| all.iter().any(|name| name == one))
     };
     match (&trigger.alert, &trigger.webhook, alert) {
-        (Some(trigger), _, Some(_)) => {
-            is_among(&trigger.names, event.data.0.pointer("/labels/alertname").and_then(Value::as_str))
-        }
+        (Some(trigger), _, Some(_)) => is_among(&trigger.names, name_of(event)),
         (None, Some(trigger), None) => is_among(&trigger.types, Some(&event.event_type)),
         _ => false,
     }
@@ -140,26 +323,7 @@ fn data_paths(expression: &Expression) -> Vec<Vec<String>> {
 
 /// What these Rules read of an event's data.
 pub fn project<'a>(data: &Value, interests: impl IntoIterator<Item = &'a Interest>) -> Value {
-    let paths: BTreeSet<&[String]> =
-        interests.into_iter().flat_map(|interest| interest.paths.iter().map(Vec::as_slice)).collect();
-    let paths: Vec<&[String]> = paths.into_iter().collect();
-    if paths.is_empty() { Value::Null } else { kept(data, &paths) }
-}
-
-fn kept(value: &Value, paths: &[&[String]]) -> Value {
-    let Value::Object(members) = value else { return value.clone() };
-    if paths.iter().any(|path| path.is_empty()) {
-        return value.clone();
-    }
-    let mut found = Map::new();
-    for (name, member) in members {
-        let below: Vec<&[String]> =
-            paths.iter().filter(|path| path[0] == *name).map(|path| &path[1..]).collect();
-        if !below.is_empty() {
-            found.insert(name.clone(), kept(member, &below));
-        }
-    }
-    Value::Object(found)
+    Reads::of(interests.into_iter().flat_map(|interest| interest.paths.iter().cloned())).project(data)
 }
 
 /// Whether one projection has all that another has: the same alert, said again, adds nothing then.
@@ -174,6 +338,7 @@ pub fn covers(known: &Value, fresh: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::inbox;
     use super::*;
     use proptest::prelude::*;
     use proptest::sample::select;
@@ -203,12 +368,7 @@ mod tests {
     fn a_rule_wants_what_it_names() {
         let alerts = interest(json!({"trigger": {"alert": {"webhook": "am", "names": ["DiskFull"]}}}))
             .expect("listens");
-        let state = AlertState {
-            fingerprint: "f".into(),
-            starts_at: event("x", Value::Null).time,
-            ends_at: None,
-            heard: BTreeMap::new(),
-        };
+        let state = firing(&event("x", Value::Null));
         let named = |name: &str| event("alert.firing", json!({"labels": {"alertname": name}}));
         assert!(wants(&alerts, &named("DiskFull"), Some(&state)));
         assert!(!wants(&alerts, &named("Other"), Some(&state)));
@@ -333,7 +493,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
-        /// What nobody wants is dropped, and of the rest what nobody reads: no Rule may answer otherwise for that.
+        /// What nobody is about is dropped, and of the rest what nobody reads: no Rule may answer otherwise for that. What is
+        /// listed for a Rule it may match; an alert that fires is taken up by a Rule that is mended and matches it.
         #[test]
         fn what_is_kept_gives_the_answers_of_the_whole(
             listeners in prop::collection::vec((listeners(), any::<bool>()), 1..10),
@@ -353,24 +514,126 @@ mod tests {
             }
             for (is_alert, of, data) in all {
                 let whole = event(of, data.clone());
-                let alert = is_alert.then(|| AlertState {
-                    fingerprint: "f".into(),
-                    starts_at: whole.time.clone(),
-                    ends_at: None,
-                    heard: BTreeMap::new(),
-                });
-                let wanting = of_webhook.wanting(&whole, alert.as_ref());
-                let kept = event(of, project(&data, wanting.iter().map(AsRef::as_ref)));
+                let alert = is_alert.then(|| firing(&whole));
+                let found = of_webhook.keep(&whole, alert.as_ref());
+                let is_about = |(interest, ..): &(Interest, _, _)| wants(interest, &whole, alert.as_ref());
+                prop_assert_eq!(found.is_some(), if is_alert { rules.iter().any(is_about) } else { found.is_some() });
+                let wanting = found.as_ref().map_or(&[][..], |kept| &kept.wanting);
+                let kept = found.as_ref().map(|kept| event(of, kept.data.clone()));
                 for (interest, [written, naive], listens_to_alerts) in &rules {
                     let matches = |rule: &CompiledRule, event| rule.matches_received(event, Timestamp::UNIX_EPOCH) == Ok(true);
                     let is_wanted = wanting.iter().any(|one| one.rule == interest.rule);
-                    // An alert is kept for all that are about its name.
-                    prop_assert!(is_wanted || !is_alert || !wants(interest, &whole, alert.as_ref()));
-                    let found = is_wanted && matches(written, &kept);
+                    let found = is_wanted && kept.as_ref().is_some_and(|kept| matches(written, kept));
                     let expected = *listens_to_alerts == is_alert && matches(naive, &whole);
                     prop_assert_eq!(found, expected, "{:?} of {} {}", interest.trigger, of, data);
+                    // Another Rule comes to read as this one does.
+                    let (Some(kept), Some(alert)) = (&kept, &alert) else { continue };
+                    let taken = is_taken_up(written, (kept, alert), wanting);
+                    prop_assert_eq!(taken && matches(written, kept), expected, "{:?} mended for {}", interest.trigger, data);
                 }
             }
         }
+
+        /// What Rules have in common is as if it were made anew, whatever was there before.
+        #[test]
+        fn what_rules_have_in_common_goes_with_them(
+            listeners in prop::collection::vec((listeners(), 0..4usize), 1..20),
+            (_, of, data) in said(),
+        ) {
+            let (mut changed, mut last) = (Listeners::default(), BTreeMap::new());
+            for (listener, number) in &listeners {
+                let interest = Interest { rule: number.to_string(), ..both(listener).0 };
+                if last.insert(*number, interest.clone()) == Some(interest.clone()) {
+                    last.remove(number);
+                    changed.remove(&interest.rule);
+                } else {
+                    changed.insert(interest);
+                }
+            }
+            let mut fresh = Listeners::default();
+            for interest in last.into_values() {
+                fresh.insert(interest);
+            }
+            let alert = event(of, data);
+            let state = firing(&alert);
+            let look = |listeners: &Listeners| {
+                let kept = listeners.keep(&alert, Some(&state));
+                (listeners.about(&alert), kept.map(|kept| (kept.data, kept.wanting.len())), listeners.is_empty())
+            };
+            prop_assert_eq!(look(&changed), look(&fresh));
+            prop_assert_eq!(changed.alerts.reads.is_empty(), fresh.alerts.reads.is_empty());
+        }
+    }
+
+    fn firing(event: &TriggerEvent) -> AlertState {
+        AlertState {
+            fingerprint: "f".into(),
+            starts_at: event.time.clone(),
+            ends_at: None,
+            heard: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a Rule for which an alert is not listed takes it up.
+    fn is_taken_up(
+        rule: &CompiledRule,
+        (kept, alert): (&TriggerEvent, &AlertState),
+        wanting: &[Arc<Interest>],
+    ) -> bool {
+        let rules: Vec<_> = wanting.iter().map(|one| one.rule.clone()).collect();
+        let batch = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "EventBatch", "metadata": {"name": "b"},
+            "spec": {"webhook": "w", "receivedAt": kept.time, "events": [{"rules": rules, "alert": alert, "event": kept}]}});
+        let batch = Arc::new(serde_json::from_value(batch).expect("an EventBatch"));
+        let reader = inbox::Reader { rule: "mended", text: Some("t"), wish: Some(&Wish::of(rule)) };
+        !inbox::open(reader, &[batch], kept.time.0).firing.is_empty()
+    }
+
+    #[test]
+    fn an_alert_is_kept_for_a_rule_that_may_be_mended() {
+        let about = |name: &str, changes: Value| {
+            let mut spec = json!({"trigger": {"alert": {"webhook": "am", "names": ["DiskFull"]}}});
+            json_patch::merge(&mut spec, &changes);
+            Interest { rule: name.to_owned(), ..interest(spec).expect("listens") }
+        };
+        let mut listeners = Listeners::default();
+        listeners.insert(about(
+            "sda",
+            json!({"when": "alert.labels.disk == 'sda' && alert.annotations.text != ''"}),
+        ));
+        listeners.insert(about("broken", json!({"when": "alert.labels.disk =="})));
+        let data = json!({"status": "firing", "labels": {"alertname": "DiskFull", "disk": "sdb"},
+            "annotations": {"text": "t", "password": "hunter2"}});
+        let keep = |listeners: &Listeners, data: &Value| {
+            let alert = event("alert.firing", data.clone());
+            let kept = listeners.keep(&alert, Some(&firing(&alert)))?;
+            Some((kept.wanting.iter().map(|one| one.rule.clone()).collect::<Vec<_>>(), kept.data))
+        };
+        let expected = json!({"status": "firing", "labels": {"alertname": "DiskFull", "disk": "sdb"}, "annotations": {"text": "t"}});
+        assert_eq!(keep(&listeners, &data), Some((vec![], expected)));
+        let mut other = data.clone();
+        other["labels"]["alertname"] = "Other".into();
+        assert_eq!(keep(&listeners, &other), None);
+        listeners.remove("sda");
+        let labels = json!({"status": "firing", "labels": {"alertname": "DiskFull", "disk": "sdb"}});
+        assert_eq!(
+            keep(&listeners, &data),
+            Some((vec![], labels)),
+            "one that does not compile may be mended"
+        );
+        listeners.remove("broken");
+        assert_eq!(keep(&listeners, &data), None);
+    }
+
+    /// What stays away has come also if it is resolved by now, and is asked as it was while it fired.
+    #[test]
+    fn that_an_alert_is_resolved_is_for_those_that_may_have_matched_it() {
+        let rule =
+            interest(json!({"trigger": {"alert": {"webhook": "am"}}, "when": "alert.status == 'firing'"}));
+        let mut listeners = Listeners::default();
+        listeners.insert(rule.expect("listens"));
+        let event = event("alert.resolved", json!({"status": "resolved", "labels": {}}));
+        let resolved = AlertState { ends_at: Some(event.time.clone()), ..firing(&event) };
+        assert_eq!(listeners.wanting(&event, Some(&resolved)).len(), 1);
+        assert_eq!(listeners.wanting(&event, Some(&firing(&event))).len(), 0);
     }
 }

@@ -6,6 +6,7 @@
 //! - [`index`]: of many rules, those that an object may match.
 //! - [`view`]: which objects of a watch match a rule, and since when.
 //! - [`aim`], [`interest`], [`inbox`]: what a Webhook received: where it leads, who wants it, how it stands.
+//! - [`firing`], [`owed`], [`unmatched`]: which alerts fire, which outcomes are owed, and what no Rule matches yet.
 //! - [`episode`]: whether a target that matches gets an Execution now, later, or not again.
 //! - [`guards`]: by name, what a decision has to pass and what holds a target.
 //! - [`definition`]: what an Execution runs, frozen at the decision.
@@ -39,6 +40,7 @@ pub mod episode;
 mod excerpt;
 pub mod execution;
 pub mod expansion;
+pub mod firing;
 pub mod gathering;
 pub mod guard;
 pub mod guards;
@@ -53,6 +55,7 @@ pub mod lineage;
 pub mod matching;
 pub mod operation;
 pub mod outcome;
+pub mod owed;
 pub mod pack;
 pub mod parameters;
 pub mod path;
@@ -65,5 +68,6 @@ pub mod sync;
 pub mod turning;
 pub mod unknown;
 pub mod unless;
+pub mod unmatched;
 pub mod verify;
 pub mod view;

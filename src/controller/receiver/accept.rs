@@ -9,21 +9,24 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::{Answer, Key, Open, Receiver, Refusal};
-use crate::api::{AcceptedEvent, AlertState, AnyValue, EventBatch, EventBatchSpec, LABEL, TriggerEvent};
+use crate::api::{AcceptedEvent, AnyValue, EventBatch, EventBatchSpec, LABEL, TriggerEvent};
 use crate::cluster::objects::MANAGER;
 use crate::decide::hearing::UNDER_WAY;
 use crate::decide::identity::{digest, occurrence, readable};
-use crate::decide::inbox::{Item, REFRESHED, received_at, remember};
-use crate::decide::interest::{Interest, covers, project};
+use crate::decide::inbox::{Item, REFRESHED, remember};
+use crate::decide::interest::{Kept, covers};
+use crate::decide::owed::rules_of;
 use crate::source::watch::now;
 use crate::source::webhook::{Message, Received, Request, authentic_until, authenticate, read};
 
 /// The largest batch, in bytes, and the largest event: what Rules read of it goes into an Execution.
 const BATCH: usize = 256 * 1024;
 const EVENT: usize = 64 * 1024;
-/// Events times rules in one batch: each gets an outcome in its status.
+/// Events times rules in one batch: each gets an outcome in its status. An event that more rules may match is in several.
 const OUTCOMES: usize = 1000;
 /// How long a request waits for its turn, and for the API server.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -114,19 +117,16 @@ impl Receiver {
         }
     }
 
-    /// Drops what no rule can match and what is known, and of the rest what no expression reads.
+    /// Drops what no rule is about and what is known, and of the rest what no expression reads.
     fn sort(&self, (namespace, webhook): (&str, &str), message: Message, at: Timestamp) -> Sorted {
         let key = (namespace.to_owned(), webhook.to_owned());
         let (mut sorted, mut seen) = (Sorted::default(), BTreeSet::new());
-        for Received { event, alert } in message.events {
-            let wanting = self.wanting(&key, &event, alert.as_ref());
-            if wanting.is_empty() {
+        for received in message.events {
+            let Some(kept) = self.kept(&key, &received) else {
                 sorted.unwanted += 1;
                 continue;
-            }
-            let data = AnyValue(project(&event.data.0, wanting.iter().map(AsRef::as_ref)));
-            let rules: Vec<String> = wanting.iter().map(|interest| interest.rule.clone()).collect();
-            let mut accepted = AcceptedEvent { event: TriggerEvent { data, ..event }, rules, alert };
+            };
+            let mut accepted = accepted(received, &kept);
             let name = occurrence(&accepted.event);
             if !seen.insert(name.clone()) {
                 sorted.duplicates.push(format!("event {}", accepted.event.id));
@@ -135,16 +135,22 @@ impl Receiver {
             match self.duplicate((namespace, webhook), &mut accepted, at, &mut sorted.refreshed) {
                 Some(of) => sorted.duplicates.push(of),
                 // The others are worth no less for it, and who sent them does not send them again.
-                None if size(&accepted) > EVENT => sorted.too_large.push(name),
+                None if size(&accepted.event) > EVENT => sorted.too_large.push(name),
                 None => sorted.fresh.push(accepted),
             }
         }
         sorted
     }
 
-    fn wanting(&self, webhook: &Key, event: &TriggerEvent, alert: Option<&AlertState>) -> Vec<Arc<Interest>> {
-        let listeners = self.listeners.read();
-        listeners.get(webhook).map(|of_webhook| of_webhook.wanting(event, alert)).unwrap_or_default()
+    /// What is kept of an event, and for whom. That an alert is resolved is kept, too, where it is kept that it fires: whoever
+    /// comes to be about its name would go by that.
+    fn kept(&self, webhook: &Key, Received { event, alert }: &Received) -> Option<Kept> {
+        let kept = self.listening.keep(webhook, event, alert.as_ref());
+        let ended = alert.as_ref().filter(|alert| alert.ends_at.is_some());
+        kept.or_else(|| {
+            let holding = self.known.holding((&webhook.0, &webhook.1), &ended?.fingerprint);
+            (!holding.is_empty()).then(|| Kept::for_nobody(&event.data.0))
+        })
     }
 
     /// What an event repeats, if it says nothing new. A rule that came since, or reads more, has yet to hear it; and an
@@ -158,27 +164,37 @@ impl Receiver {
         refreshed: &mut BTreeSet<String>,
     ) -> Option<String> {
         let fires = accepted.alert.as_ref().is_some_and(|alert| alert.ends_at.is_none());
-        for (namespace, name) in self.known.holders(webhook, &accepted.event) {
-            let Some(batch) = self.batches.get(&namespace, &name) else { continue };
-            let found = batch.spec.events.iter().enumerate().find(|(_, known)| {
-                known.event.id == accepted.event.id && known.event.source == accepted.event.source
-            });
-            let Some((index, known)) = found else { continue };
-            let is_old = fires && at.duration_since(received_at(&batch)) > REFRESHED;
-            let has_all = accepted.rules.iter().all(|rule| known.rules.contains(rule))
-                && covers(&known.event.data.0, &accepted.event.data.0);
-            if has_all && !is_old {
-                let outcomes = batch.status.iter().flat_map(|status| &status.outcomes);
-                let mut of_event = outcomes.filter(|outcome| usize::try_from(outcome.event) == Ok(index));
-                let execution = of_event.find_map(|outcome| outcome.execution.clone());
-                return Some(
-                    execution.map_or(format!("event {}", accepted.event.id), |e| format!("execution {e}")),
-                );
-            }
-            remember(accepted, &Item { batch, index });
-            refreshed.insert(name);
+        let holders = self.known.holders(webhook, &accepted.event).into_iter();
+        let known: Vec<Item> =
+            holders.filter_map(|(namespace, name)| self.holds(&namespace, &name, accepted)).collect();
+        let is_current = |item: &&Item| {
+            let is_old = fires && at.duration_since(item.received_at()) > REFRESHED;
+            !is_old && covers(&item.accepted().event.data.0, &accepted.event.data.0)
+        };
+        let (current, stale): (Vec<_>, Vec<_>) = known.iter().partition(is_current);
+        let told: BTreeSet<&str> =
+            current.iter().flat_map(|item| rules_of(&item.batch, item.index)).collect();
+        if !current.is_empty() && accepted.rules.iter().all(|rule| told.contains(rule.as_str())) {
+            let execution = current.iter().find_map(|item| item.execution());
+            return Some(
+                execution.map_or(format!("event {}", accepted.event.id), |e| format!("execution {e}")),
+            );
+        }
+        refreshed.extend(stale.iter().map(|item| item.batch.name_any()));
+        for item in &known {
+            remember(accepted, item);
         }
         None
+    }
+
+    /// An event as a batch has it.
+    fn holds(&self, namespace: &str, name: &str, event: &AcceptedEvent) -> Option<Item> {
+        let batch = self.batches.get(namespace, name)?;
+        let index =
+            batch.spec.events.iter().position(|known| {
+                known.event.id == event.event.id && known.event.source == event.event.source
+            })?;
+        Some(Item { batch, index })
     }
 
     /// Keeps what is new, as far as there is room.
@@ -217,6 +233,8 @@ impl Receiver {
                     let created = Arc::new(created);
                     self.batches.insert(created.clone());
                     self.known.learn(&created, Some(created.clone()));
+                    // What the watch brings of it is nothing new any more.
+                    self.tell_of_batch(None, &created);
                 }
                 // The same request before, to this replica or another.
                 Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
@@ -229,6 +247,17 @@ impl Receiver {
         }
         Ok(())
     }
+}
+
+/// An event with what is kept of it: if that is too large, with what those read that may match it.
+fn accepted(Received { event, alert }: Received, kept: &Kept) -> AcceptedEvent {
+    let with = |data: Value| TriggerEvent { data: AnyValue(data), ..event.clone() };
+    let mut read = with(kept.data.clone());
+    if alert.is_some() && size(&read) > EVENT {
+        read = with(kept.least(&event.data.0, alert.as_ref()));
+    }
+    let rules = kept.wanting.iter().map(|interest| interest.rule.clone()).collect();
+    AcceptedEvent { event: read, rules, alert }
 }
 
 fn overloaded(text: &str) -> (Refusal, String) {
@@ -261,15 +290,30 @@ fn left_out(too_large: &[String]) -> String {
     }
 }
 
-fn size(event: &AcceptedEvent) -> usize {
+fn size(event: &impl Serialize) -> usize {
     serde_json::to_vec(event).map_or(usize::MAX, |text| text.len())
+}
+
+/// Cuts an event that more rules may match than a batch has outcomes for.
+fn cut(event: AcceptedEvent) -> Vec<AcceptedEvent> {
+    if event.rules.len() <= OUTCOMES {
+        return vec![event];
+    }
+    let of = |rules: &[String]| {
+        let mut part = AcceptedEvent { rules: rules.to_vec(), ..event.clone() };
+        if let Some(alert) = &mut part.alert {
+            alert.heard.retain(|rule, _| part.rules.contains(rule));
+        }
+        part
+    };
+    event.rules.chunks(OUTCOMES).map(of).collect()
 }
 
 /// Cuts events into batches that fit.
 fn parts(events: Vec<AcceptedEvent>) -> Vec<Vec<AcceptedEvent>> {
     let (mut parts, mut bytes, mut outcomes) = (Vec::<Vec<AcceptedEvent>>::new(), 0, 0);
-    for event in events {
-        let (more_bytes, more_outcomes) = (size(&event), event.rules.len());
+    for event in events.into_iter().flat_map(cut) {
+        let (more_bytes, more_outcomes) = (size(&event), event.rules.len().max(1));
         let fits = bytes + more_bytes <= BATCH && outcomes + more_outcomes <= OUTCOMES;
         if let Some(part) = parts.last_mut().filter(|_| fits) {
             part.push(event);
@@ -310,6 +354,7 @@ fn build(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::AlertState;
     use serde_json::json;
 
     fn event(id: &str, rules: usize, size: usize) -> AcceptedEvent {
@@ -326,6 +371,36 @@ mod tests {
         assert_eq!(sizes(vec![event("1", 1, 60 * 1024); 9]), [4, 4, 1]);
         assert_eq!(sizes(vec![event("1", 400, 1); 5]), [2, 2, 1]);
         assert_eq!(sizes(vec![]), [0; 0]);
+        assert_eq!(sizes(vec![event("1", 0, 1); 1001]), [1000, 1], "each has an outcome");
+    }
+
+    #[test]
+    fn an_event_that_very_many_rules_may_match_is_in_several_batches() {
+        let mut alert = event("1", 2500, 1);
+        let heard = alert.rules.iter().map(|rule| (rule.clone(), alert.event.time.clone())).collect();
+        alert.alert = Some(AlertState {
+            fingerprint: "f".to_owned(),
+            starts_at: alert.event.time.clone(),
+            ends_at: None,
+            heard,
+        });
+        let found = parts(vec![alert.clone(), event("2", 1, 1)]);
+        let rules =
+            |part: &Vec<AcceptedEvent>| part.iter().map(|event| event.rules.len()).collect::<Vec<_>>();
+        assert_eq!(found.iter().map(rules).collect::<Vec<_>>(), [vec![1000], vec![1000], vec![500, 1]]);
+        let of_alert: Vec<_> = found.iter().map(|part| &part[0]).collect();
+        assert_eq!(of_alert.iter().flat_map(|part| part.rules.clone()).collect::<Vec<_>>(), alert.rules);
+        for part in of_alert {
+            let heard: Vec<_> = part.alert.iter().flat_map(|alert| alert.heard.keys()).cloned().collect();
+            let mut rules = part.rules.clone();
+            rules.sort();
+            assert_eq!(heard, rules);
+        }
+        let names = |events| {
+            let named = |part| build(("a", "w"), part, &BTreeSet::new(), Timestamp::UNIX_EPOCH).metadata.name;
+            parts(events).into_iter().map(named).collect::<Vec<_>>()
+        };
+        assert_eq!(names(vec![alert.clone()]), names(vec![alert]));
     }
 
     /// A quota answers 409, too, when others change it at the same moment: nothing is kept then.

@@ -16,8 +16,9 @@ use crate::decide::identity::{digest, occurrence};
 /// decides about them, within its 256 MiB. One namespace has half of it, so that none keeps the others from being heard.
 const MAX_BATCHES: usize = 2000;
 const MAX_BYTES: usize = 40 * 1024 * 1024;
-/// What an event takes beside its text: its maps, its place here, and its outcome.
+/// What an event takes beside its text: its maps, its place here, and its outcome; and the outcome of each further Rule.
 const EVENT: usize = 2048;
+const OUTCOME: usize = 256;
 /// Batches that are remembered although all is over with them, and their bytes; more would be kept from those that are
 /// to come.
 const CROWDED_BATCHES: usize = 300;
@@ -55,11 +56,38 @@ impl Kept {
 struct State {
     /// The batches that have an event, by its identity and Webhook.
     holders: BTreeMap<Identity, Vec<Arc<Key>>>,
-    /// The identities of each batch, and its size.
-    batches: BTreeMap<Arc<Key>, (Vec<Identity>, usize)>,
+    /// The batches that have something of an alert, by its fingerprint and Webhook.
+    alerts: BTreeMap<Identity, Vec<Arc<Key>>>,
+    batches: BTreeMap<Arc<Key>, Held>,
     all: Kept,
     /// What each namespace has of it.
     of: BTreeMap<String, Kept>,
+}
+
+/// What a batch holds: its events and their alerts, and its size.
+#[derive(Default)]
+struct Held {
+    events: Vec<Identity>,
+    alerts: Vec<Identity>,
+    size: usize,
+}
+
+impl Held {
+    fn of(namespace: &str, batch: &EventBatch) -> Self {
+        let (webhook, events) = (&batch.spec.webhook, &batch.spec.events);
+        let text = serde_json::to_vec(&batch.spec).map_or(0, |text| text.len());
+        let further: usize = events.iter().map(|event| event.rules.len().saturating_sub(1)).sum();
+        let alerts = events.iter().filter_map(|event| event.alert.as_ref());
+        let mut alerts: Vec<_> =
+            alerts.map(|alert| of_alert(namespace, webhook, &alert.fingerprint)).collect();
+        alerts.sort_unstable();
+        alerts.dedup();
+        Self {
+            events: events.iter().map(|event| identity(namespace, webhook, &event.event)).collect(),
+            alerts,
+            size: text + EVENT * events.len() + OUTCOME * further,
+        }
+    }
 }
 
 /// An index of all batches.
@@ -68,12 +96,19 @@ pub struct Known {
     state: Arc<Mutex<State>>,
 }
 
-/// A hash of namespace, Webhook and what tells an event from others.
+/// A hash of namespace, Webhook and what tells an event, or an alert, from others.
 type Identity = u128;
 
 fn identity(namespace: &str, webhook: &str, event: &TriggerEvent) -> Identity {
-    let digest = digest(&["event", namespace, webhook, &occurrence(event)]);
-    u128::from_str_radix(&digest[..32], 16).expect("a digest is hexadecimal")
+    hash(&["event", namespace, webhook, &occurrence(event)])
+}
+
+fn of_alert(namespace: &str, webhook: &str, fingerprint: &str) -> Identity {
+    hash(&["alert", namespace, webhook, fingerprint])
+}
+
+fn hash(parts: &[&str]) -> Identity {
+    u128::from_str_radix(&digest(parts)[..32], 16).expect("a digest is hexadecimal")
 }
 
 impl Known {
@@ -81,45 +116,45 @@ impl Known {
     pub(super) fn learn(&self, batch: &EventBatch, current: Option<Arc<EventBatch>>) {
         let key = Arc::new((batch.namespace().unwrap_or_default(), batch.name_any()));
         let mut state = self.state.lock();
-        let State { holders, batches, all, of } = &mut *state;
+        let State { holders, alerts, batches, all, of } = &mut *state;
         if current.is_some() == batches.contains_key(&key) {
             return;
         }
         let Some(current) = current else {
-            let (identities, size) = batches.remove(&key).unwrap_or_default();
-            all.remove(size);
+            let held = batches.remove(&key).unwrap_or_default();
+            all.remove(held.size);
             if let Entry::Occupied(mut share) = of.entry(key.0.clone()) {
-                share.get_mut().remove(size);
+                share.get_mut().remove(held.size);
                 if share.get().batches == 0 {
                     share.remove();
                 }
             }
-            for identity in identities {
-                let Entry::Occupied(mut holding) = holders.entry(identity) else { continue };
-                holding.get_mut().retain(|holder| *holder != key);
-                if holding.get().is_empty() {
-                    holding.remove();
-                }
-            }
+            drop_from(holders, &held.events, &key);
+            drop_from(alerts, &held.alerts, &key);
             return;
         };
-        let webhook = &current.spec.webhook;
-        let identities: Vec<_> =
-            current.spec.events.iter().map(|accepted| identity(&key.0, webhook, &accepted.event)).collect();
-        for identity in &identities {
-            holders.entry(*identity).or_default().push(key.clone());
+        let held = Held::of(&key.0, &current);
+        for (index, identities) in [(holders, &held.events), (alerts, &held.alerts)] {
+            for identity in identities {
+                index.entry(*identity).or_default().push(key.clone());
+            }
         }
-        let text = serde_json::to_vec(&current.spec).map_or(0, |text| text.len());
-        let size = text + EVENT * identities.len();
-        all.add(size);
-        of.entry(key.0.clone()).or_default().add(size);
-        batches.insert(key, (identities, size));
+        all.add(held.size);
+        of.entry(key.0.clone()).or_default().add(held.size);
+        batches.insert(key, held);
     }
 
     /// The batches that have this event.
     pub(super) fn holders(&self, (namespace, webhook): (&str, &str), event: &TriggerEvent) -> Vec<Key> {
         let state = self.state.lock();
         let of = state.holders.get(&identity(namespace, webhook, event));
+        of.into_iter().flatten().map(|key| Key::clone(key)).collect()
+    }
+
+    /// The batches that have something of this alert, whenever it began.
+    pub fn holding(&self, (namespace, webhook): (&str, &str), fingerprint: &str) -> Vec<Key> {
+        let state = self.state.lock();
+        let of = state.alerts.get(&of_alert(namespace, webhook, fingerprint));
         of.into_iter().flatten().map(|key| Key::clone(key)).collect()
     }
 
@@ -144,6 +179,16 @@ impl Known {
 
     fn kept(&self) -> Kept {
         self.state.lock().all
+    }
+}
+
+fn drop_from(index: &mut BTreeMap<Identity, Vec<Arc<Key>>>, identities: &[Identity], key: &Arc<Key>) {
+    for identity in identities {
+        let Entry::Occupied(mut holding) = index.entry(*identity) else { continue };
+        holding.get_mut().retain(|holder| holder != key);
+        if holding.get().is_empty() {
+            holding.remove();
+        }
     }
 }
 

@@ -9,19 +9,19 @@ mod absent;
 mod accept;
 mod answer;
 mod known;
+mod listening;
 mod secret;
 mod senders;
 mod tally;
 mod unheard;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
 use k8s_openapi::jiff::SignedDuration;
 use kube::{Client, ResourceExt};
-use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
 use super::Batches;
@@ -30,14 +30,14 @@ use super::store::{Store, is_status_only};
 use crate::api::{EventBatch, Rule, Webhook};
 use crate::cluster::client;
 use crate::decide::hearing::{COMES_AGAIN, UNDER_WAY};
-use crate::decide::inbox::settled_at;
-use crate::decide::interest::{Interest, Listeners};
+use crate::decide::owed::{self, settled_at};
 use crate::source::watch::now;
 use crate::source::webhook::has_credentials;
 use crate::telemetry::Metrics;
 use absent::Absences;
 pub use answer::{Answer, Refusal};
 pub use known::Known;
+pub use listening::Listening;
 use secret::Secrets;
 use senders::Senders;
 use tally::Tally;
@@ -58,8 +58,7 @@ pub struct Receiver {
     webhooks: Store<Webhook>,
     rules: Store<Rule>,
     batches: Batches,
-    /// What rules want, by Webhook.
-    listeners: RwLock<BTreeMap<Key, Listeners>>,
+    listening: Listening,
     known: Known,
     unheard: Unheard,
     absences: Absences,
@@ -119,7 +118,7 @@ impl Receiver {
             webhooks: Store::new(),
             rules: Store::new(),
             batches: Store::new(),
-            listeners: RwLock::default(),
+            listening: Listening::default(),
             known: Known::default(),
             unheard: Unheard::new(comes_again, under_way),
             absences: Absences::default(),
@@ -147,6 +146,11 @@ impl Receiver {
         self.known.clone()
     }
 
+    /// Who listens to what comes.
+    pub(super) fn listening(&self) -> Listening {
+        self.listening.clone()
+    }
+
     /// Since when everybody is heard.
     pub(super) fn unheard(&self) -> Unheard {
         self.unheard.clone()
@@ -156,7 +160,7 @@ impl Receiver {
     pub(super) fn tell(&self, queue: &Queue) {
         if self.queue.set(queue.clone()).is_ok() {
             self.webhooks.filter(|_| true).iter().for_each(|webhook| self.tell_of_webhook(None, webhook));
-            self.batches.filter(|_| true).iter().for_each(|batch| self.tell_of_batch(batch));
+            self.batches.filter(|_| true).iter().for_each(|batch| self.tell_of_batch(None, batch));
         }
     }
 
@@ -190,10 +194,10 @@ impl Receiver {
         );
         let batches = self.batches.clone().follow(
             self.home.clone(),
-            |_, batch| {
+            |before, batch| {
                 let kept = self.batches.get(&batch.namespace().unwrap_or_default(), &batch.name_any());
                 self.known.learn(batch, kept);
-                self.tell_of_batch(batch);
+                self.tell_of_batch(before, batch);
             },
             |namespace, name| tracing::error!(namespace, name, "an EventBatch cannot be read"),
         );
@@ -204,40 +208,53 @@ impl Receiver {
         let Some(queue) = self.queue.get().filter(|_| !is_status_only(before, webhook)) else { return };
         let (namespace, name) = (webhook.namespace().unwrap_or_default(), webhook.name_any());
         queue.add(Kind::Webhook, &namespace, &name);
-        let listeners = self.listeners.read();
-        let rules = listeners.get(&(namespace.clone(), name)).into_iter().flat_map(Listeners::rules);
-        rules.for_each(|rule| queue.add(Kind::Rule, &namespace, rule));
-    }
-
-    fn tell_of_batch(&self, batch: &EventBatch) {
-        let Some(queue) = self.queue.get() else { return };
-        let namespace = batch.namespace().unwrap_or_default();
-        queue.add(Kind::EventBatch, &namespace, &batch.name_any());
-        if settled_at(batch).is_none() {
-            let rules: std::collections::BTreeSet<_> =
-                batch.spec.events.iter().flat_map(|e| &e.rules).collect();
-            for rule in rules {
-                queue.add(Kind::Rule, &namespace, rule);
-            }
+        for rule in self.listening.rules(&(namespace.clone(), name)) {
+            queue.add(Kind::Rule, &namespace, &rule);
         }
     }
 
-    /// Takes in what a rule wants by now.
+    /// Tells whoever leads of a batch, and the Rules that it concerns: those that it is listed for or that have taken up what
+    /// is in it, those that hold the same alerts by other batches, and those that may match as this process knows them. Whoever
+    /// accepted it may not have heard of a Rule that was mended.
+    fn tell_of_batch(&self, before: Option<&EventBatch>, batch: &EventBatch) {
+        let Some(queue) = self.queue.get() else { return };
+        let (namespace, webhook) = (batch.namespace().unwrap_or_default(), &batch.spec.webhook);
+        queue.add(Kind::EventBatch, &namespace, &batch.name_any());
+        if settled_at(batch).is_some() {
+            return;
+        }
+        let tell =
+            |rules: BTreeSet<&str>| rules.iter().for_each(|rule| queue.add(Kind::Rule, &namespace, rule));
+        tell(owed::waiting(batch));
+        // What is in it has not changed, and what has become of it they have said themselves.
+        if is_status_only(before, batch) {
+            return;
+        }
+        let key = (namespace.clone(), webhook.clone());
+        let alerts = batch.spec.events.iter().filter_map(|event| Some((event, event.alert.as_ref()?)));
+        let mut others = BTreeSet::new();
+        for (accepted, alert) in alerts {
+            others.extend(self.known.holding((&namespace, webhook), &alert.fingerprint));
+            if alert.ends_at.is_none() {
+                let wanting = self.listening.wanting(&key, &accepted.event, Some(alert));
+                tell(wanting.iter().map(String::as_str).collect());
+            }
+        }
+        for other in others.iter().filter_map(|(namespace, name)| self.batches.get(namespace, name)) {
+            queue.add(Kind::EventBatch, &namespace, &other.name_any());
+            tell(owed::waiting(&other));
+        }
+    }
+
+    /// Takes in what a rule wants by now, and has it look at what is kept: what came meanwhile is listed for what it was.
     fn learn(&self, before: Option<&Rule>, rule: &Rule) {
         let (namespace, name) = (rule.namespace().unwrap_or_default(), rule.name_any());
         let current = self.rules.get(&namespace, &name);
-        let interest = current.and_then(|rule| Interest::of(&rule));
-        let mut listeners = self.listeners.write();
-        for named in [before, Some(rule)].into_iter().flatten().filter_map(|r| r.spec.trigger.webhook_name())
-        {
-            if let Some(of_webhook) = listeners.get_mut(&(namespace.clone(), named.to_owned())) {
-                of_webhook.remove(&name);
-            }
+        self.listening.learn([before, Some(rule)], current.as_deref());
+        let listens = rule.spec.trigger.alert.is_some();
+        if let Some(queue) = self.queue.get().filter(|_| listens) {
+            queue.add(Kind::Rule, &namespace, &name);
         }
-        if let Some(interest) = interest {
-            listeners.entry((namespace, interest.webhook.clone())).or_default().insert(interest);
-        }
-        listeners.retain(|_, of_webhook| !of_webhook.is_empty());
     }
 
     /// Looks at a request before its body is read: whether there is such a Webhook, and whether the sender has shown

@@ -4,6 +4,7 @@ mod alerts;
 mod budget;
 mod events;
 mod formats;
+mod mended;
 mod refusals;
 mod sets;
 pub mod stage;

@@ -33,6 +33,8 @@ use crate::support::wait::{DEADLINE, eventually};
 
 pub const NAMESPACE: &str = "shop";
 pub const TOKEN: &str = "open-sesame";
+/// What is said of an alert that no Rule may match.
+pub const UNMATCHED: &str = "no Rule of the Webhook matched it, as they read then";
 
 /// A cluster.
 pub struct Scene {
@@ -306,16 +308,32 @@ impl Scene {
 
     /// What a Webhook for alerts would have kept of one for a Rule.
     pub async fn batch_of(&self, name: &str, webhook: &str, rule: &str, alert: &Value) {
-        let id = format!(
-            "{}/{}/firing",
-            alert["fingerprint"].as_str().unwrap(),
-            alert["startsAt"].as_str().unwrap()
-        );
-        let event = json!({"id": id, "source": "alertmanager", "type": "alert.firing", "time": alert["startsAt"], "data": alert});
-        let state = json!({"fingerprint": alert["fingerprint"], "startsAt": alert["startsAt"]});
-        let events = json!([{"event": event, "rules": [rule], "alert": state}]);
-        let spec = json!({"webhook": webhook, "receivedAt": at(0), "events": events});
-        self.own("fother.dev/v1alpha1", "EventBatch", name, json!({"spec": spec})).await;
+        self.batch_for(name, webhook, (&[rule], &at(0)), alert).await;
+    }
+
+    /// The same for some Rules, or none, when it was received.
+    pub async fn batch_for(
+        &self,
+        name: &str,
+        webhook: &str,
+        (rules, received): (&[&str], &str),
+        alert: &Value,
+    ) {
+        let text = |field: &str| alert[field].as_str().unwrap();
+        let id = format!("{}/{}/{}", text("fingerprint"), text("startsAt"), text("status"));
+        let kind = format!("alert.{}", text("status"));
+        let event = json!({"id": id, "source": "alertmanager", "type": kind, "time": alert["startsAt"], "data": alert});
+        // As it is kept of what is received.
+        let starts = format!("{:.6}", text("startsAt").parse::<k8s_openapi::jiff::Timestamp>().unwrap());
+        let mut state = json!({"fingerprint": alert["fingerprint"], "startsAt": starts});
+        if text("status") == "resolved" {
+            state["endsAt"] = alert["endsAt"].clone();
+        }
+        let events = json!([{"event": event, "rules": rules, "alert": state}]);
+        let spec = json!({"webhook": webhook, "receivedAt": received, "events": events});
+        let metadata = json!({"labels": {"fother.dev/webhook": webhook}});
+        self.own("fother.dev/v1alpha1", "EventBatch", name, json!({"metadata": metadata, "spec": spec}))
+            .await;
     }
 
     pub async fn batches(&self) -> Vec<EventBatch> {

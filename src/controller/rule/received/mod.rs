@@ -25,6 +25,7 @@ use crate::decide::identity::TargetKey;
 use crate::decide::inbox::{self, Item};
 use crate::decide::lead::{self, Lead};
 use crate::decide::matching::CompiledRule;
+use crate::decide::owed;
 use crate::decide::view::Sight;
 use crate::source::watch::now;
 
@@ -56,6 +57,7 @@ pub async fn reconcile(
     let text = inbox::text_of(compiled);
     let mut listener = Listener { context, case, namespaced, text, outcomes, round, dropped: 0 };
     let inbox = heard::inbox(context, compiled, From::Store).await?;
+    let refused = refused(&inbox.refused);
     match compiled.spec.trigger.is_state() {
         true => listener.alerts(inbox).await,
         false => listener.events(inbox).await?,
@@ -63,7 +65,7 @@ pub async fn reconcile(
     let Listener { outcomes, mut round, dropped, text, .. } = listener;
     outcomes::record(context, outcomes).await?;
     // It is said as long as it is remembered, or the next event would hide it.
-    round.mistake = round.mistake.take().or_else(|| heard::mistake(context, compiled, &text));
+    round.mistake = round.mistake.take().or_else(|| heard::mistake(context, compiled, &text)).or(refused);
     let waiting = context.evaluators.waiting(&compiled.facts.namespace, &compiled.facts.name);
     told::held(context, case, waiting.take_in(&round.holds, rule.status.as_ref(), now())).await;
     let (mistake, held) = (round.mistake.take(), round.held.take());
@@ -77,6 +79,18 @@ pub async fn reconcile(
     Ok(Requeue::After(round.wake.unwrap_or(RESYNC).min(RESYNC)))
 }
 
+/// What is said of alerts that too many rules have taken up before this one.
+fn refused(items: &[Item]) -> Option<String> {
+    let first = &items.first()?.accepted().event.id;
+    let others = match items.len() - 1 {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    Some(format!(
+        "{first}{others}: fires and may match, but too many Rules have looked at what came with it; decided when it is sent again"
+    ))
+}
+
 impl Listener<'_> {
     /// How it stands with hearing those who send to the rule's Webhook.
     fn hearing(&self) -> Hearing {
@@ -87,7 +101,7 @@ impl Listener<'_> {
 
     fn note(&mut self, item: &Item, kind: OutcomeKind, reason: impl Into<String>, execution: Option<String>) {
         let outcome = item.outcome(&self.case.compiled.facts.name, kind, reason, now());
-        let judged_by = inbox::may_be_judged_anew(item.accepted(), kind).then(|| self.text.clone());
+        let judged_by = owed::may_be_judged_anew(item.accepted(), kind).then(|| self.text.clone());
         self.outcomes.push((item.batch.clone(), EventOutcome { execution, judged_by, ..outcome }));
     }
 
