@@ -50,6 +50,8 @@ look() {
   have flock || lacking flock util-linux
   [ "$purpose" = test ] && [ "$(id -u)" != 0 ] || node
   [ "$purpose" = test ] || return 0
+  # With it the tests see what a cluster would leave of itself on the machine.
+  [ "$(id -u)" != 0 ] || have iptables-save || lacking iptables-save iptables
   have ssh-keygen || lacking ssh-keygen openssh-client
   have prometheus-alertmanager || lacking alertmanager prometheus-alertmanager
   have promtool || lacking promtool prometheus

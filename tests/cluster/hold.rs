@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -76,10 +76,5 @@ pub async fn sweep(instance: &Instance) -> anyhow::Result<()> {
         cgroups::remove(&bridge).await;
         network::remove(&bridge)?;
     }
-    match std::fs::remove_dir_all(instance.directory()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("failed to remove {}", instance.directory().display()))
-        }
-        _ => Ok(()),
-    }
+    instance.remove()
 }

@@ -10,6 +10,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 pub const HIDDEN: [&str; 3] = ["/run", "/var/lib", "/var/log"];
 /// The path of a Unix socket may have 108 bytes, and one of containerd's is this long below the directory.
 const LONGEST: usize = 80;
+/// In the directory: how many folders above it were made for it.
+const ABOVE: &str = "above";
 
 /// The directory of one cluster, which exists or not.
 pub struct Instance {
@@ -45,13 +47,30 @@ impl Instance {
         self.path("kubeconfig")
     }
 
-    /// Makes the directory, for root alone: what is in it opens the cluster.
+    /// Makes the directory, for root alone: what is in it opens the cluster. How many folders above it had to be made is
+    /// recorded: they go with it.
     pub fn create(&self) -> anyhow::Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;
         let parent = self.directory.parent().context("the root is no place for a cluster")?;
+        let above = parent.ancestors().take_while(|folder| !folder.exists()).count();
         std::fs::create_dir_all(parent)?;
         let made = std::fs::DirBuilder::new().mode(0o700).create(&self.directory);
-        made.with_context(|| format!("somebody else makes {}", self.directory.display()))
+        made.with_context(|| format!("somebody else makes {}", self.directory.display()))?;
+        Ok(std::fs::write(self.path(ABOVE), above.to_string())?)
+    }
+
+    /// Removes the directory, and the folders that were made for it, unless there is something else in them by now.
+    pub fn remove(&self) -> anyhow::Result<()> {
+        let above = std::fs::read_to_string(self.path(ABOVE)).ok().and_then(|count| count.parse().ok());
+        match std::fs::remove_dir_all(&self.directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("failed to remove {}", self.directory.display()));
+            }
+            _ => {}
+        }
+        let mut made = self.directory.ancestors().skip(1).take(above.unwrap_or(0));
+        made.all(|folder| std::fs::remove_dir(folder).is_ok());
+        Ok(())
     }
 
     /// This process holds the cluster from now on.

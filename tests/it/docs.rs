@@ -117,6 +117,32 @@ fn examples_are_valid_packs() {
     assert!(packs >= 3, "{packs} packs");
 }
 
+/// What is said to be tested is what `tests/cluster` builds.
+#[test]
+fn the_versions_that_are_tested_are_those_that_are_named() {
+    let version = |part: &str, module: &str| {
+        let modules = read(&format!("tests/cluster/{part}go.mod"));
+        let line = modules.lines().find_map(|line| line.trim().strip_prefix(&format!("{module} v")));
+        let version = line.unwrap_or_else(|| panic!("{part}go.mod has no {module}")).to_owned();
+        let parts: Vec<_> = version.split('.').map(str::to_owned).collect();
+        (parts[0].clone(), format!("{}.{}", parts[0], parts[1]))
+    };
+    let (_, kubernetes) = version("", "k8s.io/kubernetes");
+    let (_, kubectl) = version("kubectl-1.30/", "k8s.io/kubernetes");
+    let (helm, _) = version("helm/", "helm.sh/helm/v4");
+    let install = read("docs/how-to/install.md");
+    for row in [
+        format!("| Kubernetes | {kubernetes} |"),
+        format!("| helm | {helm} |"),
+        format!("| kubectl | {kubectl} and {kubernetes} |"),
+    ] {
+        assert!(install.contains(&row), "docs/how-to/install.md lacks {row}");
+    }
+    assert!(read("README.md").contains(&format!("[{kubernetes} is tested]")));
+    let chart = read("charts/fother/Chart.yaml");
+    assert!(chart.contains("kubeVersion: \">=1.30.0-0\"") && install.contains("from 1.30 on"), "{chart}");
+}
+
 #[test]
 fn links_lead_somewhere() {
     let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();

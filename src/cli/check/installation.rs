@@ -5,7 +5,9 @@ use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBindin
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionVersion,
+};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -86,11 +88,15 @@ enum Age {
     Other,
 }
 
-/// The API server adds nothing to a schema.
+/// The API server adds nothing to a schema. An older one (1.30) drops selectable fields, all of them, whoever installs
+/// the kind; only people select by them.
 fn age(wanted: &CustomResourceDefinition, found: &CustomResourceDefinition) -> Age {
+    let selects = found.spec.versions.iter().any(|version| version.selectable_fields.is_some());
     let fields = |crd: &CustomResourceDefinition| {
         let versions = crd.spec.versions.iter();
-        versions.map(|v| json!([v.name, v.schema, v.selectable_fields])).collect::<Value>()
+        let selectable =
+            |v: &CustomResourceDefinitionVersion| json!(v.selectable_fields.as_ref().filter(|_| selects));
+        versions.map(|v| json!([v.name, v.schema, selectable(v)])).collect::<Value>()
     };
     let (wanted, found) = (fields(wanted), fields(found));
     match wanted == found {
@@ -276,5 +282,24 @@ mod tests {
             other(|fields| drop(fields.as_object_mut().map(|fields| fields.remove("url")))),
             Age::Other
         );
+    }
+
+    /// Kubernetes 1.30 stores a kind without them.
+    #[test]
+    fn a_kind_without_any_selectable_field_is_the_same() {
+        let wanted = crate::api::crds().into_iter().find(|crd| crd.spec.names.kind == "Execution");
+        let wanted = wanted.expect("Executions");
+        let with = |fields: &[&str]| {
+            let mut other = serde_json::to_value(&wanted).expect("plain data");
+            let fields = fields.iter().map(|path| json!({"jsonPath": path})).collect::<Vec<_>>();
+            other["spec"]["versions"][0]["selectableFields"] =
+                if fields.is_empty() { Value::Null } else { json!(fields) };
+            age(&wanted, &serde_json::from_value(other).expect("a kind"))
+        };
+        let own = [".spec.decision.rule.name", ".spec.target.kind", ".spec.target.name"];
+        assert_eq!(with(&own), Age::Same);
+        assert_eq!(with(&[]), Age::Same);
+        assert_eq!(with(&own[..1]), Age::Other);
+        assert_eq!(with(&[&own[..], &[".spec.run"]].concat()), Age::Later);
     }
 }

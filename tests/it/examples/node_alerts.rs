@@ -1,12 +1,10 @@
 //! What Prometheus makes of nodes that are not Ready: the conditions of `examples/setup/node-not-ready/alerts.yaml` decide whether
 //! one node is acted on, or none is. `promtool` evaluates them as Prometheus does, over a made-up hour of five nodes.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
-use crate::support::control_plane::skip;
 use crate::support::examples::folder;
+use crate::support::promtool;
 
 const NODES: usize = 5;
 
@@ -62,9 +60,6 @@ fn case(name: &str, lost: &[(usize, usize)], expected: &[Value]) -> Value {
 
 #[test]
 fn alerts_name_single_nodes_only_while_most_are_ready() {
-    if Command::new("promtool").arg("--version").output().is_err() {
-        return skip("promtool is missing: apt-get install prometheus");
-    }
     let cases = [
         case("all are Ready", &[], &[fires(30, &[]), outage(30, None)]),
         case(
@@ -89,10 +84,5 @@ fn alerts_name_single_nodes_only_while_most_are_ready() {
             &[fires(29, &[1, 3]), outage(29, None), fires(30, &[]), outage(32, Some("40%"))],
         ),
     ];
-    let rules = folder("setup").join("node-not-ready/alerts.yaml");
-    let tests = json!({"rule_files": [rules], "evaluation_interval": "1m", "tests": cases});
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), tests.to_string()).unwrap();
-    let output = Command::new("promtool").args(["test", "rules"]).arg(file.path()).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    promtool::passes(&folder("setup").join("node-not-ready/alerts.yaml"), &cases);
 }

@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::control_plane::skip;
+
 /// What a kubelet sets where it may.
 const OF_A_KUBELET: [&str; 6] = [
     "vm/overcommit_memory",
@@ -18,6 +20,8 @@ const OF_A_KUBELET: [&str; 6] = [
 /// What network plugins and a kube-proxy do.
 const OF_NETWORKS: [&str; 3] =
     ["net/ipv4/ip_forward", "net/ipv4/conf/all/route_localnet", "net/ipv6/conf/all/forwarding"];
+/// What prints the packet filter.
+const FILTERS: [&str; 2] = ["iptables-save", "ip6tables-save"];
 /// As the chains of Kubernetes and of its network plugins begin.
 const CHAINS: [&str; 2] = ["KUBE-", "CNI-"];
 /// As the bridges of clusters like this one begin.
@@ -35,7 +39,7 @@ pub struct Machine {
 
 impl Machine {
     pub fn now() -> Self {
-        let filter = ["iptables-save", "ip6tables-save"].into_iter().flat_map(rules).collect();
+        let filter = FILTERS.into_iter().flat_map(rules).collect();
         let value = |setting: &str| std::fs::read_to_string(Path::new("/proc/sys").join(setting));
         let settings = OF_A_KUBELET.into_iter().chain(OF_NETWORKS);
         let settings = settings.filter_map(|setting| Some((setting, value(setting).ok()?))).collect();
@@ -58,9 +62,18 @@ pub fn settings_shared_with(kubelet: &Path, directory: &Path) -> Vec<&'static st
     OF_A_KUBELET.into_iter().filter(is_shared).collect()
 }
 
+/// Whether there is what the packet filter is read with: without it nobody would see what a cluster leaves there.
+pub fn can_be_looked_at() -> bool {
+    let missing = FILTERS.into_iter().find(|program| Command::new(program).output().is_err());
+    if let Some(missing) = missing {
+        skip(&format!("{missing} is missing: scripts/prerequisites.sh test --install"));
+    }
+    missing.is_none()
+}
+
 fn rules(program: &str) -> Vec<String> {
-    // Who has no such program has no such rules.
-    let Ok(output) = Command::new(program).output() else { return Vec::new() };
+    let output = Command::new(program).output().unwrap();
+    assert!(output.status.success(), "{program}: {output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     let is_added = |line: &&str| line.starts_with("-A") || line.contains(" - [");
     // Behind the chain is how many packets it has seen.

@@ -13,6 +13,7 @@ pub mod kubectl;
 pub mod node;
 pub mod pki;
 pub mod process;
+pub mod promtool;
 pub mod proxy;
 pub mod ssh_server;
 pub mod wait;

@@ -66,13 +66,23 @@ async fn two_pods_are_admitted(kubectl: &Kubectl) {
     .await;
 }
 
-/// Uninstalls it and waits until nothing of it is left. Helm's own `--wait` has been seen to miss that something is gone.
-async fn uninstalled(helm: &Helm, kubectl: &Kubectl) {
+/// Uninstalls what was installed with these values and waits until nothing of it is left but the kinds, which may be kept.
+/// Helm's own `--wait` has been seen to miss that something is gone.
+async fn uninstalled(helm: &Helm, kubectl: &Kubectl, values: &[&str]) {
+    let rendered = objects(&helm.template(values).await).into_iter();
+    let rendered: Vec<_> = rendered.filter(|object| object["kind"] != "CustomResourceDefinition").collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": rendered}).to_string();
+    let get = ["get", "-f", "-", "--ignore-not-found", "-o", "name"];
+    let found = async || {
+        let answer = kubectl.try_run(&get, &list).await;
+        assert!(answer.code == 0, "{answer:#?}");
+        answer.stdout
+    };
+    let before = found().await;
+    assert_eq!(before.lines().count(), rendered.len(), "{before}");
     helm.run(&["uninstall", "fother", "-n", "fother"]).await;
-    let ours = "deployments,services,roles,rolebindings,poddisruptionbudgets,networkpolicies,clusterroles,clusterrolebindings";
-    let left = ["get", ours, "-A", "-l", "app.kubernetes.io/name=fother", "-o", "name"];
     eventually("nothing of it is left", DEADLINE, || async {
-        let left = kubectl.run(&left).await;
+        let left = found().await;
         if left.is_empty() { Ok(()) } else { Err(left) }
     })
     .await;
@@ -99,10 +109,14 @@ async fn the_chart_is_installed_upgraded_and_uninstalled() {
     let action = "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {name: a}\nspec: {kubernetes: {restart: {}}}\n";
     kubectl.apply(action, &[]).await;
 
-    let again = helm
-        .install(&[&ALL[..2], &["--set", "controller.maxTotal=33,admissionPolicies.enabled=false"]].concat())
-        .await;
+    let without = [&ALL[..2], &["--set", "controller.maxTotal=33,admissionPolicies.enabled=false"]].concat();
+    let again = helm.install(&without).await;
     assert!(again.contains("admission policies are off"), "{again}");
+    let idle = "does nothing yet";
+    assert!(
+        notes.contains(idle) && !again.contains(idle),
+        "only what was just installed does nothing: {again}"
+    );
     let arguments = [
         "-n",
         "fother",
@@ -117,7 +131,7 @@ async fn the_chart_is_installed_upgraded_and_uninstalled() {
     assert_eq!(kubectl.run(&policies).await, "");
     kubectl.run(&["-n", "fother", "get", "networkpolicy/fother", "servicemonitor/fother"]).await;
 
-    uninstalled(&helm, &kubectl).await;
+    uninstalled(&helm, &kubectl, &without).await;
     assert_eq!(
         kubectl.run(&["get", "actions", "-o", "name"]).await,
         "action.fother.dev/a\n",
@@ -125,8 +139,9 @@ async fn the_chart_is_installed_upgraded_and_uninstalled() {
     );
 
     // What was kept is taken over by the next release, and goes with it if it is told so.
-    helm.install(&["--set", "crds.keep=false"]).await;
-    uninstalled(&helm, &kubectl).await;
+    let all = [&ALL[..2], &["--set", "crds.keep=false"]].concat();
+    helm.install(&all).await;
+    uninstalled(&helm, &kubectl, &all).await;
     // The API server waits a minute for the objects of a kind before it tries again, and sometimes tries more than twice.
     eventually("the kinds are gone", 6 * DEADLINE, || async {
         let left = kubectl.run(&["get", "crd", "-o", "name"]).await;

@@ -2,6 +2,7 @@
 
 mod cli;
 mod lifecycle;
+mod monitoring;
 mod own_rights;
 mod policies;
 mod rendered;

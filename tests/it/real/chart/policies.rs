@@ -39,6 +39,11 @@ fn by_hand(account: &str, action: &str) -> Value {
     json!({"serviceAccountName": account, "run": action})
 }
 
+fn batch() -> Value {
+    let event = json!({"id": "1", "source": "s", "type": "t", "time": "2026-01-01T00:00:00.000000Z"});
+    json!({"webhook": "w", "events": [{"event": event, "rules": ["r"]}]})
+}
+
 fn decided(account: &str) -> Value {
     let object = json!({"apiVersion": "v1", "kind": "Pod", "name": "p"});
     let decision = json!({
@@ -69,11 +74,9 @@ async fn naming_an_account_needs_the_right_to_be_it() {
 #[tokio::test]
 async fn only_the_controller_writes_what_was_received() {
     let Some(stage) = Stage::new("received").await else { return };
-    let event = json!({"id": "1", "source": "s", "type": "t", "time": "2026-01-01T00:00:00.000000Z"});
-    let batch = json!({"webhook": "w", "events": [{"event": event, "rules": ["r"]}]});
     let author = stage.person("author", json!([writes()])).await;
     refused(
-        &stage.create(&author, "EventBatch", "x", batch).await,
+        &stage.create(&author, "EventBatch", "x", batch()).await,
         "EventBatches are for the controller alone",
     );
 }
@@ -162,7 +165,7 @@ async fn kubernetes_own_roles_have_their_share_of_fothers_kinds() {
     let Some(stage) = Stage::new("roles").await else { return };
     let (view, edit, admin) =
         (stage.holder("view").await, stage.holder("edit").await, stage.holder("admin").await);
-    let all = ["-n", &stage.namespace, "get", "packs,rules,actions,executions"];
+    let all = ["-n", &stage.namespace, "get", "packs,rules,actions,executions,webhooks,eventbatches"];
     for who in [&view, &edit, &admin] {
         // Kubernetes' roles take in what is labeled for them a moment after it was installed.
         crate::support::wait::eventually("the role is complete", crate::support::wait::DEADLINE, || async {
@@ -176,8 +179,29 @@ async fn kubernetes_own_roles_have_their_share_of_fothers_kinds() {
     admitted(&stage.create(&edit, "Action", "a", action).await);
     admitted(&stage.create(&edit, "Rule", "r", rule("healer", &["a"])).await);
     admitted(&stage.create(&edit, "Execution", "x", by_hand("healer", "a")).await);
+    admitted(&stage.create(&edit, "Webhook", "w", webhook("healer")).await);
     refused(&stage.create(&edit, "Pack", "p", pack("healer")).await, "cannot create resource");
     admitted(&stage.create(&admin, "Pack", "p", pack("healer")).await);
+    for (who, kind, name, spec) in [
+        (&view, "Rule", "v", rule("healer", &["a"])),
+        (&view, "Execution", "v", by_hand("healer", "a")),
+        (&view, "Webhook", "v", webhook("healer")),
+        (&view, "Pack", "v", pack("healer")),
+        (&view, "EventBatch", "v", batch()),
+        (&edit, "EventBatch", "e", batch()),
+        (&admin, "EventBatch", "a", batch()),
+    ] {
+        refused(&stage.create(who, kind, name, spec).await, "cannot create resource");
+    }
+    for (who, what, allowed) in [
+        (&view, "webhook/w", false),
+        (&edit, "webhook/w", true),
+        (&edit, "pack/p", false),
+        (&admin, "pack/p", true),
+    ] {
+        let answer = who.try_run(&["-n", &stage.namespace, "delete", what], "").await;
+        if allowed { admitted(&answer) } else { refused(&answer, "cannot delete resource") }
+    }
 }
 
 /// The account of each example's Pack may apply what is in the pack, and its namespace is enrolled.

@@ -24,7 +24,7 @@ pub fn objects(yaml: &str) -> Vec<Value> {
     documents.into_iter().filter(|document| !document.is_null()).collect()
 }
 
-fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+pub fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     let is = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
     objects.iter().find(is).unwrap_or_else(|| panic!("no {kind} {name}"))
 }
@@ -311,10 +311,13 @@ async fn a_value_that_makes_no_sense_is_refused() {
         ("controller.logFormat=xml", "logFormat"),
         ("image.digest=sha1:1", "digest"),
         ("admissionPolicies.enable=false", "enable"),
+        ("globals.x=1", "globals"),
     ] {
         let answer = helm.try_run(&["template", "fother", folder.to_str().unwrap(), "--set", value]).await;
         assert!(answer.code != 0 && answer.stderr.contains(said), "{value}: {answer:?}");
     }
+    // Who installs it as a part of a chart of his own shares that one's.
+    helm.template(&["--set", "global.x=1"]).await;
 }
 
 #[test]
