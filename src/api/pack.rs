@@ -9,7 +9,8 @@ use super::Duration;
 
 /// A path in a git repository whose Rules, Actions and Webhooks are kept in the Pack's own namespace.
 ///
-/// The whole revision is validated before anything is applied; the last good revision serves through any failure.
+/// The whole revision is validated, and tried at the API server, before anything is applied: what fails there leaves the
+/// last good revision in force.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "fother.dev",
@@ -68,7 +69,8 @@ pub struct PackSpec {
     /// `ServiceAccount` in the Pack's namespace whose rights bound the sync. Example: `packs`.
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: String,
-    /// Whether objects that left the repository are deleted. Default: true.
+    /// Whether objects that left the repository are deleted. Default: true. What left while it was false goes when it
+    /// is true again.
     #[serde(default = "default_prune")]
     #[schemars(default = "default_prune")]
     pub prune: bool,
@@ -163,6 +165,10 @@ pub struct PackStatus {
     /// The newest revision that was looked at, good or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempted_revision: Option<String>,
+    /// A revision of which some objects have been applied, and others not yet: that is so until it is `appliedRevision`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub applying_revision: Option<String>,
     /// Where `appliedRevision` came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_from: Option<Origin>,
@@ -172,7 +178,8 @@ pub struct PackStatus {
     /// The last value of the annotation `fother.dev/reconcile-requested-at` that was acted upon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// What the Pack has applied, or is about to: the only objects it may delete.
+    /// What the Pack has applied, or is about to: the only objects it may delete. Also what left the repository while
+    /// `prune` was false, as long as it exists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10000))]
     pub inventory: Vec<InventoryEntry>,
@@ -193,7 +200,7 @@ pub struct Origin {
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InventoryEntry {
-    /// Kind: Rule, Action or `ConfigMap`.
+    /// Kind: Rule, Action, Webhook or `ConfigMap`.
     pub kind: String,
     /// Name.
     pub name: String,
