@@ -47,7 +47,7 @@ pub struct AcceptedEvent {
     /// The event, with what the Rules read of it.
     pub event: TriggerEvent,
     /// Names of the Rules, in the same namespace.
-    #[schemars(length(min = 1, max = 1000))]
+    #[schemars(length(min = 1, max = 1000), inner(length(max = 253)))]
     pub rules: Vec<String>,
     /// For an alert: how it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +68,7 @@ pub struct AlertState {
     pub ends_at: Option<MicroTime>,
     /// When Rules heard of it first, by their names, where an earlier batch said so that this one repeats.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 1000))]
     pub heard: BTreeMap<String, MicroTime>,
 }
 

@@ -16,6 +16,9 @@ use crate::git::{self, Consequence};
 /// The longest message of a condition that still helps.
 const MESSAGE_LIMIT: usize = 2048;
 
+/// What is kept of the value that asked for a sync: whoever asks may write anything.
+const ASKED_LIMIT: usize = 1024;
+
 /// What a sync came to.
 #[derive(Debug)]
 pub struct Report {
@@ -198,7 +201,8 @@ impl Report {
             status.attempted_revision.clone_from(&self.attempted);
         }
         status.observed_generation = generation;
-        status.last_handled_reconcile_at = pack.annotations().get(ANNOTATION.reconcile_requested_at).cloned();
+        let asked = pack.annotations().get(ANNOTATION.reconcile_requested_at);
+        status.last_handled_reconcile_at = asked.map(|asked| asked.chars().take(ASKED_LIMIT).collect());
     }
 
     fn progress(&self) -> (Progress, Reason) {
