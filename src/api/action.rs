@@ -369,7 +369,7 @@ pub enum PatchVerb {
 pub struct MetadataChange {
     /// Keys and values; values may hold `${{ … }}` templates over `inputs` and `target`. Example:
     /// `{example.com/quarantined: "true"}`.
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 64))]
     pub values: BTreeMap<String, String>,
 }
 

@@ -164,6 +164,9 @@ pub fn condition(conditions: &[Condition], condition_type: ConditionType) -> Opt
     conditions.iter().find(|c| c.type_ == condition_type.as_str())
 }
 
+/// What Kubernetes lets a condition say.
+pub(super) const LONGEST_MESSAGE: usize = 32 * 1024;
+
 /// Sets one condition. `lastTransitionTime` moves only when the status changes, so that an unchanged world leads to
 /// an unchanged object.
 pub fn set_condition(
@@ -182,7 +185,7 @@ pub fn set_condition(
         type_: condition_type.as_str().to_owned(),
         status: status.as_str().to_owned(),
         reason: reason.as_str().to_owned(),
-        message: message.into(),
+        message: message.into().chars().take(LONGEST_MESSAGE).collect(),
         observed_generation: generation,
         last_transition_time: since,
     };

@@ -48,7 +48,7 @@ pub struct AcceptedEvent {
     pub event: TriggerEvent,
     /// Names of the Rules, in the same namespace. An alert that none of them may match as they read now, but that one is about
     /// by name, has none: a Rule that is mended takes it up.
-    #[schemars(length(max = 1000))]
+    #[schemars(length(max = 1000), inner(length(max = 253)))]
     pub rules: Vec<String>,
     /// For an alert: how it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,6 +69,7 @@ pub struct AlertState {
     pub ends_at: Option<MicroTime>,
     /// When Rules heard of it first, by their names, where an earlier batch said so that this one repeats.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 1000))]
     pub heard: BTreeMap<String, MicroTime>,
 }
 

@@ -103,7 +103,7 @@ pub struct ExecutionSpec {
 pub struct Decision {
     /// Identity: the same rule, target and occurrence always have the same, so that nothing happens twice. 32
     /// hexadecimal digits.
-    #[schemars(regex(pattern = "^[0-9a-f]{32}$"))]
+    #[schemars(length(max = 32), regex(pattern = "^[0-9a-f]{32}$"))]
     pub id: String,
     /// When it was decided.
     pub time: Time,

@@ -6,6 +6,7 @@
 mod action;
 mod common;
 mod condition;
+mod conventions;
 mod duration;
 mod event_batch;
 mod execution;
@@ -65,7 +66,8 @@ use kube::CustomResourceExt;
 /// All of fother's custom resource definitions, in the order in which they are installed.
 pub fn crds()
 -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
-    vec![Pack::crd(), Webhook::crd(), Rule::crd(), Action::crd(), Execution::crd(), EventBatch::crd()]
+    let crds = [Pack::crd(), Webhook::crd(), Rule::crd(), Action::crd(), Execution::crd(), EventBatch::crd()];
+    crds.into_iter().map(conventions::kept).collect()
 }
 
 #[cfg(test)]

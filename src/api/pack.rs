@@ -9,7 +9,8 @@ use super::Duration;
 
 /// A path in a git repository whose Rules, Actions and Webhooks are kept in the Pack's own namespace.
 ///
-/// The whole revision is validated before anything is applied; the last good revision serves through any failure.
+/// The whole revision is validated, and tried at the API server, before anything is applied: what fails there leaves the
+/// last good revision in force.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "fother.dev",
@@ -68,7 +69,8 @@ pub struct PackSpec {
     /// `ServiceAccount` in the Pack's namespace whose rights bound the sync. Example: `packs`.
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: String,
-    /// Whether objects that left the repository are deleted. Default: true.
+    /// Whether objects that left the repository are deleted. Default: true. What left while it was false goes when it
+    /// is true again.
     #[serde(default = "default_prune")]
     #[schemars(default = "default_prune")]
     pub prune: bool,
@@ -110,7 +112,7 @@ pub struct GitReference {
     pub semver: Option<String>,
     /// One commit, by its whole hash. Example: `4c1e9a2f0d6b8e7c5a3b1d9f8e7c6b5a4d3c2b1a`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^[0-9a-f]{40}$"))]
+    #[schemars(length(max = 40), regex(pattern = "^[0-9a-f]{40}$"))]
     pub commit: Option<String>,
 }
 
@@ -159,10 +161,16 @@ pub struct PackStatus {
     pub observed_generation: Option<i64>,
     /// The revision that the cluster has. Example: `main@sha1:4c1e9a2f…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
     pub applied_revision: Option<String>,
     /// The newest revision that was looked at, good or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
     pub attempted_revision: Option<String>,
+    /// A revision of which some objects have been applied, and others not yet: that is so until it is `appliedRevision`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub applying_revision: Option<String>,
     /// Where `appliedRevision` came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_from: Option<Origin>,
@@ -171,8 +179,10 @@ pub struct PackStatus {
     pub applied_at: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
     /// The last value of the annotation `fother.dev/reconcile-requested-at` that was acted upon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub last_handled_reconcile_at: Option<String>,
-    /// What the Pack has applied, or is about to: the only objects it may delete.
+    /// What the Pack has applied, or is about to: the only objects it may delete. Also what left the repository while
+    /// `prune` was false, as long as it exists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10000))]
     pub inventory: Vec<InventoryEntry>,
@@ -183,6 +193,7 @@ pub struct PackStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Origin {
     /// The Pack's `url` at that time.
+    #[schemars(length(max = 2048))]
     pub url: String,
     /// The Pack's `ref` at that time.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
@@ -193,8 +204,10 @@ pub struct Origin {
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InventoryEntry {
-    /// Kind: Rule, Action or `ConfigMap`.
+    /// Kind: Rule, Action, Webhook or `ConfigMap`.
+    #[schemars(length(max = 63))]
     pub kind: String,
     /// Name.
+    #[schemars(length(max = 253))]
     pub name: String,
 }

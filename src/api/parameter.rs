@@ -41,7 +41,7 @@ impl ValueType {
     .message("a required parameter has no default"))]
 pub struct Parameter {
     /// Name, in camelCase. Example: `olderThanDays`.
-    #[schemars(regex(pattern = r"^[a-z][a-zA-Z0-9]{0,62}$"))]
+    #[schemars(length(max = 63), regex(pattern = r"^[a-z][a-zA-Z0-9]{0,62}$"))]
     pub name: String,
     /// What it means, with its unit. Example: `Age in days above which a log is deleted.`
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -75,7 +75,7 @@ pub struct Parameter {
 #[serde(rename_all = "camelCase")]
 pub struct Output {
     /// Name, in camelCase. Example: `freedBytes`.
-    #[schemars(regex(pattern = r"^[a-z][a-zA-Z0-9]{0,62}$"))]
+    #[schemars(length(max = 63), regex(pattern = r"^[a-z][a-zA-Z0-9]{0,62}$"))]
     pub name: String,
     /// What it means, with its unit. Example: `Bytes that were freed.`
     #[serde(default, skip_serializing_if = "String::is_empty")]

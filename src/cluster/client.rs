@@ -66,3 +66,72 @@ pub fn acting_as(client: Client, user: HeaderValue, namespace: &str) -> Client {
     });
     Client::new(service, namespace.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+    use parking_lot::Mutex;
+    use serde_json::json;
+
+    use super::*;
+
+    /// An API server that notes what it is asked.
+    fn server() -> (Client, Arc<Mutex<Vec<String>>>) {
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let log = asked.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            log.lock().push(request.method().to_string());
+            let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ark"}});
+            let answer = Response::new(Body::from(map.to_string().into_bytes()));
+            async move { Ok::<_, std::convert::Infallible>(answer) }
+        });
+        (Client::new(service, "a"), asked)
+    }
+
+    /// Asks for one of everything; gives the errors.
+    async fn ask_all(client: Client) -> Vec<String> {
+        let maps: Api<ConfigMap> = Api::namespaced(client, "a");
+        let (create, patch) = (PostParams::default(), PatchParams::default());
+        let map = ConfigMap::default();
+        let answers = [
+            maps.get("ark").await.err(),
+            maps.create(&create, &map).await.err(),
+            maps.patch("ark", &patch, &Patch::Merge(json!({}))).await.err(),
+            maps.replace("ark", &create, &ConfigMap { metadata: named("ark"), ..map }).await.err(),
+            maps.delete("ark", &DeleteParams::default()).await.err(),
+        ];
+        answers.into_iter().flatten().map(|error| error.to_string()).collect()
+    }
+
+    fn named(name: &str) -> kube::core::ObjectMeta {
+        kube::core::ObjectMeta { name: Some(name.into()), ..kube::core::ObjectMeta::default() }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_changed_once_the_lease_is_too_old() {
+        for (age, asked) in [
+            (Some(Duration::from_secs(9)), &["GET", "POST", "PATCH", "PUT", "DELETE"][..]),
+            (Some(Duration::from_secs(10)), &["GET"]),
+            (None, &["GET"]),
+        ] {
+            let (client, log) = server();
+            let guard = Arc::new(age.map_or_else(Guard::default, Guard::aged));
+            let refused = ask_all(guarded(client, Arc::default(), guard)).await;
+            assert_eq!(*log.lock(), asked, "renewed {age:?} ago");
+            assert_eq!(refused.len(), 5 - asked.len(), "{refused:?}");
+            assert!(
+                refused.iter().all(|error| error.contains("the lease was not renewed in time")),
+                "{refused:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_guard_all_is_sent() {
+        let (client, log) = server();
+        assert_eq!(ask_all(counted(client, Arc::default())).await, [""; 0]);
+        assert_eq!(log.lock().len(), 5);
+    }
+}

@@ -84,6 +84,25 @@ impl Error {
         self.code() == Some(403) || matches!(self, Self::NotAllowed(_))
     }
 
+    /// Whether it is a right that is missing. The API server says 403 as well when a quota is used up or a site's admission
+    /// refuses an object, which no Role mends; the policies of fother's chart do ask for rights.
+    pub fn lacks_a_right(&self) -> bool {
+        match self {
+            Self::Request { source: kube::Error::Api(status), .. } if status.code == 403 => {
+                let why = status.message.split_once("forbidden: ").map_or("", |(_, why)| why);
+                why.starts_with("User \"") || why.starts_with("ValidatingAdmissionPolicy 'fother-")
+            }
+            Self::NotAllowed(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether what was sent was looked at and refused, for a reason of its own. (500 is what an admission webhook that
+    /// does not answer comes to.)
+    pub fn is_refusal(&self) -> bool {
+        self.code().is_some_and(|code| (400..=500).contains(&code) && code != 429)
+    }
+
     /// Whether there is no such object.
     pub fn is_not_found(&self) -> bool {
         self.code() == Some(404)
@@ -109,5 +128,49 @@ pub fn optional<T>(result: kube::Result<T>) -> kube::Result<Option<T>> {
         Ok(found) => Ok(Some(found)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn not_all_that_is_forbidden_is_a_right_that_is_missing() {
+        let lacks = |message: &str| {
+            let status = Status::failure(message, "Forbidden").with_code(403);
+            Error::request("apply Rule a")(kube::Error::Api(status.boxed())).lacks_a_right()
+        };
+        let rule = "rules.fother.dev \"a\" is forbidden";
+        for (message, expected) in [
+            (
+                format!("{rule}: User \"bob\" cannot patch resource \"rules\" in API group \"fother.dev\""),
+                true,
+            ),
+            ("forbidden: User \"bob\" cannot get path \"/version\"".to_owned(), true),
+            (
+                format!(
+                    "{rule}: ValidatingAdmissionPolicy 'fother-rules' with binding 'fother-rules' denied request"
+                ),
+                true,
+            ),
+            (
+                format!(
+                    "{rule}: ValidatingAdmissionPolicy 'site' with binding 'site' denied request: User \"a\""
+                ),
+                false,
+            ),
+            (format!("{rule}: exceeded quota: few, requested: count/rules.fother.dev=1"), false),
+            ("admission webhook \"policy.example\" denied the request: no".to_owned(), false),
+            (
+                format!("{rule}: unable to create new content in namespace a because it is being terminated"),
+                false,
+            ),
+        ] {
+            assert_eq!(lacks(&message), expected, "{message}");
+        }
+        assert!(Error::NotAllowed("no".into()).lacks_a_right());
     }
 }

@@ -36,6 +36,12 @@ impl Guard {
         self.renewed.lock().is_some_and(|at| at.elapsed() < DEADLINE)
     }
 
+    /// One whose last renewal is so long ago.
+    #[cfg(test)]
+    pub(super) fn aged(age: Duration) -> Self {
+        Self { renewed: Mutex::new(Instant::now().checked_sub(age)) }
+    }
+
     fn renewed(&self, at: Instant) {
         *self.renewed.lock() = Some(at);
     }

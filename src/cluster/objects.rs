@@ -143,7 +143,7 @@ impl Objects {
     pub async fn rehearse_apply(&self, name: &str, manifest: &Value) -> Result<()> {
         let params = PatchParams { dry_run: true, ..PatchParams::apply(MANAGER).force() };
         let tried = self.api.patch(name, &params, &Patch::Apply(manifest)).await;
-        tried.map(drop).map_err(Error::request(format!("try {} {name}, so nothing was applied", self.kind)))
+        tried.map(drop).map_err(Error::request(format!("try {} {name}, so nothing was written", self.kind)))
     }
 
     /// Deletes one of this UID; gone already is as well.

@@ -354,6 +354,22 @@ mod tests {
     }
 
     #[test]
+    fn what_an_action_says_of_its_interpreter_and_its_token_holds() {
+        let script = json!({"image": "i", "inline": "true", "interpreter": ["bash", "-euo", "pipefail"],
+            "automountServiceAccountToken": true});
+        let container = json!({"image": "i", "automountServiceAccountToken": true});
+        let pod = |spec: Value| built(spec, json!({}))["spec"]["template"]["spec"].clone();
+        let (script, container) = (pod(json!({"script": script})), pod(json!({"container": container})));
+        let command = json!(["bash", "-euo", "pipefail", "/fother/action/script"]);
+        assert_eq!(script["containers"][0]["command"], command);
+        assert_eq!(
+            (&script["automountServiceAccountToken"], &container["automountServiceAccountToken"]),
+            (&json!(true), &json!(true))
+        );
+        assert_eq!(script["serviceAccountName"], "healer", "whose token it is");
+    }
+
+    #[test]
     fn a_pod_is_restricted_and_has_no_token() {
         let job = built(json!({"container": {"image": "i", "args": ["x"]}, "timeout": "30s"}), json!({}));
         assert_eq!(job["spec"]["activeDeadlineSeconds"], 30);

@@ -46,20 +46,23 @@ pub struct Plan {
     pub inventory_during: Vec<InventoryEntry>,
     /// All that exists after it.
     pub inventory_after: Vec<InventoryEntry>,
+    /// How many Rules, Actions and Webhooks the revision has.
+    pub objects: usize,
 }
 
 impl Plan {
-    /// Objects that are tried before anything is applied: what names an account or Actions may be refused for a right that
-    /// admission policies alone ask for. Of those that name the same, one.
-    pub fn rehearsal(&self) -> impl Iterator<Item = &Desired> {
+    /// All that is applied, as it is tried before. First what names an account or Actions, of those that name the same one:
+    /// they are refused together, for a right that admission policies alone ask for. Then the others.
+    pub fn rehearsal(&self) -> [Vec<&Desired>; 2] {
         let mut seen = BTreeSet::new();
-        self.apply.iter().filter(move |desired| {
+        let (first, others) = self.apply.iter().partition(|desired| {
             let spec = &desired.manifest["spec"];
             let ladder = spec["ladder"].as_array().into_iter().flatten();
             let actions: BTreeSet<_> = ladder.filter_map(|rung| rung["run"].as_str()).collect();
             let account = spec["serviceAccountName"].as_str();
             account.is_some() && seen.insert((&desired.entry.kind, account, actions))
-        })
+        });
+        [first, others]
     }
 }
 
@@ -70,6 +73,21 @@ pub enum Refusal {
     Held(String),
     /// Objects of these names belong to somebody else.
     Taken(String),
+}
+
+/// Changes that a message names.
+const NAMED: usize = 8;
+
+/// What of a plan has been done when it stopped.
+pub fn so_far(written: &BTreeSet<InventoryEntry>, of: usize) -> String {
+    let first = written.iter().take(NAMED).map(|entry| format!("{} {}", entry.kind, entry.name));
+    let mut names: Vec<_> = first.collect();
+    if let Some(more @ 1..) = written.len().checked_sub(NAMED) {
+        names.push(format!("{more} more"));
+    }
+    let names = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+    let (count, verb) = (written.len(), if written.len() == 1 { "was" } else { "were" });
+    format!("{count} of {of} changes {verb} made{names}, the rest follows at the next try")
 }
 
 /// The objects of a revision that has no mistakes.
@@ -186,23 +204,23 @@ pub fn plan(
     let wanted: BTreeSet<InventoryEntry> = desired.iter().map(|d| d.entry.clone()).collect();
     let known: BTreeSet<InventoryEntry> =
         pack.status.as_ref().map(|s| s.inventory.iter().cloned().collect()).unwrap_or_default();
-    let delete: Vec<InventoryEntry> = match pack.spec.prune {
-        true => known.difference(&wanted).cloned().collect(),
-        false => Vec::new(),
-    };
-    hold_mass_deletion(pack, revision, &known, &delete)?;
+    let left: Vec<InventoryEntry> = known.difference(&wanted).cloned().collect();
+    if pack.spec.prune {
+        hold_mass_deletion(pack, revision, &known, &left)?;
+    }
     let ours = |entry: &InventoryEntry| live.get(entry).is_some_and(|l| l.pack.as_deref() == Some(name));
-    let mut delete: Vec<_> = delete.into_iter().filter(|entry| ours(entry)).collect();
+    let left = left.into_iter().filter(|entry| ours(entry));
+    // What may stay is still the Pack's: it goes when pruning is turned on.
+    let (mut delete, kept): (Vec<_>, Vec<_>) = left.partition(|_| pack.spec.prune);
     delete.sort_by_key(|entry| std::cmp::Reverse(order(entry)));
+    let counts = |desired: &&Desired| desired.entry.kind != "ConfigMap";
+    let objects = desired.iter().filter(counts).count();
+    let after: BTreeSet<_> = wanted.into_iter().chain(kept).collect();
+    let during: BTreeSet<_> = after.iter().chain(&delete).cloned().collect();
     Ok(Plan {
-        inventory_during: wanted
-            .iter()
-            .chain(&delete)
-            .cloned()
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect(),
-        inventory_after: wanted.into_iter().collect(),
+        inventory_during: during.into_iter().collect(),
+        inventory_after: after.into_iter().collect(),
+        objects,
         apply: desired
             .into_iter()
             .filter(|d| live.get(&d.entry).is_none_or(|l| differs(d, &l.object)))
@@ -302,21 +320,27 @@ mod tests {
     }
 
     #[test]
-    fn what_names_the_same_is_tried_once() {
+    fn all_is_tried_and_of_what_names_the_same_one_first() {
         let rule = |name: &str, from: &str, to: &str| {
             RULE.replace("name: crash", &format!("name: {name}")).replace(from, to)
         };
-        let names = |files: &[(&str, &str)]| -> Vec<_> {
+        let names = |files: &[(&str, &str)]| -> [Vec<_>; 2] {
             let plan =
                 plan(&pack(&[], json!({})), REVISION, wanted(files), &BTreeMap::new()).expect("a plan");
-            plan.rehearsal().map(|desired| desired.entry.name.clone()).collect()
+            let kind_and_name = |of: &Desired| match of.entry.kind.as_str() {
+                "Rule" => of.entry.name.clone(),
+                kind => kind.to_owned(),
+            };
+            plan.rehearsal().map(|tried| tried.into_iter().map(kind_and_name).collect())
         };
         let (same, account) = (rule("b", "", ""), rule("c", "Name: h", "Name: other"));
         let (action, both) =
             (rule("d", "run: clean", "run: other"), rule("e", "clean}", "other}, {run: clean}"));
         let files = [("a.yaml", ACTION), ("clean.sh", "true"), ("r.yaml", RULE), ("b.yaml", &same)];
         let others = [("c.yaml", &*account), ("d.yaml", &action), ("e.yaml", &both)];
-        assert_eq!(names(&[&files[..], &others].concat()), ["b", "c", "d", "e"]);
+        let [first, then] = names(&[&files[..], &others].concat());
+        assert_eq!(first, ["b", "c", "d", "e"]);
+        assert_eq!(then, ["ConfigMap", "Action", "crash"]);
     }
 
     #[test]
@@ -377,6 +401,32 @@ mod tests {
     }
 
     #[test]
+    fn what_may_stay_is_known_until_pruning_is_turned_on() {
+        let (before, after) = (files(), wanted(&[("a.yaml", ACTION), ("clean.sh", "true")]));
+        let inventory: Vec<_> = before.iter().map(|d| d.entry.clone()).collect();
+        let mut live = live_of(&before);
+        let of = |prune: bool, wanted: &[Desired], live: &_| {
+            let mut pack = pack(&inventory, json!({}));
+            pack.spec.prune = prune;
+            plan(&pack, REVISION, wanted.to_vec(), live)
+        };
+        let stays = of(false, &after, &live).expect("a plan");
+        assert_eq!((stays.delete, stays.objects), (vec![], 1));
+        assert_eq!(kinds(stays.inventory_after.clone()), ["Action", "ConfigMap", "Rule"]);
+        assert_eq!(stays.inventory_during, stays.inventory_after);
+        let goes = of(true, &after, &live).expect("a plan");
+        assert_eq!((kinds(goes.delete), goes.inventory_after.len()), (vec!["Rule".to_owned()], 2));
+        assert!(of(false, &[], &live).is_ok(), "nothing is deleted");
+        assert!(matches!(of(true, &[], &live), Err(Refusal::Held(_))), "all of it would be, at once");
+        live.get_mut(&before[2].entry).expect("there").pack = Some("other".into());
+        let taken = of(false, &after, &live).expect("a plan");
+        assert_eq!(kinds(taken.inventory_after), ["Action", "ConfigMap"], "it is another's now");
+        live.remove(&before[2].entry);
+        let gone = of(false, &after, &live).expect("a plan");
+        assert_eq!(kinds(gone.inventory_after), ["Action", "ConfigMap"], "somebody deleted it");
+    }
+
+    #[test]
     fn a_mass_deletion_is_held_until_a_person_agrees() {
         let before = files();
         let inventory: Vec<_> = before.iter().map(|d| d.entry.clone()).collect();
@@ -391,6 +441,18 @@ mod tests {
         }
         let other = pack(&inventory, json!({"fother.dev/allow-prune": "main@sha1:0"}));
         assert!(plan(&other, REVISION, Vec::new(), &live).is_err(), "another revision was agreed to");
+    }
+
+    #[test]
+    fn what_was_done_is_counted_and_the_first_of_it_named() {
+        let rule = |nth: usize| InventoryEntry { kind: "Rule".into(), name: format!("r{nth}") };
+        let so_far = |count: usize| so_far(&(0..count).map(rule).collect(), 12);
+        assert_eq!(so_far(0), "0 of 12 changes were made, the rest follows at the next try");
+        assert_eq!(so_far(1), "1 of 12 changes was made (Rule r0), the rest follows at the next try");
+        let names = "Rule r0, Rule r1, Rule r2, Rule r3, Rule r4, Rule r5, Rule r6, Rule r7";
+        let rest = "the rest follows at the next try";
+        assert_eq!(so_far(8), format!("8 of 12 changes were made ({names}), {rest}"));
+        assert_eq!(so_far(9), format!("9 of 12 changes were made ({names}, 1 more), {rest}"));
     }
 
     #[test]

@@ -106,6 +106,21 @@ async fn a_demo_whose_heal_is_canceled_says_why_it_failed() {
 }
 
 #[tokio::test]
+async fn a_demo_that_is_stopped_midway_has_not_shown_what_it_was_to_show() {
+    let data = tempfile::tempdir().unwrap();
+    let mut demo = dev(&data, &["--demo", "--once"]);
+    eventually("the first incident", DEMO, async || match demo.output() {
+        output if output.contains(" broken ") => Ok(()),
+        output => Err(output),
+    })
+    .await;
+    demo.signal(Signal::TERM);
+    assert_eq!(demo.wait(DEADLINE).await.code(), Some(1), "{}", demo.output());
+    let said = "stopped before the first incident was verified as healed";
+    assert!(demo.output().contains(said), "{}", demo.output());
+}
+
+#[tokio::test]
 async fn what_prints_instead_of_running_cannot_heal() {
     let data = tempfile::tempdir().unwrap();
     let mut demo = dev(&data, &["--demo", "--once", "--runner", "print"]);

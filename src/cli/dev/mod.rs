@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use tokio_util::sync::CancellationToken;
 
@@ -65,7 +66,7 @@ pub struct Dev {
 enum RunnerName {
     /// They run as local processes.
     Process,
-    /// They do not run; what would run is logged.
+    /// They do not run; an Event of each Pod says what would.
     Print,
 }
 
@@ -91,9 +92,10 @@ impl Dev {
         let stop = CancellationToken::new();
         let cluster = Cluster::start(&data, self.port, self.runner(), &stop).await?;
         let mut controller = Child::start(&cluster, self.webhook_port, self.require_image_digests)?;
+        let awaited = self.awaited();
         let ended = tokio::select! {
-            ended = self.work(&cluster, &mut controller) => ended,
-            () = stop_signal() => Ok(Exit::Yes),
+            ended = self.work(&cluster, &mut controller, &awaited) => ended,
+            () = stop_signal() => Ok(awaited.interrupted()),
         };
         controller.stop().await;
         stop.cancel();
@@ -101,10 +103,16 @@ impl Dev {
         ended
     }
 
-    async fn work(&self, cluster: &Cluster, controller: &mut Child) -> anyhow::Result<Exit> {
-        packs::add(cluster, &self.packs).await?;
+    async fn work(
+        &self,
+        cluster: &Cluster,
+        controller: &mut Child,
+        awaited: &Awaited,
+    ) -> anyhow::Result<Exit> {
         if !self.demo {
-            banner(cluster, controller);
+            packs::enroll(cluster).await?;
+            packs::add(cluster, &self.packs).await?;
+            self.banner(cluster, controller);
             if self.once {
                 return packs::wait(cluster, &self.packs, self.timeout.std()).await;
             }
@@ -113,22 +121,32 @@ impl Dev {
                 () = packs::tell(cluster) => Ok(Exit::Yes),
             };
         }
-        let exit = match tokio::time::timeout(self.timeout.std(), demo::play(cluster, controller)).await {
-            Ok(Ok(())) => Exit::Yes,
-            Ok(Err(error)) => {
-                anstream::eprintln!("\nthe demo did not go as it should: {error:#}");
-                Exit::No
-            }
-            Err(_) => {
-                anstream::eprintln!("\nthe demo is not over after {}", self.timeout);
-                Exit::TimedOut
-            }
-        };
+        let exit =
+            match tokio::time::timeout(self.timeout.std(), demo::play(cluster, controller, awaited)).await {
+                Ok(Ok(())) => Exit::Yes,
+                Ok(Err(error)) => {
+                    anstream::eprintln!("\nthe demo did not go as it should: {error:#}");
+                    Exit::No
+                }
+                Err(_) => {
+                    anstream::eprintln!("\nthe demo is not over after {}", self.timeout);
+                    Exit::TimedOut
+                }
+            };
         if self.once || !std::io::stdout().is_terminal() || exit != Exit::Yes {
             return Ok(exit);
         }
         demo::hints(cluster);
         stay(controller).await
+    }
+
+    /// What was asked for, and is not done yet.
+    fn awaited(&self) -> Awaited {
+        Awaited(Mutex::new(match (self.demo, self.once && !self.packs.is_empty()) {
+            (true, _) => Some(demo::FIRST),
+            (false, true) => Some("the packs were synced"),
+            (false, false) => None,
+        }))
     }
 
     fn runner(&self) -> Runner {
@@ -154,18 +172,51 @@ fn claimed(data: &Path) -> anyhow::Result<File> {
     Ok(lock)
 }
 
-fn banner(cluster: &Cluster, controller: &Child) {
-    anstream::println!("a make-believe cluster, for development only: {}", cluster.server());
-    anstream::println!("  kubectl --kubeconfig {} get rules,executions", cluster.kubeconfig().display());
-    anstream::println!("  Webhooks are received at http://{}/hooks/NAMESPACE/NAME", controller.webhooks());
-    anstream::println!("  fother journal {}", cluster.data().join("journal.db").display());
-    anstream::println!(
-        "  Packs go to the namespace default, where Rules may name the account healer, which may do everything there."
-    );
-    anstream::println!(
-        "  Jobs run as local processes, other Pods only with the annotation sandbox.local/run: process."
-    );
-    anstream::println!("Ctrl-C ends it, and with it all its objects.");
+impl Dev {
+    fn banner(&self, cluster: &Cluster, controller: &Child) {
+        anstream::println!("a make-believe cluster, for development only: {}", cluster.server());
+        anstream::println!("  kubectl --kubeconfig {} get rules,executions", cluster.kubeconfig().display());
+        anstream::println!(
+            "  Webhooks are received at http://{}/hooks/NAMESPACE/NAME",
+            controller.webhooks()
+        );
+        anstream::println!("  fother journal {}", cluster.data().join("journal.db").display());
+        anstream::println!(
+            "  In the namespace default, Rules may name the account healer, which may do everything there; Packs go there, too."
+        );
+        let runs = match cluster.runner() {
+            Runner::Process => {
+                "Jobs run as local processes, other Pods only with the annotation sandbox.local/run: process."
+            }
+            Runner::Print if self.runner.is_some() => PRINTED,
+            Runner::Print => PRINTED_UNASKED,
+        };
+        anstream::println!("  {runs}");
+        anstream::println!("Ctrl-C ends it, and with it all its objects.");
+    }
+}
+
+const PRINTED: &str = "Jobs do not run: an Event of each Pod says what would.";
+const PRINTED_UNASKED: &str = "Jobs do not run, as a pack comes from elsewhere: an Event of each Pod says what would. --runner process has them run here.";
+
+/// What has still to happen before it is over; none if nothing has to.
+struct Awaited(Mutex<Option<&'static str>>);
+
+impl Awaited {
+    fn now(&self, what: &'static str) {
+        *self.0.lock() = Some(what);
+    }
+
+    fn over(&self) {
+        *self.0.lock() = None;
+    }
+
+    /// How it ends when somebody ends it now.
+    fn interrupted(&self) -> Exit {
+        let Some(what) = *self.0.lock() else { return Exit::Yes };
+        anstream::eprintln!("\nstopped before {what}");
+        Exit::No
+    }
 }
 
 /// Stays up; a controller that ends is started again.

@@ -1,4 +1,4 @@
-//! Packs given on the command line: synced into the namespace `default`, whose account may do everything there.
+//! The namespace `default`, whose accounts may do everything there, and packs given on the command line, which are synced into it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,11 +24,8 @@ pub fn is_remote(pack: &str) -> bool {
     pack.contains("://") && !pack.starts_with("file://")
 }
 
-/// Adds the packs.
-pub async fn add(cluster: &Cluster, packs: &[String]) -> anyhow::Result<()> {
-    if packs.is_empty() {
-        return Ok(());
-    }
+/// Enrolls the accounts that Packs and Rules may name.
+pub async fn enroll(cluster: &Cluster) -> anyhow::Result<()> {
     let client = cluster.client();
     for account in [ACCOUNT, "healer"] {
         let annotations = json!({crate::api::ANNOTATION.allow: "true"});
@@ -42,8 +39,14 @@ pub async fn add(cluster: &Cluster, packs: &[String]) -> anyhow::Result<()> {
         .await?;
         apply::object(client, &binding(account, "cluster-admin", (account, NAMESPACE))).await?;
     }
-    apply::object(client, &binding("fother", crate::cluster::rights::ENROLMENT_ROLE, ("fother", SYSTEM)))
-        .await?;
+    let controller = binding("fother", crate::cluster::rights::ENROLMENT_ROLE, ("fother", SYSTEM));
+    apply::object(client, &controller).await?;
+    Ok(())
+}
+
+/// Adds the packs.
+pub async fn add(cluster: &Cluster, packs: &[String]) -> anyhow::Result<()> {
+    let client = cluster.client();
     for (index, pack) in packs.iter().enumerate() {
         let Place { url, path } = place(pack)?;
         let mut manifest = json!({

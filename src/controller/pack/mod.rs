@@ -1,14 +1,16 @@
-//! Packs: fetch, check the whole revision, apply what differs as the Pack's account, delete what left. Whatever fails,
-//! what was applied last stays in force.
+//! Packs: fetch, check the whole revision, try all that differs, apply it as the Pack's account, delete what left. Whatever
+//! fails before the first write, what was applied last stays in force; what fails after it is told as what it is.
 
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::context::Context;
@@ -39,8 +41,11 @@ const KINDS: [(&str, &str); 4] = [
     ("fother.dev/v1alpha1", "Rule"),
 ];
 
-/// Objects of one kind that are applied at a time. More are not faster: the API server has to do the work.
+/// Objects of one kind that are tried, or applied, at a time. More are not faster: the API server has to do the work.
 const APPLYING: usize = 16;
+
+/// Objects that a condition names of those that were refused.
+const TOLD: usize = 3;
 
 /// Reconciles one Pack.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
@@ -93,10 +98,7 @@ async fn sync(context: &Context, pack: &Arc<Pack>) -> Result<Report> {
         return Ok(Report::invalid(pack, &revision, &reading.findings));
     }
     match apply_revision(context, pack, &account, (&snapshot, reading)).await {
-        Err(error) if error.is_forbidden() => Ok(forbidden(pack, &error)),
-        Err(error) if matches!(error.code(), Some(400 | 409 | 422)) => {
-            Ok(Report::failed(pack, Reason::ApplyFailed, &error.to_string()).again_soon())
-        }
+        Err(error) if error.lacks_a_right() => Ok(forbidden(pack, &error)),
         other => other,
     }
 }
@@ -198,7 +200,10 @@ async fn apply_revision(
     if let Some(refused) = refused(context, account, rights(&plan)).await? {
         return Ok(refused);
     }
-    rehearse(context, account, &namespace, &plan).await?;
+    let refused = rehearse(context, account, &namespace, &plan).await?;
+    if !refused.is_empty() {
+        return Ok(not_applied(pack, &revision, &refused));
+    }
     // What is about to be created is written down first: whoever goes on after a crash knows what to delete.
     let mut during = pack.status.clone().unwrap_or_default();
     during.inventory.clone_from(&plan.inventory_during);
@@ -206,14 +211,55 @@ async fn apply_revision(
         let applying = (Progress::Reconciling, Reason::Progressing);
         let message = format!("applying {revision}");
         set_progress(&mut during.conditions, applying, &message, pack.metadata.generation, now());
+        if during.applied_revision.as_ref() != Some(&revision) {
+            during.applying_revision = Some(revision.clone());
+        }
     }
     save(context, pack, during).await?;
-    let kept = carry_out(context, account, &namespace, &plan).await?;
+    let written = Mutex::default();
+    let kept = match carry_out(context, account, &namespace, (&plan, &written)).await {
+        Ok(kept) => kept,
+        Err(error) => return Ok(stopped(context, pack, &error, (&plan, &revision, &written.into_inner()))),
+    };
     let mut inventory: BTreeSet<_> = plan.inventory_after.into_iter().collect();
     inventory.extend(kept);
     let warnings = reading.findings.iter().map(ToString::to_string).collect();
     let by = (&*revision, snapshot.signer.as_deref());
-    Ok(Report::synced(by, inventory.into_iter().collect(), warnings))
+    Ok(Report::synced(by, (plan.objects, inventory.into_iter().collect()), warnings))
+}
+
+/// The report on a revision of which objects were refused before anything was written.
+fn not_applied(pack: &Pack, revision: &str, refused: &[Error]) -> Report {
+    if let Some(error) = refused.iter().find(|error| error.lacks_a_right()) {
+        return forbidden(pack, error);
+    }
+    let mut texts: Vec<_> = refused.iter().take(TOLD).map(ToString::to_string).collect();
+    if let Some(more @ 1..) = refused.len().checked_sub(TOLD) {
+        texts.push(format!("and {more} more"));
+    }
+    Report::not_applied(pack, revision, &texts.join("; "))
+}
+
+/// The report on a revision of which not all was written.
+fn stopped(
+    context: &Context,
+    pack: &Arc<Pack>,
+    error: &Error,
+    (plan, revision, written): (&Plan, &str, &BTreeSet<InventoryEntry>),
+) -> Report {
+    let mut why = error.to_string();
+    if error.lacks_a_right() {
+        let account = (&*pack.namespace().unwrap_or_default(), &*pack.spec.service_account_name);
+        why = rights::refused(&why, account);
+    }
+    let is_partly_applied = pack.status.as_ref().is_some_and(|status| status.applying_revision.is_some());
+    let report = if written.is_empty() && !is_partly_applied {
+        Report::not_applied(pack, revision, &why)
+    } else {
+        let made = sync::so_far(written, plan.apply.len() + plan.delete.len());
+        Report::stopped(&newest(context, pack), revision, &format!("{why}; {made}"))
+    };
+    if error.lacks_a_right() { report.unauthorized() } else { report }
 }
 
 /// The report on an account that lacks one of these rights: known before the first write, so that a revision is not
@@ -269,11 +315,24 @@ async fn live(
     Ok(found)
 }
 
-/// Has admission look at what it may refuse, before the first write as well.
-async fn rehearse(context: &Context, account: &Account, namespace: &str, plan: &Plan) -> Result<()> {
-    let tries: Vec<_> =
-        plan.rehearsal().map(|desired| rehearse_one(context, account, namespace, desired)).collect();
-    stream::iter(tries).buffer_unordered(APPLYING).try_collect::<()>().await
+/// Has the API server look at all that is to be applied, before the first write. Gives what it refuses.
+async fn rehearse(context: &Context, account: &Account, namespace: &str, plan: &Plan) -> Result<Vec<Error>> {
+    for tried in plan.rehearsal() {
+        let tries: Vec<_> =
+            tried.into_iter().map(|desired| rehearse_one(context, account, namespace, desired)).collect();
+        let mut answers = stream::iter(tries).buffered(APPLYING);
+        let mut refused = Vec::new();
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Err(error) if error.is_refusal() => refused.push(error),
+                other => other?,
+            }
+        }
+        if !refused.is_empty() {
+            return Ok(refused);
+        }
+    }
+    Ok(Vec::new())
 }
 
 async fn rehearse_one(
@@ -286,19 +345,21 @@ async fn rehearse_one(
     Objects::of(account.client(), &served, Some(namespace)).rehearse_apply(&entry.name, manifest).await
 }
 
+/// What was written, or may have been, as the answer was lost.
+type Written = Mutex<BTreeSet<InventoryEntry>>;
+
 /// Applies and deletes. Returns the scripts that have to stay for now: a later sync, to which they are still known, has them go.
 async fn carry_out(
     context: &Context,
     account: &Account,
     namespace: &str,
-    plan: &Plan,
+    (plan, written): (&Plan, &Written),
 ) -> Result<Vec<InventoryEntry>> {
     // Kind by kind: what is named is there before what names it.
     for same_kind in plan.apply.chunk_by(|a, b| a.entry.kind == b.entry.kind) {
         let served = served(context, &same_kind[0].entry.kind).await?;
         let objects = Objects::of(account.client(), &served, Some(namespace));
-        let applying: Vec<_> = same_kind.iter().map(|desired| apply(&objects, desired)).collect();
-        stream::iter(applying).buffer_unordered(APPLYING).try_collect::<()>().await?;
+        apply_all(&objects, same_kind, written).await?;
     }
     let in_use = scripts_in_use(context, namespace).await?;
     // What was decided while an Action still named the old script may not be known yet: it is by the next sync.
@@ -307,15 +368,39 @@ async fn carry_out(
     };
     for entry in plan.delete.iter().filter(|entry| !stays(entry)) {
         let served = served(context, &entry.kind).await?;
-        Objects::of(account.client(), &served, Some(namespace)).delete(&entry.name, None, None).await?;
+        let objects = Objects::of(account.client(), &served, Some(namespace));
+        noted(objects.delete(&entry.name, None, None).await, entry, written)?;
         tracing::info!(kind = entry.kind, name = entry.name, "deleted");
     }
     Ok(plan.delete.iter().filter(stays).cloned().collect())
 }
 
-async fn apply(objects: &Objects, desired: &Desired) -> Result<()> {
+/// Applies objects of one kind. After one that fails none is begun; those that are under way are waited for, so that it is
+/// known what they came to.
+async fn apply_all(objects: &Objects, same_kind: &[Desired], written: &Written) -> Result<()> {
+    let applying: Vec<_> = same_kind.iter().map(|desired| apply(objects, desired, written)).collect();
+    let (mut left, mut under_way) = (applying.into_iter(), FuturesUnordered::new());
+    under_way.extend(left.by_ref().take(APPLYING));
+    let mut failed = None;
+    while let Some(applied) = under_way.next().await {
+        if let Err(error) = applied {
+            failed.get_or_insert(error);
+        }
+        under_way.extend(left.next().filter(|_| failed.is_none()));
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+fn noted<T>(answer: Result<T>, entry: &InventoryEntry, written: &Written) -> Result<T> {
+    if answer.as_ref().err().is_none_or(|error| error.code().is_none()) {
+        written.lock().insert(entry.clone());
+    }
+    answer
+}
+
+async fn apply(objects: &Objects, desired: &Desired, written: &Written) -> Result<()> {
     let Desired { entry, manifest } = desired;
-    let applied = objects.apply(&entry.name, manifest).await?;
+    let applied = noted(objects.apply(&entry.name, manifest).await, entry, written)?;
     // What somebody added by hand, an `unless` that is always true, is nothing that git says.
     if manifest.get("spec").is_some() && desired.is_contradicted_by(&applied) {
         objects.overrule(&entry.name, &applied, &manifest["spec"]).await?;

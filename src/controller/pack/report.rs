@@ -16,6 +16,9 @@ use crate::git::{self, Consequence};
 /// The longest message of a condition that still helps.
 const MESSAGE_LIMIT: usize = 2048;
 
+/// What is kept of the value that asked for a sync: whoever asks may write anything.
+const ASKED_LIMIT: usize = 1024;
+
 /// What a sync came to.
 #[derive(Debug)]
 pub struct Report {
@@ -24,6 +27,8 @@ pub struct Report {
     attempted: Option<String>,
     applied: Option<(String, Vec<InventoryEntry>)>,
     authorized: Option<bool>,
+    /// Whether nothing was written, so that what was in force is.
+    untouched: bool,
     /// Whether it may work in a moment.
     pub again_soon: bool,
 }
@@ -32,10 +37,9 @@ impl Report {
     /// The revision is in force.
     pub fn synced(
         (revision, signer): (&str, Option<&str>),
-        inventory: Vec<InventoryEntry>,
+        (objects, inventory): (usize, Vec<InventoryEntry>),
         warnings: Vec<String>,
     ) -> Self {
-        let objects = inventory.iter().filter(|entry| entry.kind != "ConfigMap").count();
         let by_whom = signer.map(|signer| format!(", signed by {signer}")).unwrap_or_default();
         let mut message = format!("{objects} objects of {revision} are in force{by_whom}");
         for warning in warnings {
@@ -48,6 +52,7 @@ impl Report {
             attempted: Some(revision.to_owned()),
             applied: Some((revision.to_owned(), inventory)),
             authorized: Some(true),
+            untouched: false,
             again_soon: false,
         }
     }
@@ -69,6 +74,7 @@ impl Report {
             attempted: None,
             applied: None,
             authorized: None,
+            untouched: false,
             again_soon: false,
         }
     }
@@ -93,8 +99,26 @@ impl Report {
             attempted: None,
             applied: None,
             authorized: Some(false),
+            untouched: false,
             again_soon: false,
         }
+    }
+
+    /// The API server refused objects of the revision, before anything of it was written.
+    pub fn not_applied(pack: &Pack, revision: &str, message: &str) -> Self {
+        let report = Self::taken(pack, revision, message);
+        Self { untouched: true, again_soon: true, ..report }
+    }
+
+    /// Some of the revision was written, and some not: `pack` says which it is.
+    pub fn stopped(pack: &Pack, revision: &str, message: &str) -> Self {
+        Self { again_soon: true, ..Self::taken(pack, revision, message) }
+    }
+
+    /// What was refused was refused for a right.
+    pub fn unauthorized(self) -> Self {
+        let ready = (ConditionStatus::False, Reason::Forbidden);
+        Self { ready, authorized: Some(false), again_soon: false, ..self }
     }
 
     /// The revision has mistakes.
@@ -164,15 +188,21 @@ impl Report {
                 status.applied_at = Some(Time(now));
             }
             status.applied_revision = Some(revision.clone());
+            status.applying_revision = None;
             status.applied_from =
                 Some(Origin { url: pack.spec.url.clone(), reference: pack.spec.reference.clone() });
             status.inventory.clone_from(inventory);
+        }
+        if self.untouched {
+            status.applying_revision =
+                pack.status.as_ref().and_then(|status| status.applying_revision.clone());
         }
         if self.attempted.is_some() {
             status.attempted_revision.clone_from(&self.attempted);
         }
         status.observed_generation = generation;
-        status.last_handled_reconcile_at = pack.annotations().get(ANNOTATION.reconcile_requested_at).cloned();
+        let asked = pack.annotations().get(ANNOTATION.reconcile_requested_at);
+        status.last_handled_reconcile_at = asked.map(|asked| asked.chars().take(ASKED_LIMIT).collect());
     }
 
     fn progress(&self) -> (Progress, Reason) {
@@ -193,7 +223,14 @@ fn in_force(pack: &Pack, verb: &str) -> String {
     let status = pack.status.as_ref();
     let applied =
         status.and_then(|status| Some((status.applied_revision.as_ref()?, status.applied_at.as_ref()?)));
-    applied.map_or("nothing is in force yet".to_owned(), |(revision, at)| {
-        format!("{verb} {revision}, applied at {}", at.0.strftime("%Y-%m-%dT%H:%M:%SZ"))
-    })
+    let applied = applied
+        .map(|(revision, at)| format!("{revision}, applied at {}", at.0.strftime("%Y-%m-%dT%H:%M:%SZ")));
+    match (status.and_then(|status| status.applying_revision.as_ref()), applied) {
+        (None, None) => "nothing is in force yet".to_owned(),
+        (None, Some(applied)) => format!("{verb} {applied}"),
+        (Some(applying), None) => format!("{applying} is in force in part"),
+        (Some(applying), Some(applied)) => {
+            format!("{applying} is in force in part; the last in force as a whole was {applied}")
+        }
+    }
 }

@@ -100,6 +100,13 @@ impl Bay {
         objects.apply(text("/metadata/name"), &object).await.unwrap();
     }
 
+    /// What an object is known by.
+    pub async fn uid(&self, api_version: &str, kind: &str, name: &str) -> String {
+        let served = Kinds::default().find(&self.admin, api_version, kind).await.unwrap();
+        let found = Objects::of(self.admin.clone(), &served, Some(NAMESPACE)).get(name).await.unwrap();
+        found.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned()
+    }
+
     async fn own(&self, kind: &str, name: &str, spec: Value) {
         self.apply(json!({"apiVersion": "fother.dev/v1alpha1", "kind": kind,
             "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}))

@@ -3,6 +3,7 @@
 use fother::api::{ConditionType, Execution, condition};
 use fother::cluster::rights;
 use fother::decide::job;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -149,4 +150,27 @@ async fn a_config_map_of_somebody_else_is_no_evidence() {
         let message = &ended.status.as_ref().unwrap().rungs[0].message;
         assert_eq!(*message, format!("a ConfigMap {taken} exists that belongs to someone else"));
     }
+}
+
+#[tokio::test]
+async fn a_pod_gets_the_time_to_stop_that_the_action_gives_it() {
+    let bay = Bay::new().await;
+    bay.action("stop", json!({"delete": {"gracePeriodSeconds": 7}})).await;
+    // It is on a node that has still to stop it.
+    bay.apply(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ark", "namespace": NAMESPACE},
+        "spec": {"nodeName": "n1", "terminationGracePeriodSeconds": 30, "containers": [{"name": "c", "image": "i"}]}}))
+        .await;
+    bay.run(
+        "hand",
+        "stop",
+        json!({"apiVersion": "v1", "kind": "Pod", "namespace": NAMESPACE, "name": "ark"}),
+    )
+    .await;
+    let pods: Api<Pod> = Api::namespaced(bay.admin.clone(), NAMESPACE);
+    let stopping = eventually("the Pod is told to stop", DEADLINE, async || {
+        let pod = pods.get("ark").await.map_err(|error| error.to_string())?.metadata;
+        if pod.deletion_timestamp.is_some() { Ok(pod) } else { Err(format!("{pod:?}")) }
+    })
+    .await;
+    assert_eq!(stopping.deletion_grace_period_seconds, Some(7));
 }

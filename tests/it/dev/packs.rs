@@ -1,12 +1,17 @@
 //! `fother dev --pack … --once`, as a script uses it: the exit code says how the first sync went. And what of a cluster is there
 //! when it starts again.
 
-use fother::api::{Action, Pack};
+use std::fmt::Debug;
+
+use fother::api::{Action, Pack, Rule};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
 use kube::api::{ListParams, PostParams};
+use kube::{Api, Client, Resource};
 use rustix::process::Signal;
-use serde_json::json;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{client, dev, repository};
@@ -53,6 +58,73 @@ async fn a_pack_from_elsewhere_is_0_and_a_server_that_hangs_3() {
     server.behave(Behavior::Hang);
     let (code, output) = once(&data, &["--pack", &url, "--timeout", "1s"], trusted).await;
     assert!(code == Some(3) && output.contains("Pack ops: not synced after 1s"), "{code:?} {output}");
+
+    let folder = data.path().join("stopped").display().to_string();
+    let arguments = ["dev", "--data", &folder, "--once", "--pack", &url];
+    let mut stopped =
+        Process::fother(&arguments, &[("SSL_CERT_FILE", trusted.unwrap())], &data.path().join("told"));
+    eventually("the banner", DEADLINE, async || match stopped.output() {
+        output if output.contains("Ctrl-C ends it") => Ok(()),
+        output => Err(output),
+    })
+    .await;
+    assert!(
+        stopped.output().contains("Jobs do not run, as a pack comes from elsewhere"),
+        "{}",
+        stopped.output()
+    );
+    stopped.signal(Signal::TERM);
+    assert_eq!(stopped.wait(DEADLINE).await.code(), Some(1), "{}", stopped.output());
+    assert!(stopped.output().contains("stopped before the packs were synced"), "{}", stopped.output());
+}
+
+/// What the banner promises is there: a Rule and its Action are applied by hand, and heal.
+#[tokio::test]
+async fn a_rule_that_is_applied_by_hand_heals() {
+    let data = tempfile::tempdir().unwrap();
+    let mut cluster = dev(&data, &["--runner", "print"]);
+    eventually("the banner", DEADLINE, async || match cluster.output() {
+        output if output.contains("Ctrl-C ends it") => Ok(()),
+        output => Err(output),
+    })
+    .await;
+    assert!(cluster.output().contains("Rules may name the account healer"), "{}", cluster.output());
+    assert!(cluster.output().contains("Jobs do not run: "), "{}", cluster.output());
+    assert!(!cluster.output().contains("local processes"), "{}", cluster.output());
+    let reached = client(&data.path().join("data/kubeconfig")).await;
+    let mend = json!({"metadata": {"name": "mend"}, "spec": {"kubernetes": {"patch": {"merge": {"data": {"hull": "tight"}}}}}});
+    let leak = json!({"metadata": {"name": "leak"}, "spec": {
+        "serviceAccountName": "healer", "mode": "Enforce", "trigger": {"resource": {"apiVersion": "v1", "kind": "ConfigMap"}},
+        "when": "object.data.hull == 'leaking'", "ladder": [{"run": "mend"}],
+    }});
+    let boat = json!({"metadata": {"name": "ark"}, "data": {"hull": "leaking"}});
+    create::<Action>(&reached, mend).await;
+    create::<Rule>(&reached, leak).await;
+    create::<ConfigMap>(&reached, boat).await;
+    let boats: Api<ConfigMap> = Api::namespaced(reached, "default");
+    eventually("the boat is tight", DEADLINE, async || {
+        let boat = boats.get("ark").await.map_err(|error| error.to_string())?;
+        if boat.data.as_ref().is_some_and(|data| data["hull"] == "tight") {
+            Ok(())
+        } else {
+            Err(format!("{boat:?}"))
+        }
+    })
+    .await;
+    cluster.signal(Signal::TERM);
+    assert_eq!(cluster.wait(DEADLINE).await.code(), Some(0), "{}", cluster.output());
+}
+
+async fn create<K>(client: &Client, object: Value)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug,
+{
+    let object: K = serde_json::from_value(object).unwrap();
+    Api::namespaced(client.clone(), "default").create(&PostParams::default(), &object).await.unwrap();
 }
 
 #[tokio::test]

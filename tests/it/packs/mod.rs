@@ -3,6 +3,7 @@
 mod credentials;
 mod drift;
 mod history;
+mod partly;
 mod refused;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ struct Scene {
     transfer_bytes: u64,
     controller: Option<(CancellationToken, JoinHandle<()>)>,
     writes: Arc<AtomicUsize>,
+    refusing: partly::Refusing,
 }
 
 impl Scene {
@@ -69,6 +71,7 @@ impl Scene {
             transfer_bytes: Limits::default().transfer_bytes,
             controller: None,
             writes: Arc::default(),
+            refusing: Arc::default(),
         };
         for crd in fother::api::crds() {
             scene.apply(&serde_json::to_value(crd).unwrap()).await;
@@ -117,11 +120,16 @@ impl Scene {
     /// Starts the controller; the API server refuses its writes to `ops` from the `fails_from`th on.
     fn start(&mut self, fails_from: usize) {
         let user = User::service_account("fother", "fother");
-        let (service, writes) = (self.server.client(&user), self.writes.clone());
+        let (service, writes, refusing) =
+            (self.server.client(&user), self.writes.clone(), self.refusing.clone());
         writes.store(0, Ordering::SeqCst);
         let counting = tower::service_fn(move |request: http::Request<Body>| {
             let (service, writes) = (service.clone(), writes.clone());
+            let refused = partly::refused(&refusing, &request);
             async move {
+                if let Some(answer) = refused {
+                    return Ok(answer);
+                }
                 let path = request.uri().path();
                 let counts = path.contains(NAMESPACE) && request.method() != http::Method::GET;
                 if counts && writes.fetch_add(1, Ordering::SeqCst) >= fails_from {

@@ -4,6 +4,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use fother::api::Action;
+use kube::Api;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use super::{ACTION, NAMESPACE, Scene, rule};
@@ -48,8 +51,9 @@ async fn what_is_refused_is_refused_in_the_words_of_validate() {
     let mut scene = Scene::new().await;
     scene.start(usize::MAX);
     scene.follow(json!({})).await;
-    let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n")];
-    scene.origin.push(&files).await;
+    // What is good does not come in beside what is bad.
+    let good = rule("good", "1m");
+    let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n"), ("good.yaml", &*good)];
     let kind = "apiVersion: v1, kind: Pod}";
     let with = |with: &str| format!("run: clean, with: {{{with}}}");
     let long = format!("name: {}", "x".repeat(71));
@@ -80,7 +84,7 @@ async fn what_is_refused_is_refused_in_the_words_of_validate() {
         let written: Vec<_> =
             names.iter().zip(bad).map(|(name, (_, text))| (name.as_str(), text.as_str())).collect();
         scene.origin.git(&["rm", "-rq", "--ignore-unmatch", "bad"]).await;
-        let commit = scene.origin.push(&written).await;
+        let commit = scene.origin.push(&[&files[..], &written].concat()).await;
         for (path, text) in files.iter().chain(&written) {
             let path = folder.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -93,7 +97,9 @@ async fn what_is_refused_is_refused_in_the_words_of_validate() {
             assert!(said.iter().any(|said| said.contains(name)), "line {line}: {said:#?}");
         }
     }
-    assert!(scene.rules().await.is_empty());
+    let actions = Api::<Action>::namespaced(scene.admin.clone(), NAMESPACE);
+    let actions = actions.list(&ListParams::default()).await.unwrap().items.len();
+    assert_eq!((scene.rules().await.len(), actions, scene.scripts().await), (0, 0, 0));
 }
 
 /// 33, over https.

@@ -74,12 +74,13 @@ const LONG: &str = "name: of-a-length-that-leaves-no-room-in-a-label-for-what-is
 const NO_RESTART: &str = "kubernetes: {restart: {}}";
 
 /// What is changed in the manifest above, and a word of the refusal of both.
-const REFUSED: [(&str, &str, &str, &str); 44] = [
+const REFUSED: [(&str, &str, &str, &str); 47] = [
     (RULE, "serviceAccountName:", "serviceAccountNam:", "serviceAccountNam"),
     (RULE, "serviceAccountName: healer", "description: x", "serviceAccountName"),
     (RULE, "serviceAccountName: healer", "serviceAccountName: ''", "serviceAccountName"),
     (RULE, "mode: Enforce", "mode: enforce", "mode"),
     (RULE, "{matchLabels: {tier: web}}", "{}", "selector is empty"),
+    (RULE, "{matchLabels: {tier: web}}", "{matchExpressions: [{key: tier, operator: Like}]}", "Like"),
     (
         RULE,
         "{resource: {",
@@ -159,6 +160,8 @@ const REFUSED: [(&str, &str, &str, &str); 44] = [
     (ACTION, "timeout: 5m", "collect: {}", "exactly one of script"),
     (ACTION, NO_RESTART, "script: {image: x, inline: a, file: b}", "exactly one of inline"),
     (ACTION, NO_RESTART, "kubernetes: {patch: {}}", "exactly one of merge"),
+    (ACTION, NO_RESTART, "kubernetes: {annotate: {values: {}}}", "values"),
+    (ACTION, NO_RESTART, "kubernetes: {label: {values: {}}}", "values"),
     (
         ACTION,
         NO_RESTART,

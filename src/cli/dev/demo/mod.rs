@@ -18,6 +18,7 @@ use serde_json::json;
 
 use self::repository::{Demo, PACK};
 use self::timeline::Timeline;
+use super::Awaited;
 use super::cluster::{Cluster, SYSTEM};
 use super::controller::Child;
 use crate::api::{ANNOTATION, AttemptState, Execution, LABEL, Pack, Reason};
@@ -33,23 +34,31 @@ const CLAIM: &str = "cache";
 /// How often the story looks whether something has happened.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Plays the demo; an error says what did not go as it should.
-pub async fn play(cluster: &Cluster, controller: &mut Child) -> anyhow::Result<()> {
+/// What the story waits for first.
+pub const FIRST: &str = "the first commit was synced";
+
+/// Plays the demo, and says what it waits for; an error says what did not go as it should.
+pub async fn play(cluster: &Cluster, controller: &mut Child, awaited: &Awaited) -> anyhow::Result<()> {
     let story = Story::begin(cluster).await?;
     story.first_commit().await?;
     if cluster.runner() == Runner::Print {
         bail!("--runner print runs nothing, so nothing can break or heal; use --runner process");
     }
     story.timeline.chapter("A cache is corrupted, and the controller is killed while it cleans");
+    awaited.now("the first incident was verified as healed");
     story.heal(Some(controller)).await?;
     story.timeline.chapter("A commit changes the rule; the next incident goes by it");
+    awaited.now("the second commit was synced");
     let revision = story.second_commit().await?;
+    awaited.now("the second incident was verified as healed");
     let execution = story.heal(None).await?;
     let by = execution.spec.decision.as_ref().and_then(|d| d.rule.revision.clone()).unwrap_or_default();
     ensure!(by.ends_with(&revision), "the Execution names {by}, not the new commit {revision}");
     story.timeline.chapter("Something that no rung can mend: the ladder is climbed to its end");
+    awaited.now("the ladder was climbed to its end");
     story.climb().await?;
     story.timeline.end();
+    awaited.over();
     Ok(())
 }
 

@@ -18,7 +18,9 @@ macro_rules! scenarios {
 pub(crate) use scenarios;
 
 mod alertmanager;
+pub mod by_hand;
 pub mod changes;
+pub mod conditions;
 pub mod controller;
 mod crashes;
 mod earlier;
@@ -52,6 +54,10 @@ mod shared {
         scripts::a_script_gets_values_as_they_were_given in "values",
         scripts::a_script_that_overruns_is_stopped_and_told_of in "overruns",
         scripts::a_script_that_says_too_much_fails_and_is_told_how in "says-much",
+        by_hand::a_container_gets_parameters_and_gives_outputs in "container",
+        by_hand::an_action_is_run_by_hand_as_the_document_says in "by-hand",
+        by_hand::evidence_is_what_was_asked_for in "collected",
+        conditions::what_another_says_of_a_rule_stays in "conditions",
         changes::a_change_is_answered_once_and_with_what_was in "changes",
         fields::a_rule_is_checked_against_the_fields_that_its_cluster_has in "fields",
         fields::a_rule_follows_the_fields_of_a_custom_kind in "custom-fields",

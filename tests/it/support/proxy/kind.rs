@@ -27,7 +27,10 @@ impl Kind {
         let Some(resource) = rest.first().filter(|_| is_resource) else {
             return Self(format!("{} {}", method.as_str().to_lowercase(), uri.path()));
         };
-        let verb = verb(method, rest.len() > 1, is_watch(uri));
+        let verb = match uri.query().is_some_and(|query| query.contains("dryRun=All")) {
+            true => "try",
+            false => verb(method, rest.len() > 1, is_watch(uri)),
+        };
         let part = rest.get(2).map(|part| format!("/{part}")).unwrap_or_default();
         Self(format!("{verb} {resource}{part}"))
     }
@@ -44,7 +47,7 @@ impl Kind {
 
     /// Whether it only asks.
     pub fn is_read(&self) -> bool {
-        matches!(self.verb(), "get" | "list" | "watch") || self.resource().ends_with("reviews")
+        matches!(self.verb(), "get" | "list" | "watch" | "try") || self.resource().ends_with("reviews")
     }
 }
 
@@ -84,6 +87,7 @@ mod tests {
                 "/apis/fother.dev/v1alpha1/namespaces/a/executions/ark-1/status?fieldManager=fother",
             ),
             (Method::DELETE, "/apis/batch/v1/namespaces/a/jobs/ark-1"),
+            (Method::PATCH, "/apis/fother.dev/v1alpha1/namespaces/a/rules/ark?&dryRun=All&force=true"),
             (Method::GET, "/openapi/v3/apis/fother.dev/v1alpha1"),
             (Method::GET, "/apis/batch/v1"),
         ]
@@ -98,6 +102,7 @@ mod tests {
             "create jobs",
             "patch executions/status",
             "delete jobs",
+            "try rules",
             "get /openapi/v3/apis/fother.dev/v1alpha1",
             "get /apis/batch/v1",
         ];
