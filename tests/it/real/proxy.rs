@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::control_plane::ControlPlane;
 use crate::support::proxy::{Deed, Fault, Moment, Order, Proxy, Requests};
-use crate::support::wait::{DEADLINE, eventually};
+use crate::support::wait::DEADLINE;
 
 /// Long enough for what is not held to pass.
 const A_MOMENT: Duration = Duration::from_millis(300);
@@ -40,13 +40,6 @@ impl Bench {
 
     async fn exists(&self, name: &str) -> bool {
         self.direct.get_opt(name).await.unwrap().is_some()
-    }
-
-    async fn appears(&self, name: &str) {
-        eventually("it exists", DEADLINE, || async {
-            if self.exists(name).await { Ok(()) } else { Err("no") }
-        })
-        .await;
     }
 
     /// A watch through the proxy that has given its first event.
@@ -100,7 +93,52 @@ async fn a_held_request_arrives_though_its_client_is_dead() {
     assert!(creating.await.unwrap_err().is_cancelled());
     assert!(!bench.exists("zombie").await);
     fault.release();
-    bench.appears("zombie").await;
+    fault.wait_until_arrived(DEADLINE).await;
+    assert!(bench.exists("zombie").await);
+}
+
+#[tokio::test]
+async fn a_held_request_that_is_discarded_never_arrives() {
+    let Some(bench) = Bench::new().await else { return };
+    let fault = bench.creation(Moment::BeforeSent, Deed::Hold);
+    let creating = tokio::spawn(create(bench.proxied.clone(), "lost"));
+    fault.wait_until_hit(DEADLINE).await;
+    fault.discard();
+    let heard = creating.await.unwrap();
+    assert!(heard.is_err() && code(&heard).is_none(), "{heard:?}");
+    drop(fault);
+    create(bench.proxied.clone(), "next").await.unwrap();
+    assert!(bench.exists("next").await && !bench.exists("lost").await);
+}
+
+#[tokio::test]
+async fn what_waits_after_the_answer_is_discarded_and_what_connects_anew_passes() {
+    let Some(bench) = Bench::new().await else { return };
+    let fault = bench.creation(Moment::Answered, Deed::Hold);
+    create(bench.proxied.clone(), "answered").await.unwrap();
+    fault.wait_until_hit(DEADLINE).await;
+    let waiting = tokio::spawn(create(bench.proxied.clone(), "waits"));
+    assert!(bench.exists("answered").await && !waiting.is_finished());
+    fault.discard();
+    let heard = waiting.await.unwrap();
+    assert!(heard.is_err() && code(&heard).is_none(), "{heard:?}");
+    let anew = bench.proxy.access(bench.plane.admin()).client().await;
+    create(Api::namespaced(anew, &bench.namespace), "anew").await.unwrap();
+    assert!(bench.exists("anew").await && !bench.exists("waits").await);
+}
+
+#[tokio::test]
+async fn a_watch_is_answered_when_it_has_begun() {
+    let Some(bench) = Bench::new().await else { return };
+    let fault = bench.proxy.arm(Requests::any("watch=true"), Moment::Answered, Deed::Hold);
+    let mut watch = bench.watch().await;
+    fault.wait_until_hit(DEADLINE).await;
+    create(bench.direct.clone(), "seen-next").await.unwrap();
+    assert!(matches!(watch.next().await, Some(Ok(WatchEvent::Added(_)))), "it goes on");
+    let mut reading = Box::pin(bench.proxied.get("seen"));
+    assert!(tokio::time::timeout(A_MOMENT, &mut reading).await.is_err(), "whatever comes next waits");
+    fault.release();
+    reading.await.unwrap();
 }
 
 #[tokio::test]

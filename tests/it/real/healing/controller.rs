@@ -159,6 +159,11 @@ impl Controller {
         self.process.kill();
     }
 
+    /// Whether it has ended, and was not started again.
+    pub fn is_killed(&mut self) -> bool {
+        self.process.exit_status().is_some()
+    }
+
     /// Freezes and thaws it.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
@@ -171,7 +176,7 @@ impl Controller {
 
     /// Starts it again if it has ended, as a Deployment would; says whether.
     pub fn is_replaced(&mut self) -> bool {
-        let ended = self.process.exit_status().is_some();
+        let ended = self.is_killed();
         if ended {
             self.start_again();
         }

@@ -9,24 +9,24 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::controller::Controller;
+use super::points::Fate;
 use super::scenario::{PAINT, Scenario};
 use crate::support::proxy::{Deed, Moment, Order, Requests};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// Kills the controller where a request for `path` stands still, starts it again, and sees that the end is
 /// the same as if nothing had happened.
-async fn killed_at(scenario: &Scenario, method: Method, path: &str, moment: Moment) {
+async fn killed_at(scenario: &Scenario, method: Method, path: &str, fate: Fate) {
     let pattern = format!("/namespaces/{}/{path}", scenario.stage.namespace);
     let proxy = scenario.proxy().await;
     scenario.rule("leak", json!({})).await;
     let mut controller = scenario.controller_through(&proxy).await;
     scenario.watching("leak").await;
-    let fault = proxy.arm(Requests::new(method, &pattern).nth(1), moment, Deed::Hold);
+    let fault = proxy.arm(Requests::new(method, &pattern).nth(1), fate.moment(), Deed::Hold);
     scenario.boat("ark", "leaking").await;
     fault.wait_until_hit(DEADLINE).await;
     controller.kill();
-    // What was held goes on its way only now: it may arrive after what the next process does, or before.
-    fault.release();
+    fate.befalls(&fault);
     controller.start_again();
     controller.ready().await;
     scenario.until_caulking(1).await;
@@ -35,6 +35,13 @@ async fn killed_at(scenario: &Scenario, method: Method, path: &str, moment: Mome
     let execution = scenario.ends("leak", "TargetRecovered").await;
     assert_eq!(execution.status.unwrap().rungs[0].outputs.to_value(), json!({"planks": 3}));
     scenario.controller_catches_up().await;
+    if fate == Fate::Late {
+        let before = scenario.everything().await;
+        fault.release();
+        fault.wait_until_arrived(DEADLINE).await;
+        scenario.controller_catches_up().await;
+        assert_eq!(scenario.everything().await, before, "it changes nothing");
+    }
     assert_eq!(scenario.executions("leak").await.len(), 1);
     let jobs = scenario.jobs().await;
     assert_eq!((jobs.len(), scenario.caulked()), (1, 1), "{jobs:#?}");
@@ -43,24 +50,27 @@ async fn killed_at(scenario: &Scenario, method: Method, path: &str, moment: Mome
 }
 
 macro_rules! kills {
-    ($($name:ident: $method:ident $pattern:literal $moment:ident,)*) => {$(
+    ($($name:ident: $method:ident $pattern:literal $fate:ident,)*) => {$(
         #[tokio::test]
         async fn $name() {
             let Some(scenario) = Scenario::alone("kill").await else { return };
-            killed_at(&scenario, Method::$method, $pattern, Moment::$moment).await;
+            killed_at(&scenario, Method::$method, $pattern, Fate::$fate).await;
         }
     )*};
 }
 
 kills! {
-    killed_before_the_execution_is_sent: POST r"executions(\?|$)" BeforeSent,
-    killed_when_the_execution_is_committed: POST r"executions(\?|$)" Committed,
+    killed_before_the_execution_is_sent: POST r"executions(\?|$)" NeverSent,
+    killed_when_the_execution_is_on_its_way: POST r"executions(\?|$)" Late,
+    killed_when_the_execution_is_committed: POST r"executions(\?|$)" Unanswered,
     killed_when_the_execution_is_answered: POST r"executions(\?|$)" Answered,
-    killed_before_the_job_is_sent: POST r"jobs(\?|$)" BeforeSent,
-    killed_when_the_job_is_committed: POST r"jobs(\?|$)" Committed,
+    killed_before_the_job_is_sent: POST r"jobs(\?|$)" NeverSent,
+    killed_when_the_job_is_on_its_way: POST r"jobs(\?|$)" Late,
+    killed_when_the_job_is_committed: POST r"jobs(\?|$)" Unanswered,
     killed_when_the_job_is_answered: POST r"jobs(\?|$)" Answered,
-    killed_before_the_job_is_recorded: PATCH "executions/.*/status" BeforeSent,
-    killed_when_the_job_is_recorded: PATCH "executions/.*/status" Committed,
+    killed_before_the_job_is_recorded: PATCH "executions/.*/status" NeverSent,
+    killed_when_the_record_of_the_job_is_on_its_way: PATCH "executions/.*/status" Late,
+    killed_when_the_job_is_recorded: PATCH "executions/.*/status" Unanswered,
 }
 
 /// What a paint of the boat leads to: it does not help, so that the episode stays open.

@@ -1,35 +1,34 @@
-//! The controller is killed at every request of the main path, whether it changes something or only asks: before it is
-//! sent, after it is committed, after it is answered. Always one Execution, one Job, the same end.
+//! The controller is killed at every request of its start and of the main path, whether it changes something or only asks:
+//! before it is sent, after it is committed, after it is answered; and once more at what the next one writes first. Always
+//! one Execution, one Job, the same end.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use fother::api::Execution;
 use futures::stream::{self, StreamExt as _};
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt as _;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use super::controller::Controller;
-use super::points::{self, Counts, Point, Points};
+use super::points::{self, Counts, Fate, Point, Points, Stands};
 use super::scenario::{CAULK, MEND, Scenario};
-use crate::support::proxy::{Fault, Kind, Proxy};
+use crate::support::proxy::{Deed, Fault, Kind, Proxy, Requests};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// What is not asked the same number of times on each walk, and why. What a walk has more of than another may be missed.
-const BY_CHANCE: [(&str, &str); 11] = [
+const BY_CHANCE: [(&str, &str); 6] = [
     ("get configmaps", "the boat is read when something of it is heard, and two things may be heard at once"),
+    ("list configmaps", "so are all boats that match"),
     ("get jobs", "so is the Job"),
     ("list pods", "and its Pod, which may be gone or not be there yet"),
     ("get serviceaccounts", "the account is looked at each time that something is asked in its name"),
-    ("create selfsubjectaccessreviews", "a changed Rule begins to watch before the boat breaks, or after"),
-    ("list configmaps", "that is how it begins"),
-    ("watch configmaps", "and how it goes on"),
-    ("patch rules/status", "and what it says then"),
-    (
-        "list jobs",
-        "Jobs are watched while something runs, and for up to half a minute after; that begins with a list",
-    ),
-    ("watch jobs", "and goes on with a watch"),
-    ("list controllerrevisions", "it tidies up once it leads, which may be over before the walk, or not"),
+    ("patch rules/status", "a changed Rule may be told of before it watches, and when it does"),
 ];
+/// With it an Execution is let go.
+const LAST_WRITE: &str = "patch executions";
 /// All but one of the control planes that tests have where each is alone: the others do not wait for the end of this.
 const LANES: usize = Scenario::LANES - 1;
 /// The lanes whose walks are counted before the first kill. Others join when their control planes are free.
@@ -40,11 +39,46 @@ fn is_on_the_path(kind: &Kind) -> bool {
     kind.resource() != "leases"
 }
 
+/// Whether the next process does it if this one did not. Events only tell, and nobody else tells what one has not.
+fn is_made_up_for(kind: &Kind) -> bool {
+    !kind.is_read() && kind.resource() != "events"
+}
+
+/// Whether it changes what comes next.
+fn is_of_effect(kind: &Kind) -> bool {
+    is_made_up_for(kind) && is_on_the_path(kind)
+}
+
+/// What becomes of a request, and of the first that the next process writes.
+fn fates(kind: &Kind, stands: Stands) -> Vec<(Fate, Option<Fate>)> {
+    let first: &[Fate] = match (kind.is_read(), stands) {
+        // Right after the answer everything is as it is right before the next request is sent: one kill there a kind is enough.
+        (true, Stands::Certain { is_last: true }) => &[Fate::NeverSent, Fate::Answered],
+        (true, _) => &[Fate::NeverSent],
+        (false, Stands::ByChance) => &[Fate::NeverSent, Fate::Unanswered],
+        (false, Stands::Certain { .. }) => &[Fate::NeverSent, Fate::Late, Fate::Unanswered, Fate::Answered],
+    };
+    let mut fates: Vec<_> = first.iter().map(|fate| (*fate, None)).collect();
+    let is_certain = stands != Stands::ByChance;
+    if is_certain && is_made_up_for(kind) {
+        fates.push((Fate::Overtaking, None));
+    }
+    if is_certain && is_of_effect(kind) {
+        fates.push((Fate::NeverSent, Some(Fate::Unanswered)));
+        // After the last there is nothing left to write.
+        let is_followed = kind.to_string() != LAST_WRITE;
+        fates.extend(is_followed.then_some((Fate::Unanswered, Some(Fate::NeverSent))));
+    }
+    fates
+}
+
 /// A rule whose ladder has both a Job and an operation, and a controller that can be stopped at any request.
 struct Lane {
     proxy: Proxy,
     controller: Controller,
     boats: usize,
+    /// Whether the last boat waits for a controller that comes to its end.
+    is_adrift: bool,
     /// Goes last: then another may use its control plane.
     scenario: Scenario,
 }
@@ -57,90 +91,204 @@ impl Lane {
         let proxy = scenario.proxy().await;
         let controller = scenario.controller_through(&proxy).await;
         scenario.watching("mends").await;
-        Some(Self { proxy, controller, boats: 0, scenario })
+        Some(Self { proxy, controller, boats: 0, is_adrift: false, scenario })
     }
 
-    /// Breaks a boat and lets the controller mend it; gives what it asks on the way.
-    async fn walk(&mut self, anew: bool) -> Counts {
-        self.prepare(anew).await;
+    /// Starts the controller, which is dead, until it leads and does what it does then; gives what it asks on the way.
+    async fn starts(&mut self) -> Counts {
         let counted = points::count(&self.proxy);
-        let boat = self.breaks().await;
-        self.is_mended(&boat, "a walk").await;
+        self.controller.start_again();
+        self.controller.ready().await;
+        eventually("it watches the boats, and has swept", DEADLINE, || async {
+            let asked: Vec<_> = counted.kinds().keys().map(ToString::to_string).collect();
+            let waits = ["watch configmaps", "list controllerrevisions"];
+            if waits.iter().all(|wait| asked.iter().any(|kind| kind == wait)) {
+                Ok(())
+            } else {
+                Err(asked.join(", "))
+            }
+        })
+        .await;
+        counted.kinds()
+    }
+
+    /// Starts the controller anew; gives what it asks on the way.
+    async fn starts_anew(&mut self) -> Counts {
+        self.controller.kill();
+        self.starts().await
+    }
+
+    /// Breaks a boat and lets a controller mend it that has just started; gives what it asks on the way.
+    async fn walk(&mut self) -> Counts {
+        self.starts_anew().await;
+        let counted = points::count(&self.proxy);
+        self.boats += 1;
+        self.comes_to_pass("a walk").await;
+        self.is_mended("a walk").await;
         counted.kinds()
     }
 
     /// Breaks a boat, kills the controller at the point, and says whether it came there.
-    async fn killed_at(&mut self, point: &Point) -> bool {
-        self.prepare(point.anew).await;
-        let fault = point.arm(&self.proxy);
-        let boat = self.breaks().await;
-        let reached = self.reached(&fault, &boat).await;
-        if reached {
-            self.controller.kill();
-            fault.release();
-            self.controller.start_again();
-            self.controller.ready().await;
+    async fn killed_at(&mut self, point: &Point, attempts: usize) -> bool {
+        if attempts > 0 {
+            self.starts_anew().await;
         }
-        drop(fault);
-        self.is_mended(&boat, &point.to_string()).await;
-        reached
-    }
-
-    /// If it is to be `anew`, changes the rule, so that the next Execution is of another definition than the last, and
-    /// starts a controller that has seen none yet.
-    async fn prepare(&mut self, anew: bool) {
         self.boats += 1;
-        if anew {
-            self.scenario.change_rule("mends", json!({"ladder": ladder(self.boats)})).await;
-            self.controller.restart().await;
-            self.scenario.watching("mends").await;
+        let fault = point.arm(&self.proxy);
+        let reached = tokio::select! {
+            biased;
+            () = fault.struck() => true,
+            () = self.comes_to_pass(point) => false,
+        };
+        let came = reached && self.dies_at(point, &fault).await;
+        self.is_mended(&point.to_string()).await;
+        if came && point.fate == Fate::Late {
+            self.stays_so(&fault, point).await;
+        }
+        came
+    }
+
+    /// Starts the controller while a boat leaks, kills it at the point, and says whether it came there. After a kill where it
+    /// only asks, the next one is killed while it starts, too.
+    async fn killed_at_its_start(&mut self, point: &Point) -> bool {
+        self.controller.kill();
+        if !self.is_adrift {
+            self.boats += 1;
+            self.breaks().await;
+            self.is_adrift = true;
+        }
+        let fault = point.arm(&self.proxy);
+        self.controller.start_again();
+        let reached = tokio::select! {
+            biased;
+            () = fault.struck() => true,
+            () = self.is_over(point) => false,
+        };
+        if reached && point.kind.is_read() {
+            self.controller.kill();
+            point.fate.befalls(&fault);
+            return true;
+        }
+        let came = reached && self.dies_at(point, &fault).await;
+        self.comes_home(&point.to_string()).await;
+        if came && point.fate == Fate::Late {
+            self.stays_so(&fault, point).await;
+        }
+        came
+    }
+
+    /// The last boat is mended, whoever was killed while it leaked.
+    async fn comes_home(&mut self, point: &str) {
+        if std::mem::take(&mut self.is_adrift) {
+            if self.controller.is_killed() {
+                self.starts().await;
+            }
+            self.is_mended(point).await;
         }
     }
 
-    async fn breaks(&self) -> String {
-        let boat = format!("boat-{}", self.boats);
-        self.scenario.boat(&boat, "leaking").await;
-        boat
+    /// Kills the controller where the point's request stands still, and lets another follow, which may be killed, too. Says
+    /// whether everything was as the point has it.
+    async fn dies_at(&mut self, point: &Point, fault: &Fault) -> bool {
+        self.controller.kill();
+        point.fate.befalls(fault);
+        self.breaks().await;
+        let next = match (point.fate, point.then) {
+            (_, Some(fate)) => Some((Requests::those(is_of_effect), fate)),
+            (Fate::Overtaking, None) => Some((Requests::of(&point.kind), Fate::Overtaking)),
+            _ => None,
+        };
+        let Some((requests, fate)) = next else {
+            self.starts().await;
+            return true;
+        };
+        let again = self.proxy.arm(requests.nth(1), fate.moment(), Deed::Hold);
+        self.controller.start_again();
+        let came = tokio::select! {
+            biased;
+            () = again.struck() => true,
+            () = self.is_over(point) => false,
+        };
+        if fate == Fate::Overtaking {
+            fault.release();
+            fault.wait_until_arrived(DEADLINE).await;
+            again.release();
+            self.controller.ready().await;
+        } else {
+            self.controller.kill();
+            fate.befalls(&again);
+            self.starts().await;
+        }
+        came
     }
 
-    /// Waits until the fault has struck, or the boat is mended without.
-    async fn reached(&self, fault: &Fault, boat: &str) -> bool {
-        eventually("the controller is at the point, or past it", DEADLINE, || async {
-            // The last write and the end are seen in the same moment: the end is looked at first.
-            let over = self.execution(boat).await.is_some_and(|e| is_over(&e));
-            match (fault.hits() > 0, over) {
-                (true, _) => Ok(true),
-                (false, true) => Ok(false),
-                (false, false) => Err(format!("{} requests so far", fault.described())),
-            }
-        })
-        .await
+    /// What arrives when everything is over changes nothing.
+    async fn stays_so(&self, fault: &Fault, point: &Point) {
+        let before = self.scenario.everything().await;
+        fault.release();
+        fault.wait_until_arrived(DEADLINE).await;
+        assert_eq!(self.scenario.everything().await, before, "{point}");
     }
 
-    /// The only Execution for a boat.
-    async fn execution(&self, boat: &str) -> Option<Execution> {
-        let mut found = self.scenario.executions("mends").await;
-        found.retain(|execution| execution.spec.target.as_ref().is_some_and(|target| target.name == boat));
-        assert!(found.len() <= 1, "{found:#?}");
-        found.pop()
+    /// The rule becomes another, whose next Execution is of a definition of its own; then a boat breaks, and is mended.
+    async fn comes_to_pass(&self, point: impl Display) {
+        self.scenario.change_rule("mends", json!({"ladder": ladder(self.boats)})).await;
+        self.scenario.watching("mends").await;
+        self.breaks().await;
+        self.is_over(point).await;
     }
 
-    async fn is_mended(&self, boat: &str, point: &str) {
-        let execution = eventually("it comes to its end", DEADLINE, || async {
-            let found = self.execution(boat).await;
-            found.clone().filter(is_over).ok_or(format!("{point}: {found:#?}"))
+    fn boat(&self) -> String {
+        format!("boat-{}", self.boats)
+    }
+
+    /// Breaks the last boat, if that was not done yet.
+    async fn breaks(&self) {
+        let name = self.boat();
+        if self.scenario.stage.api::<ConfigMap>().get_opt(&name).await.unwrap().is_none() {
+            self.scenario.boat(&name, "leaking").await;
+        }
+    }
+
+    /// Waits until nothing more is to come for the last boat.
+    async fn is_over(&self, point: impl Display) {
+        // Asked for by its name: a list of all is long, and asked for often.
+        let name = self.scenario.name_of("mends", &self.boat(), "");
+        let executions = self.scenario.stage.api::<Execution>();
+        eventually(&format!("{point}: it comes to its end"), DEADLINE, || async {
+            let found = executions.get_opt(&name).await.map_err(|error| error.to_string())?;
+            if found.as_ref().is_some_and(is_over) { Ok(()) } else { Err(format!("{found:#?}")) }
         })
         .await;
-        assert_eq!(end_of(&execution), the_end(), "{point}: {execution:#?}");
-        let hull = self.scenario.stage.api::<ConfigMap>().get(boat).await.unwrap().data.unwrap();
-        assert_eq!(hull["hull"], "tight", "{point}");
-        let jobs = self.scenario.jobs().await;
-        let held = jobs.iter().filter(|job| !job.finalizers().is_empty()).count();
-        assert_eq!(
-            (jobs.len(), self.scenario.caulked(), held),
-            (self.boats, self.boats, 0),
-            "{point}: one Job and one run a boat, and none is held"
-        );
+    }
+
+    /// All boats are tight, each by one Execution, one Job and one run, and nothing holds or is held.
+    async fn is_mended(&self, point: &str) {
+        self.is_over(point).await;
+        let stage = &self.scenario.stage;
+        let (executions, jobs) = (self.scenario.executions("mends").await, self.scenario.jobs().await);
+        for execution in &executions {
+            assert!(is_over(execution) && end_of(execution) == the_end(), "{point}: {execution:#?}");
+        }
+        let targets: BTreeSet<_> =
+            executions.iter().filter_map(|execution| Some(&execution.spec.target.as_ref()?.name)).collect();
+        let all = ListParams::default();
+        let pods = stage.api::<Pod>().list(&all).await.unwrap().items;
+        let boats = stage.api::<ConfigMap>().list(&all.labels("kind=boat")).await.unwrap().items;
+        let is_tight = |boat: &&ConfigMap| boat.data.as_ref().is_some_and(|data| data["hull"] == "tight");
+        let found = [
+            boats.iter().filter(is_tight).count(),
+            targets.len(),
+            executions.len(),
+            jobs.len(),
+            pods.len(),
+            self.scenario.caulked(),
+        ];
+        assert_eq!(found, [self.boats; 6], "{point}: one Execution, one Job, one Pod and one run a boat");
+        let is_held = |finalizers: &[String]| !finalizers.is_empty();
+        let held = jobs.iter().any(|job| is_held(job.finalizers()))
+            || pods.iter().any(|pod| is_held(pod.finalizers()));
+        assert!(!held, "{point}: {jobs:#?} {pods:#?}");
     }
 }
 
@@ -173,8 +321,9 @@ fn the_end() -> Value {
 async fn killed_at_every_request_it_comes_to_the_same_end() {
     let opening = (0..LANES).map(|lane| async move {
         let mut lane = Lane::open(&format!("every-request-{lane}")).await?;
-        let walks = (lane.walk(true).await, lane.walk(false).await);
-        Some((lane, walks))
+        let starts = [lane.starts_anew().await, lane.starts_anew().await];
+        let walks = [lane.walk().await, lane.walk().await];
+        Some((lane, starts, walks))
     });
     let mut opening =
         stream::iter(opening).buffer_unordered(LANES).filter_map(std::future::ready).boxed_local();
@@ -182,14 +331,22 @@ async fn killed_at_every_request_it_comes_to_the_same_end() {
     if first.is_empty() {
         return;
     }
-    let (anew, usual): (Vec<_>, Vec<_>) = first.iter().map(|(_, walks)| walks.clone()).unzip();
-    let points = Points::of(&usual, &anew, is_on_the_path);
-    let todo = &points;
+    let starts: Vec<_> = first.iter().flat_map(|(_, starts, _)| starts.clone()).collect();
+    let walks: Vec<_> = first.iter().flat_map(|(_, _, walks)| walks.clone()).collect();
+    // To kill it while it starts takes little time: that is done after each answer, too.
+    let starts = Points::of(&starts, |kind, _| fates(kind, Stands::Certain { is_last: true }));
+    let on_the_path =
+        |kind: &Kind, stands| if is_on_the_path(kind) { fates(kind, stands) } else { Vec::new() };
+    let walks = Points::of(&walks, on_the_path);
+    let (at_start, on_the_way) = (&starts, &walks);
     let killing = stream::select(stream::iter(first), opening);
     killing
-        .for_each_concurrent(None, |(mut lane, _)| async move {
-            todo.each(async |point| lane.killed_at(point).await).await;
+        .for_each_concurrent(None, |(mut lane, ..)| async move {
+            on_the_way.each(async |point, attempts| lane.killed_at(point, attempts).await).await;
+            at_start.each(async |point, _| lane.killed_at_its_start(point).await).await;
+            lane.comes_home("killed at its start").await;
         })
         .await;
-    points.assert_reached(&BY_CHANCE);
+    starts.assert_reached("start", &[]);
+    walks.assert_reached("way", &BY_CHANCE);
 }

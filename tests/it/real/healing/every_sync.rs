@@ -1,5 +1,5 @@
-//! The controller is killed at every write of a Pack's sync: before it is sent, and after it is committed. Always the same
-//! objects, all of one revision, and nothing of the one before.
+//! The controller is killed at every write of a Pack's sync: before it is sent, after it is committed, after it is answered.
+//! Always the same objects, all of one revision, and nothing of the one before; also when a write comes late.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use serde_json::json;
 
 use super::controller::Controller;
 use super::main_path::follow;
-use super::points::{self, Counts, Points};
+use super::points::{self, Counts, Fate, Points};
 use super::scenario::{Scenario, rule_spec};
 use crate::support::git_server::{GitServer, Origin};
-use crate::support::proxy::{Fault, Kind, Moment, Proxy};
+use crate::support::proxy::{Fault, Kind, Proxy};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// What a sync writes. How the Rules and Actions stand is somebody else's to say.
@@ -87,12 +87,16 @@ impl Follower {
         let reached = self.reached(&fault, &commit).await;
         if reached {
             self.controller.kill();
-            fault.release();
+            point.fate.befalls(&fault);
             self.controller.start_again();
             self.controller.ready().await;
         }
-        drop(fault);
         self.has(&commit, &point.to_string()).await;
+        if reached && point.fate == Fate::Late {
+            fault.release();
+            fault.wait_until_arrived(DEADLINE).await;
+            self.has(&commit, &format!("{point}, which has come")).await;
+        }
         reached
     }
 
@@ -177,9 +181,9 @@ async fn a_sync_that_is_killed_at_any_write_comes_to_the_same_objects() {
     for _ in 0..2 {
         walks.push(follower.walk().await);
     }
-    // Whether a process that is killed had its answer makes no difference to what it leaves.
-    let points = Points::of(&walks, &[], is_of_the_sync).except(Moment::Answered);
-    points.each(async |point| follower.killed_at(point).await).await;
-    points.assert_reached(&[]);
+    let fates = [Fate::NeverSent, Fate::Late, Fate::Unanswered, Fate::Answered].map(|fate| (fate, None));
+    let points = Points::of(&walks, |kind, _| if is_of_the_sync(kind) { fates.to_vec() } else { Vec::new() });
+    points.each(async |point, _| follower.killed_at(point).await).await;
+    points.assert_reached("sync", &[]);
     assert!(follower.scenario.stage.api::<Pack>().get("ops").await.unwrap().finalizers().is_empty());
 }

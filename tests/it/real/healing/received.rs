@@ -12,6 +12,7 @@ use super::hooks::{
     ALERTS, EVENTS, alert, alert_about, came_to, deliver, event, listens, notification, open, outcomes, rule,
     send,
 };
+use super::points::Fate;
 use super::scenario::{MEND, Scenario};
 use super::triggers;
 use crate::support::proxy::{Deed, Moment, Requests};
@@ -25,7 +26,7 @@ const COOLDOWN: SignedDuration = SignedDuration::from_secs(20);
 async fn killed_at(
     scenario: &Scenario,
     (webhook, body): (&'static str, Value),
-    (method, path, moment): (Method, &str, Moment),
+    (method, path, fate): (Method, &str, Fate),
 ) {
     let pattern = format!("/namespaces/{}/{path}", scenario.stage.namespace);
     let proxy = scenario.proxy().await;
@@ -33,12 +34,12 @@ async fn killed_at(
     scenario.boat("ark", "leaking").await;
     let mut controller = scenario.controller_through(&proxy).await;
     listens(scenario, "leak", webhook, json!({})).await;
-    let fault = proxy.arm(Requests::new(method, &pattern).nth(1), moment, Deed::Hold);
+    let fault = proxy.arm(Requests::new(method, &pattern).nth(1), fate.moment(), Deed::Hold);
     let to = (controller.hooks, scenario.stage.namespace.clone());
     let sent = tokio::spawn(send(to, webhook, body.clone()));
     fault.wait_until_hit(DEADLINE).await;
     // Who is answered is answered before anything is decided, and never after less than that it is kept.
-    let kept = moment == Moment::Answered || !path.starts_with("eventbatches(");
+    let kept = fate == Fate::Answered || !path.starts_with("eventbatches(");
     let unanswered = if kept {
         assert_eq!(sent.await.unwrap().unwrap().status, 202);
         None
@@ -51,16 +52,17 @@ async fn killed_at(
         let answer = sent.await.unwrap();
         assert!(!answer.as_ref().is_ok_and(|answer| answer.status > 0), "{answer:?}");
     }
-    // What was not sent comes late, after the repetition of it.
-    let is_unknown = !kept && moment == Moment::BeforeSent;
-    if !is_unknown {
-        fault.release();
-    }
+    fate.befalls(&fault);
     controller.start_again();
     controller.ready().await;
     let again = deliver(scenario, &controller, webhook, body).await;
+    let is_unknown = !kept && fate.moment() == Moment::BeforeSent;
     assert_eq!(again.status, if is_unknown { 202 } else { 200 }, "{again:?}");
-    fault.release();
+    if fate == Fate::Late {
+        // After the repetition of it.
+        fault.release();
+        fault.wait_until_arrived(DEADLINE).await;
+    }
     scenario.until_caulking(1).await;
     scenario.let_caulk_end();
     scenario.ends("leak", "Completed").await;
@@ -74,11 +76,11 @@ async fn killed_at(
 }
 
 macro_rules! kills {
-    ($($name:ident: $webhook:ident $body:expr, $method:ident $pattern:literal $moment:ident;)*) => {$(
+    ($($name:ident: $webhook:ident $body:expr, $method:ident $pattern:literal $fate:ident;)*) => {$(
         #[tokio::test]
         async fn $name() {
             let Some(scenario) = Scenario::alone("received").await else { return };
-            killed_at(&scenario, ($webhook, $body), (Method::$method, $pattern, Moment::$moment)).await;
+            killed_at(&scenario, ($webhook, $body), (Method::$method, $pattern, Fate::$fate)).await;
         }
     )*};
 }
@@ -88,18 +90,19 @@ fn firing() -> Value {
 }
 
 kills! {
-    an_event_that_is_not_kept: EVENTS event("1", "ark"), POST r"eventbatches(\?|$)" BeforeSent;
-    an_event_that_is_kept_and_not_answered: EVENTS event("1", "ark"), POST r"eventbatches(\?|$)" Committed;
+    an_event_that_is_not_kept: EVENTS event("1", "ark"), POST r"eventbatches(\?|$)" NeverSent;
+    an_event_that_is_kept_after_its_repetition: EVENTS event("1", "ark"), POST r"eventbatches(\?|$)" Late;
+    an_event_that_is_kept_and_not_answered: EVENTS event("1", "ark"), POST r"eventbatches(\?|$)" Unanswered;
     an_event_that_is_answered_and_not_looked_at: EVENTS event("1", "ark"), POST r"eventbatches(\?|$)" Answered;
-    an_event_whose_execution_is_not_sent: EVENTS event("1", "ark"), POST r"executions(\?|$)" BeforeSent;
-    an_event_whose_execution_is_committed: EVENTS event("1", "ark"), POST r"executions(\?|$)" Committed;
+    an_event_whose_execution_is_not_sent: EVENTS event("1", "ark"), POST r"executions(\?|$)" NeverSent;
+    an_event_whose_execution_is_committed: EVENTS event("1", "ark"), POST r"executions(\?|$)" Unanswered;
     an_event_whose_execution_is_answered: EVENTS event("1", "ark"), POST r"executions(\?|$)" Answered;
-    an_event_whose_outcome_is_not_sent: EVENTS event("1", "ark"), PATCH "eventbatches/.*/status" BeforeSent;
-    an_event_whose_outcome_is_committed: EVENTS event("1", "ark"), PATCH "eventbatches/.*/status" Committed;
+    an_event_whose_outcome_is_not_sent: EVENTS event("1", "ark"), PATCH "eventbatches/.*/status" NeverSent;
+    an_event_whose_outcome_is_committed: EVENTS event("1", "ark"), PATCH "eventbatches/.*/status" Unanswered;
     an_alert_that_is_answered_and_not_looked_at: ALERTS firing(), POST r"eventbatches(\?|$)" Answered;
-    an_alert_whose_execution_is_not_sent: ALERTS firing(), POST r"executions(\?|$)" BeforeSent;
-    an_alert_whose_execution_is_committed: ALERTS firing(), POST r"executions(\?|$)" Committed;
-    an_alert_whose_outcome_is_not_sent: ALERTS firing(), PATCH "eventbatches/.*/status" BeforeSent;
+    an_alert_whose_execution_is_not_sent: ALERTS firing(), POST r"executions(\?|$)" NeverSent;
+    an_alert_whose_execution_is_committed: ALERTS firing(), POST r"executions(\?|$)" Unanswered;
+    an_alert_whose_outcome_is_not_sent: ALERTS firing(), PATCH "eventbatches/.*/status" NeverSent;
 }
 
 /// The events of which an Execution was made, by the last word of their identities.

@@ -418,16 +418,21 @@ impl Scenario {
         self.stage.audit().expect("a control plane of the tests' own")
     }
 
-    /// Another decision takes the name of the Execution that a rule's next decision about a boat leads to; returns it.
-    pub async fn takes_name(&self, rule: &str, boat: &str, occurrence: &str) -> String {
-        let namespace = self.stage.namespace.clone();
+    /// The name of the Execution that a rule's next decision about a boat leads to.
+    pub fn name_of(&self, rule: &str, boat: &str, occurrence: &str) -> String {
+        let namespace = &self.stage.namespace;
         let target = TargetKey {
             group: String::new(),
             kind: "ConfigMap".into(),
             namespace: namespace.clone(),
             name: boat.to_owned(),
         };
-        let name = execution_name(rule, &decision_id(&namespace, rule, &target, occurrence));
+        execution_name(rule, &decision_id(namespace, rule, &target, occurrence))
+    }
+
+    /// Another decision takes that name; returns it.
+    pub async fn takes_name(&self, rule: &str, boat: &str, occurrence: &str) -> String {
+        let (namespace, name) = (self.stage.namespace.clone(), self.name_of(rule, boat, occurrence));
         let object =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": namespace, "name": "another"});
         let decision = json!({

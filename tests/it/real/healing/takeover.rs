@@ -122,7 +122,7 @@ impl Fleet {
 
 impl Scenario {
     /// The version of everything that a remediation touches.
-    async fn everything(&self) -> BTreeMap<String, String> {
+    pub async fn everything(&self) -> BTreeMap<String, String> {
         let mut found = versions::<Execution>(self.stage.api()).await;
         found.extend(versions::<Job>(self.stage.api()).await);
         found.extend(versions::<ConfigMap>(self.stage.api()).await);

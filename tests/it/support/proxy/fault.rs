@@ -2,24 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Uri};
 use parking_lot::Mutex;
 use regex::Regex;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::kind::Kind;
 
-/// Which requests: methods, a pattern for path and query, a kind, and perhaps only the nth of those.
+/// Which requests: methods, a pattern for path and query, kinds, and perhaps only the nth of those.
 pub struct Requests {
     /// None named: any.
     methods: Vec<Method>,
     pattern: Regex,
-    kind: Option<Kind>,
+    kinds: Kinds,
     nth: Option<usize>,
 }
+
+/// Whether a kind is one of those.
+type Kinds = Box<dyn Fn(&Kind) -> bool + Send + Sync>;
 
 impl Requests {
     /// Requests of `method` whose path and query match `pattern`.
@@ -30,12 +32,18 @@ impl Requests {
     /// Requests of any method.
     pub fn any(pattern: &str) -> Self {
         let pattern = Regex::new(pattern).unwrap();
-        Self { methods: Vec::new(), pattern, kind: None, nth: None }
+        Self { methods: Vec::new(), pattern, kinds: Box::new(|_| true), nth: None }
     }
 
     /// Requests of a kind.
     pub fn of(kind: &Kind) -> Self {
-        Self { kind: Some(kind.clone()), ..Self::any(".") }
+        let wanted = kind.clone();
+        Self::those(move |kind| *kind == wanted)
+    }
+
+    /// Requests of the kinds of which `wanted` holds.
+    pub fn those(wanted: impl Fn(&Kind) -> bool + Send + Sync + 'static) -> Self {
+        Self { kinds: Box::new(wanted), ..Self::any(".") }
     }
 
     /// Only the nth of them, counted from 1.
@@ -47,7 +55,7 @@ impl Requests {
         let asked = path_and_query(uri);
         (self.methods.is_empty() || self.methods.contains(method))
             && self.pattern.is_match(&asked)
-            && self.kind.as_ref().is_none_or(|kind| *kind == Kind::of(method, uri))
+            && (self.kinds)(&Kind::of(method, uri))
     }
 }
 
@@ -66,15 +74,15 @@ pub enum Moment {
     BeforeSent,
     /// It has done what was asked and its answer is here; the client has nothing yet.
     Committed,
-    /// The client has been answered. Holding here holds all that comes after this request.
+    /// The client has been answered; a watch when its answer has begun. Holding here holds all that comes after this request.
     Answered,
 }
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deed {
-    /// Nothing goes on until the fault is released. A request whose client died meanwhile still goes out, as a
-    /// packet that was long on its way does.
+    /// Nothing goes on until the fault is released or discarded. A request whose client died meanwhile still goes out
+    /// when it is released, as a packet that was long on its way does.
     Hold,
     /// The connection breaks.
     Cut,
@@ -89,9 +97,21 @@ pub struct Fault(pub(super) Arc<Armed>);
 impl Fault {
     /// Waits until it has struck, which for [`Deed::Hold`] means: until the request stands still.
     pub async fn wait_until_hit(&self, deadline: Duration) {
-        let mut hits = self.0.hits.subscribe();
+        self.within(deadline, self.struck()).await;
+    }
+
+    /// The same without a deadline, for who waits for something else beside it.
+    pub async fn struck(&self) {
+        once(&self.0.hits).await;
+    }
+
+    /// Waits until a request that was held before it was sent, and released, has been answered by the API server.
+    pub async fn wait_until_arrived(&self, deadline: Duration) {
+        self.within(deadline, once(&self.0.arrivals)).await;
+    }
+
+    async fn within(&self, deadline: Duration, waiting: impl Future<Output = ()>) {
         let armed = &self.0;
-        let waiting = hits.wait_for(|count| *count > 0);
         if tokio::time::timeout(deadline, waiting).await.is_err() {
             let what = format!("{:?} at {:?} of {}", armed.deed, armed.moment, armed.requests.pattern);
             panic!("not within {deadline:?}: {what}; {} requests matched", self.described());
@@ -115,7 +135,14 @@ impl Fault {
 
     /// Lets go of what it holds, and strikes no more.
     pub fn release(&self) {
-        self.0.released.cancel();
+        self.0.ends(Stands::Released);
+    }
+
+    /// Drops what it holds, and strikes no more: the connections break, and the API server never sees a request that was held
+    /// before it was sent. After [`Moment::Answered`] that is all that comes over connections of before, also what the
+    /// proxy has not read yet: whoever is dead has sent nothing since.
+    pub fn discard(&self) {
+        self.0.ends(Stands::Discarded(Instant::now()));
     }
 }
 
@@ -125,6 +152,20 @@ impl Drop for Fault {
     }
 }
 
+/// Waits until something has happened once.
+async fn once(count: &watch::Sender<usize>) {
+    // The sender is there as long as the fault.
+    let _ = count.subscribe().wait_for(|count| *count > 0).await;
+}
+
+/// How a fault stands; it ends once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    Armed,
+    Released,
+    Discarded(Instant),
+}
+
 /// A fault as the proxy keeps it.
 pub(super) struct Armed {
     pub(super) requests: Requests,
@@ -132,18 +173,20 @@ pub(super) struct Armed {
     pub(super) deed: Deed,
     seen: Mutex<BTreeMap<Kind, usize>>,
     hits: watch::Sender<usize>,
-    released: CancellationToken,
+    arrivals: watch::Sender<usize>,
+    stands: watch::Sender<Stands>,
 }
 
 impl Armed {
     pub(super) fn new(requests: Requests, moment: Moment, deed: Deed) -> Self {
-        let hits = watch::Sender::new(0);
-        Self { requests, moment, deed, seen: Mutex::default(), hits, released: CancellationToken::new() }
+        let (hits, arrivals) = (watch::Sender::new(0), watch::Sender::new(0));
+        let stands = watch::Sender::new(Stands::Armed);
+        Self { requests, moment, deed, seen: Mutex::default(), hits, arrivals, stands }
     }
 
     /// Is this request struck? Counts it if it is one of those described.
     pub(super) fn claims(&self, method: &Method, uri: &Uri) -> bool {
-        if self.is_released() || !self.requests.describes(method, uri) {
+        if *self.stands.borrow() != Stands::Armed || !self.requests.describes(method, uri) {
             return false;
         }
         let mut seen = self.seen.lock();
@@ -152,8 +195,8 @@ impl Armed {
         self.requests.nth.is_none_or(|nth| nth == ordinal)
     }
 
-    /// Is everything to be held because a request that was to be the last one has been answered?
-    pub(super) fn is_closed_gate(&self) -> bool {
+    /// Does everything have to pass here because a request that was to be the last one has been answered?
+    pub(super) fn is_gate(&self) -> bool {
         self.moment == Moment::Answered
             && self.deed == Deed::Hold
             && *self.hits.borrow() > 0
@@ -161,15 +204,35 @@ impl Armed {
     }
 
     pub(super) fn is_released(&self) -> bool {
-        self.released.is_cancelled()
+        *self.stands.borrow() == Stands::Released
     }
 
     pub(super) fn hit(&self) {
         self.hits.send_modify(|count| *count += 1);
     }
 
-    pub(super) async fn released(&self) {
-        self.released.cancelled().await;
+    pub(super) fn arrived(&self) {
+        self.arrivals.send_modify(|count| *count += 1);
+    }
+
+    /// Holds what came over a connection of `since` until that is decided about, and says whether it may go on.
+    pub(super) async fn lets_pass(&self, since: Instant) -> bool {
+        let mut stands = self.stands.subscribe();
+        let decided = stands.wait_for(|stands| *stands != Stands::Armed).await;
+        match decided.map(|stands| *stands) {
+            Ok(Stands::Discarded(at)) => since > at,
+            _ => true,
+        }
+    }
+
+    fn ends(&self, as_what: Stands) {
+        self.stands.send_if_modified(|stands| {
+            let is_first = *stands == Stands::Armed;
+            if is_first {
+                *stands = as_what;
+            }
+            is_first
+        });
     }
 }
 
@@ -200,8 +263,20 @@ mod tests {
         let uri = Uri::from_static("/version");
         assert!(armed.claims(&Method::GET, &uri));
         armed.hit();
-        assert!(armed.is_closed_gate());
+        assert!(armed.is_gate());
         drop(fault);
-        assert!(!armed.claims(&Method::GET, &uri) && !armed.is_closed_gate());
+        assert!(!armed.claims(&Method::GET, &uri) && !armed.is_gate());
+    }
+
+    #[tokio::test]
+    async fn what_is_discarded_stays_so() {
+        let before = Instant::now();
+        let armed = Arc::new(Armed::new(Requests::any("."), Moment::Answered, Deed::Hold));
+        let fault = Fault(Arc::clone(&armed));
+        fault.discard();
+        drop(fault);
+        assert!(!armed.claims(&Method::GET, &Uri::from_static("/version")));
+        assert!(!armed.lets_pass(before).await, "it came over a connection of before");
+        assert!(armed.lets_pass(Instant::now()).await);
     }
 }

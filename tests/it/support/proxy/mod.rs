@@ -10,9 +10,10 @@ mod stream;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -88,30 +89,32 @@ impl Proxy {
 }
 
 impl State {
-    /// The way of one request, from the client's bytes to the answer's.
-    async fn handle(&self, request: Request<Bytes>) -> Result<Response<Body>, Cut> {
+    /// The way of one request, from the client's bytes to the answer's, over a connection of `since`.
+    async fn handle(&self, request: Request<Bytes>, since: Instant) -> Result<Response<Body>, Cut> {
+        self.pass_gates(since).await?;
         let faults = self.claim(&request);
         let at = |moment| faults.iter().filter(move |fault| fault.moment == moment);
         for fault in at(Moment::BeforeSent) {
-            if let Some(answer) = strike(fault).await? {
+            if let Some(answer) = strike(fault, since).await? {
                 return Ok(answer);
             }
         }
         let uri = request.uri().clone();
         let response = self.forward(request).await?;
-        if is_watch(&uri) {
-            let (parts, body) = response.into_parts();
-            let body = self.watches.pass_on(&uri, Box::pin(body.into_data_stream()));
-            return Ok(Response::from_parts(parts, StreamBody::new(body).boxed_unsync()));
-        }
+        let last: Vec<_> = at(Moment::Answered).cloned().collect();
         let (parts, body) = response.into_parts();
+        if is_watch(&uri) {
+            let events = self.watches.pass_on(&uri, Box::pin(body.into_data_stream()));
+            let body = StreamBody::new(struck(last).map_ok(http_body::Frame::data).chain(events));
+            return Ok(Response::from_parts(parts, body.boxed_unsync()));
+        }
         let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
+        at(Moment::BeforeSent).for_each(|fault| fault.arrived());
         for fault in at(Moment::Committed) {
-            if let Some(answer) = strike(fault).await? {
+            if let Some(answer) = strike(fault, since).await? {
                 return Ok(answer);
             }
         }
-        let last: Vec<_> = at(Moment::Answered).cloned().collect();
         Ok(Response::from_parts(parts, answer_then(body, last)))
     }
 
@@ -122,12 +125,14 @@ impl State {
     }
 
     /// Waits while everything is held because what was to be the last request has been answered.
-    async fn wait_at_gates(&self) {
-        let closed: Vec<_> =
-            self.faults.lock().iter().filter(|fault| fault.is_closed_gate()).cloned().collect();
-        for gate in closed {
-            gate.released().await;
+    async fn pass_gates(&self, since: Instant) -> Result<(), Cut> {
+        let gates: Vec<_> = self.faults.lock().iter().filter(|fault| fault.is_gate()).cloned().collect();
+        for gate in gates {
+            if !gate.lets_pass(since).await {
+                return Err(Cut);
+            }
         }
+        Ok(())
     }
 
     async fn forward(&self, request: Request<Bytes>) -> Result<Response<Body>, Cut> {
@@ -146,15 +151,13 @@ impl State {
 }
 
 /// Does what `fault` says; an answer replaces everything that would follow.
-async fn strike(fault: &Armed) -> Result<Option<Response<Body>>, Cut> {
+async fn strike(fault: &Armed, since: Instant) -> Result<Option<Response<Body>>, Cut> {
     fault.hit();
     match fault.deed {
         Deed::Cut => Err(Cut),
         Deed::Answer(status) => Ok(Some(answer(status))),
-        Deed::Hold => {
-            fault.released().await;
-            Ok(None)
-        }
+        Deed::Hold if fault.lets_pass(since).await => Ok(None),
+        Deed::Hold => Err(Cut),
     }
 }
 
@@ -163,15 +166,20 @@ fn answer_then(body: Bytes, faults: Vec<Arc<Armed>>) -> Body {
     if faults.is_empty() {
         return full(body);
     }
-    let last = futures::stream::once(async move {
+    let last = struck(faults);
+    let whole = futures::stream::iter([Ok(body)]).chain(last);
+    StreamBody::new(whole.map_ok(http_body::Frame::data)).boxed_unsync()
+}
+
+/// Nothing, and when it is asked for, the faults.
+fn struck(faults: Vec<Arc<Armed>>) -> impl Stream<Item = io::Result<Bytes>> {
+    futures::stream::once(async move {
         for fault in &faults {
             fault.hit();
         }
         let is_cut = faults.iter().any(|fault| fault.deed == Deed::Cut);
         if is_cut { Err(io::Error::other(Cut)) } else { Ok(Bytes::new()) }
-    });
-    let whole = futures::stream::iter([Ok(body)]).chain(last);
-    StreamBody::new(whole.map_ok(http_body::Frame::data)).boxed_unsync()
+    })
 }
 
 fn full(body: Bytes) -> Body {
@@ -242,6 +250,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>)
 
 /// Serves one connection. Its errors are the client's affair: it went away, or was cut.
 async fn serve(connection: TcpStream, acceptor: TlsAcceptor, state: Arc<State>) {
+    let since = Instant::now();
     let Ok(connection) = acceptor.accept(connection).await else { return };
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let state = Arc::clone(&state);
@@ -249,10 +258,8 @@ async fn serve(connection: TcpStream, acceptor: TlsAcceptor, state: Arc<State>) 
             let (parts, body) = request.into_parts();
             let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
             // A task of its own: what the client sent is on its way, also when the client dies meanwhile.
-            let handled = tokio::spawn(async move {
-                state.wait_at_gates().await;
-                state.handle(Request::from_parts(parts, body)).await
-            });
+            let handled =
+                tokio::spawn(async move { state.handle(Request::from_parts(parts, body), since).await });
             handled.await.map_err(|_| Cut)?
         }
     });
