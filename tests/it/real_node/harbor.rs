@@ -151,10 +151,11 @@ impl Harbor {
         self.node.admin().client().await
     }
 
-    /// Installs or upgrades the chart with nothing but the image and `values` changed, and what receives switched on;
-    /// ready when both replicas are.
+    /// Installs or upgrades the chart with nothing but the image and `values` changed, and what receives and the journal
+    /// switched on; ready when both replicas are.
     pub async fn install(&self, values: &[&str]) {
-        self.install_from(&chart(), TAG, values).await;
+        let journal = ["--set", "journal.enabled=true"];
+        self.install_from(&chart(), TAG, &[&journal[..], values].concat()).await;
     }
 
     /// The same of another chart, and another image that was loaded.

@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::harbor::{HOME, Harbor, image};
+use super::harbor::{HOME, Harbor, image, restricted_namespace};
+use crate::support::kubectl::Answer;
 use crate::support::wait::{DEADLINE, eventually};
+
+/// The namespace of what is remembered.
+const REMEMBERED: &str = "remembered";
 
 async fn pods(harbor: &Harbor) -> Vec<Pod> {
     let pods = Api::<Pod>::namespaced(harbor.client().await, HOME);
@@ -83,6 +87,52 @@ async fn two_replicas_run_restricted() {
         let own = harbor.kubectl.run(&["-n", HOME, "exec", &name, "--", "fother", "version"]).await;
         assert!(own.contains(env!("CARGO_PKG_VERSION")), "{own}");
     }
+}
+
+/// `SQLite` has its file, and another beside it to undo from, on a volume: there is nothing else to write to. `fother journal` is
+/// in the image, and reads it beside the controller that writes.
+#[tokio::test]
+async fn what_was_decided_is_remembered_in_the_pod_that_leads() {
+    let Some(harbor) = Harbor::shared().await else { return };
+    harbor.kubectl.apply(&restricted_namespace(REMEMBERED).to_string(), &[]).await;
+    let rights = json!([
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "delete"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list"]},
+    ]);
+    harbor.account(REMEMBERED, "healer", &rights).await;
+    let object = |version: &str, kind: &str, name: &str, spec: Value| {
+        let metadata = json!({"name": name, "namespace": REMEMBERED});
+        json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}).to_string()
+    };
+    let own = "fother.dev/v1alpha1";
+    let rule = json!({
+        "serviceAccountName": "healer", "mode": "Observe", "when": "object.metadata.name == 'leak'",
+        "trigger": {"resource": {"apiVersion": "v1", "kind": "ConfigMap"}}, "ladder": [{"run": "drop"}],
+    });
+    let leak = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "leak", "namespace": REMEMBERED}});
+    for manifest in [
+        object(own, "Action", "drop", json!({"kubernetes": {"delete": {}}})),
+        object(own, "Rule", "leaks", rule),
+        leak.to_string(),
+    ] {
+        harbor.kubectl.apply(&manifest, &[]).await;
+    }
+    let read = ["--", "fother", "journal", "/var/lib/fother/journal.db", "-n", REMEMBERED];
+    eventually("the replica that leads remembers it", DEADLINE, || async {
+        let mut said = Vec::new();
+        for pod in pods(harbor).await {
+            let name = pod.metadata.name.unwrap();
+            let exec = ["-n", HOME, "exec", &name];
+            said.push(harbor.kubectl.try_run(&[&exec[..], &read[..]].concat(), "").await);
+        }
+        let is_told = |answer: &Answer| {
+            answer.code == 0 && answer.stdout.contains("would have run drop on ConfigMap/leak")
+        };
+        if said.iter().any(is_told) { Ok(()) } else { Err(format!("{said:#?}")) }
+    })
+    .await;
+    let failing = harbor.metrics().await.lines().filter(|line| *line == "fother_journal_failing 1").count();
+    assert_eq!(failing, 0);
 }
 
 /// The chart says it, too; here nobody but the image does.
