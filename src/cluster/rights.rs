@@ -78,9 +78,9 @@ pub fn controller() -> ClusterRole {
                     "webhooks/status",
                     "eventbatches/status",
                 ],
-                &["get", "patch", "update"],
+                &["patch"],
             ),
-            rule("fother.dev", &["executions"], &["patch", "update", "delete"]),
+            rule("fother.dev", &["executions"], &["patch", "delete"]),
             rule("fother.dev", &["eventbatches"], &["delete"]),
             rule("events.k8s.io", &["events"], &["create", "patch"]),
             rule("", &["serviceaccounts"], &["get"]),
@@ -91,7 +91,7 @@ pub fn controller() -> ClusterRole {
 /// What the controller may do by itself in its own namespace. A new Lease has no name yet that could be required.
 pub fn lease(namespace: &str) -> Role {
     let leases = |verbs: &[&str]| rule("coordination.k8s.io", &["leases"], verbs);
-    let renew = named(vec![LEASE.to_owned()], leases(&["get", "update", "patch"]));
+    let renew = named(vec![LEASE.to_owned()], leases(&["get", "update"]));
     namespaced(namespace, LEASE_ROLE, vec![renew, leases(&["create"])])
 }
 

@@ -20,8 +20,8 @@ type Grant = (&'static str, &'static [&'static str], &'static [&'static str], &'
 /// it, and looks whether an account is allowed.
 const EVERYWHERE: [Grant; 8] = [
     ("fother.dev", &KINDS, &["get", "list", "watch"], &[]),
-    ("fother.dev", &STATUSES, &["get", "patch", "update"], &[]),
-    ("fother.dev", &["executions"], &["patch", "update", "delete"], &[]),
+    ("fother.dev", &STATUSES, &["patch"], &[]),
+    ("fother.dev", &["executions"], &["patch", "delete"], &[]),
     ("fother.dev", &["eventbatches"], &["delete"], &[]),
     ("events.k8s.io", &["events"], &["create", "patch"], &[]),
     ("", &["serviceaccounts"], &["get"], &[]),
@@ -41,7 +41,7 @@ const STATUSES: [&str; 6] = [
 
 /// In fother's own namespace: one Lease. A new one has no name yet that could be required.
 const HOME: [Grant; 2] = [
-    ("coordination.k8s.io", &["leases"], &["get", "update", "patch"], &["fother"]),
+    ("coordination.k8s.io", &["leases"], &["get", "update"], &["fother"]),
     ("coordination.k8s.io", &["leases"], &["create"], &[]),
 ];
 

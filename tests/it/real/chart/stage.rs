@@ -76,6 +76,23 @@ impl Stage {
         self.admin.with(&self.plane.service_account("fother", "fother").await)
     }
 
+    /// A merge patch with the controller's own token, as the controller sends it: kubectl would read first, for which it
+    /// has no right.
+    pub async fn controller_patches(&self, path: &str, patch: &Value) -> Answer {
+        let client = self.plane.service_account("fother", "fother").await.client().await;
+        let request = http::Request::patch(path).header("content-type", "application/merge-patch+json");
+        match client.request_text(request.body(patch.to_string().into_bytes()).unwrap()).await {
+            Ok(stdout) => Answer { code: 0, stdout, stderr: String::new() },
+            Err(error) => Answer { code: 1, stdout: String::new(), stderr: error.to_string() },
+        }
+    }
+
+    /// The same of the status of an object of fother's in the namespace.
+    pub async fn controller_says(&self, plural: &str, name: &str, patch: Value) -> Answer {
+        let home = format!("/apis/fother.dev/v1alpha1/namespaces/{}", self.namespace);
+        self.controller_patches(&format!("{home}/{plural}/{name}/status"), &patch).await
+    }
+
     /// Creates an object of fother's in the namespace, as somebody.
     pub async fn create(&self, who: &Kubectl, kind: &str, name: &str, spec: Value) -> Answer {
         let manifest = self.manifest(kind, name, spec);

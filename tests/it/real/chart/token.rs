@@ -1,5 +1,6 @@
 //! How far somebody gets who has stolen the controller's token: enrolled namespaces, allowed accounts, nothing else.
 
+use fother::decide::execution::EXECUTION_FINALIZER;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -109,10 +110,7 @@ async fn a_stolen_token_undoes_nothing() {
     refused(&thief.try_run(&cancel, "").await, "the controller changes no Execution's spec");
     let delete = ["-n", here, "delete", "execution", "x", "--wait=false"];
     refused(&thief.try_run(&delete, "").await, "deletes no Execution that has not finished");
-    let finish = r#"{"status":{"finishedAt":"2026-01-01T00:00:00Z"}}"#;
-    let finish =
-        ["-n", here, "patch", "execution", "x", "--subresource=status", "--type=merge", "-p", finish];
-    admitted(&thief.try_run(&finish, "").await);
+    admitted(&stage.controller_says("executions", "x", finished()).await);
     admitted(&thief.try_run(&delete, "").await);
 
     // The history of others' workloads is not its own.
@@ -138,10 +136,7 @@ async fn where_nothing_is_enrolled_any_more_a_stolen_token_writes_statuses_and_d
     let Some((stage, thief)) = enrolled("stolen-withdrawn").await else { return };
     let here = stage.namespace.as_str();
     admitted(&stage.create(&thief, "Execution", "past", decided("healer", "p")).await);
-    let event =
-        json!({"id": "1", "type": "x", "time": "2026-01-01T00:00:00.000000Z", "source": "hook", "data": {}});
-    let batch = json!({"webhook": "hook", "receivedAt": "2026-01-01T00:00:00.000000Z", "events": [{"event": event, "rules": ["r"]}]});
-    admitted(&stage.create(&thief, "EventBatch", "batch", batch.clone()).await);
+    admitted(&stage.create(&thief, "EventBatch", "batch", received()).await);
     let ladder = json!([{"run": "a"}]);
     let trigger = json!({"resource": {"apiVersion": "v1", "kind": "Pod"}});
     let rule = json!({"serviceAccountName": "healer", "trigger": trigger, "when": "false", "ladder": ladder});
@@ -154,35 +149,33 @@ async fn where_nothing_is_enrolled_any_more_a_stolen_token_writes_statuses_and_d
     })
     .await;
 
-    let patch = async |what: &str, subresource: &str, patch: Value| {
+    let patch = async |what: &str, patch: Value| {
         let patch = patch.to_string();
-        let patch = ["-n", here, "patch", what, subresource, "--type=merge", "-p", &patch];
-        thief.try_run(&patch.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>(), "").await
+        thief.try_run(&["-n", here, "patch", what, "--type=merge", "-p", &patch], "").await
     };
     let delete = async |what: &str| thief.try_run(&["-n", here, "delete", what, "--wait=false"], "").await;
     refused(&delete("execution/past").await, "deletes no Execution that has not finished");
     // A run by hand ends where nothing is enrolled, too, and says why; so this can be said of any.
-    let finished = json!({"status": {"finishedAt": "2026-01-01T00:00:00Z"}});
-    admitted(&patch("execution/past", "--subresource=status", finished).await);
+    admitted(&stage.controller_says("executions", "past", finished()).await);
     refused(
         &delete("execution/past").await,
         "is not enrolled: its Executions are not the controller's to delete",
     );
     let all = ["-n", here, "delete", "executions", "--all", "--wait=false"];
     refused(&thief.try_run(&all, "").await, "is not enrolled");
-    refused(
-        &patch("execution/past", "", json!({"spec": {"cancel": true}})).await,
-        "changes no Execution's spec",
-    );
-    admitted(&patch("execution/past", "", json!({"metadata": {"finalizers": null}})).await);
-    admitted(&patch("rule/r", "--subresource=status", json!({"status": {"observedGeneration": 1}})).await);
-    refused(&patch("rule/r", "", json!({"spec": {"mode": "Observe"}})).await, "cannot patch resource");
+    let orphan = json!({"metadata": {"finalizers": null, "ownerReferences": [owner()]}});
+    refused(&patch("execution/past", orphan).await, "changes no owners");
+    let cancel = json!({"spec": {"cancel": true}});
+    refused(&patch("execution/past", cancel).await, "changes no Execution's spec");
+    admitted(&patch("execution/past", json!({"metadata": {"finalizers": null}})).await);
+    admitted(&stage.controller_says("rules", "r", json!({"status": {"observedGeneration": 1}})).await);
+    refused(&patch("rule/r", json!({"spec": {"mode": "Observe"}})).await, "cannot patch resource");
     refused(&delete("rule/r").await, "cannot delete resource");
     refused(
         &stage.create(&thief, "Execution", "more", decided("healer", "p")).await,
         "cannot create resource",
     );
-    refused(&stage.create(&thief, "EventBatch", "more", batch).await, "cannot create resource");
+    refused(&stage.create(&thief, "EventBatch", "more", received()).await, "cannot create resource");
     admitted(&delete("eventbatch/batch").await);
 }
 
@@ -190,19 +183,183 @@ async fn where_nothing_is_enrolled_any_more_a_stolen_token_writes_statuses_and_d
 async fn a_stolen_token_tells_stories_only_where_it_is_enrolled() {
     let Some((stage, thief)) = enrolled("stolen-events").await else { return };
     let foreign = stage.plane.namespace("stolen-silent").await;
-    let event = |namespace: &str| {
-        let regarding = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "namespace": namespace});
-        json!({
-            "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"generateName": "e-", "namespace": namespace},
-            "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "c", "reportingInstance": "i",
-            "action": "a", "reason": "r", "type": "Normal", "regarding": regarding,
-        })
-        .to_string()
-    };
-    admitted(&thief.try_run(&["create", "-f", "-"], &event(&stage.namespace)).await);
-    refused(&thief.try_run(&["create", "-f", "-"], &event(&foreign)).await, "is not enrolled");
+    let create = async |event: Value| thief.try_run(&["create", "-f", "-"], &event.to_string()).await;
+    admitted(&create(event(&stage.namespace, "e", OWN)).await);
+    refused(&create(event(&foreign, "e", OWN)).await, "is not enrolled");
     // Where Events about Nodes go.
-    admitted(&thief.try_run(&["create", "-f", "-"], &event("default")).await);
+    let name = stage.namespace.as_str();
+    admitted(&create(event("default", name, OWN)).await);
+
+    // Rules look at the Events of others, and not at fother's.
+    let told = "tells and counts only Events of fother.dev/controller";
+    refused(&create(event(&stage.namespace, "k", "kubelet")).await, told);
+    stage.admin.apply(&event("default", &format!("{name}-others"), "kubelet").to_string(), &[]).await;
+    let change = async |name: &str, patch: Value| {
+        let path = format!("/apis/events.k8s.io/v1/namespaces/default/events/{name}");
+        stage.controller_patches(&path, &patch).await
+    };
+    let series = json!({"series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:00.000000Z"}});
+    admitted(&change(name, series.clone()).await);
+    refused(&change(&format!("{name}-others"), series).await, told);
+    for metadata in changes() {
+        let answer = change(name, json!({"metadata": metadata})).await;
+        refused(&answer, "changes no owners, labels or annotations");
+    }
+}
+
+/// The name of the controller in its Events.
+const OWN: &str = "fother.dev/controller";
+
+fn event(namespace: &str, name: &str, controller: &str) -> Value {
+    let regarding = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "namespace": namespace});
+    json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": name, "namespace": namespace},
+        "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": controller, "reportingInstance": "i",
+        "action": "a", "reason": "r", "type": "Normal", "regarding": regarding,
+    })
+}
+
+/// One that does not exist: what it owns the garbage collector deletes.
+fn owner() -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "00000000-0000-4000-8000-000000000000"})
+}
+
+/// What somebody may have said of an object beside what it is, and what becomes of it: one change each.
+fn changes() -> [Value; 6] {
+    [
+        json!({"ownerReferences": [owner()]}),
+        json!({"ownerReferences": [owner()], "finalizers": null}),
+        json!({"labels": {"fother.dev/rule": "other"}}),
+        json!({"annotations": {"a": "b"}}),
+        json!({"finalizers": [EXECUTION_FINALIZER, "example.com/holds"]}),
+        json!({"finalizers": ["example.com/holds"]}),
+    ]
+}
+
+/// The garbage collector deletes what has an owner that is gone, under its own name; labels are what people find it by; a
+/// finalizer that nobody takes off holds the namespace.
+#[tokio::test]
+async fn a_stolen_token_changes_nothing_of_an_execution_but_fothers_finalizer() {
+    let Some((stage, thief)) = enrolled("stolen-metadata").await else { return };
+    let foreign = stage.plane.namespace("stolen-metadata-foreign").await;
+    for namespace in [stage.namespace.as_str(), &foreign] {
+        let by_hand = json!({"serviceAccountName": "healer", "run": "a"});
+        let mut execution = stage.manifest("Execution", "x", by_hand);
+        execution["metadata"] = json!({
+            "name": "x", "namespace": namespace, "labels": {"fother.dev/rule": "r"},
+            "finalizers": ["example.com/theirs"],
+        });
+        stage.admin.apply(&execution.to_string(), &[]).await;
+        let patch = async |metadata: Value| {
+            let patch = json!({"metadata": metadata}).to_string();
+            thief.try_run(&["-n", namespace, "patch", "execution/x", "--type=merge", "-p", &patch], "").await
+        };
+        let with = |ours: &[&str]| {
+            let all = [&["example.com/theirs"], ours].concat();
+            json!({"finalizers": all})
+        };
+        admitted(&patch(with(&[EXECUTION_FINALIZER])).await);
+        for change in changes() {
+            let answer = patch(change.clone()).await;
+            assert!(
+                answer.stderr.contains("changes no owners, labels or annotations"),
+                "{change}: {answer:#?}"
+            );
+        }
+        refused(&patch(json!({"labels": null})).await, "changes no owners, labels or annotations");
+        admitted(&patch(with(&[])).await);
+        let replace = thief.try_run(&["replace", "-f", "-"], &execution.to_string()).await;
+        refused(&replace, "cannot update resource");
+        stage
+            .admin
+            .run(&["-n", namespace, "patch", "execution/x", "--type=merge", "-p", NO_FINALIZERS])
+            .await;
+    }
+}
+
+const NO_FINALIZERS: &str = r#"{"metadata":{"finalizers":null}}"#;
+
+/// Of what is written to a status the API server drops everything else, of all kinds.
+#[tokio::test]
+async fn a_stolen_token_writes_no_metadata_with_a_status() {
+    let Some((stage, thief)) = enrolled("stolen-status").await else { return };
+    let here = stage.namespace.as_str();
+    let account = |more: Value| {
+        let mut spec = json!({"serviceAccountName": "healer"});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let trigger = json!({"resource": {"apiVersion": "v1", "kind": "Pod"}});
+    let secret = json!({"bearer": {"secretRef": {"name": "s", "key": "k"}}});
+    for (kind, spec) in [
+        ("Pack", account(json!({"url": "https://git.example.com/a"}))),
+        ("Webhook", account(json!({"alertmanager": {}, "authentication": secret}))),
+        ("Rule", account(json!({"trigger": trigger, "when": "false", "ladder": [{"run": "a"}]}))),
+        ("Action", json!({"kubernetes": {"restart": {}}})),
+        ("Execution", account(json!({"run": "a"}))),
+    ] {
+        admitted(&stage.create(&stage.admin, kind, "x", spec).await);
+    }
+    admitted(&stage.create(&thief, "EventBatch", "x", received()).await);
+    let metadata = |object: &Value| {
+        let part = |name: &str| object["metadata"][name].clone();
+        ["ownerReferences", "labels", "annotations", "finalizers", "deletionTimestamp"].map(part)
+    };
+    for kind in ["packs", "webhooks", "rules", "actions", "executions", "eventbatches"] {
+        for change in changes() {
+            admitted(&stage.controller_says(kind, "x", json!({"metadata": change})).await);
+        }
+        let now: Value =
+            serde_json::from_str(&stage.admin.run(&["-n", here, "get", kind, "x", "-o", "json"]).await)
+                .unwrap();
+        assert_eq!(metadata(&now), [const { Value::Null }; 5], "{kind}");
+    }
+}
+
+fn finished() -> Value {
+    json!({"status": {"finishedAt": "2026-01-01T00:00:00Z"}})
+}
+
+/// What it makes where it is enrolled holds no namespace, and is taken for nothing else.
+#[tokio::test]
+async fn a_stolen_token_makes_nothing_with_owners_or_finalizers_of_others() {
+    let Some((stage, thief)) = enrolled("stolen-made").await else { return };
+    let here = stage.namespace.as_str();
+    let revision = json!({
+        "apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": 1, "data": {},
+        "metadata": {"name": "d", "namespace": here, "labels": {"app.kubernetes.io/managed-by": "fother"}},
+    });
+    for made in [
+        stage.manifest("Execution", "x", decided("healer", "p")),
+        stage.manifest("EventBatch", "x", received()),
+        event(here, "e", OWN),
+        revision.clone(),
+    ] {
+        for more in [json!({"ownerReferences": [owner()]}), json!({"finalizers": ["example.com/holds"]})] {
+            let mut made = made.clone();
+            made["metadata"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let answer = thief.try_run(&["create", "-f", "-"], &made.to_string()).await;
+            refused(&answer, "what the controller makes has no owner");
+        }
+    }
+    // A StatefulSet takes in what has the labels of its Pods.
+    let mut history = revision.clone();
+    history["metadata"]["labels"]["app"] = json!("web");
+    refused(
+        &thief.try_run(&["create", "-f", "-"], &history.to_string()).await,
+        "labeled as fother's, and nothing else",
+    );
+    let mut held = stage.manifest("Execution", "x", decided("healer", "p"));
+    held["metadata"]["finalizers"] = json!([EXECUTION_FINALIZER]);
+    for made in [held, revision] {
+        admitted(&thief.try_run(&["create", "-f", "-"], &made.to_string()).await);
+    }
+}
+
+fn received() -> Value {
+    let event =
+        json!({"id": "1", "type": "x", "time": "2026-01-01T00:00:00.000000Z", "source": "hook", "data": {}});
+    json!({"webhook": "hook", "receivedAt": "2026-01-01T00:00:00.000000Z", "events": [{"event": event, "rules": ["r"]}]})
 }
 
 /// Not even an administrator gives the controller what would make its token worth stealing, by mistake.
