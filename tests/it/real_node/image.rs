@@ -89,7 +89,7 @@ async fn two_replicas_run_restricted() {
     }
 }
 
-/// SQLite has its file, and another beside it to undo from, on a volume: there is nothing else to write to. `fother journal` is
+/// `SQLite` has its file, and another beside it to undo from, on a volume: there is nothing else to write to. `fother journal` is
 /// in the image, and reads it beside the controller that writes.
 #[tokio::test]
 async fn what_was_decided_is_remembered_in_the_pod_that_leads() {
