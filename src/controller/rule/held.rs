@@ -28,29 +28,35 @@ pub struct Hold {
     pub until: Option<Timestamp>,
 }
 
+/// A wait that this process has not seen before.
+#[derive(Debug)]
+pub struct Begun {
+    /// What waits.
+    pub hold: Hold,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether a process before this one has shown it in the status: it goes on, and has been told of.
+    pub is_shown: bool,
+}
+
 /// What was held in the last round, and since when.
 #[derive(Default)]
 pub struct Waiting(Mutex<BTreeMap<TargetKey, (Held, Timestamp)>>);
 
 impl Waiting {
-    /// Takes in a round; returns what has begun to hold in it, and since when. A wait that a process before this one has
-    /// shown in the status goes on, and has been told of.
-    pub fn take_in(
-        &self,
-        holds: &Holds,
-        shown: Option<&RuleStatus>,
-        now: Timestamp,
-    ) -> Vec<(Hold, Timestamp)> {
+    /// Takes in a round; returns what this process has not seen waiting before.
+    pub fn take_in(&self, holds: &Holds, shown: Option<&RuleStatus>, now: Timestamp) -> Vec<Begun> {
         let mut known = self.0.lock();
         let mut begun = Vec::new();
         let fresh = holds.iter().map(|(key, hold)| {
             let since = match known.get(key) {
                 Some((held, since)) if *held == hold.held => *since,
-                _ => shown_since(shown, key, hold.held).unwrap_or_else(|| {
-                    let since = whole(now);
-                    begun.push((hold.clone(), since));
+                _ => {
+                    let shown = shown_since(shown, key, hold.held);
+                    let since = shown.unwrap_or_else(|| whole(now));
+                    begun.push(Begun { hold: hold.clone(), since, is_shown: shown.is_some() });
                     since
-                }),
+                }
             };
             (key.clone(), (hold.held, since))
         });
@@ -127,7 +133,7 @@ mod tests {
     }
 
     fn begun(waiting: &Waiting, holds: &Holds, millis: i64) -> Vec<Held> {
-        waiting.take_in(holds, None, at(millis)).into_iter().map(|(hold, _)| hold.held).collect()
+        waiting.take_in(holds, None, at(millis)).into_iter().map(|begun| begun.hold.held).collect()
     }
 
     #[test]
@@ -158,7 +164,8 @@ mod tests {
         let (next, before) = (Waiting::default(), status.clone());
         next.show(&Holds::new(), true, &mut status);
         assert_eq!(status, before, "a watch that is out of sync proves nothing");
-        assert!(next.take_in(&held, Some(&before), at(60_000)).is_empty(), "nobody is told again");
+        let begun = next.take_in(&held, Some(&before), at(60_000));
+        assert!(begun.iter().all(|begun| begun.is_shown && begun.since == at(1000)), "{begun:?}");
         next.show(&held, false, &mut status);
         assert_eq!(status, before, "nothing to write");
     }

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::jiff::Timestamp;
-
 use super::evaluator::Evaluator;
-use super::held::{Hold, Holds, Waiting};
+use super::held::{Begun, Holds, Waiting};
 use super::seen::Seen;
 use super::unwatched::{self, Listener};
 use super::{Case, Outcome, evaluator_for};
@@ -63,8 +61,8 @@ impl Origin {
         }
     }
 
-    /// What has begun to hold a target, and since when. Only what is watched can be held.
-    pub fn begun(&self, holds: &Holds, rule: &Rule) -> Vec<(Hold, Timestamp)> {
+    /// What holds targets that this process has not seen waiting before. Only what is watched can be held.
+    pub fn begun(&self, holds: &Holds, rule: &Rule) -> Vec<Begun> {
         self.waiting().map(|waiting| waiting.take_in(holds, rule.status.as_ref(), now())).unwrap_or_default()
     }
 

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::held::{Hold, whole};
+use super::held::{Begun, Hold, whole};
 use super::seen::Edge;
 use super::{Case, fire};
 use crate::api::{
@@ -37,11 +37,15 @@ pub async fn suppressed(context: &Context, case: Case<'_>, edge: &Edge, why: &st
     count(context, case, (telling, &edge.target), (edge.time, &edge.occurrence), many).await;
 }
 
-/// Counts and records what has begun to hold targets; of what a limit holds a person is told, on the target.
-pub async fn held(context: &Context, case: Case<'_>, begun: Vec<(Hold, Timestamp)>) {
+/// Counts what holds targets, for each process anew, and records what has begun to; of what a limit holds a person is told,
+/// on the target.
+pub async fn held(context: &Context, case: Case<'_>, begun: Vec<Begun>) {
     let facts = &case.compiled.facts;
-    for (Hold { target, held, until }, since) in begun {
+    for Begun { hold: Hold { target, held, until }, since, is_shown } in begun {
         context.metrics.suppressed(held, &facts.namespace, &facts.name);
+        if is_shown {
+            continue;
+        }
         context.journal.held(case.rule, &target, held, until);
         if let Some(limit) = limit_of(facts, held) {
             let until = until.map(|until| format!(" until {}", whole(until))).unwrap_or_default();
