@@ -154,10 +154,9 @@ impl State {
 async fn strike(fault: &Armed, since: Instant) -> Result<Option<Response<Body>>, Cut> {
     fault.hit();
     match fault.deed {
-        Deed::Cut => Err(Cut),
         Deed::Answer(status) => Ok(Some(answer(status))),
         Deed::Hold if fault.lets_pass(since).await => Ok(None),
-        Deed::Hold => Err(Cut),
+        Deed::Cut | Deed::Hold => Err(Cut),
     }
 }
 
