@@ -190,9 +190,13 @@ pub struct CapturedEvent {
     pub event_type: String,
     /// When it happened.
     pub time: Time,
-    /// What happened, cut short.
+    /// What happened, as far as expressions read it: at most 16 KiB of one event, and 64 KiB of all.
     #[serde(default)]
     pub data: AnyValue,
+    /// What expressions read of `data` and there was no room for: an expression that reads it fails. Example: `data.diff`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 256)))]
+    pub left_out: Vec<String>,
 }
 
 /// How far the Execution has come.

@@ -487,6 +487,10 @@ pub struct RuleStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub objected: Vec<ObjectedEvent>,
+    /// Until when events happened that `unless` spoke against and that are not listed any more: an older one that another
+    /// start of the controller meets, or another text of the Rule, counts as one of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objected_until: Option<Time>,
 }
 
 /// An event that `unless` spoke against.

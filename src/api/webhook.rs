@@ -105,6 +105,14 @@ pub struct Authentication {
     pub hmac: Option<Hmac>,
 }
 
+impl Authentication {
+    /// The headers that it names, as they are written: what stands in them is not to be kept.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        let token = self.bearer.iter().filter_map(|bearer| bearer.header.as_deref());
+        token.chain(self.hmac.iter().filter_map(|hmac| hmac.header.as_deref()))
+    }
+}
+
 /// A token in a header.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

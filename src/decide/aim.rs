@@ -2,11 +2,10 @@
 
 use serde_json::Value;
 
-use super::change::OLD;
-use super::matching::{expression_problem, variables};
+use super::matching::{expression_problem, scope_of_what_is};
 use super::problem::Problem;
 use crate::api::{ObjectReference, RuleSpec, Target};
-use crate::expr::{Bindings, Expression, Scope, Template};
+use crate::expr::{Bindings, Expression, Template};
 
 /// The longest name of a target, as the API server has it for names.
 const LONGEST_NAME: usize = 253;
@@ -32,7 +31,7 @@ pub enum Aim {
 impl Aim {
     /// Compiles the target of a Rule, if it is one of those; says where a Rule has the wrong one for its trigger.
     pub fn compile(spec: &RuleSpec, problems: &mut Vec<Problem>) -> Option<Self> {
-        let scope = Scope::of(variables(&spec.trigger).iter().copied().filter(|variable| *variable != OLD));
+        let scope = scope_of_what_is(&spec.trigger);
         let is_about_no_object = spec.trigger.names_target();
         let names = is_about_no_object || spec.trigger.resource.is_some();
         let mut template = |source: &str, path: &str| match Template::compile(source, &scope) {

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::correlation::{Captured, Found, Pattern, Windows};
 use super::gathering::Part;
+use super::keeping::Keeping;
 use super::matching::expression_problem;
 use super::problem::Problem;
-use crate::api::{AnyValue, CapturedEvent, Correlate, Member};
+use super::unless::Objections;
+use crate::api::{AnyValue, CapturedEvent, Correlate, Member, RuleSpec};
 use crate::expr::{Bindings, EvalError, EvalErrorKind, Expression, Scope};
 
 /// A Rule's `correlate`, compiled.
@@ -20,6 +22,7 @@ pub struct Correlation {
     within: k8s_openapi::jiff::SignedDuration,
     group_by: Option<Expression>,
     members: Vec<(String, Expression)>,
+    keeping: Keeping,
 }
 
 impl Correlation {
@@ -50,7 +53,14 @@ impl Correlation {
             return Err(problems);
         }
         let pattern = pattern(correlate);
-        Ok(Self { pattern, within: correlate.within.signed(), group_by, members })
+        let keeping = Keeping::default();
+        Ok(Self { pattern, within: correlate.within.signed(), group_by, members, keeping })
+    }
+
+    /// The same, where what a Rule's `unless` and `with` read of its events is recorded of them.
+    #[must_use]
+    pub(super) fn read_by(self, spec: &RuleSpec, unless: &Objections) -> Self {
+        Self { keeping: Keeping::of(spec, unless), ..self }
     }
 
     /// Windows in which nothing waits yet.
@@ -76,6 +86,25 @@ impl Correlation {
     /// The name of a member, for `captured`.
     pub fn member(&self, place: usize) -> Option<&str> {
         self.members.get(place).map(|(name, _)| name.as_str())
+    }
+
+    /// What is kept of its events.
+    #[cfg(test)]
+    pub(super) fn keeping(&self) -> &Keeping {
+        &self.keeping
+    }
+
+    /// What is recorded of a pattern's events.
+    pub fn record(&self, found: &Found) -> Vec<CapturedEvent> {
+        let record = |(place, event): &(usize, Captured)| CapturedEvent {
+            id: event.id.clone(),
+            member: self.member(*place).map(str::to_owned),
+            event_type: event.data["type"].as_str().unwrap_or_default().to_owned(),
+            time: Time(event.time),
+            data: AnyValue(event.data["data"].clone()),
+            left_out: Vec::new(),
+        };
+        self.keeping.cut(found.events.iter().map(record).collect())
     }
 
     /// What an event is here; nothing if it is no member of the pattern.
@@ -107,61 +136,6 @@ impl Correlation {
         });
         Ok(Some(Part { group, members }))
     }
-}
-
-/// What is kept of the data of a captured event, at the most, in bytes: a hundred of them fit into an Execution.
-const DATA_LIMIT: usize = 2048;
-/// What is kept of an Event's note, in characters.
-const NOTE_LIMIT: usize = 256;
-/// What is kept of an Event.
-const KEPT_OF_EVENTS: [&str; 4] = ["type", "reason", "regarding", "reportingController"];
-/// What is kept of an alert that is too long, while there is room.
-const KEPT_OF_ALERTS: [&str; 5] = ["fingerprint", "status", "startsAt", "endsAt", "labels"];
-
-impl Correlation {
-    /// What is recorded of a pattern's events.
-    pub fn record(&self, found: &Found) -> Vec<CapturedEvent> {
-        let record = |(place, event): &(usize, Captured)| CapturedEvent {
-            id: event.id.clone(),
-            member: self.member(*place).map(str::to_owned),
-            event_type: event.data["type"].as_str().unwrap_or_default().to_owned(),
-            time: Time(event.time),
-            data: AnyValue(brief(&event.data["data"])),
-        };
-        found.events.iter().map(record).collect()
-    }
-}
-
-/// The data of an event, cut short.
-fn brief(data: &Value) -> Value {
-    let brief = if data.get("regarding").is_some() { of_kubernetes(data) } else { data.clone() };
-    match brief.to_string().len() > DATA_LIMIT {
-        true if data.get("fingerprint").is_some() => of_alert(data),
-        true => Value::Null,
-        false => brief,
-    }
-}
-
-/// What is kept of an alert: what it is told by, before its prose.
-fn of_alert(data: &Value) -> Value {
-    let mut kept = Map::new();
-    for key in KEPT_OF_ALERTS {
-        let Some(value) = data.get(key) else { continue };
-        if Value::Object(kept.clone()).to_string().len() + key.len() + value.to_string().len() < DATA_LIMIT {
-            kept.insert(key.to_owned(), value.clone());
-        }
-    }
-    Value::Object(kept)
-}
-
-/// What is kept of a Kubernetes Event.
-fn of_kubernetes(data: &Value) -> Value {
-    let kept = KEPT_OF_EVENTS.iter().filter_map(|key| Some(((*key).to_owned(), data.get(key)?.clone())));
-    let mut kept: Map<String, Value> = kept.collect();
-    if let Some(note) = data["note"].as_str() {
-        kept.insert("note".to_owned(), note.chars().take(NOTE_LIMIT).collect::<String>().into());
-    }
-    Value::Object(kept)
 }
 
 /// Adds `events` and `captured`, if there are any.
@@ -245,44 +219,6 @@ mod tests {
             let expected = expected.map(|(group, members)| (group.to_owned(), members));
             assert_eq!(captured(&correlation, event.clone()), expected, "{event}");
         }
-    }
-
-    #[test]
-    fn what_was_captured_is_recorded_short() {
-        let spec = json!({"within": "10m", "all": [{"name": "down", "when": "true"}]});
-        let correlation = correlation(spec).expect("compiles");
-        let mut windows = correlation.windows();
-        for (id, note) in [("a", "n".repeat(5000)), ("b", "short".to_owned())] {
-            let event = json!({"reason": "Down", "note": note, "regarding": {"name": "n1"},
-                "metadata": {"uid": "u", "managedFields": []}});
-            let captured = Captured {
-                id: id.to_owned(),
-                time: Timestamp::UNIX_EPOCH,
-                lasts: (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
-                group: String::new(),
-                members: vec![0],
-                data: Arc::new(json!({"type": "Down", "data": event})),
-            };
-            windows.take(captured);
-        }
-        let found = windows.found(Timestamp::UNIX_EPOCH);
-        let recorded: Vec<_> = found.iter().flat_map(|found| correlation.record(found)).collect();
-        let cut = recorded[0].data.0["note"].as_str().expect("a note").len();
-        assert_eq!((recorded.len(), cut, &recorded[1].data.0["note"]), (2, NOTE_LIMIT, &json!("short")));
-        assert_eq!(recorded[0].data.0.get("metadata"), None);
-        let bindings = with_captured(Bindings::at(Timestamp::UNIX_EPOCH), &recorded[1..]);
-        let scope = Scope::of(["events", "captured"]);
-        let read = "captured.down.data.regarding.name == 'n1' && events[0].type == 'Down'";
-        assert_eq!(Expression::compile(read, &scope).expect("compiles").matches(&bindings), Ok(true));
-    }
-
-    #[test]
-    fn a_long_alert_keeps_what_it_is_told_by() {
-        let alert =
-            json!({"fingerprint": "f", "labels": {"node": "n1"}, "annotations": {"text": "x".repeat(5000)}});
-        assert_eq!(brief(&alert), json!({"fingerprint": "f", "labels": {"node": "n1"}}));
-        let alert = json!({"fingerprint": "f", "labels": {"node": "n".repeat(5000)}});
-        assert_eq!(brief(&alert), json!({"fingerprint": "f"}));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::episode::{
 };
 use super::identity::{TargetKey, execution_name};
 use super::view::{Match, ObjectKey, Sight, View};
-use crate::api::{Duration, MatchedObject, Mode, ObjectReference};
+use crate::api::{Duration, MatchedObject, Mode, ObjectReference, Rate};
 
 const OBJECTS: usize = 3;
 
@@ -30,8 +30,10 @@ enum Step {
     Repeat(usize),
     /// A complete list.
     List,
-    /// Another process leads, which knows nothing before its list.
-    Restart,
+    /// Another process leads, which knows nothing before its list; and of Executions what was written but for the latest.
+    Restart(usize),
+    /// It hears of all that was written.
+    CatchUp,
     /// What runs comes to its end.
     Finish,
 }
@@ -43,7 +45,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Deliver),
         1 => object.prop_map(Step::Repeat),
         2 => Just(Step::List),
-        1 => Just(Step::Restart),
+        1 => (0..6usize).prop_map(Step::Restart),
+        1 => Just(Step::CatchUp),
         2 => Just(Step::Finish),
     ]
 }
@@ -81,7 +84,10 @@ struct World {
     told: [bool; OBJECTS],
     view: View,
     complete_at: Option<Timestamp>,
+    /// What the process knows of what was decided.
     past: Vec<Past>,
+    /// What the API server has, after each write.
+    written: Vec<Vec<Past>>,
 }
 
 impl World {
@@ -106,14 +112,48 @@ impl World {
                 self.view.replace(all.map(|object| (key(object), found(object))).collect(), now);
                 self.complete_at = Some(now);
             }
-            Step::Restart => (self.view, self.complete_at) = (View::default(), None),
+            Step::Restart(behind) => {
+                (self.view, self.complete_at) = (View::default(), None);
+                let read = self.written.len().checked_sub(1 + behind);
+                self.past = read.map(|read| self.written[read].clone()).unwrap_or_default();
+            }
+            Step::CatchUp => self.past = self.store().to_vec(),
             Step::Finish => {
                 let ended = now.saturating_add(KEPT).expect("a time");
-                for past in &mut self.past {
+                self.write(|past| {
                     past.finished_at.get_or_insert(ended);
-                }
+                });
             }
         }
+    }
+
+    /// What the API server has.
+    fn store(&self) -> &[Past] {
+        self.written.last().map_or(&[], Vec::as_slice)
+    }
+
+    /// Writes what the process makes of those that it knows; what it is answered is what they are by now.
+    fn write(&mut self, change: impl Fn(&mut Past)) {
+        let mut store = self.store().to_vec();
+        for known in &mut self.past {
+            let kept = store.iter_mut().find(|kept| kept.id == known.id).expect("what was known is kept");
+            change(kept);
+            known.clone_from(kept);
+        }
+        if store != self.store() {
+            self.written.push(store);
+        }
+    }
+
+    /// Creates one, or takes that in which has its name.
+    fn create(&mut self, one: Past) {
+        let mut store = self.store().to_vec();
+        let there = store.iter().find(|kept| kept.id == one.id).cloned();
+        if there.is_none() {
+            store.push(one.clone());
+            self.written.push(store);
+        }
+        self.past.push(there.unwrap_or(one));
     }
 
     /// Before its list a process is told nothing.
@@ -141,13 +181,14 @@ impl World {
         match &verdict {
             Verdict::Fire { id, occurrence } => {
                 assert!(self.past.iter().all(|past| past.id != *id), "its name is taken");
-                self.past.push(past((id, occurrence), now));
+                self.create(past((id, occurrence), now));
             }
             Verdict::Close => {
-                let ended = self.past.iter_mut().filter(|past| past.finished_at.is_some());
-                for past in ended {
-                    past.closed_at.get_or_insert(now);
-                }
+                self.write(|past| {
+                    if past.finished_at.is_some() {
+                        past.closed_at.get_or_insert(now);
+                    }
+                });
             }
             _ => {}
         }
@@ -194,16 +235,34 @@ proptest! {
             let verdict = world.decide(&rule, at(2 * moment + 1));
             prop_assert!(verdict != Verdict::Close, "it is not over");
         }
-        prop_assert!(world.past.len() <= 1);
+        prop_assert!(world.store().len() <= 1);
     }
 
     #[test]
-    fn no_more_is_decided_than_has_happened(steps in prop::collection::vec(step(), 1..120)) {
-        let (mut world, rule) = (World::default(), rule(0));
+    fn no_more_is_decided_than_has_happened(
+        steps in prop::collection::vec(step(), 1..120),
+        (hold_for, cooldown) in (0..12u32, 0..12u32),
+        rate in prop::option::of((1..3u32, 10..60u32)),
+    ) {
+        let per_target = rate.map(|(count, within)| Rate { count, within: Duration::from_secs(within) });
+        let hold_for = Duration::from_secs(hold_for);
+        let (mut world, rule) = (World::default(), RuleFacts { hold_for, per_target, ..rule(cooldown) });
         for (moment, step) in steps.into_iter().enumerate() {
             world.take(step, at(2 * moment));
             world.decide(&rule, at(2 * moment + 1));
-            prop_assert!(world.past.len() <= world.episodes, "{:?} {}", world.past, world.episodes);
+            let store = world.store();
+            prop_assert!(store.len() <= world.episodes, "{:?} {}", store, world.episodes);
+            for (before, after) in store.iter().zip(store.iter().skip(1)) {
+                prop_assert_eq!(&after.occurrence, &before.id, "each follows the one before it");
+                let ended = before.finished_at.expect("the one before has ended");
+                prop_assert!(after.decided_at >= ended.saturating_add(rule.cooldown.signed()).expect("a time"));
+            }
+            for Rate { count, within } in per_target {
+                let count = usize::try_from(count).expect("a few");
+                for (first, next) in store.iter().zip(store.iter().skip(count)) {
+                    prop_assert!(next.decided_at.duration_since(first.decided_at) >= within.signed());
+                }
+            }
         }
     }
 

@@ -65,7 +65,7 @@ fn copy_known(from: &Value, path: &[&str], to: &mut Value) {
 }
 
 /// Copies what is at a path, or where the path ends because there are no fields.
-fn copy(from: &Value, path: &[String], to: &mut Value) {
+pub(super) fn copy(from: &Value, path: &[String], to: &mut Value) {
     let (Value::Object(fields), [field, below @ ..]) = (from, path) else {
         to.clone_from(from);
         return;

@@ -125,6 +125,7 @@ pub fn record(gathered: &Gathered, object: &Value) -> CapturedEvent {
         event_type: reference.kind.clone(),
         time: Time(gathered.since),
         data: AnyValue(data),
+        left_out: Vec::new(),
     }
 }
 

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::matching::CompiledRule;
 use crate::api::{AlertTrigger, EventTrigger, ResourceTrigger, WebhookTrigger};
-use crate::expr::{Conjunct, Expression};
+use crate::expr::{Conjunct, Expression, magnitude};
 
 /// Rules by the conditions without which they do not match.
 #[derive(Debug, Default)]
@@ -43,13 +43,16 @@ struct Place {
     fields: BTreeMap<String, Place>,
     texts: BTreeMap<String, BTreeSet<u64>>,
     truths: BTreeMap<bool, BTreeSet<u64>>,
+    /// By what numbers have in common that are equal.
+    numbers: BTreeMap<u64, BTreeSet<u64>>,
 }
 
 impl Index {
     /// Takes in a rule, by its [`conditions`].
     pub fn insert(&mut self, rule: u64, mut conditions: Vec<Conjunct>) {
         self.remove(rule);
-        conditions.retain(|condition| condition.values.iter().all(|v| v.is_string() || v.is_boolean()));
+        let is_found = |value: &Value| value.is_string() || value.is_boolean() || value.is_number();
+        conditions.retain(|condition| condition.values.iter().all(is_found));
         let Some(key) = self.key(&conditions) else {
             self.always.insert(rule);
             return;
@@ -97,7 +100,7 @@ impl Entry {
     fn fits(&self, object: &Value) -> bool {
         self.conditions.iter().enumerate().filter(|(at, _)| *at != self.key).all(|(_, condition)| {
             let field = condition.path.iter().try_fold(object, |value, field| value.get(field));
-            field.is_some_and(|field| condition.values.contains(field))
+            field.is_some_and(|field| condition.allows(field))
         })
     }
 }
@@ -109,6 +112,8 @@ impl Place {
             match value {
                 Value::String(text) => place.texts.entry(text.clone()).or_default().insert(rule),
                 Value::Bool(truth) => place.truths.entry(*truth).or_default().insert(rule),
+                Value::Number(number) => magnitude(number)
+                    .is_some_and(|magnitude| place.numbers.entry(magnitude).or_default().insert(rule)),
                 _ => false,
             };
         }
@@ -128,13 +133,18 @@ impl Place {
             match value {
                 Value::String(text) => drop_from(&mut self.texts, text, rule),
                 Value::Bool(truth) => drop_from(&mut self.truths, truth, rule),
+                Value::Number(number) => {
+                    if let Some(magnitude) = magnitude(number) {
+                        drop_from(&mut self.numbers, &magnitude, rule);
+                    }
+                }
                 _ => {}
             }
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.fields.is_empty() && self.texts.is_empty() && self.truths.is_empty()
+        self.fields.is_empty() && self.texts.is_empty() && self.truths.is_empty() && self.numbers.is_empty()
     }
 
     /// How many rules are found by a value of a field, at the most.
@@ -149,6 +159,7 @@ impl Place {
         match value {
             Value::String(text) => self.texts.get(text),
             Value::Bool(truth) => self.truths.get(truth),
+            Value::Number(number) => self.numbers.get(&magnitude(number)?),
             _ => None,
         }
     }

@@ -78,17 +78,16 @@ impl CompiledRule {
         created_at: Timestamp,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
-        let variables = variables(&spec.trigger);
+        let scope = scope(&spec.trigger);
         let moment = Type::OneOf(vec![Type::Timestamp, Type::String]);
-        let when = compile(spec.when.as_deref(), "spec.when", (variables, &Type::Bool), &mut problems);
-        let since = compile(spec.since.as_deref(), "spec.since", (variables, &moment), &mut problems);
+        let when = compile(spec.when.as_deref(), "spec.when", (&scope, &Type::Bool), &mut problems);
+        let since = compile(spec.since.as_deref(), "spec.since", (&scope, &moment), &mut problems);
         let selector = spec.trigger.resource.as_ref().and_then(|r| r.label_selector.clone());
         let selector = selector.and_then(|s| selector_of(s, &mut problems));
         let aim = Aim::compile(spec, &mut problems);
         let unless = Objections::compile(&spec.unless, &unless_scope(spec), &mut problems);
         let correlation = spec.correlate.as_ref().map(|correlate| {
-            let scope = Scope::of(variables.iter().copied().filter(|variable| *variable != OLD));
-            let compiled = Correlation::compile(correlate, &scope);
+            let compiled = Correlation::compile(correlate, &scope_of_what_is(&spec.trigger));
             compiled.map_err(|found| problems.extend(found)).ok()
         });
         let schedule = spec.trigger.schedule.as_ref().and_then(|trigger| schedule_of(trigger, &mut problems));
@@ -96,7 +95,8 @@ impl CompiledRule {
             return Err(problems);
         }
         let (facts, spec) = (facts(spec, namespace, name), spec.clone());
-        let (correlation, templates) = (correlation.flatten(), change::templates(&spec));
+        let templates = change::templates(&spec);
+        let correlation = correlation.flatten().map(|correlation| correlation.read_by(&spec, &unless));
         Ok(Self {
             facts,
             spec,
@@ -191,6 +191,28 @@ pub fn variables(trigger: &Trigger) -> &'static [&'static str] {
     }
 }
 
+/// Where the variables of a Rule are known, for whoever reads them elsewhere.
+const ELSEWHERE: [(&str, &str); 8] = [
+    ("object", "it is what trigger.resource matched"),
+    (OLD, "it is what trigger.resource matched, as `when`, `unless` and `with` see it"),
+    ("event", "it is for all triggers but resource"),
+    ("alert", "it is what trigger.alert matched"),
+    ("events", "it is for `unless` and `with` of a Rule with `correlate`"),
+    ("captured", "it is for `unless` and `with` of a Rule with `correlate`"),
+    ("target", "it is for `unless`, `with` and `verify.when`"),
+    ("ladder", "it is for `with`"),
+];
+
+/// The scope of the conditions of a trigger, of whose variables no more is known.
+pub fn scope(trigger: &Trigger) -> Scope {
+    Scope::of(variables(trigger).iter().copied()).elsewhere(ELSEWHERE)
+}
+
+/// The same without what an object was, which `when`, `unless` and `with` alone see.
+pub(super) fn scope_of_what_is(trigger: &Trigger) -> Scope {
+    Scope::of(variables(trigger).iter().copied().filter(|variable| *variable != OLD)).elsewhere(ELSEWHERE)
+}
+
 /// What expressions see of an event, or an alert, that is about no object.
 pub fn received(event: &Value, trigger: &Trigger, now: Timestamp) -> Bindings {
     with_received(Bindings::at(now), event, trigger)
@@ -202,9 +224,8 @@ fn is_refuted(when: &Expression, event: &TriggerEvent) -> bool {
         let path: Vec<&str> = conjunct.path.iter().map(String::as_str).collect();
         let (["alert", fields @ ..] | ["event", "data", fields @ ..]) = path.as_slice() else { return false };
         let field = fields.iter().try_fold(&event.data.0, |value, field| value.get(field));
-        field.is_some_and(|field| {
-            (field.is_string() || field.is_boolean()) && !conjunct.values.contains(field)
-        })
+        let is_plain = |field: &&Value| field.is_string() || field.is_boolean() || field.is_number();
+        field.filter(is_plain).is_some_and(|field| !conjunct.allows(field))
     })
 }
 
@@ -222,7 +243,7 @@ pub fn with_received(bindings: Bindings, event: &Value, trigger: &Trigger) -> Bi
 
 /// What `unless` may read.
 fn unless_scope(spec: &RuleSpec) -> Scope {
-    let scope = Scope::of(variables(&spec.trigger).iter().copied()).with("target");
+    let scope = scope(&spec.trigger).with("target");
     match spec.correlate {
         Some(_) => scope.with("events").with("captured"),
         None => scope,
@@ -256,10 +277,10 @@ fn schedule_of(trigger: &ScheduleTrigger, problems: &mut Vec<Problem>) -> Option
 fn compile(
     source: Option<&str>,
     path: &str,
-    (variables, wanted): (&[&str], &Type),
+    (scope, wanted): (&Scope, &Type),
     problems: &mut Vec<Problem>,
 ) -> Option<Expression> {
-    let compiled = Expression::compile(source?, &Scope::of(variables.iter().copied()));
+    let compiled = Expression::compile(source?, scope);
     match compiled.and_then(|expression| expression.expect(wanted)) {
         Ok(expression) => Some(expression),
         Err(errors) => {

@@ -50,6 +50,7 @@ pub mod inbox;
 pub mod index;
 pub mod interest;
 pub mod job;
+pub mod keeping;
 pub mod lead;
 pub mod lineage;
 pub mod matching;

@@ -1,8 +1,9 @@
 //! What speaks against acting now: a Rule's `unless`.
 
+use super::keeping::unread;
 use super::matching::expression_problem;
 use super::problem::Problem;
-use crate::api::Unless;
+use crate::api::{CapturedEvent, Unless};
 use crate::expr::{Bindings, EvalErrorKind, Expression, Scope, Type};
 
 /// A Rule's `unless`, compiled.
@@ -59,9 +60,13 @@ impl Objections {
         self.0.iter().any(|(expression, _)| expression.variables().any(|read| read == variable))
     }
 
-    /// The first that is raised. What reads a field that is not there is not: fields come and go.
-    pub fn raised(&self, bindings: &Bindings) -> Option<Objection> {
+    /// The first that is raised, given what was recorded of the events that led to this together, if any. What reads a
+    /// field that is not there is not: fields come and go. What reads one that was left out cannot be told.
+    pub fn raised(&self, bindings: &Bindings, captured: &[CapturedEvent]) -> Option<Objection> {
         self.0.iter().find_map(|(expression, reason)| {
+            if let Some(mistake) = unread(expression, captured) {
+                return Some(Objection { reason: reason.clone(), mistake: Some(mistake) });
+            }
             let mistake = match expression.matches(bindings) {
                 Ok(false) => return None,
                 Err(error) if error.kind == EvalErrorKind::Absent => return None,
@@ -76,6 +81,7 @@ impl Objections {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::capture::with_captured;
     use k8s_openapi::jiff::Timestamp;
     use serde_json::json;
 
@@ -112,13 +118,32 @@ mod tests {
                 Some(target) => bindings.with("target", target.clone()),
                 None => bindings,
             };
-            let told = unless.raised(&bindings).map(|objection| objection.to_string());
+            let told = unless.raised(&bindings, &[]).map(|objection| objection.to_string());
             let fits = match (&told, raised) {
                 (Some(told), Some(raised)) => told.starts_with(raised),
                 (told, raised) => told.is_none() && raised.is_none(),
             };
             assert!(fits, "{target:?}: {told:?}");
         }
+    }
+
+    #[test]
+    fn what_was_left_out_is_not_taken_for_absent() {
+        let unless =
+            [Unless { condition: "has(captured.push.data.draft)".to_owned(), reason: "Draft".to_owned() }];
+        let unless = Objections::compile(&unless, &Scope::of(["captured"]), &mut Vec::new());
+        let event = |left_out: &[&str]| -> CapturedEvent {
+            let event = json!({"id": "1", "member": "push", "time": "2026-01-01T00:00:00Z", "data": {}, "leftOut": left_out});
+            serde_json::from_value(event).expect("an event")
+        };
+        let raised = |captured: &[CapturedEvent]| {
+            let bindings = with_captured(Bindings::at(Timestamp::UNIX_EPOCH), captured);
+            unless.raised(&bindings, captured).map(|objection| objection.to_string())
+        };
+        assert_eq!(raised(&[event(&[])]), None);
+        assert_eq!(raised(&[event(&["data.diff"])]), None, "it does not read that");
+        let told = raised(&[event(&["data.draft"])]).expect("holds");
+        assert!(told.starts_with("Draft (data.draft of the captured event \"push\" was left out"), "{told}");
     }
 
     #[test]

@@ -6,11 +6,19 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+use super::execution::rung;
 use crate::api::Verify;
 use crate::expr::{Bindings, Expression, Scope};
 
 /// The variables of a `verify` expression.
 pub const VARIABLES: [&str; 2] = ["target", "now"];
+
+/// The scope of such an expression, of whose variables no more is known.
+pub fn scope() -> Scope {
+    let others = rung::VARIABLES.into_iter().filter(|variable| !VARIABLES.contains(variable));
+    Scope::of(VARIABLES)
+        .elsewhere(others.map(|variable| (variable, "verify.when is over `target` and `now`")))
+}
 
 /// What one look showed.
 #[derive(Clone, Debug, Default)]

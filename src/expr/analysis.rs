@@ -6,7 +6,7 @@ use super::ast;
 use super::functions::{self, Kind};
 use cel::IdedExpr;
 use cel::common::ast::{CallExpr, Expr, LiteralValue, SourceInfo, operators};
-use serde_json::Value;
+use serde_json::{Number, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -18,14 +18,35 @@ use std::ops::Range;
 /// evaluated. Where the field is absent the expression is not true; it may have been an error.
 /// Conjuncts come from the terms that `&&` joins at the top of the expression: `path == literal`,
 /// `path in [literals]`, `path.orValue(other) == literal`, and a boolean field by itself or with
-/// `!`. Values are strings and booleans; numbers are left out, because `1 == 1.0`. What `||` joins
-/// gives none.
+/// `!`. Values are strings, booleans and numbers; numbers are the same if their [`magnitude`] is. What
+/// `||` joins gives none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conjunct {
     /// The variable, and the fields below it.
     pub path: Vec<String>,
     /// What the field may be.
     pub values: Vec<Value>,
+}
+
+impl Conjunct {
+    /// Whether it may hold of a field that is there.
+    pub fn allows(&self, field: &Value) -> bool {
+        self.values.iter().any(|value| is_same(value, field))
+    }
+}
+
+/// What numbers have in common that are equal: `500`, `500u` and `500.0`. Very large ones that are not equal may have
+/// it in common, too.
+pub fn magnitude(number: &Number) -> Option<u64> {
+    // Nothing and minus nothing are equal, and their bits are not.
+    number.as_f64().map(|number| (number + 0.0).to_bits())
+}
+
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => magnitude(one) == magnitude(other),
+        _ => one == other,
+    }
 }
 
 /// A field of which an expression asks that it be greater than something.
@@ -102,6 +123,89 @@ fn collect<'a>(node: &'a IdedExpr, locals: &mut Vec<&'a str>, found: &mut BTreeS
     locals.truncate(outer);
 }
 
+/// What a tree reads of the elements of a list, as paths below each; the empty path is all of an element.
+pub(super) fn elements(root: &IdedExpr, list: &str) -> BTreeSet<Vec<String>> {
+    let mut search = Elements { list, locals: Vec::new(), found: BTreeSet::new() };
+    search.node(root);
+    search.found
+}
+
+struct Elements<'a> {
+    list: &'a str,
+    /// The variables of the loops around the node, each with whether it stands for an element.
+    locals: Vec<(&'a str, bool)>,
+    found: BTreeSet<Vec<String>>,
+}
+
+impl<'a> Elements<'a> {
+    fn node(&mut self, node: &'a IdedExpr) {
+        if let Some((path, key)) = self.below(node) {
+            self.found.insert(path);
+            return key.into_iter().for_each(|key| self.node(key));
+        }
+        match &node.expr {
+            // What becomes of the list is not known.
+            Expr::Ident(_) if self.is_list(node) => drop(self.found.insert(Vec::new())),
+            Expr::Call(call) if call.func_name == "size" => {
+                let counted = call.target.as_deref().or(call.args.first());
+                counted.filter(|counted| !self.is_list(counted)).into_iter().for_each(|one| self.node(one));
+            }
+            Expr::Comprehension(loops) => {
+                let over_list = self.is_list(&loops.iter_range);
+                if !over_list {
+                    self.node(&loops.iter_range);
+                }
+                self.node(&loops.accu_init);
+                let outer = self.locals.len();
+                self.locals.extend([(loops.iter_var.as_str(), over_list), (loops.accu_var.as_str(), false)]);
+                if let Some(value) = &loops.iter_var2 {
+                    self.locals[outer].1 = false;
+                    self.locals.push((value, over_list));
+                }
+                for inner in [&loops.loop_cond, &loops.loop_step, &loops.result] {
+                    self.node(inner);
+                }
+                self.locals.truncate(outer);
+            }
+            _ => ast::children(node).into_iter().for_each(|child| self.node(child)),
+        }
+    }
+
+    fn local(&self, name: &str) -> Option<bool> {
+        self.locals.iter().rev().find(|(local, _)| *local == name).map(|(_, is_element)| *is_element)
+    }
+
+    fn is_list(&self, node: &IdedExpr) -> bool {
+        matches!(&node.expr, Expr::Ident(name)
+            if name.trim_start_matches('.') == self.list && self.local(name).is_none())
+    }
+
+    /// The path below an element that a node reads, and what chooses the element if that is no loop.
+    fn below(&self, node: &'a IdedExpr) -> Option<(Vec<String>, Option<&'a IdedExpr>)> {
+        let (operand, last) = match &node.expr {
+            Expr::Ident(name) => {
+                return self.local(name).filter(|is_element| *is_element).map(|_| (Vec::new(), None));
+            }
+            Expr::Select(select) => (&*select.operand, select.field.clone()),
+            Expr::Call(call) => {
+                let ([operand, key], operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT) =
+                    (call.args.as_slice(), &*call.func_name)
+                else {
+                    return None;
+                };
+                if self.is_list(operand) {
+                    return Some((Vec::new(), Some(key)));
+                }
+                (operand, ast::literal_text(key)?.to_owned())
+            }
+            _ => return None,
+        };
+        let (mut path, key) = self.below(operand)?;
+        path.push(last);
+        Some((path, key))
+    }
+}
+
 /// The durations that calls are given as their last argument, where they are written out, with the function's name:
 /// `(f, 10m)` of `f(x, duration('10m'))`.
 pub(super) fn durations(node: &IdedExpr) -> Vec<(String, String)> {
@@ -164,7 +268,7 @@ fn with_default(node: &IdedExpr, value: &Value) -> Option<Vec<String>> {
     else {
         return None;
     };
-    (literal(other)? != *value && is_path(target)).then(|| ast::path(target)).flatten()
+    (!is_same(&literal(other)?, value) && is_path(target)).then(|| ast::path(target)).flatten()
 }
 
 /// A field that has to be true, or false, by itself. A variable alone is none.
@@ -177,6 +281,9 @@ fn literal(node: &IdedExpr) -> Option<Value> {
     match &node.expr {
         Expr::Literal(LiteralValue::String(text)) => Some(text.inner().into()),
         Expr::Literal(LiteralValue::Boolean(truth)) => Some((*truth.inner()).into()),
+        Expr::Literal(LiteralValue::Int(number)) => Some((*number.inner()).into()),
+        Expr::Literal(LiteralValue::UInt(number)) => Some((*number.inner()).into()),
+        Expr::Literal(LiteralValue::Double(number)) => Number::from_f64(*number.inner()).map(Value::Number),
         _ => None,
     }
 }

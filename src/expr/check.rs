@@ -86,8 +86,11 @@ impl<'a> Checker<'a> {
             self.found.reads_now |= name == "now";
             self.found.variables.insert(name.to_owned());
         } else if !TYPES.contains(&name) {
-            let known = self.scope.variables().chain(self.locals.iter().copied());
-            let error = ExprError::new(format!("unknown variable {name:?}"), ast::span(self.info, node));
+            let place = self.scope.place_of(name);
+            let known = self.scope.variables().chain(self.locals.iter().copied()).filter(|_| place.is_none());
+            let place = place.map(|place| format!(": {place}")).unwrap_or_default();
+            let error =
+                ExprError::new(format!("unknown variable {name:?}{place}"), ast::span(self.info, node));
             let suggestion =
                 closest(name, known.filter(|name| !name.contains(['@', '#']))).map(str::to_owned);
             self.error(error.suggest(suggestion));

@@ -39,6 +39,8 @@ pub(super) struct Program {
     paths: BTreeSet<Vec<String>>,
     /// The same by variable, for conversion.
     pub(super) reads: BTreeMap<String, Reads>,
+    /// By variable that may be a list, what is read of its elements.
+    elements: BTreeMap<String, BTreeSet<Vec<String>>>,
     conjuncts: Vec<Conjunct>,
     bounds: Vec<LowerBound>,
     durations: Vec<(String, String)>,
@@ -68,6 +70,8 @@ impl Expression {
         let (paths, conjuncts) = (analysis::paths(&root), analysis::conjuncts(&root));
         let (reads, bounds) = (analysis::reads(&paths), analysis::lower_bounds(&info, &root));
         let durations = analysis::durations(&root);
+        let whole = paths.iter().filter_map(|path| <&[String; 1]>::try_from(path.as_slice()).ok());
+        let elements = whole.map(|[list]| (list.clone(), analysis::elements(&root, list))).collect();
         instrument(&mut root);
         let patterns = Patterns(Arc::new(patterns));
         let program = Program {
@@ -77,6 +81,7 @@ impl Expression {
             variables,
             paths,
             reads,
+            elements,
             conjuncts,
             bounds,
             durations,
@@ -125,6 +130,12 @@ impl Expression {
     /// that is below it: `object` alone means the whole object.
     pub fn paths(&self) -> impl Iterator<Item = &[String]> {
         self.program.paths.iter().map(Vec::as_slice)
+    }
+
+    /// What it reads of the elements of a variable that is a list, each as a path below the element: the empty path is
+    /// all of it. Nothing if it only counts them.
+    pub fn elements(&self, list: &str) -> impl Iterator<Item = &[String]> {
+        self.program.elements.get(list).into_iter().flatten().map(Vec::as_slice)
     }
 
     /// The durations that the calls of a function are given as their last argument, where they are written out.

@@ -33,7 +33,7 @@ mod syntax;
 mod template;
 mod types;
 
-pub use analysis::{Conjunct, LowerBound};
+pub use analysis::{Conjunct, LowerBound, magnitude};
 pub use bindings::Bindings;
 pub use clock::NextChange;
 pub use compile::Expression;

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     variables: BTreeMap<String, Type>,
+    /// Where others are known, for whoever names one of them.
+    elsewhere: BTreeMap<String, &'static str>,
 }
 
 impl Scope {
@@ -22,7 +24,20 @@ impl Scope {
                 .into_iter()
                 .map(|name| (name.to_owned(), if name == "now" { Type::Timestamp } else { Type::Any }))
                 .collect(),
+            elsewhere: BTreeMap::new(),
         }
+    }
+
+    /// The same scope, where of these variables it is said where they are known, unless they are here.
+    #[must_use]
+    pub fn elsewhere<'a>(mut self, variables: impl IntoIterator<Item = (&'a str, &'static str)>) -> Self {
+        self.elsewhere.extend(variables.into_iter().map(|(name, place)| (name.to_owned(), place)));
+        self
+    }
+
+    /// Where a variable is known that is not visible here.
+    pub(super) fn place_of(&self, variable: &str) -> Option<&'static str> {
+        self.elsewhere.get(variable).copied()
     }
 
     /// The same scope with one more variable.

@@ -23,28 +23,51 @@ pub struct Before {
     known: BTreeMap<ObjectKey, Arc<Value>>,
     /// Changes that match and whose targets could not be found yet.
     unled: Vec<Change>,
+    /// Whether there are objects of which nothing is kept, because there are too many.
+    is_narrow: bool,
+}
+
+/// What an object was.
+#[derive(Debug, PartialEq)]
+pub enum Was {
+    /// The same, or not known, as it is seen for the first time.
+    Unknown,
+    /// Not known, and it will not be: there are too many objects.
+    Passed,
+    /// Another version.
+    Other(Change),
 }
 
 impl Before {
     /// What an object was before it was seen like this, if that is known and another version.
     ///
     /// Of more objects than can be kept the first are known; the others never change.
-    pub fn change(&mut self, rule: &CompiledRule, object: &Arc<Value>) -> Option<Change> {
+    pub fn change(&mut self, rule: &CompiledRule, object: &Arc<Value>) -> Was {
         let key = key_of(object);
         if self.known.len() >= KNOWN && !self.known.contains_key(&key) {
-            return None;
+            self.is_narrow = true;
+            return Was::Passed;
         }
-        let old = self.known.insert(key, Arc::new(rule.before(object)))?;
+        let Some(old) = self.known.insert(key, Arc::new(rule.before(object))) else { return Was::Unknown };
         let is = |pointer: &str| old.pointer(pointer) == object.pointer(pointer);
-        (is("/metadata/uid") && !is("/metadata/resourceVersion")).then(|| (object.clone(), old))
+        if is("/metadata/uid") && !is("/metadata/resourceVersion") {
+            Was::Other((object.clone(), old))
+        } else {
+            Was::Unknown
+        }
     }
 
-    /// Keeps a change whose target could not be found; the oldest goes if there are too many.
-    pub fn keep(&mut self, change: Change) {
-        if self.unled.len() >= UNLED {
-            self.unled.remove(0);
-        }
+    /// Keeps a change whose target could not be found; the oldest goes if there are too many, and is given back.
+    pub fn keep(&mut self, change: Change) -> Option<Change> {
+        let is_full = self.unled.len() >= UNLED;
+        let oldest = is_full.then(|| self.unled.remove(0));
         self.unled.push(change);
+        oldest
+    }
+
+    /// What is not looked at, in a sentence.
+    pub fn narrow(&self) -> Option<String> {
+        self.is_narrow.then(|| format!("of more than {KNOWN} objects the changes of the others are not seen"))
     }
 
     /// Whether there are such.
@@ -65,6 +88,7 @@ impl Before {
     /// Forgets the objects that a complete list does not have.
     pub fn retain(&mut self, listed: &BTreeSet<ObjectKey>) {
         self.known.retain(|key, _| listed.contains(key));
+        self.is_narrow &= listed.len() > KNOWN;
     }
 
     /// Forgets what was: nothing is known of what happens until the next list.
@@ -84,24 +108,59 @@ mod tests {
             "metadata": {"namespace": "a", "name": "p", "uid": uid, "resourceVersion": version}}))
     }
 
-    #[test]
-    fn a_change_is_another_version_of_an_object_that_was_seen() {
+    fn rule() -> CompiledRule {
         let spec = json!({"serviceAccountName": "h", "ladder": [{"run": "x"}], "when": "oldObject.x == object.x",
             "trigger": {"resource": {"apiVersion": "v1", "kind": "Pod"}}});
         let rule = CompiledRule::of(&serde_json::from_value(spec).unwrap(), "a", "r", Timestamp::UNIX_EPOCH);
-        let rule = rule.unwrap_or_else(|problems| panic!("{problems:?}"));
+        rule.unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+
+    #[test]
+    fn a_change_is_another_version_of_an_object_that_was_seen() {
+        let rule = rule();
         let mut before = Before::default();
         let mut versions = |uid: &str, version: &str| {
-            let change = before.change(&rule, &object(uid, version));
-            change.map(|(_, old)| old["metadata"]["resourceVersion"].as_str().unwrap().to_owned())
+            let Was::Other((_, old)) = before.change(&rule, &object(uid, version)) else { return None };
+            Some(old["metadata"]["resourceVersion"].as_str().unwrap().to_owned())
         };
         assert_eq!(versions("1", "7"), None, "seen for the first time");
         assert_eq!(versions("1", "7"), None, "the same, in a list");
         assert_eq!(versions("1", "9").as_deref(), Some("7"));
         assert_eq!(versions("2", "11"), None, "another object of this name");
         before.retain(&BTreeSet::new());
-        assert!(before.change(&rule, &object("2", "12")).is_none(), "a list did not have it");
+        assert_eq!(before.change(&rule, &object("2", "12")), Was::Unknown, "a list did not have it");
         before.clear();
-        assert!(before.change(&rule, &object("2", "13")).is_none(), "the watch was interrupted");
+        assert_eq!(before.change(&rule, &object("2", "13")), Was::Unknown, "the watch was interrupted");
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_told() {
+        let rule = rule();
+        let numbered = |number: usize, version: &str| {
+            let mut object = (*object("1", version)).clone();
+            object["metadata"]["name"] = json!(number.to_string());
+            Arc::new(object)
+        };
+        let mut before = Before::default();
+        for number in 0..KNOWN {
+            assert_eq!(before.change(&rule, &numbered(number, "1")), Was::Unknown);
+        }
+        assert_eq!(before.narrow(), None, "there is room for all");
+        assert_eq!(before.change(&rule, &numbered(KNOWN, "1")), Was::Passed);
+        let told = before.narrow().expect("it is told");
+        assert_eq!(told, "of more than 10000 objects the changes of the others are not seen");
+        assert!(
+            matches!(before.change(&rule, &numbered(0, "2")), Was::Other(_)),
+            "those that are known change"
+        );
+        let of = |count: usize| (0..count).map(|number| key_of(&numbered(number, "1"))).collect();
+        before.retain(&of(KNOWN + 1));
+        assert!(before.narrow().is_some());
+        before.retain(&of(KNOWN));
+        assert_eq!(before.narrow(), None, "they are fewer now");
+
+        let change = |number: usize| (numbered(number, "2"), numbered(number, "1"));
+        let gone: Vec<_> = (0..=UNLED).filter_map(|number| before.keep(change(number))).collect();
+        assert_eq!(gone, [change(0)], "whoever keeps one too many hears which goes");
     }
 }

@@ -21,7 +21,7 @@ use super::before::Before;
 use super::held::Waiting;
 use super::later::Later;
 use super::passed_over::{self, Why};
-use super::seen::{Judged, Occurrences, Seen, State, blind, handled_by, key_of};
+use super::seen::{Judged, Occurrences, Seen, State, blind, handled_by, key_of, unled as unled_for};
 use super::windows::Capturing;
 use crate::api::ObjectReference;
 use crate::cluster::account::Account;
@@ -59,7 +59,9 @@ pub struct Evaluator {
     task: AbortHandle,
     relist: Arc<Notify>,
     /// What may have been forgotten before it was seen, and until when that matters.
-    blind: Option<(Timestamp, String)>,
+    blind: Vec<(Timestamp, String)>,
+    /// Until when events are decided of which no more is known.
+    forgotten: Option<Timestamp>,
     /// The targets that wait.
     pub waiting: Waiting,
     /// What it was started for: another text or account needs another evaluator.
@@ -77,15 +79,16 @@ impl Evaluator {
     pub async fn start(
         context: &Context,
         rule: Arc<CompiledRule>,
-        account: Account,
-        generation: i64,
+        (generation, account): (i64, Account),
+        forgotten: Option<Timestamp>,
     ) -> Result<Self> {
         let started_for = (generation, account.user().to_owned());
         let view = View::of(rule.correlation.clone());
         let state = Arc::new(Mutex::new(State { view, ..State::default() }));
         let watched = watched(context, &rule, &account).await?;
         let relist = Arc::new(Notify::new());
-        let blind = blind(&rule, now());
+        let unled = context.unled.and_then(|unled| unled_for(&rule, unled));
+        let blind = blind(&rule, now()).into_iter().chain(unled).collect();
         let eye = Eye {
             capturing: Capturing::of(&rule, &context.executions),
             before: rule.is_about_changes().then(Before::default),
@@ -108,7 +111,7 @@ impl Evaluator {
         let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
         let task = tokio::spawn(contained(eye.follow(watched), queue, facts)).abort_handle();
         let (started, waiting) = (Instant::now(), Waiting::default());
-        Ok(Self { started, state, task, relist, blind, waiting, started_for })
+        Ok(Self { started, state, task, relist, blind, forgotten, waiting, started_for })
     }
 
     /// In how long there is something to say of it, if it has only just started.
@@ -138,11 +141,19 @@ impl Evaluator {
             },
             broken: state.broken.clone(),
             mistake: state.mistake.as_ref().map(|((_, name), error)| format!("{name}: {error}")),
-            blind: self.blind.as_ref().filter(|(until, _)| now() < *until).map(|(_, text)| text.clone()),
+            blind: self.blind(state.narrow.clone()),
+            forgotten: self.forgotten,
             dropped: state.dropped + state.overflown,
             unjudged: state.unjudged.values().cloned().collect(),
             ..Seen::default()
         }
+    }
+
+    /// What cannot be known, or is not looked at.
+    fn blind(&self, narrow: Option<String>) -> Option<String> {
+        let texts = self.blind.iter().filter(|(until, _)| now() < *until).map(|(_, text)| text.clone());
+        let texts: Vec<_> = texts.chain(narrow).collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
     }
 
     /// Asks for a complete view that is newer than this moment.
@@ -306,6 +317,7 @@ impl Eye {
             capturing.use_up();
         }
         self.before.as_mut().into_iter().for_each(|before| before.retain(&listed));
+        self.notice_narrowness();
         self.complete(synced.asked).await;
         let mut state = self.state.lock();
         state.unresolved = !self.unresolved.is_empty();

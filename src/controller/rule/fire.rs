@@ -26,7 +26,6 @@ use crate::controller::lead::matched;
 use crate::controller::looks::Look;
 use crate::controller::queue::Kind;
 use crate::controller::recheck::{self, Standing};
-use crate::decide::capture::with_captured;
 use crate::decide::definition::Definition;
 use crate::decide::episode::{self, EdgeQuestion, Past, Question, Suppressed, Verdict};
 use crate::decide::execution::EXECUTION_FINALIZER;
@@ -112,8 +111,8 @@ pub async fn state(
     };
     let matched = matched(&object);
     context.journal.object(&matched, &object);
-    let bindings = with_captured(Bindings::at(now).with("object", object.clone()), &captured);
-    if let Some(objection) = objection::raised(context, case, bindings, &view.target).await? {
+    let bindings = Bindings::at(now).with("object", object.clone());
+    if let Some(objection) = objection::raised(context, case, (bindings, &captured), &view.target).await? {
         return Ok(Fired::Objected(objection));
     }
     let making = Making {
@@ -142,7 +141,8 @@ pub async fn edge(
     let target = TargetKey::from(&edge.target);
     note(context, compiled, edge);
     let objected = rule.status.as_ref().map_or(&[][..], |status| &status.objected);
-    if objected.iter().any(|event| event.id == edge.occurrence) {
+    let is_forgotten = case.seen.forgotten.is_some_and(|until| edge.time < until);
+    if is_forgotten || objected.iter().any(|event| event.id == edge.occurrence) {
         return Ok(Decided::Suppressed(Suppressed::Unless, None));
     }
     let past = past_of(known);
@@ -167,9 +167,8 @@ pub async fn edge(
         return Ok(Decided::Failed(format!("{} does not exist", edge.target)));
     };
     let bindings = received(&edge.data, &compiled.spec.trigger, now());
-    let bindings = with_captured(bindings, &edge.captured);
     let began = Instant::now();
-    let raised = objection::raised(context, case, bindings, &live);
+    let raised = objection::raised(context, case, (bindings, &edge.captured), &live);
     if let Some(objection) = try_join!(raised, permitted(context, account))?.0 {
         return Ok(suppress(context, case, edge, Suppressed::Unless, Some(objection)).await);
     }

@@ -37,7 +37,7 @@ use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
 use crate::decide::check;
 use crate::decide::ends::OLDEST;
-use crate::decide::episode::{self, Held, Load, Past, Question, Suppressed, Verdict};
+use crate::decide::episode::{self, Held, KEPT, Load, Past, Question, Suppressed, Verdict};
 use crate::decide::guard::{Chosen, choose};
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::CompiledRule;
@@ -213,7 +213,9 @@ async fn evaluator_for(
     {
         return Ok(running);
     }
-    let evaluator = Arc::new(Evaluator::start(context, compiled, account, generation).await?);
+    let forgotten = objected_until(rule);
+    let started_for = (generation, account);
+    let evaluator = Arc::new(Evaluator::start(context, compiled, started_for, forgotten).await?);
     context.evaluators.set(&namespace, &name, Some(evaluator.clone()));
     Ok(evaluator)
 }
@@ -494,11 +496,24 @@ fn past_of(executions: &[Arc<Execution>]) -> Vec<Past> {
     executions.iter().filter_map(|execution| Past::of(execution)).collect()
 }
 
-/// Keeps the newest events that may come again.
-fn remember(objected: &mut Vec<ObjectedEvent>, now: Timestamp) {
-    objected.retain(|event| now.duration_since(event.time.0) < OLDEST + OLDEST);
-    let many = objected.len().saturating_sub(OBJECTED);
-    objected.drain(..many);
+/// Until when events happened that are decided, and of which no more is known.
+fn objected_until(rule: &Rule) -> Option<Timestamp> {
+    rule.status.as_ref().and_then(|status| status.objected_until.as_ref()).map(|until| until.0)
+}
+
+/// Keeps the newest events that may come again, and of the others until when they happened.
+fn remember(status: &mut RuleStatus, now: Timestamp) {
+    let objected = &mut status.objected;
+    objected.sort_by(|a, b| (a.time.0, &a.id).cmp(&(b.time.0, &b.id)));
+    objected.dedup_by(|a, b| a.id == b.id);
+    let old = objected.partition_point(|event| now.duration_since(event.time.0) >= OLDEST + OLDEST);
+    let many = objected.len().saturating_sub(OBJECTED).max(old);
+    if let Some(newest) = objected.drain(..many).next_back() {
+        // It is a whole second: what happened within it is before its end.
+        let until = newest.time.0.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
+        status.objected_until =
+            Some(status.objected_until.take().map_or(until, |known| known.0.max(until))).map(Time);
+    }
 }
 
 /// Notes when the rule fired last; if that was noted a moment ago, says in how long it is to be noted.
@@ -539,7 +554,7 @@ async fn write_status(
         fresh.schedule.clone_from(&outcome.schedule);
     }
     fresh.objected.extend(outcome.objected.iter().cloned());
-    remember(&mut fresh.objected, now());
+    remember(&mut fresh, now());
     fresh.unrecorded = i32::try_from(outcome.unrecorded).ok().filter(|count| *count > 0);
     let fired = checked.compiled.as_ref().and_then(|compiled| context.executions.last_fired(&compiled.facts));
     if let Some(left) = note_fired(&mut fresh.last_fired_at, fired, now()) {
@@ -574,5 +589,30 @@ mod tests {
             (Some(at(103)), None),
             "of the newest nothing is left but the note"
         );
+    }
+
+    #[test]
+    fn of_events_that_something_spoke_against_none_is_decided_anew() {
+        let at = |milliseconds| Timestamp::UNIX_EPOCH + SignedDuration::from_millis(milliseconds);
+        let event = |number: i64| ObjectedEvent { id: number.to_string(), time: Time(at(number * 300)) };
+        // As the API server gives it back.
+        let stored = |status: &RuleStatus| -> RuleStatus {
+            serde_json::from_value(serde_json::json!(status)).expect("a status")
+        };
+        let mut status = RuleStatus::default();
+        for batch in [0..40, 90..130, 40..90] {
+            status.objected.extend(batch.map(event));
+            remember(&mut status, at(60_000));
+            status = stored(&status);
+        }
+        let until = status.objected_until.clone().expect("some are not listed").0;
+        for number in 0..130 {
+            let is_listed = status.objected.iter().any(|known| known.id == number.to_string());
+            assert!(is_listed || event(number).time.0 < until, "{number}");
+        }
+        assert!(event(129).time.0 > until, "{until}: what comes later is decided");
+        let mut old = RuleStatus { objected: vec![event(0)], ..RuleStatus::default() };
+        remember(&mut old, at(0) + OLDEST + OLDEST);
+        assert_eq!((old.objected.len(), old.objected_until.map(|until| until.0)), (0, Some(at(1000))));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::api::ObjectReference;
 use crate::controller::recorder::Recorder;
-use crate::decide::correlation::WINDOW_ENDED;
+use crate::decide::correlation::{TOO_MANY, WINDOW_ENDED};
 use crate::decide::episode::RuleFacts;
 use crate::telemetry::Metrics;
 
@@ -14,6 +14,8 @@ pub enum Why {
     BeforeRule,
     /// It waited for others in vain.
     WindowEnded,
+    /// It waited for others, or for its target, with too many.
+    TooMany,
     /// For too long nobody was there to answer it.
     TooOld,
 }
@@ -23,6 +25,7 @@ impl Why {
         match self {
             Self::BeforeRule => "BeforeRule",
             Self::WindowEnded => WINDOW_ENDED,
+            Self::TooMany => TOO_MANY,
             Self::TooOld => "it was over for more than an hour before anybody could answer it",
         }
     }

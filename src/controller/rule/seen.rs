@@ -116,8 +116,10 @@ pub struct State {
     pub mistake: Option<(ObjectKey, String)>,
     /// How many events were dropped because too many waited for others.
     pub dropped: u64,
-    /// How many were dropped because too many waited for their decision.
+    /// How many were dropped because too many waited for their decision, or for their targets.
     pub overflown: u64,
+    /// What is not looked at because there is too much of it.
+    pub narrow: Option<String>,
 }
 
 impl State {
@@ -163,6 +165,9 @@ pub struct Seen {
     pub blind: Option<String>,
     /// How many events were dropped because too many waited, for others or for their decision.
     pub dropped: u64,
+    /// Until when events are decided of which no more is known, as of the moment at which this process, with this text of
+    /// the rule, began to look: what it has decided since it knows.
+    pub forgotten: Option<Timestamp>,
     /// When something will happen because of the time alone.
     pub next: Option<Timestamp>,
 }
@@ -208,6 +213,13 @@ pub fn unled(rule: &CompiledRule, (from, to): (Timestamp, Timestamp)) -> Option<
         let until = to.saturating_add(OLDEST).ok().filter(|_| gap > OLDEST + window.unwrap_or_default())?;
         let text = format!(
             "nobody led from {from:.0} to {to:.0}: ends of Executions that were not answered by then never are"
+        );
+        return Some((until, text));
+    }
+    if rule.spec.trigger.event.is_some() {
+        let until = to.saturating_add(OLDEST).ok().filter(|_| gap > EVENTS_KEPT)?;
+        let text = format!(
+            "nobody led from {from:.0} to {to:.0}: Events that were an hour old by then may be forgotten, and never are answered"
         );
         return Some((until, text));
     }
@@ -263,7 +275,11 @@ mod tests {
 
         assert_eq!(blind_after(180, &several("30m")), None, "Kubernetes keeps Events for longer");
         assert_eq!(blind_after(30, &several("2h")), None, "nothing from before the Rule is missed");
-        assert_eq!(blind_after(180, &serde_json::json!({})), None, "each Event stands for itself");
+        assert_eq!(
+            blind_after(180, &serde_json::json!({})),
+            None,
+            "for a window alone; the rest tells `unled`"
+        );
         let state = serde_json::json!({"when": "true", "trigger": {"event": null,
             "resource": {"apiVersion": "v1", "kind": "Pod"}}, "correlate": {"groupBy": "object.kind",
             "within": "2h", "count": 2}});
@@ -276,8 +292,10 @@ mod tests {
         let told = |trigger: &Value, within: &str, (from, to)| {
             let correlate = serde_json::json!({"groupBy": "event.type", "within": within, "count": 2});
             let correlate = if within.is_empty() { Value::Null } else { correlate };
+            let target = serde_json::json!({"key": "event.id"});
+            let target = if trigger.get("event").is_some() { Value::Null } else { target };
             let spec = serde_json::json!({"serviceAccountName": "h", "ladder": [{"run": "x"}], "trigger": trigger,
-                "target": {"key": "event.id"}, "correlate": correlate});
+                "target": target, "correlate": correlate});
             let spec = serde_json::from_value(spec).expect("a Rule");
             let rule = CompiledRule::of(&spec, "a", "r", at(10)).expect("compiles");
             unled(&rule, (at(from), at(to)))
@@ -309,6 +327,20 @@ mod tests {
             )
         );
         assert_eq!(told(&ends, "", (20, 80)), None, "they are answered now");
+        let events = serde_json::json!({"event": {"reasons": ["FailedMount"]}});
+        for within in ["", "30m"] {
+            let (until, text) = told(&events, within, (20, 90)).expect("more than an hour");
+            assert_eq!(
+                (until, text.as_str()),
+                (
+                    150,
+                    "nobody led from 1970-01-01T00:20:00Z to 1970-01-01T01:30:00Z: \
+                Events that were an hour old by then may be forgotten, and never are answered"
+                )
+            );
+        }
+        assert_eq!(told(&events, "", (20, 80)), None, "a list brings them");
+        assert_eq!(told(&events, "", (1, 70)), None, "it is younger");
         assert_eq!(told(&ends, "30m", (20, 110)), None, "a window looks back for longer");
     }
 

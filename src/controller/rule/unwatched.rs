@@ -56,6 +56,8 @@ pub struct Ends {
     told: Occurrences,
     windows: Option<Windows>,
     generation: i64,
+    /// Until when ends are decided of which no more is known, as of the first look.
+    forgotten: Option<Option<Timestamp>>,
 }
 
 impl Ends {
@@ -154,6 +156,7 @@ fn the_rule(rule: &Rule) -> MatchedObject {
 pub async fn ends(context: &Context, listener: Listener<'_>, now: Timestamp) -> Result<Seen> {
     let facts = &listener.compiled.facts;
     let of_rule = |ends: &mut Ends| {
+        ends.forgotten.get_or_insert_with(|| super::objected_until(listener.rule));
         let generation = listener.rule.metadata.generation.unwrap_or_default();
         if ends.generation != generation {
             ends.generation = generation;
@@ -171,6 +174,7 @@ pub async fn ends(context: &Context, listener: Listener<'_>, now: Timestamp) -> 
     }
     context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| {
         seen.edges = ends.edges.values().cloned().collect();
+        seen.forgotten = ends.forgotten.flatten();
         seen.dropped = ends.windows.as_ref().map_or(0, Windows::dropped);
     });
     seen.edges.sort_by(|a, b| (a.time, &a.occurrence).cmp(&(b.time, &b.occurrence)));
@@ -297,23 +301,24 @@ async fn together(
             Err(error) => seen.mistake = Some(error.to_string()),
         }
     }
-    let (mut found, mut ended) = (Vec::new(), Vec::new());
+    let (mut found, mut over) = (Vec::new(), Vec::new());
     context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| {
         let Some(windows) = &mut ends.windows else { return };
-        captured.drain(..).for_each(|event| drop(windows.take(event)));
+        let dropped = captured.drain(..).filter_map(|event| windows.take(event));
+        over.extend(dropped.map(|event| (event, Why::TooMany)));
         used(&context.executions, compiled, windows);
         found = windows.found(now);
         found.retain(|found| !ends.decided.has(&found.occurrence));
-        ended = windows.take_ended();
-        let over = windows.oldest().and_then(|oldest| oldest.checked_add(correlation.within()).ok());
-        seen.next = windows.due().or(over);
+        over.extend(windows.take_ended().into_iter().map(|event| (event, Why::WindowEnded)));
+        let ends_at = windows.oldest().and_then(|oldest| oldest.checked_add(correlation.within()).ok());
+        seen.next = windows.due().or(ends_at);
         // Until all of it is led to its targets, it has to be found again.
         ends.generation = UNKNOWN;
     });
-    for ended in ended {
-        let of = fresh.iter().find(|(_, end)| end.event.id == ended.id);
+    for (event, why) in over {
+        let of = fresh.iter().find(|(_, end)| end.event.id == event.id);
         if let Some((execution, end)) = of {
-            pass_over(context, compiled, (execution.spec.target.as_ref(), &end.event), Why::WindowEnded);
+            pass_over(context, compiled, (execution.spec.target.as_ref(), &end.event), why);
         }
     }
     for found in found {

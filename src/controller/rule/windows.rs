@@ -27,20 +27,18 @@ impl Capturing {
         Some(Self { rule: rule.clone(), executions: executions.clone(), windows, found: Vec::new() })
     }
 
-    /// Takes an Event in that matches.
+    /// Takes an Event in that matches, and gives the one that is dropped for it, if too many wait.
     pub fn take(
         &mut self,
         event: &Value,
         occurrence: (&str, Timestamp),
         now: Timestamp,
-    ) -> Result<(), EvalError> {
-        let Some(correlation) = &self.rule.correlation else { return Ok(()) };
+    ) -> Result<Option<Captured>, EvalError> {
+        let Some(correlation) = &self.rule.correlation else { return Ok(None) };
         let data = Arc::new(envelope(event));
         let bindings = Bindings::at(now).with("event", data.clone());
-        if let Some(captured) = correlation.capture(occurrence, &bindings, data)? {
-            self.windows.take(captured);
-        }
-        Ok(())
+        let captured = correlation.capture(occurrence, &bindings, data)?;
+        Ok(captured.and_then(|captured| self.windows.take(captured)))
     }
 
     /// Takes in what Executions have used, which a list brings again.

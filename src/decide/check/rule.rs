@@ -298,7 +298,7 @@ mod tests {
             false,
             &[
                 "spec.when: unknown variable \"objekt\"; did you mean \"object\"?",
-                "spec.since: unknown variable \"event\"",
+                "spec.since: unknown variable \"event\": it is for all triggers but resource",
                 "spec.ladder[0].verify.when: unknown function \"rolloutComplet\"; did you mean \"rolloutComplete\"?",
             ],
         );

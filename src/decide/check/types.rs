@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use crate::api::{ALERT_TEXTS, ObjectReference, Parameter, RuleSpec, Target, Trigger, ValueType};
+use crate::decide::capture::members;
 use crate::decide::change::OLD;
-use crate::decide::matching::variables;
-use crate::decide::{execution::rung, operation, verify};
+use crate::decide::{matching, operation, verify};
 use crate::expr::{ObjectType, Schemas, Scope, Type};
 
 /// What `event.data` is of a Kubernetes Event.
@@ -26,7 +26,7 @@ pub fn api_versions(spec: &RuleSpec) -> BTreeSet<&str> {
 
 /// The scope of a Rule's `when` and `since`.
 pub(super) fn condition(spec: &RuleSpec, schemas: &Schemas) -> Scope {
-    let scope = Scope::of(variables(&spec.trigger).iter().copied());
+    let scope = matching::scope(&spec.trigger);
     if let Some(resource) = &spec.trigger.resource {
         return with_object(scope, schemas.of(&resource.api_version, &resource.kind));
     }
@@ -42,10 +42,32 @@ fn with_event(scope: Scope, spec: &RuleSpec, schemas: &Schemas) -> Scope {
 /// The scope of a Rule's `unless`.
 pub(super) fn unless(spec: &RuleSpec, schemas: &Schemas) -> Scope {
     let scope = condition(spec, schemas).with_type("target", target(spec, schemas));
-    match spec.correlate {
-        Some(_) => scope.with("events").with("captured"),
-        None => scope,
-    }
+    let Some(correlate) = &spec.correlate else { return scope };
+    let one = captured(spec, schemas);
+    let named = members(correlate).map(|(_, member)| (member.name.clone(), one.clone()));
+    let named = object("captured", named.collect::<Vec<_>>());
+    scope.with_type("events", Type::list(one)).with_type("captured", named)
+}
+
+/// What came together, as it is recorded.
+fn captured(spec: &RuleSpec, schemas: &Schemas) -> Type {
+    let data = match spec.trigger.resource {
+        Some(_) => identity(),
+        None => data(spec, schemas),
+    };
+    let texts = ["id", "member", "type", "time"].map(|name| (name.to_owned(), Type::String));
+    object("events[]", texts.into_iter().chain([("data".to_owned(), data)]))
+}
+
+/// What is recorded of an object: what it is known by.
+fn identity() -> Type {
+    let texts =
+        |names: [&str; 3]| names.into_iter().map(|name| (name.to_owned(), Type::String)).collect::<Vec<_>>();
+    let labels = [("labels".to_owned(), Type::map(Type::String, Type::String))];
+    let metadata =
+        object("events[].data.metadata", texts(["name", "namespace", "uid"]).into_iter().chain(labels));
+    let kind = ["apiVersion", "kind"].map(|name| (name.to_owned(), Type::String));
+    object("events[].data", kind.into_iter().chain([("metadata".to_owned(), metadata)]))
 }
 
 /// What an object is, it was.
@@ -55,26 +77,18 @@ fn with_object(scope: Scope, of: Type) -> Scope {
 
 /// The scope of a rung's `with`.
 pub(super) fn with(spec: &RuleSpec, schemas: &Schemas) -> Scope {
-    let mut scope =
-        Scope::of(rung::VARIABLES).with_type("target", target(spec, schemas)).with_type("ladder", ladder());
-    if let Some(resource) = &spec.trigger.resource {
-        scope = with_object(scope, schemas.of(&resource.api_version, &resource.kind));
-    }
-    if spec.trigger.resource.is_none() {
-        scope = with_event(scope, spec, schemas);
-    }
-    scope
+    unless(spec, schemas).with_type("ladder", ladder())
 }
 
 /// The scope of `verify.when`.
 pub(super) fn proof(spec: &RuleSpec, schemas: &Schemas) -> Scope {
-    Scope::of(verify::VARIABLES).with_type("target", target(spec, schemas))
+    verify::scope().with_type("target", target(spec, schemas))
 }
 
 /// The same for a run by hand, which names its target.
 pub(super) fn proof_of(target: Option<&ObjectReference>, schemas: &Schemas) -> Scope {
     let of = target.map_or(Type::Any, |target| schemas.of(&target.api_version, &target.kind));
-    Scope::of(verify::VARIABLES).with_type("target", of)
+    verify::scope().with_type("target", of)
 }
 
 /// The scope of the templates of a `kubernetes` Action, which may be run for targets of any kind.
@@ -97,13 +111,16 @@ fn object(name: &str, fields: impl IntoIterator<Item = (String, Type)>) -> Type 
 /// The envelope of an event: what is in one of a Webhook, its sender knows.
 fn event(spec: &RuleSpec, schemas: &Schemas) -> Type {
     let texts = ["id", "source", "type", "time"].map(|name| (name.to_owned(), Type::String));
-    let data = match &spec.trigger {
+    object("event", texts.into_iter().chain([("data".to_owned(), data(spec, schemas))]))
+}
+
+fn data(spec: &RuleSpec, schemas: &Schemas) -> Type {
+    match &spec.trigger {
         Trigger { event: Some(_), .. } => schemas.of(EVENT.0, EVENT.1),
         Trigger { alert: Some(_), .. } => alert(),
         Trigger { execution: Some(_), .. } => ended(),
         _ => Type::Any,
-    };
-    object("event", texts.into_iter().chain([("data".to_owned(), data)]))
+    }
 }
 
 /// The end of an Execution, as [`ends`](crate::decide::ends) tells it.
@@ -141,4 +158,155 @@ fn ladder() -> Type {
     let fields =
         [("run", Type::String), ("state", Type::String), ("outputs", Type::map(Type::String, Type::Any))];
     Type::list(object("ladder[]", fields.map(|(name, of)| (name.to_owned(), of))))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::decide::check::{Known, rule};
+
+    /// What is wrong with a Rule of a trigger that reads this in `with`; and the same in `unless`.
+    fn told(trigger: &Value, correlate: &Value, read: &str) -> Vec<String> {
+        let spec = json!({"serviceAccountName": "h", "trigger": trigger, "correlate": correlate,
+            "when": if trigger.get("resource").is_some() { json!("true") } else { Value::Null },
+            "since": if trigger.get("resource").is_some() && !correlate.is_null() {
+                json!("timestamp(object.metadata.creationTimestamp)")
+            } else { Value::Null },
+            "target": if ["event", "resource"].iter().any(|of| trigger.get(of).is_some()) { Value::Null } else { json!({"key": "event.id"}) },
+            "ladder": [{"run": "x", "with": {"p": format!("${{{{ {read} }}}}")}}]});
+        let known = Known {
+            actions: [("x", None)].into(),
+            partial: true,
+            schemas: Schemas::built_in(),
+            ..Known::default()
+        };
+        let of = |spec: Value| {
+            let spec: RuleSpec = serde_json::from_value(spec).expect("a spec");
+            let found = rule(&spec, &known);
+            found
+                .iter()
+                .filter(|found| found.to_string().contains("with") || found.to_string().contains("unless"))
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        let mut objecting = spec.clone();
+        objecting["ladder"][0]["with"] = json!({});
+        objecting["unless"] = json!([{"if": format!("[{read}] == []"), "reason": "R"}]);
+        let (in_with, in_unless) = (of(spec), of(objecting));
+        if !read.starts_with("ladder") {
+            assert_eq!(in_with.len(), in_unless.len(), "{in_with:?} {in_unless:?}");
+        }
+        in_with
+    }
+
+    fn count() -> Value {
+        json!({"groupBy": "'x'", "within": "5m", "count": 2})
+    }
+
+    fn all(names: [&str; 2]) -> Value {
+        let members = names.map(|name| json!({"name": name, "when": "true"}));
+        json!({"groupBy": "'x'", "within": "5m", "all": members})
+    }
+
+    #[test]
+    fn only_what_a_trigger_provides_is_known() {
+        let pods = json!({"resource": {"apiVersion": "v1", "kind": "Pod"}});
+        let (alerts, events) = (json!({"alert": {"webhook": "w"}}), json!({"event": {}}));
+        let (webhook, ends) = (json!({"webhook": {"name": "w"}}), json!({"execution": {"rules": ["q"]}}));
+        let clock = json!({"schedule": {"cron": "0 3 * * *"}});
+        for (trigger, read) in [
+            (&pods, "object.metadata.name"),
+            (&alerts, "alert.labels.pod + event.type"),
+            (&events, "event.data.note"),
+            (&webhook, "event.data.anything"),
+            (&ends, "event.data.outcome"),
+            (&clock, "event.data.missed"),
+            (&clock, "ladder.map(rung, rung.run)"),
+        ] {
+            assert_eq!(told(trigger, &Value::Null, read), [""; 0], "{read}");
+        }
+        for (trigger, read, message) in [
+            (&pods, "alert.labels.pod", "unknown variable \"alert\": it is what trigger.alert matched"),
+            (&pods, "event.type", "unknown variable \"event\": it is for all triggers but resource"),
+            (
+                &alerts,
+                "object.metadata.name",
+                "unknown variable \"object\": it is what trigger.resource matched",
+            ),
+            (
+                &events,
+                "object.metadata.name",
+                "unknown variable \"object\": it is what trigger.resource matched",
+            ),
+            (&webhook, "alert.labels.pod", "unknown variable \"alert\": it is what trigger.alert matched"),
+            (
+                &webhook,
+                "captured.one.id",
+                "unknown variable \"captured\": it is for `unless` and `with` of a Rule with `correlate`",
+            ),
+            (
+                &ends,
+                "events[0].id",
+                "unknown variable \"events\": it is for `unless` and `with` of a Rule with `correlate`",
+            ),
+            (&clock, "evnt.time", "unknown variable \"evnt\"; did you mean \"event\"?"),
+        ] {
+            assert_eq!(
+                told(trigger, &Value::Null, read),
+                [format!("spec.ladder[0].with.p: {message}")],
+                "{read}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_came_together_is_known_by_its_members() {
+        let events = json!({"event": {}});
+        let pods = json!({"resource": {"apiVersion": "v1", "kind": "Pod"}});
+        let down = all(["down", "evicted"]);
+        for (trigger, correlate, read) in [
+            (&events, &down, "captured.down.data.regarding.name + captured.evicted.data.note"),
+            (&events, &count(), "events.map(e, e.data.series.count)"),
+            (&json!({"webhook": {"name": "w"}}), &down, "captured.down.data.any.thing"),
+            (&pods, &down, "captured.down.data.metadata.labels.app + events[0].member"),
+        ] {
+            assert_eq!(told(trigger, correlate, read), [""; 0], "{read}");
+        }
+        for (trigger, correlate, read, misspelled, meant) in [
+            (&events, &down, "captured.dwon.id", "dwon", "; did you mean \"down\"?"),
+            (
+                &events,
+                &down,
+                "captured.down.data.regrading.name",
+                "regrading",
+                "; did you mean \"regarding\"?",
+            ),
+            (&events, &count(), "captured.down.id", "down", ""),
+            (&events, &count(), "events[0].nam", "nam", ""),
+            (&pods, &down, "captured.down.data.spec", "spec", ""),
+        ] {
+            let told = told(trigger, correlate, read);
+            assert!(
+                told.len() == 1 && told[0].contains(misspelled) && told[0].ends_with(meant),
+                "{read}: {told:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_verification_is_over_the_target() {
+        let spec = json!({"serviceAccountName": "h", "trigger": {"resource": {"apiVersion": "v1", "kind": "Pod"}},
+            "when": "true", "ladder": [{"run": "x", "verify": {"when": "object.status.phase == 'Running'"}}]});
+        let known = Known { actions: [("x", None)].into(), partial: true, ..Known::default() };
+        let found = rule(&serde_json::from_value(spec).expect("a spec"), &known);
+        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            [
+                "spec.ladder[0].verify.when: unknown variable \"object\": verify.when is over `target` and `now`"
+            ]
+        );
+    }
 }

@@ -13,6 +13,7 @@ use crate::api::{
 };
 use crate::decide::capture::with_captured;
 use crate::decide::change::OLD;
+use crate::decide::keeping::unread;
 use crate::decide::matching::{envelope, with_received};
 use crate::decide::operation::{self, Operation};
 use crate::decide::outcome::{JobEnd, read_outputs};
@@ -109,6 +110,10 @@ pub(super) fn adopt(context: Context<'_>, index: usize) -> Next {
 fn inputs(context: Context<'_>, rung: &Rung, action: &ActionSpec) -> Result<Inputs, String> {
     let tree = TemplateTree::compile(&rung.with.to_value(), &Scope::of(VARIABLES))
         .map_err(|errors| errors.first().map(ToString::to_string).unwrap_or_default())?;
+    let captured = context.execution.spec.decision.as_ref().map_or(&[][..], |decision| &decision.captured);
+    if let Some(unread) = tree.expressions().into_iter().find_map(|read| unread(read, captured)) {
+        return Err(unread);
+    }
     let given = tree.render(&bindings(context)).map_err(|error| error.to_string())?;
     let given = given.as_object().cloned().unwrap_or_default();
     resolve(&action.parameters, &given).map_err(|mistakes| mistakes.join("; "))

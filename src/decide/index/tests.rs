@@ -67,12 +67,19 @@ fn terms() -> impl Strategy<Value = String> {
         "{}.PATH == 'x' || {}.reason == 'y'",
         "({}.PATH == 'x' ? {}.note : true)",
         "{}.PATH == 1",
+        "{}.PATH == 1.0",
+        "{}.PATH in [1u, 'x', 2.5]",
+        "{}.PATH == 9007199254740993",
         "size({}.PATH) == 1",
         "{}.PATH > 'w'",
         "true",
     ];
-    let optional =
-        vec!["{}.?PATH.orValue('z') == 'x'", "{}.?PATH.orValue('x') == 'x'", "{}.?PATH.orValue(true)"];
+    let optional = vec![
+        "{}.?PATH.orValue('z') == 'x'",
+        "{}.?PATH.orValue('x') == 'x'",
+        "{}.?PATH.orValue(true)",
+        "{}.?PATH.orValue(1.0) == 1",
+    ];
     let plain = (select(comparisons), select(paths)).prop_map(|(term, path)| {
         let term = if path.contains('[') {
             term.replace("has({}.PATH)", "has({}.metadata)")
@@ -125,6 +132,10 @@ fn fields() -> impl Strategy<Value = Option<Value>> {
     let odd = vec![
         json!(null),
         json!(1),
+        json!(1.0),
+        json!(2.5),
+        json!(9_007_199_254_740_993_u64),
+        json!(9_007_199_254_740_992_u64),
         json!([]),
         json!(["x"]),
         json!({"x": true}),
@@ -324,6 +335,24 @@ fn what_a_webhook_receives_is_shown_to_few_of_many_rules() {
     assert_eq!(index.candidates(&event("push", "shop")), [3]);
     assert_eq!(index.candidates(&event("push", "till")), [0; 0]);
     assert_eq!(index.candidates(&event("tag", "till")), [5]);
+}
+
+#[test]
+fn numbers_are_found_by_their_value() {
+    let mut index = Index::default();
+    let trigger = json!({"webhook": {"name": "w"}});
+    for (id, when) in (0..).zip(["== 500", "== 500.0", "== 500u", "== 501", "in [404, 500]", "== '500'"]) {
+        index.insert(id, conditions(&rule(&trigger, Some(&format!("event.data.status {when}")))));
+    }
+    assert!(index.always().is_empty());
+    let answered = |status: Value| index.candidates(&json!({"data": {"status": status}}));
+    for status in [json!(500), json!(500.0)] {
+        assert_eq!(answered(status), [0, 1, 2, 4]);
+    }
+    assert_eq!(
+        (answered(json!(501)), answered(json!("500")), answered(json!(200))),
+        (vec![3], vec![5], vec![])
+    );
 }
 
 #[test]

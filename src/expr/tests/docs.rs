@@ -69,10 +69,24 @@ fn operators() -> Vec<[String; 5]> {
     let rows = OPERATORS.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
     let cells = rows.map(|row| row.replace("\\|", "\u{1}"));
     let cells = cells.map(|row| row.split(" | ").map(|cell| cell.replace('\u{1}', "|")).collect::<Vec<_>>());
+    let is_header = |cells: &[String]| cells.get(1).is_some_and(|cell| cell == "Expression");
+    let tables = cells.scan(false, |evaluated, cells| {
+        // The tables after the header say what is a field of a Rule.
+        *evaluated = match cells.get(1).map(String::as_str) {
+            _ if is_header(&cells) => true,
+            Some("Rule") => false,
+            _ => *evaluated,
+        };
+        Some((*evaluated && !is_header(&cells)).then_some(cells))
+    });
+    tables.flatten().filter(|cells| !cells[0].starts_with('-')).map(five).collect()
+}
+
+/// A row of an evaluated table has all of its cells, or it would be left out without a word.
+fn five(cells: Vec<String>) -> [String; 5] {
+    let cells: [String; 5] = cells.try_into().unwrap_or_else(|cells| panic!("five cells: {cells:?}"));
+    assert!(cells[1].starts_with('`'), "an expression: {cells:?}");
     cells
-        .filter_map(|cells| cells.try_into().ok())
-        .filter(|row: &[String; 5]| row[1].starts_with('`'))
-        .collect()
 }
 
 #[test]

@@ -315,6 +315,30 @@ fn an_expression_sees_only_what_it_reads() {
 }
 
 #[test]
+fn what_an_expression_reads_of_elements_is_known() {
+    let check = |source: &str, expected: &[&str]| {
+        let expression = compile(source);
+        let found: Vec<String> = expression.elements("object").map(|path| path.join("/")).collect();
+        assert_eq!(found, expected, "{source}");
+    };
+    check("object.map(e, e.data.x)", &["data/x"]);
+    check("object.all(e, e.a.b == 1 && has(e['c'].d) && e.?f.orValue(0) == 1)", &["a/b", "c/d", "f"]);
+    check("object[0].a + object[size(object) - 1].b", &["a", "b"]);
+    check("object[inputs.n].a", &["a"]);
+    check("object.exists(i, e, i > 0 && e.a == 1)", &["a"]);
+    check("object.map(e, object.filter(e, e.x)[0].y)", &["", "x"]);
+    check("size(object) > 1 && object.size() < 3", &[]);
+    check("object.map(e, e)", &[""]);
+    check("object.filter(e, e.a == 1)", &["", "a"]);
+    check("object", &[""]);
+    check("object.a.map(e, e.x)", &[]);
+    check("cel.bind(o, object, o[0].a)", &[""]);
+    check("object.map(e, inputs.l.map(e, e.q))", &[]);
+    check("object.map(e, inputs.l.map(f, e.q + f.r))", &["q"]);
+    check("object.sortBy(e, e.a)", &[""]);
+}
+
+#[test]
 fn conjuncts_are_found() {
     let check = |source: &str, expected: &[(&str, Value)]| {
         let expression = compile(source);
@@ -329,7 +353,7 @@ fn conjuncts_are_found() {
     check("object.reason == 'X' && object.count > 3", &[("object/reason", json!(["X"]))]);
     check(
         "true == object.a && ('b' == object.b && object.c == 1)",
-        &[("object/a", json!([true])), ("object/b", json!(["b"]))],
+        &[("object/a", json!([true])), ("object/b", json!(["b"])), ("object/c", json!([1]))],
     );
     check(
         "object.a in ['x', 'y'] && object.b['k/l'] == 'z'",
@@ -341,7 +365,8 @@ fn conjuncts_are_found() {
     check("object.?a.orValue('x') == 'x'", &[]);
     check("object.a == 'x' || object.b == 'y'", &[]);
     check("object.a in ['x', object.b]", &[]);
-    check("object.a in ['x', 1]", &[]);
+    check("object.a in ['x', 1, 2u, -1.5]", &[("object/a", json!(["x", 1, 2, -1.5]))]);
+    check("object.?a.orValue(1) == 2 && object.?b.orValue(1.0) == 1", &[("object/a", json!([2]))]);
     check("dyn(object.?a) == 'x'", &[]);
     check("object.a != 'x'", &[]);
     check("has(object.a) == true && has(object.b)", &[]);
@@ -354,8 +379,24 @@ fn conjuncts_are_found() {
 /// Whatever an expression is true for fulfills its conjuncts, over all small objects.
 #[test]
 fn conjuncts_leave_nothing_out() {
-    let values =
-        [None, Some(json!("x")), Some(json!("y")), Some(json!(true)), Some(json!(false)), Some(json!(null))];
+    let large = 9_007_199_254_740_993_u64;
+    let values = [
+        None,
+        Some(json!("x")),
+        Some(json!("y")),
+        Some(json!(true)),
+        Some(json!(false)),
+        Some(json!(null)),
+        Some(json!(0)),
+        Some(json!(-0.0)),
+        Some(json!(500)),
+        Some(json!(500.0)),
+        Some(json!(500.5)),
+        Some(json!(large)),
+        Some(json!(large - 1)),
+        Some(json!(u64::MAX)),
+        Some(json!("500")),
+    ];
     let sources = [
         "object.a == 'x' && object.b",
         "object.a in ['x', 'y']",
@@ -364,6 +405,15 @@ fn conjuncts_leave_nothing_out() {
         "object.?a.orValue('x') == 'x' && object.b == 'y'",
         "object['a'] == 'x' && (object.b == 'x' || true)",
         "true == object.a && has(object.b)",
+        "object.a == 500",
+        "object.a == 500.0 && object.b == 500u",
+        "object.a == 0 && object.b in [0.0, 1, 'x']",
+        "object.a == 9007199254740993 || object.b == 9007199254740993",
+        "object.a == 9007199254740993",
+        "object.a == 9007199254740992.0",
+        "object.a == 18446744073709551615u",
+        "object.?a.orValue(0.0) == 0",
+        "object.?a.orValue(500) == 0",
     ];
     for source in sources {
         let expression = compile(source);
@@ -375,7 +425,7 @@ fn conjuncts_leave_nothing_out() {
                 let object = Value::Object(object);
                 let is_true = expression.matches(&bindings(&object)) == Ok(true);
                 let fulfils = expression.conjuncts().iter().all(|conjunct| {
-                    conjunct.values.iter().any(|value| object.get(&conjunct.path[1]) == Some(value))
+                    object.get(&conjunct.path[1]).is_some_and(|field| conjunct.allows(field))
                 });
                 assert!(fulfils || !is_true, "{source} is true for {object}");
             }

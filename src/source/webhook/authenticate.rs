@@ -303,6 +303,22 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_webhook_says_where_the_time_stands_and_how_the_signature_is_written() {
+        let own =
+            json!({"encoding": "Base64", "timestampHeader": "X-Sent-At", "header": "X-Sig", "prefix": ""});
+        let spec = spec("generic", hmac_with(own));
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"secret"), b"1000.{}");
+        let signature = STANDARD.encode(tag.as_ref());
+        let signed = [("X-Sig", signature.as_str()), ("X-Sent-At", "1000")];
+        assert_eq!(check(&spec, "secret", &signed, "{}", 1060), Ok(()));
+        let elsewhere = [("X-Sig", signature.as_str()), ("X-Signature-Timestamp", "1000")];
+        assert_eq!(check(&spec, "secret", &elsewhere, "{}", 1060), refused("missing X-Sent-At header"));
+        let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let in_hex = [("X-Sig", hex.as_str()), ("X-Sent-At", "1000")];
+        assert_eq!(check(&spec, "secret", &in_hex, "{}", 1060), refused("signature mismatch"));
+    }
+
     /// RFC 4231, test case 2.
     #[test]
     fn the_hash_is_that_of_the_rfc() {

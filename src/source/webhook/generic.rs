@@ -8,6 +8,9 @@ use super::{Message, Request, json as json_body, plain};
 use crate::api::{GenericMapping, WebhookSpec};
 use crate::expr::{Bindings, Expression, Scope};
 
+/// Headers that carry secrets whatever a Webhook says.
+const SECRET: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "x-gitlab-token"];
+
 /// Reads a request.
 pub(super) fn read(
     mapping: &GenericMapping,
@@ -19,7 +22,7 @@ pub(super) fn read(
     let body = json_body::parse(request.body)?;
     let mut bindings = Bindings::at(request.received_at).with("body", body.clone());
     if scope.has("headers") {
-        bindings = bindings.with("headers", headers(request));
+        bindings = bindings.with("headers", headers(spec, request));
     }
     let compiled = |field: &str, source: &str| {
         Expression::compile(source, &scope).map_err(|errors| {
@@ -46,10 +49,11 @@ pub(super) fn read(
     Ok(Message { events: vec![event], truncated: 0 })
 }
 
-/// The headers, but for those that carry secrets.
-fn headers(request: Request<'_>) -> Value {
-    let secret = ["authorization", "cookie", "proxy-authorization"];
-    let texts = request.headers.iter().filter(|(name, _)| !secret.contains(&name.as_str()));
+/// The headers, but for those that carry secrets: what an expression takes from them is kept, and shown.
+fn headers(spec: &WebhookSpec, request: Request<'_>) -> Value {
+    let own: Vec<_> = spec.authentication.headers().map(str::to_ascii_lowercase).collect();
+    let is_secret = |name: &str| SECRET.contains(&name) || own.iter().any(|own| own == name);
+    let texts = request.headers.iter().filter(|(name, _)| !is_secret(name.as_str()));
     let texts = texts.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     json!(texts.collect::<BTreeMap<_, _>>())
 }
@@ -90,6 +94,23 @@ mod tests {
             .remove(0)
             .event;
         assert_eq!((least.source.as_str(), least.time.0), ("disks", Timestamp::UNIX_EPOCH));
+    }
+
+    #[test]
+    fn the_header_of_the_token_is_not_among_the_headers() {
+        let spec: WebhookSpec = serde_json::from_value(json!({"serviceAccountName": "r",
+            "generic": {"id": "body.n", "type": "'x'", "source": "headers.map(name, name + '=' + headers[name]).join(' ')"},
+            "authentication": {"bearer": {"secretRef": {"name": "s", "key": "k"}, "header": "X-Token"}}}))
+        .expect("a Webhook");
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("x-token", "hunter2"), ("x-gitlab-token", "hunter3"), ("cookie", "hunter4")] {
+            headers.insert(name, http::HeaderValue::from_static(value));
+        }
+        headers.append("x-token", http::HeaderValue::from_static("hunter5"));
+        headers.insert("x-kind", http::HeaderValue::from_static("full"));
+        let request = Request { headers: &headers, body: br#"{"n": 1}"#, received_at: Timestamp::UNIX_EPOCH };
+        let message = read(spec.generic.as_ref().expect("generic"), &spec, "disks", request).expect("reads");
+        assert_eq!(message.events[0].event.source, "x-kind=full");
     }
 
     #[test]

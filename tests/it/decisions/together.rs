@@ -47,6 +47,73 @@ async fn enough_events_of_a_group_act_once_and_a_restart_forgets_none() {
 }
 
 #[tokio::test]
+async fn events_complete_a_pattern_by_their_members_and_their_order() {
+    let bay = Bay::new().await;
+    let named = |name: &str| json!({"name": name, "when": format!("event.data.note.startsWith('{name}')")});
+    let members = json!([named("list"), named("sink")]);
+    for (pattern, boat) in [("any", "ark"), ("all", "brig"), ("sequence", "cog")] {
+        bay.boat(boat, "leaking").await;
+        let mut correlate = json!({"groupBy": "event.data.regarding.name", "within": "10m"});
+        correlate[pattern] = members.clone();
+        let when = format!("event.data.regarding.name == '{boat}'");
+        let read =
+            json!([{"if": "events.exists(e, e.data.metadata.name.startsWith('never'))", "reason": "Never"}]);
+        let rule = json!({"when": when, "correlate": correlate, "unless": read, "ladder": [{"run": MEND}]});
+        bay.event_rule(pattern, rule).await;
+        bay.answers(pattern).await;
+    }
+    let acted = async |rules: &[&str]| -> Vec<Vec<(String, String)>> {
+        let found = bay.all(&format!("{rules:?} act"), |found| found.len() == rules.len()).await;
+        let of = |execution: &Execution| {
+            let decision = execution.spec.decision.clone().unwrap();
+            let member = |event: &fother::api::CapturedEvent| {
+                let name = event.data.0.pointer("/metadata/name").and_then(Value::as_str);
+                (event.member.clone().unwrap_or_default(), name.unwrap_or_default().to_owned())
+            };
+            (decision.rule.name, decision.captured.iter().map(member).collect::<Vec<_>>())
+        };
+        let by_rule: std::collections::BTreeMap<_, _> = found.iter().map(of).collect();
+        rules.iter().map(|rule| by_rule[*rule].clone()).collect()
+    };
+    let pair = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(member, name)| ((*member).to_owned(), (*name).to_owned())).collect()
+    };
+    for event in ["sink-1", "other-1"] {
+        for boat in ["ark", "brig", "cog"] {
+            bay.event(&format!("{event}-{boat}"), regarding(boat)).await;
+        }
+    }
+    assert_eq!(acted(&["any"]).await, [pair(&[("sink", "sink-1-ark")])], "one of any member is enough");
+    for boat in ["brig", "cog"] {
+        bay.event(&format!("list-1-{boat}"), regarding(boat)).await;
+    }
+    let both = acted(&["any", "all"]).await;
+    assert_eq!(both[1], pair(&[("sink", "sink-1-brig"), ("list", "list-1-brig")]), "in any order");
+    bay.event("sink-2-cog", regarding("cog")).await;
+    let three = acted(&["any", "all", "sequence"]).await;
+    assert_eq!(three[2], pair(&[("list", "list-1-cog"), ("sink", "sink-2-cog")]), "in their order alone");
+}
+
+#[tokio::test]
+async fn events_beyond_those_that_can_wait_for_others_are_told_of() {
+    let bay = Bay::new().await;
+    bay.boat("ark", "leaking").await;
+    let named = |name: &str| json!({"name": name, "when": format!("event.data.note.startsWith('{name}')")});
+    let correlate = json!({"groupBy": "event.data.regarding.name", "within": "1h", "all": [named("list"), named("sink")]});
+    bay.event_rule("springs", json!({"correlate": correlate})).await;
+    bay.answers("springs").await;
+    for number in 0..1003 {
+        bay.event(&format!("list-{number}"), regarding("ark")).await;
+    }
+    bay.until_stopped("springs", "toomany", 3).await;
+    bay.until_rule("springs", "three were too many", |rule| {
+        rule.status.as_ref().is_some_and(|status| status.dropped == Some(3))
+    })
+    .await;
+    assert_eq!(bay.stopped("springs", "toomany"), 3, "each once");
+}
+
+#[tokio::test]
 async fn what_stays_away_is_noticed() {
     let bay = Bay::new().await;
     bay.boat("ark", "leaking").await;

@@ -167,3 +167,35 @@ async fn a_sensor_is_any_program_that_posts() {
     assert_eq!((target.kind.as_str(), target.name.as_str()), ("Key", "mail"));
     running.stop().await;
 }
+
+/// Of events as large as those of forges what is read is kept, from the request to the remedy.
+#[tokio::test]
+async fn all_of_several_events_act_together_and_what_is_read_of_them_is_there() {
+    let member = |name: &str| json!({"name": name, "when": format!("event.type == '{name}'")});
+    let correlate =
+        json!({"groupBy": "event.data.disk", "within": "10m", "all": [member("full"), member("slow")]});
+    let by = "${{ captured.slow.data.latency }} ${{ events.map(e, string(e.data.percent)).join('+') }}";
+    let (scene, running) =
+        scene(json!({"trigger": {"webhook": {"types": ["full", "slow"]}}, "correlate": correlate,
+        "unless": [{"if": "captured.slow.data.?quiet.orValue(false)", "reason": "Quiet"}],
+        "ladder": [{"run": "mark", "with": {"by": by}}]}))
+        .await;
+    let large = |id: &str, kind: &str, percent: i64| {
+        let mut event = event(id, kind, percent);
+        json_patch::merge(&mut event, &json!({"latency": "9s", "dump": "d".repeat(20_000)}));
+        event
+    };
+    for large in [large("1", "slow", 95), large("2", "full", 50), large("3", "slow", 96)] {
+        assert_eq!(running.post("disks", &large).await.status, 202);
+    }
+    assert_eq!(scene.executions().await.len(), 0, "one of two kinds is not all");
+    assert_eq!(running.post("disks", &large("4", "full", 97)).await.status, 202);
+    let acted = scene.ended(&["Completed"]).await;
+    assert_eq!(scene.mark_of("sda").await.as_deref(), Some("9s 96+97"));
+    let captured =
+        acted[0].spec.decision.as_ref().map(|decision| decision.captured.clone()).unwrap_or_default();
+    let members: Vec<_> = captured.iter().map(|event| (event.member.as_deref(), event.id.as_str())).collect();
+    assert_eq!(members, [(Some("slow"), "disks 3"), (Some("full"), "disks 4")]);
+    assert!(captured.iter().all(|event| event.left_out.is_empty() && event.data.0.get("dump").is_none()));
+    running.stop().await;
+}

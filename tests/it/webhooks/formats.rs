@@ -9,6 +9,36 @@ use serde_json::{Value, json};
 
 use super::refusals::sign;
 use super::stage::{Running, Scene, TOKEN, alert, at, notification};
+use crate::support::wait::{DEADLINE, eventually};
+
+/// What GitHub sends of an issue, and with which headers, by its documentation of webhook events and payloads.
+const ISSUE: &str = include_str!("deliveries/github-issues-edited.json");
+const GITHUB: [(&str, &str); 8] = [
+    ("content-type", "application/json"),
+    ("user-agent", "GitHub-Hookshot/044aadd"),
+    ("x-github-delivery", "72d3162e-cc78-11e3-81ab-4c9367dc0958"),
+    ("x-github-event", "issues"),
+    ("x-github-hook-id", "292430182"),
+    ("x-github-hook-installation-target-id", "79929171"),
+    ("x-github-hook-installation-target-type", "repository"),
+    ("x-hub-signature", "sha1=7d38cdd689735b008b3c702edd92eea23791c5f6"),
+];
+
+/// What GitLab sends of a pipeline, and with which headers, by its documentation of webhook events.
+const PIPELINE: &str = include_str!("deliveries/gitlab-pipeline.json");
+const GITLAB: [(&str, &str); 7] = [
+    ("content-type", "application/json"),
+    ("user-agent", "GitLab/15.5.0-pre"),
+    ("idempotency-key", "f5e5f430-f57b-4e6e-9fac-d9128cd7232f"),
+    ("x-gitlab-event", "Pipeline Hook"),
+    ("x-gitlab-webhook-uuid", "e4a3c5d2-8f0e-4a8f-9d5a-6a4f0f2f1f6b"),
+    ("x-gitlab-instance", "https://gitlab.com"),
+    ("x-gitlab-event-uuid", "13792a34-cac6-4fda-95a8-c58e00a3954e"),
+];
+
+fn delivery(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
 
 /// How a sender proves himself.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,13 +107,10 @@ fn all() -> Vec<Sent> {
             }
         };
         all.push(sent(("cloudevents", proof), &attributes, json!({"disk": "sda"}), heard));
-        let delivery = [("x-github-event", "deployment"), ("x-github-delivery", "1")];
-        let body = json!({"action": "created", "repository": {"html_url": "https://github.com/acme/shop"}});
-        let heard = Ok(&["deployment.created https://github.com/acme/shop"][..]);
-        all.push(sent(("github", proof), &delivery, body, heard));
-        let body = json!({"object_kind": "pipeline", "project": {"web_url": "https://gitlab.com/acme/shop"}});
-        let heard = Ok(&["pipeline https://gitlab.com/acme/shop"][..]);
-        all.push(sent(("gitlab", proof), &[("x-gitlab-event", "Pipeline Hook")], body, heard));
+        let heard = Ok(&["issues.edited https://github.com/Codertocat/Hello-World"][..]);
+        all.push(sent(("github", proof), &GITHUB, delivery(ISSUE), heard));
+        let heard = Ok(&["pipeline http://192.168.64.1:3005/gitlab-org/gitlab-test"][..]);
+        all.push(sent(("gitlab", proof), &GITLAB, delivery(PIPELINE), heard));
         let body = json!({"id": "7", "level": "full", "host": "web-1"});
         all.push(sent(("generic", proof), &[], body, Ok(&["disk.full web-1"])));
     }
@@ -196,5 +223,118 @@ async fn each_format_is_taken_in_with_each_authentication() {
     for (webhook, expected) in expected {
         assert_eq!(heard(&scene, &webhook).await, expected, "{webhook}");
     }
+    running.stop().await;
+}
+
+/// The parts of a rule that tell what forges' deliveries say.
+#[tokio::test]
+async fn rules_read_what_forges_deliver() {
+    let scene = Scene::new().await;
+    for (format, types, when, by) in [
+        (
+            "github",
+            "issues.edited",
+            "event.data.issue.labels.exists(l, l.name == 'bug') && event.data.issue.number == 1.0",
+            "${{ event.data.repository.full_name }}#${{ event.data.issue.number }}",
+        ),
+        (
+            "gitlab",
+            "pipeline",
+            "event.data.object_attributes.status == 'success' && event.data.builds.size() == 2",
+            "${{ event.data.object_attributes.ref }} ${{ event.data.builds[1].name }}",
+        ),
+    ] {
+        let mut webhook = json!({});
+        webhook[format] = json!({});
+        scene.disk(format).await;
+        scene.webhook(format, webhook).await;
+        let rule = json!({"trigger": {"webhook": {"name": format, "types": [types]}}, "when": when,
+            "target": {"ref": {"name": format}}, "ladder": [{"run": "mark", "with": {"by": by}}]});
+        scene.rule(format, rule).await;
+    }
+    let running = scene.start("one").await;
+    for (format, headers, body, expected) in [
+        ("github", &GITHUB[..], ISSUE, "Codertocat/Hello-World#1"),
+        ("gitlab", &GITLAB[..], PIPELINE, "master test-image"),
+    ] {
+        scene.ready("Webhook", format).await;
+        scene.ready("Rule", format).await;
+        scene.aged(format).await;
+        let own = proof(format, Proof::Token, body);
+        let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+        let headers: Vec<_> = headers.iter().copied().chain(own).collect();
+        let answer = running.post_as(format, &headers, body.as_bytes()).await;
+        assert_eq!((answer.status, &*answer.text), (202, "accepted 1 events"), "{format}");
+        eventually(&format!("what {format} delivered is read"), DEADLINE, async || {
+            let mark = scene.mark_of(format).await;
+            if mark.as_deref() == Some(expected) { Ok(()) } else { Err(format!("{mark:?}")) }
+        })
+        .await;
+    }
+    running.stop().await;
+}
+
+/// A Webhook may say in every part how it is signed, and is then signed like that and not otherwise.
+#[tokio::test]
+async fn a_signature_is_as_the_webhook_says() {
+    let scene = Scene::new().await;
+    scene.action("note", json!({"collect": {}})).await;
+    let hmac = json!({"secretRef": {"name": "receiver", "key": "key"}, "header": "X-Sig", "algorithm": "SHA512",
+        "encoding": "Base64", "prefix": "s=", "timestampHeader": "X-Sent-At", "signs": "TimestampAndBody"});
+    let mapping = json!({"id": "body.id", "type": "'full'"});
+    let own = json!({"generic": mapping, "authentication": {"bearer": null, "hmac": hmac}});
+    scene.webhook("own", own).await;
+    let rule = json!({"trigger": {"webhook": {"name": "own"}}, "mode": "Observe", "target": {"ref": null, "key": "event.id"},
+        "ladder": [{"run": "note"}]});
+    scene.rule("own", rule).await;
+    let running = scene.start("one").await;
+    scene.ready("Webhook", "own").await;
+    scene.ready("Rule", "own").await;
+
+    let (now, body) = (Timestamp::now().as_second().to_string(), r#"{"id": "1"}"#);
+    let signed = format!("{now}.{body}");
+    let tag =
+        |algorithm| hmac::sign(&hmac::Key::new(algorithm, b"It's a Secret to Everybody"), signed.as_bytes());
+    let long = tag(hmac::HMAC_SHA512);
+    let good = format!("s={}", STANDARD.encode(long.as_ref()));
+    let short = format!("s={}", STANDARD.encode(tag(hmac::HMAC_SHA256).as_ref()));
+    let hex: String = long.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let (hex, bare) = (format!("s={hex}"), &good[2..]);
+    for (headers, told) in [
+        (vec![("x-sig", good.as_str())], "missing X-Sent-At header"),
+        (vec![("x-sig", &good), ("x-signature-timestamp", &now)], "missing X-Sent-At header"),
+        (vec![("x-signature", &good), ("x-sent-at", &now)], "missing signature header"),
+        (vec![("x-sig", &short), ("x-sent-at", &now)], "signature mismatch"),
+        (vec![("x-sig", &hex), ("x-sent-at", &now)], "signature mismatch"),
+        (vec![("x-sig", bare), ("x-sent-at", &now)], "signature mismatch"),
+    ] {
+        let answer = running.post_as("own", &headers, body.as_bytes()).await;
+        assert_eq!((answer.status, &*answer.text), (401, told), "{headers:?}");
+    }
+    let answer = running.post_as("own", &[("x-sig", &good), ("x-sent-at", &now)], body.as_bytes()).await;
+    assert_eq!((answer.status, &*answer.text), (202, "accepted 1 events"));
+    running.stop().await;
+}
+
+/// What an expression makes of the headers is kept in an EventBatch, which more people read than the Secret.
+#[tokio::test]
+async fn a_token_in_a_header_of_its_own_is_not_kept() {
+    let scene = Scene::new().await;
+    scene.action("note", json!({"collect": {}})).await;
+    let bearer = json!({"secretRef": {"name": "receiver", "key": "token"}, "header": "X-Token"});
+    let all = "headers.map(name, name + '=' + headers[name]).join(',')";
+    let mapping = json!({"id": "body.id", "type": "'full'", "source": all});
+    scene.webhook("own", json!({"generic": mapping, "authentication": {"bearer": bearer}})).await;
+    let rule = json!({"trigger": {"webhook": {"name": "own"}}, "mode": "Observe", "target": {"ref": null, "key": "event.id"},
+        "ladder": [{"run": "note"}]});
+    scene.rule("own", rule).await;
+    let running = scene.start("one").await;
+    scene.ready("Webhook", "own").await;
+    scene.ready("Rule", "own").await;
+    let headers = [("x-token", TOKEN), ("x-kind", "full")];
+    let answer = running.post_as("own", &headers, br#"{"id": "1"}"#).await;
+    assert_eq!((answer.status, &*answer.text), (202, "accepted 1 events"));
+    let kept = serde_json::to_string(&scene.batches().await).unwrap();
+    assert!(kept.contains("x-kind=full") && !kept.contains(TOKEN), "{kept}");
     running.stop().await;
 }

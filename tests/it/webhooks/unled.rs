@@ -39,6 +39,8 @@ async fn scene() -> Scene {
     let events = json!({"trigger": {"event": {"reasons": ["Leak"]}}, "correlate": window, "mode": "Observe", "target": null,
         "ladder": [{"run": "note"}]});
     scene.rule("events", events).await;
+    let events = json!({"trigger": {"event": {"reasons": ["Leak"]}}, "mode": "Observe", "target": null, "ladder": [{"run": "note"}]});
+    scene.rule("each", events).await;
     scene
 }
 
@@ -57,6 +59,7 @@ async fn what_a_window_may_lack_is_told_on_the_rule() {
         ("several", "nobody received from "),
         ("events", "may be forgotten: until "),
         ("follows", "nobody led from "),
+        ("each", "Events that were an hour old by then may be forgotten"),
     ] {
         let said = says(&scene, rule).await;
         assert!(said.contains(expected), "{rule}: {said}");

@@ -10,12 +10,12 @@ use crate::api::{CapturedEvent, ObjectReference, Target};
 use crate::cluster::objects::Objects;
 use crate::cluster::{Error, Result, owners};
 use crate::controller::lead::matched;
-use crate::controller::rule::before::Change;
+use crate::controller::rule::before::{Change, Was};
 use crate::controller::rule::passed_over::Why;
 use crate::controller::rule::seen::{Edge, key_of};
 use crate::controller::rule::unwatched::recorded;
 use crate::decide::change::LARGEST;
-use crate::decide::correlation::Found;
+use crate::decide::correlation::{Captured, Found};
 use crate::decide::matching::{event_identity, is_own, occurred};
 use crate::decide::view::ObjectKey;
 use crate::expr::{EvalError, EvalErrorKind};
@@ -30,8 +30,25 @@ impl Eye {
     /// Looks at what is an event, or may be the change of an object.
     pub(super) async fn happens(&mut self, object: &Arc<Value>) {
         let Some(before) = &mut self.before else { return self.event(object).await };
-        if let Some(change) = before.change(&self.rule, object) {
-            self.changed(change).await;
+        match before.change(&self.rule, object) {
+            Was::Other(change) => self.changed(change).await,
+            Was::Passed => {
+                self.metrics.received("resource", "dropped", now().as_second());
+                self.notice_narrowness();
+            }
+            Was::Unknown => {}
+        }
+    }
+
+    /// Takes in that there are more objects than can be known, or are not any more.
+    pub(super) fn notice_narrowness(&self) {
+        let Some(before) = &self.before else { return };
+        let narrow = before.narrow();
+        let mut state = self.state.lock();
+        if state.narrow != narrow {
+            state.narrow = narrow;
+            drop(state);
+            self.wake();
         }
     }
 
@@ -60,8 +77,13 @@ impl Eye {
             Err(error) => {
                 self.mistake(&key, &error.to_string());
                 let may_be_found = !matches!(error, Error::Unexpected(_));
-                if let Some(before) = self.before.as_mut().filter(|_| may_be_found) {
-                    before.keep((object, old));
+                let before = self.before.as_mut().filter(|_| may_be_found);
+                if let Some((oldest, _)) = before.and_then(|before| before.keep((object, old))) {
+                    self.state.lock().overflown += 1;
+                    self.metrics.received("resource", "dropped", now.as_second());
+                    let id = format!("{}/{}", key_of(&oldest).1, matched(&oldest).resource_version);
+                    self.passes_over((&matched(&oldest).object, &id), Why::TooMany);
+                    self.wake();
                 }
             }
         }
@@ -114,7 +136,10 @@ impl Eye {
         self.unresolved.remove(&key);
         if let Some(capturing) = &mut self.capturing {
             return match capturing.take(event, (&occurrence, time), now()) {
-                Ok(()) => self.judged(&key),
+                Ok(dropped) => {
+                    self.judged(&key);
+                    self.pushed_out(dropped);
+                }
                 Err(error) => {
                     self.count("error");
                     self.mistake(&key, &error.to_string());
@@ -138,11 +163,7 @@ impl Eye {
         let found = capturing.complete(known_by);
         let ended = capturing.ended();
         self.state.lock().dropped = capturing.dropped();
-        for ended in ended.iter().filter(|ended| !self.told.has(&ended.id)).collect::<Vec<_>>() {
-            let event = Arc::new(ended.data["data"].clone());
-            self.journal.kubernetes_event(&matched(&event), (&ended.id, ended.time), &event);
-            self.passes_over((&regarding(&event), &ended.id), Why::WindowEnded);
-        }
+        self.never_counts(&ended, Why::WindowEnded);
         for found in found {
             let Some((_, event)) = found.events.last() else { continue };
             let event = Arc::new(event.data["data"].clone());
@@ -150,6 +171,23 @@ impl Eye {
             if !self.lead(&event, (found.occurrence.clone(), found.time), captured).await {
                 self.put_back(found);
             }
+        }
+    }
+
+    /// Counts and tells of an Event for which there was no room among those that wait for others.
+    fn pushed_out(&mut self, event: Option<Captured>) {
+        let (Some(event), Some(capturing)) = (event, &self.capturing) else { return };
+        self.state.lock().dropped = capturing.dropped();
+        self.never_counts(&[event], Why::TooMany);
+        self.wake();
+    }
+
+    /// Tells of Events that waited for others and will not any more.
+    fn never_counts(&mut self, events: &[Captured], why: Why) {
+        for over in events.iter().filter(|over| !self.told.has(&over.id)).collect::<Vec<_>>() {
+            let event = Arc::new(over.data["data"].clone());
+            self.journal.kubernetes_event(&matched(&event), (&over.id, over.time), &event);
+            self.passes_over((&regarding(&event), &over.id), why);
         }
     }
 

@@ -17,7 +17,6 @@ use crate::controller::rule::held::Hold;
 use crate::controller::rule::load::Counted;
 use crate::controller::rule::{Executions, LOOK_AGAIN, executions_of, objection, past_of, targets};
 use crate::decide::alerts::Set;
-use crate::decide::capture::with_captured;
 use crate::decide::episode::{self, Held, Load, Past, Question, Verdict};
 use crate::decide::identity::TargetKey;
 use crate::decide::inbox::{Inbox, Item, starts_at};
@@ -166,7 +165,7 @@ impl Listener<'_> {
         target: &ObjectReference,
     ) -> Result<Option<Objection>> {
         let bindings = received(&json!(event), &self.case.compiled.spec.trigger, now());
-        objection::raised(self.context, self.case, with_captured(bindings, captured), target).await
+        objection::raised(self.context, self.case, (bindings, captured), target).await
     }
 
     /// The alert that stands for all, if by what the API server has at this moment it is as it seemed.
