@@ -257,7 +257,7 @@ proptest! {
                 let ended = before.finished_at.expect("the one before has ended");
                 prop_assert!(after.decided_at >= ended.saturating_add(rule.cooldown.signed()).expect("a time"));
             }
-            for Rate { count, within } in per_target {
+            if let Some(Rate { count, within }) = per_target {
                 let count = usize::try_from(count).expect("a few");
                 for (first, next) in store.iter().zip(store.iter().skip(count)) {
                     prop_assert!(next.decided_at.duration_since(first.decided_at) >= within.signed());

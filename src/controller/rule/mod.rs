@@ -511,8 +511,8 @@ fn remember(status: &mut RuleStatus, now: Timestamp) {
     if let Some(newest) = objected.drain(..many).next_back() {
         // It is a whole second: what happened within it is before its end.
         let until = newest.time.0.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
-        status.objected_until =
-            Some(status.objected_until.take().map_or(until, |known| known.0.max(until))).map(Time);
+        let known = status.objected_until.take();
+        status.objected_until = Some(Time(known.map_or(until, |known| known.0.max(until))));
     }
 }
 

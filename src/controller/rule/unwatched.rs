@@ -1,5 +1,6 @@
 //! Events that no watch of the rule's account brings: times of a schedule, and ends of Executions.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -57,7 +58,7 @@ pub struct Ends {
     windows: Option<Windows>,
     generation: i64,
     /// Until when ends are decided of which no more is known, as of the first look.
-    forgotten: Option<Option<Timestamp>>,
+    forgotten: OnceCell<Option<Timestamp>>,
 }
 
 impl Ends {
@@ -156,7 +157,7 @@ fn the_rule(rule: &Rule) -> MatchedObject {
 pub async fn ends(context: &Context, listener: Listener<'_>, now: Timestamp) -> Result<Seen> {
     let facts = &listener.compiled.facts;
     let of_rule = |ends: &mut Ends| {
-        ends.forgotten.get_or_insert_with(|| super::objected_until(listener.rule));
+        ends.forgotten.get_or_init(|| super::objected_until(listener.rule));
         let generation = listener.rule.metadata.generation.unwrap_or_default();
         if ends.generation != generation {
             ends.generation = generation;
@@ -174,7 +175,7 @@ pub async fn ends(context: &Context, listener: Listener<'_>, now: Timestamp) -> 
     }
     context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| {
         seen.edges = ends.edges.values().cloned().collect();
-        seen.forgotten = ends.forgotten.flatten();
+        seen.forgotten = ends.forgotten.get().copied().flatten();
         seen.dropped = ends.windows.as_ref().map_or(0, Windows::dropped);
     });
     seen.edges.sort_by(|a, b| (a.time, &a.occurrence).cmp(&(b.time, &b.occurrence)));

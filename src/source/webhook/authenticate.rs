@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(check(&spec, "secret", &signed, "{}", 1060), Ok(()));
         let elsewhere = [("X-Sig", signature.as_str()), ("X-Signature-Timestamp", "1000")];
         assert_eq!(check(&spec, "secret", &elsewhere, "{}", 1060), refused("missing X-Sent-At header"));
-        let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = tag.as_ref().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         let in_hex = [("X-Sig", hex.as_str()), ("X-Sent-At", "1000")];
         assert_eq!(check(&spec, "secret", &in_hex, "{}", 1060), refused("signature mismatch"));
     }
