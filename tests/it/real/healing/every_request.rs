@@ -12,7 +12,7 @@ use kube::ResourceExt as _;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use super::controller::Controller;
+use super::controller::{Controller, HOME};
 use super::points::{self, Counts, Fate, Point, Points, Stands};
 use super::scenario::{CAULK, MEND, Scenario};
 use crate::support::proxy::{Deed, Fault, Kind, Proxy, Requests};
@@ -49,6 +49,12 @@ fn is_of_effect(kind: &Kind) -> bool {
     is_made_up_for(kind) && is_on_the_path(kind)
 }
 
+/// Whether every fate befalls every request (`make crash`), which takes as long again. Otherwise a request that changes
+/// something is never sent, late, or done without an answer or with one, and nobody dies twice.
+fn is_thorough() -> bool {
+    std::env::var_os("FOTHER_CRASH_ALL").is_some()
+}
+
 /// What becomes of a request, and of the first that the next process writes.
 fn fates(kind: &Kind, stands: Stands) -> Vec<(Fate, Option<Fate>)> {
     let first: &[Fate] = match (kind.is_read(), stands) {
@@ -59,7 +65,7 @@ fn fates(kind: &Kind, stands: Stands) -> Vec<(Fate, Option<Fate>)> {
         (false, Stands::Certain { .. }) => &[Fate::NeverSent, Fate::Late, Fate::Unanswered, Fate::Answered],
     };
     let mut fates: Vec<_> = first.iter().map(|fate| (*fate, None)).collect();
-    let is_certain = stands != Stands::ByChance;
+    let is_certain = stands != Stands::ByChance && is_thorough();
     if is_certain && is_made_up_for(kind) {
         fates.push((Fate::Overtaking, None));
     }
@@ -96,7 +102,7 @@ impl Lane {
 
     /// Starts the controller, which is dead, until it leads and does what it does then; gives what it asks on the way.
     async fn starts(&mut self) -> Counts {
-        let counted = points::count(&self.proxy);
+        let counted = points::count(&self.proxy, &self.namespaces());
         self.controller.start_again();
         self.controller.ready().await;
         eventually("it watches the boats, and has swept", DEADLINE, || async {
@@ -121,7 +127,7 @@ impl Lane {
     /// Breaks a boat and lets a controller mend it that has just started; gives what it asks on the way.
     async fn walk(&mut self) -> Counts {
         self.starts_anew().await;
-        let counted = points::count(&self.proxy);
+        let counted = points::count(&self.proxy, &self.namespaces());
         self.boats += 1;
         self.comes_to_pass("a walk").await;
         self.is_mended("a walk").await;
@@ -134,7 +140,7 @@ impl Lane {
             self.starts_anew().await;
         }
         self.boats += 1;
-        let fault = point.arm(&self.proxy);
+        let fault = point.arm(&self.proxy, &self.namespaces());
         let reached = tokio::select! {
             biased;
             () = fault.struck() => true,
@@ -157,7 +163,7 @@ impl Lane {
             self.breaks().await;
             self.is_adrift = true;
         }
-        let fault = point.arm(&self.proxy);
+        let fault = point.arm(&self.proxy, &self.namespaces());
         self.controller.start_again();
         let reached = tokio::select! {
             biased;
@@ -202,7 +208,8 @@ impl Lane {
             self.starts().await;
             return true;
         };
-        let again = self.proxy.arm(requests.nth(1), fate.moment(), Deed::Hold);
+        let requests = requests.within(&self.namespaces()).nth(1);
+        let again = self.proxy.arm(requests, fate.moment(), Deed::Hold);
         self.controller.start_again();
         let came = tokio::select! {
             biased;
@@ -236,6 +243,11 @@ impl Lane {
         self.scenario.watching("mends").await;
         self.breaks().await;
         self.is_over(point).await;
+    }
+
+    /// Where everything happens, and where the controller is.
+    fn namespaces(&self) -> [&str; 2] {
+        [&self.scenario.stage.namespace, HOME]
     }
 
     fn boat(&self) -> String {
@@ -333,8 +345,11 @@ async fn killed_at_every_request_it_comes_to_the_same_end() {
     }
     let starts: Vec<_> = first.iter().flat_map(|(_, starts, _)| starts.clone()).collect();
     let walks: Vec<_> = first.iter().flat_map(|(_, _, walks)| walks.clone()).collect();
-    // To kill it while it starts takes little time: that is done after each answer, too.
-    let starts = Points::of(&starts, |kind, _| fates(kind, Stands::Certain { is_last: true }));
+    // Nothing of its start is left to chance.
+    let starts = Points::of(&starts, |kind, stands| {
+        let is_last = is_thorough() || stands == Stands::Certain { is_last: true };
+        fates(kind, Stands::Certain { is_last })
+    });
     let on_the_path =
         |kind: &Kind, stands| if is_on_the_path(kind) { fates(kind, stands) } else { Vec::new() };
     let walks = Points::of(&walks, on_the_path);

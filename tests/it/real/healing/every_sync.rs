@@ -74,7 +74,7 @@ impl Follower {
 
     /// Pushes a revision and has it applied; gives what is asked on the way.
     async fn walk(&mut self) -> Counts {
-        let counted = points::count(&self.proxy);
+        let counted = points::count(&self.proxy, &[]);
         let commit = self.push().await;
         self.has(&commit, "a walk").await;
         counted.kinds()
@@ -82,7 +82,7 @@ impl Follower {
 
     /// Pushes a revision, kills the controller at the point, and says whether it came there.
     async fn killed_at(&mut self, point: &points::Point) -> bool {
-        let fault = point.arm(&self.proxy);
+        let fault = point.arm(&self.proxy, &[]);
         let commit = self.push().await;
         let reached = self.reached(&fault, &commit).await;
         if reached {

@@ -72,9 +72,10 @@ pub struct Point {
 }
 
 impl Point {
-    /// Has the request stand still.
-    pub fn arm(&self, proxy: &Proxy) -> Fault {
-        proxy.arm(Requests::of(&self.kind).nth(self.nth), self.fate.moment(), Deed::Hold)
+    /// Has the request stand still, of those about these namespaces and about none.
+    pub fn arm(&self, proxy: &Proxy, namespaces: &[&str]) -> Fault {
+        let requests = Requests::of(&self.kind).within(namespaces).nth(self.nth);
+        proxy.arm(requests, self.fate.moment(), Deed::Hold)
     }
 }
 
@@ -85,9 +86,11 @@ impl fmt::Display for Point {
     }
 }
 
-/// Counts all that is asked from now on.
-pub fn count(proxy: &Proxy) -> Fault {
-    proxy.arm(Requests::any(".").nth(usize::MAX), Moment::BeforeSent, Deed::Hold)
+/// Counts all that is asked from now on about these namespaces, and about none: others may have something left of other
+/// tests.
+pub fn count(proxy: &Proxy, namespaces: &[&str]) -> Fault {
+    let requests = Requests::any(".").within(namespaces).nth(usize::MAX);
+    proxy.arm(requests, Moment::BeforeSent, Deed::Hold)
 }
 
 /// The points that are still to be reached, for several who take one after the other.

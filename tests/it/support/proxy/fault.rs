@@ -17,6 +17,8 @@ pub struct Requests {
     methods: Vec<Method>,
     pattern: Regex,
     kinds: Kinds,
+    /// None named: any, and what has no namespace.
+    namespaces: Vec<String>,
     nth: Option<usize>,
 }
 
@@ -32,7 +34,7 @@ impl Requests {
     /// Requests of any method.
     pub fn any(pattern: &str) -> Self {
         let pattern = Regex::new(pattern).unwrap();
-        Self { methods: Vec::new(), pattern, kinds: Box::new(|_| true), nth: None }
+        Self { methods: Vec::new(), pattern, kinds: Box::new(|_| true), namespaces: Vec::new(), nth: None }
     }
 
     /// Requests of a kind.
@@ -46,6 +48,11 @@ impl Requests {
         Self { kinds: Box::new(wanted), ..Self::any(".") }
     }
 
+    /// Only those that are about no other namespace than these.
+    pub fn within(self, namespaces: &[&str]) -> Self {
+        Self { namespaces: namespaces.iter().map(|&name| name.to_owned()).collect(), ..self }
+    }
+
     /// Only the nth of them, counted from 1.
     pub fn nth(self, nth: usize) -> Self {
         Self { nth: Some(nth), ..self }
@@ -55,7 +62,16 @@ impl Requests {
         let asked = path_and_query(uri);
         (self.methods.is_empty() || self.methods.contains(method))
             && self.pattern.is_match(&asked)
+            && self.is_within(uri)
             && (self.kinds)(&Kind::of(method, uri))
+    }
+}
+
+impl Requests {
+    fn is_within(&self, uri: &Uri) -> bool {
+        let mut path = uri.path().split('/').skip_while(|part| *part != "namespaces").skip(1);
+        let about = path.next().filter(|_| path.next().is_some());
+        self.namespaces.is_empty() || about.is_none_or(|about| self.namespaces.iter().any(|own| own == about))
     }
 }
 
