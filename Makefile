@@ -2,7 +2,7 @@
 CARGO = $(shell scripts/cargo.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench cluster cluster-down fmt crds schemas docs audit
+.PHONY: help demo test check crash bench cluster cluster-down fmt crds schemas docs audit
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,10 @@ test: ## Everything: format, lints, tests, docs, dependencies, a real control pl
 
 check: ## The fast part of it, for while you work
 	@scripts/test.sh --fast
+
+crash: ## Kill the controller at each request of its start and of the main path, in every way, and once more after it
+	@scripts/prerequisites.sh test
+	FOTHER_CRASH_ALL=1 $(CARGO) test --locked --test it every_request -- --nocapture
 
 bench: ## Measure fother beside its floors and write docs/performance.md; ARGS=latency measures one thing
 	@scripts/prerequisites.sh build

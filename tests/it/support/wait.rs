@@ -7,12 +7,14 @@ use tokio::time::Instant;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest after a look that itself took long.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// Long enough for anything a test waits for on a busy machine; a test that needs it has failed.
 pub const DEADLINE: Duration = Duration::from_mins(1);
 
-/// Polls `probe` until it gives a value and returns that value. What takes longer is looked at less often: many tests
-/// share a machine, and each look is a request to somebody else on it.
+/// Polls `probe` until it gives a value and returns that value. What takes longer is looked at less often, and so is what
+/// it takes long to look at: many tests share a machine, and each look is a request to somebody else on it.
 ///
 /// An `Err` means "not yet" and says what was seen instead; the last one is shown when the deadline passes.
 pub async fn eventually<T, E, F, Fut>(what: &str, deadline: Duration, mut probe: F) -> T
@@ -24,6 +26,7 @@ where
     let started = Instant::now();
     let mut last = None;
     loop {
+        let asked = Instant::now();
         let left = deadline.saturating_sub(started.elapsed());
         let seen = match tokio::time::timeout(left.max(FIRST_PAUSE), probe()).await {
             Ok(Ok(value)) => return value,
@@ -31,8 +34,10 @@ where
             // The one that the deadline cuts off says less than the one before.
             Err(_) => last.clone().unwrap_or_else(|| "no answer".to_owned()),
         };
+        let asked_for = asked.elapsed();
         assert!(started.elapsed() < deadline, "not within {deadline:?}: {what}\n  last seen: {seen}");
-        tokio::time::sleep((started.elapsed() / 10).clamp(FIRST_PAUSE, LONGEST_PAUSE)).await;
+        let pause = (started.elapsed() / 10).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        tokio::time::sleep(pause.max((asked_for * 3).min(LONGEST_REST))).await;
     }
 }
 
