@@ -133,6 +133,8 @@ async fn however_many_events_something_spoke_against_they_stay_dropped() {
     };
     bay.event("later", regarding("ark")).await;
     bay.until("it is shown all of them", all(131)).await;
+    bay.only("the later one is answered", Execution::is_finished).await;
+    bay.later().await;
     bay.event("latest", regarding("brig")).await;
     let is_answered = |executions: &[Execution]| all_ended(executions, 2);
     let found = bay.all("the later ones alone are answered", is_answered).await;
