@@ -131,8 +131,8 @@ async fn however_many_events_something_spoke_against_they_stay_dropped() {
         let shown = &shown;
         move || if shown() >= count { Ok(()) } else { Err(shown().to_string()) }
     };
+    bay.until("it is shown all of them", all(130)).await;
     bay.event("later", regarding("ark")).await;
-    bay.until("it is shown all of them", all(131)).await;
     bay.only("the later one is answered", Execution::is_finished).await;
     bay.later().await;
     bay.event("latest", regarding("brig")).await;
