@@ -96,11 +96,11 @@ pub async fn a_broken_pod_recovers_by_replacement(stage: &Stage) {
 /// A rollout to an image that cannot be pulled stands still, says so when its time is over, and keeps the old pod.
 pub async fn a_bad_rollout_is_late(stage: &Stage) {
     let mut web = deployment("web", 1);
-    web["spec"]["progressDeadlineSeconds"] = json!(2);
     web["spec"]["minReadySeconds"] = json!(1);
     stage.create::<Deployment>(web).await;
     stage.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]).await;
-    let bad = json!({"spec": {"template": {
+    // Only now: the first rollout may take its time.
+    let bad = json!({"spec": {"progressDeadlineSeconds": 2, "template": {
         "metadata": {"annotations": {"sandbox.local/pull": "fail"}},
         "spec": {"containers": [{"name": "main", "image": "web:2"}]},
     }}});
