@@ -52,6 +52,20 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
+#[test]
+fn whoever_reads_only_the_first_line_gets_the_same_answer() {
+    let folder = folder(&[("rule.yaml", &RULE.replace("crashLooping", "crashLoping"))]);
+    for output in ["text", "json"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fother"));
+        command.args(["validate", "rule.yaml", "-o", output]).current_dir(folder.path()).stdout(writer);
+        let ended = command.stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!((ended.status.code(), said.as_str()), (Some(1), ""), "{output}");
+    }
+}
+
 /// A terminal that shows what is wrong with a file obeys nothing that is in it.
 #[test]
 fn what_a_file_names_moves_no_cursor() {

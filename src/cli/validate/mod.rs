@@ -3,9 +3,9 @@
 mod input;
 mod render;
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -70,6 +70,14 @@ struct Checked {
     reading: Reading,
 }
 
+/// How much was found, in how many files, and how long that took.
+struct Totals {
+    errors: usize,
+    warnings: usize,
+    files: usize,
+    took: Duration,
+}
+
 impl Validate {
     /// Checks them all.
     pub fn run(self) -> anyhow::Result<Exit> {
@@ -84,32 +92,36 @@ impl Validate {
             let paths: Vec<_> = self.paths.iter().map(|path| path.display().to_string()).collect();
             anyhow::bail!("no YAML files in {}", paths.join(", "));
         }
+        let totals = Totals { errors, warnings, files, took: started.elapsed() };
+        // Whoever closed the output has read enough of it, as `head` has: the answer is none the less what it is.
+        self.report(&checked, &totals).or_else(|error| match error.kind() {
+            ErrorKind::BrokenPipe => Ok(()),
+            _ => Err(error),
+        })?;
+        Ok(if errors > 0 { Exit::No } else { Exit::Yes })
+    }
+
+    /// Writes what was found.
+    fn report(&self, checked: &[Checked], totals: &Totals) -> std::io::Result<()> {
+        let Totals { errors, warnings, files, took } = *totals;
         let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
+        let findings =
+            checked.iter().flat_map(|one| one.reading.findings.iter().map(|finding| (finding, &one.set)));
         match self.output {
             Output::Text => {
                 let colors = std::io::stdout().is_terminal();
-                for Checked { set, reading } in &checked {
-                    for finding in &reading.findings {
-                        writeln!(out, "{}\n", render::draw(finding, set, colors))?;
-                    }
+                for (finding, set) in findings {
+                    writeln!(out, "{}\n", render::draw(finding, set, colors))?;
                 }
-                writeln!(out, "{}", render::summary(errors, warnings, files, started.elapsed(), colors))?;
+                writeln!(out, "{}", render::summary(errors, warnings, files, took, colors))
             }
             Output::Json => {
-                let findings: Vec<_> = checked
-                    .iter()
-                    .flat_map(|checked| {
-                        checked.reading.findings.iter().map(|found| render::json(found, &checked.set))
-                    })
-                    .collect();
-                writeln!(
-                    out,
-                    "{}",
-                    json!({"findings": findings, "errors": errors, "warnings": warnings, "files": files})
-                )?;
+                let findings: Vec<_> = findings.map(|(finding, set)| render::json(finding, set)).collect();
+                let all =
+                    json!({"findings": findings, "errors": errors, "warnings": warnings, "files": files});
+                writeln!(out, "{all}")
             }
         }
-        Ok(if errors > 0 { Exit::No } else { Exit::Yes })
     }
 
     fn check(&self, set: Set, schemas: &Schemas) -> Checked {

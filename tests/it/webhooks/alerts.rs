@@ -4,6 +4,7 @@ use fother::api::{EventBatch, Execution, Guard, Rule};
 use fother::controller::Standing;
 use fother::journal::{File, Filter};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::DeleteParams;
@@ -405,5 +406,29 @@ async fn what_ends_an_alert_has_room_where_nothing_else_has() {
         if answer.status == 202 { Ok(()) } else { Err(format!("{answer:?}")) }
     })
     .await;
+    running.stop().await;
+}
+
+/// In a storm that is a list of all of it for each of them, every two seconds.
+#[tokio::test]
+async fn what_has_to_wait_asks_for_what_it_waits_for_and_not_for_all_that_is_kept() {
+    let scene = scene(json!({"unless": [{"if": "!has(target.metadata.labels)", "reason": "Closed"}]})).await;
+    let (running, requests) = scene.start_noted("one").await;
+    ready(&scene).await;
+    let starts = at(-5);
+    say(&running, &[alert("sda", &starts, None), alert("gone", &starts, None)]).await;
+    let looks = |of: &str| requests.lock().iter().filter(|uri| uri.contains(of)).count();
+    for disk in ["sda", "gone"] {
+        let looked = format!("/configmaps/{disk}");
+        eventually("it is looked at again", DEADLINE, || async {
+            if looks(&looked) > 2 { Ok(()) } else { Err(looks(&looked)) }
+        })
+        .await;
+    }
+    let lists = "/eventbatches?&labelSelector=";
+    assert_eq!(looks(lists), 0, "before anything is done");
+    scene.patch::<ConfigMap>("sda", json!({"metadata": {"labels": {"open": "yes"}}})).await;
+    count(&scene, 1).await;
+    assert!(looks(lists) > 0, "what is done is looked at once more");
     running.stop().await;
 }

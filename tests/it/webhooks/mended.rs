@@ -17,15 +17,8 @@ async fn scene() -> (Scene, Running) {
     for disk in ["sda", "sdb"] {
         scene.disk(disk).await;
     }
-    let running = start(&scene, "one").await;
+    let running = scene.start_listening("one").await;
     (scene, running)
-}
-
-async fn start(scene: &Scene, identity: &str) -> Running {
-    let running = scene.start(identity).await;
-    scene.ready("Rule", "full").await;
-    scene.ready("Webhook", "am").await;
-    running
 }
 
 fn about(disk: &str) -> Value {
@@ -135,7 +128,7 @@ async fn what_was_resolved_while_nobody_led_is_not_acted_upon() {
     scene.batch_for("other", "am", (&[], &at(-7200)), &alert("sdb", &starts, None)).await;
     scene.batch_for("ends", "am", (&[], &at(-7000)), &alert("sda", &starts, Some(&ended))).await;
     scene.patch::<Rule>("full", json!({"spec": {"when": "alert.labels.disk.startsWith('sd')"}})).await;
-    let running = start(&scene, "two").await;
+    let running = scene.start_listening("two").await;
     let fired = format!("f-sdb/{starts}/firing full Fired");
     let over = [format!("f-sda/{starts}/firing  Resolved"), format!("f-sda/{starts}/resolved  Resolved")];
     scene
@@ -219,7 +212,7 @@ async fn an_alert_that_too_many_have_looked_at_is_left_until_it_is_sent_again() 
     let batches = scene.api::<EventBatch>();
     batches.patch_status("crowded", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
     mend(&scene, "sda").await;
-    let running = start(&scene, "two").await;
+    let running = scene.start_listening("two").await;
     let says = async |wanted: bool| {
         eventually(&format!("the Rule says so: {wanted}"), DEADLINE, || async {
             let rule = scene.api::<Rule>().get("full").await.map_err(|error| error.to_string())?;

@@ -26,15 +26,8 @@ async fn heard_again(changes: Value, comes_again: SignedDuration) -> (Scene, Run
     for disk in ["sda", "sdb"] {
         scene.disk(disk).await;
     }
-    let running = start(&scene, "one").await;
+    let running = scene.start_listening("one").await;
     (scene, running)
-}
-
-async fn start(scene: &Scene, identity: &str) -> Running {
-    let running = scene.start(identity).await;
-    scene.ready("Rule", "full").await;
-    scene.ready("Webhook", "am").await;
-    running
 }
 
 /// An alert of a name about a disk, which fires, or is resolved.
@@ -134,7 +127,7 @@ async fn enough_alerts_of_a_group_act_once_whoever_leads_and_until_all_are_resol
     let waits = [&slow, &full, &other].map(|one| one.waits(600));
     came_to(&scene, waits.clone()).await;
     running.stop().await;
-    let running = start(&scene, "two").await;
+    let running = scene.start_listening("two").await;
     assert_eq!(running.post("am", &notification(&[full.alert(None)])).await.status, 200, "it is known");
     let errors = told("Errors", "sda", -10);
     errors.fires(&running).await;
@@ -144,7 +137,7 @@ async fn enough_alerts_of_a_group_act_once_whoever_leads_and_until_all_are_resol
         eventually("the disk is cleaned", DEADLINE, || async { scene.mark_of("sda").await.ok_or("not yet") });
     assert_eq!(mark.await, "Slow+Full+Errors");
     running.stop().await;
-    let running = start(&scene, "three").await;
+    let running = scene.start_listening("three").await;
     slow.is_resolved(&running).await;
     errors.is_resolved(&running).await;
     let over = [slow.over("Resolved"), errors.over("Resolved")].concat();
@@ -336,7 +329,7 @@ async fn what_came_while_nobody_received_has_time_to_come_again() {
         if since.as_secs() >= 2 { Ok(()) } else { Err(format!("{since:?}")) }
     })
     .await;
-    let running = start(&scene, "two").await;
+    let running = scene.start_listening("two").await;
     let waits = down.came_to("Held waits for what is expected until");
     eventually("it waits for who came in vain", DEADLINE, || async {
         let found = scene.outcomes().await;

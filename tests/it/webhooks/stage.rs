@@ -210,6 +210,14 @@ impl Scene {
         self.start_over(self.connection.clone(), identity).await
     }
 
+    /// The same, once the Rule `full` and the Webhook `am` are ready.
+    pub async fn start_listening(&self, identity: &str) -> Running {
+        let running = self.start(identity).await;
+        self.ready("Rule", "full").await;
+        self.ready("Webhook", "am").await;
+        running
+    }
+
     /// The same over a connection that brings no news of objects of a kind: a watch that is late.
     pub async fn start_late(&self, identity: &str, plural: &str) -> Running {
         let watched = format!("/{plural}");
@@ -226,6 +234,18 @@ impl Scene {
             }
         });
         self.start_over(Client::new(service, "default"), identity).await
+    }
+
+    /// The same over a connection that notes the address of each request.
+    pub async fn start_noted(&self, identity: &str) -> (Running, Arc<parking_lot::Mutex<Vec<String>>>) {
+        let noted = Arc::<parking_lot::Mutex<Vec<String>>>::default();
+        let (connection, notes) = (self.connection.clone(), noted.clone());
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            notes.lock().push(request.uri().to_string());
+            let connection = connection.clone();
+            async move { connection.send(request).await }
+        });
+        (self.start_over(Client::new(service, "default"), identity).await, noted)
     }
 
     async fn start_over(&self, connection: Client, identity: &str) -> Running {
@@ -340,18 +360,15 @@ impl Scene {
         self.api::<EventBatch>().list(&ListParams::default()).await.unwrap().items
     }
 
+    /// Those of one Webhook: where there are very many of another, it takes long to look at all.
+    pub async fn batches_of(&self, webhook: &str) -> Vec<EventBatch> {
+        let of_it = ListParams::default().labels(&format!("fother.dev/webhook={webhook}"));
+        self.api::<EventBatch>().list(&of_it).await.unwrap().items
+    }
+
     /// All outcomes that are recorded, as `event rule Outcome reason`.
     pub async fn outcomes(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        for batch in self.batches().await {
-            for outcome in batch.status.iter().flat_map(|status| &status.outcomes) {
-                let id = &batch.spec.events[usize::try_from(outcome.event).unwrap()].event.id;
-                let text = format!("{id} {} {:?} {}", outcome.rule, outcome.outcome, outcome.reason);
-                found.push(text.trim_end().to_owned());
-            }
-        }
-        found.sort();
-        found
+        outcomes_in(&self.batches().await)
     }
 
     /// Waits until these are the outcomes.
@@ -385,6 +402,20 @@ impl Scene {
     pub async fn delete_rule(&self, name: &str) {
         self.api::<Rule>().delete(name, &kube::api::DeleteParams::default()).await.unwrap();
     }
+}
+
+/// The outcomes that these batches have, as `event rule Outcome reason`.
+pub fn outcomes_in(batches: &[EventBatch]) -> Vec<String> {
+    let mut found = Vec::new();
+    for batch in batches {
+        for outcome in batch.status.iter().flat_map(|status| &status.outcomes) {
+            let id = &batch.spec.events[usize::try_from(outcome.event).unwrap()].event.id;
+            let text = format!("{id} {} {:?} {}", outcome.rule, outcome.outcome, outcome.reason);
+            found.push(text.trim_end().to_owned());
+        }
+    }
+    found.sort();
+    found
 }
 
 /// An alert about a disk; it fires, or is resolved at `ends`.

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::refusals::{scene, sign};
-use super::stage::{NAMESPACE, Running, TOKEN, alert, at, notification};
+use super::stage::{NAMESPACE, Running, TOKEN, alert, at, notification, outcomes_in};
 use crate::support::http::{self, Answer};
 use crate::support::wait::{DEADLINE, eventually};
 
@@ -249,16 +249,13 @@ async fn what_can_be_replayed_is_remembered_in_a_flood() {
         running.post_as(webhook, &headers, body.as_bytes()).await
     };
     assert_eq!(send("signed").await.status, 202);
-    let is_over = async || {
-        let outcomes = scene.outcomes().await;
-        outcomes.contains(&"1 told Suppressed BeforeRule".to_owned())
-    };
+    let is_over = async || outcomes_in(&scene.batches_of("signed").await) == ["1 told Suppressed BeforeRule"];
     eventually("it is over", DEADLINE, || async { is_over().await.then_some(()).ok_or("not yet") }).await;
     // Twice: what is over goes at once.
     for _ in 0..2 {
         assert_eq!(send("open").await.status, 202);
         eventually("what came with a token makes room", DEADLINE, || async {
-            let left = scene.batches().await.iter().filter(|batch| batch.spec.webhook == "open").count();
+            let left = scene.batches_of("open").await.len();
             if left == 0 { Ok(()) } else { Err(left) }
         })
         .await;

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{Listener, known};
-use crate::api::{CapturedEvent, Execution, ObjectReference, OutcomeKind, TriggerEvent};
+use crate::api::{CapturedEvent, Execution, ObjectReference, OutcomeKind};
 use crate::cluster::Result;
 use crate::controller::heard::{self, From};
 use crate::controller::rule::fire::{self, Making};
@@ -21,7 +21,6 @@ use crate::decide::episode::{self, Held, Load, Past, Question, Verdict};
 use crate::decide::identity::TargetKey;
 use crate::decide::inbox::{Inbox, Item, starts_at};
 use crate::decide::matching::received;
-use crate::decide::unless::Objection;
 use crate::decide::view::TargetView;
 use crate::source::watch::now;
 
@@ -32,6 +31,13 @@ pub(super) struct Alerts {
     pub(super) items: Vec<Item>,
     /// What they are complete together as, if the rule asks for that.
     pub(super) set: Option<Set>,
+}
+
+impl Alerts {
+    /// The one that stands for all, by what the watch has brought.
+    fn first(&self) -> Option<&Item> {
+        self.set.as_ref().map_or_else(|| self.items.first(), Set::last)
+    }
 }
 
 impl Listener<'_> {
@@ -157,15 +163,22 @@ impl Listener<'_> {
         }
     }
 
-    /// What speaks against acting for an alert now.
-    async fn objection(
-        &self,
-        event: &TriggerEvent,
+    /// Holds a target if something speaks against acting for an alert now; says whether it does.
+    async fn object(
+        &mut self,
+        (target, live): (&TargetKey, &ObjectReference),
+        alerts: &Alerts,
+        alert: &Item,
         captured: &[CapturedEvent],
-        target: &ObjectReference,
-    ) -> Result<Option<Objection>> {
-        let bindings = received(&json!(event), &self.case.compiled.spec.trigger, now());
-        objection::raised(self.context, self.case, (bindings, captured), target).await
+    ) -> Result<bool> {
+        let event = json!(alert.accepted().event);
+        let bindings = received(&event, &self.case.compiled.spec.trigger, now());
+        let raised = objection::raised(self.context, self.case, (bindings, captured), live).await?;
+        let Some(objection) = raised else { return Ok(false) };
+        self.round.object(target, &objection);
+        self.wait(&alerts.items, &format!("{:?} {objection}", Held::Unless));
+        self.hold(target, &alerts.view, (Held::Unless, None));
+        Ok(true)
     }
 
     /// The alert that stands for all, if by what the API server has at this moment it is as it seemed.
@@ -194,22 +207,25 @@ impl Listener<'_> {
             Ok(taken) => taken,
             Err(verdict) => return Ok(Some(verdict)),
         };
-        let (alert, ()) = try_join!(self.still(alerts), fire::permitted(context, self.case.account))?;
-        let Some(alert) = alert else {
-            self.round.wake_in(LOOK_AGAIN);
-            return Ok(None);
-        };
-        let Some(live) = fire::live(context, self.case.account, &alerts.view.target).await? else {
+        let Some(first) = alerts.first() else { return Ok(None) };
+        let (account, aimed) = (self.case.account, &alerts.view.target);
+        let (live, ()) = try_join!(fire::live(context, account, aimed), fire::permitted(context, account))?;
+        let Some(live) = live else {
             self.wait(&alerts.items, &format!("{target} does not exist"));
             self.hold(target, &alerts.view, (Held::TargetMissing, None));
             return Ok(None);
         };
-        let event = &alert.accepted().event;
         let captured = self.recorded(alerts.set.as_ref());
-        if let Some(objection) = self.objection(event, &captured, &live).await? {
-            self.round.object(target, &objection);
-            self.wait(&alerts.items, &format!("{:?} {objection}", Held::Unless));
-            self.hold(target, &alerts.view, (Held::Unless, None));
+        if self.object((target, &live), alerts, first, &captured).await? {
+            return Ok(None);
+        }
+        // The last look, as it is at all that is kept: what has to wait in a storm must not ask for it again and again.
+        let Some(alert) = self.still(alerts).await? else {
+            self.round.wake_in(LOOK_AGAIN);
+            return Ok(None);
+        };
+        let is_another = alert.accepted().event != first.accepted().event;
+        if is_another && self.object((target, &live), alerts, &alert, &captured).await? {
             return Ok(None);
         }
         let making = Making {
@@ -219,7 +235,7 @@ impl Listener<'_> {
             target: &live,
             matched: &alerts.view.object,
             since: Some(alerts.view.since),
-            event: Some(event),
+            event: Some(&alert.accepted().event),
             captured: &captured,
             depth: 0,
             passed: fire::passed(self.case.compiled),

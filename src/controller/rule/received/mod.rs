@@ -6,6 +6,7 @@ mod events;
 mod sets;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -48,6 +49,7 @@ pub async fn reconcile(
     checked: &Checked,
     (compiled, account): (&CompiledRule, &Account),
 ) -> Result<Requeue> {
+    let began = Instant::now();
     let namespaced = heard::is_namespaced(context, compiled).await?;
     // What was received is all there is to see.
     let sight = Sight { heard_at: Some(now()), complete_at: Some(now()), all_resolved: true };
@@ -76,7 +78,8 @@ pub async fn reconcile(
     if let Some((_, error)) = round.failed.take() {
         return Err(error);
     }
-    Ok(Requeue::After(round.wake.unwrap_or(RESYNC).min(RESYNC)))
+    // In a storm the looks at what has to wait take long: each rests for as long as it took.
+    Ok(Requeue::After(round.wake.unwrap_or(RESYNC).max(began.elapsed()).min(RESYNC)))
 }
 
 /// What is said of alerts that too many rules have taken up before this one.
