@@ -174,7 +174,8 @@ async fn kubectl_follows_what_changes() {
         ("rules", RULE, r#"{"spec": {"mode": "Enforce"}}"#, [" Observe ", " Enforce "]),
         (
             "configmaps",
-            "{apiVersion: v1, kind: ConfigMap, metadata: {name: watches}, data: {hull: leaking}}",
+            // Quoted: what begins with a brace is JSON to older releases of kubectl.
+            r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "watches"}, "data": {"hull": "leaking"}}"#,
             r#"{"data": {"tide": "low"}}"#,
             [" 1 ", " 2 "],
         ),
