@@ -54,6 +54,10 @@ use super::{Duration, FreeForm, HeldTarget, Rate, Target};
     .message("correlate over a resource trigger needs since: its window goes by the times since which objects are wrong"))]
 #[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.for)")
     .message("for does not go with correlate: its window says how long"))]
+#[x_kube(validation = Rule::new("!has(self.for) || !has(self.trigger.alert) || !has(self.trigger.alert.state) || self.trigger.alert.state == 'Firing'")
+    .message("for does not go with alerts that are resolved: an end is over at once"))]
+#[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.trigger.alert) || !has(self.trigger.alert.state) || self.trigger.alert.state == 'Firing'")
+    .message("correlate goes with alerts that fire: that they are resolved is told minutes later, and in any order"))]
 pub struct RuleSpec {
     /// What the Rule is for, in a sentence that helps the person who is woken by it. Example: `A crash-looping workload is
     /// restarted once; if that does not hold, a person is paged.`
@@ -167,7 +171,12 @@ pub struct Trigger {
 impl Trigger {
     /// Whether it is a state, which can be looked at again, rather than an event, which is over.
     pub fn is_state(&self) -> bool {
-        self.resource.is_some() || self.alert.is_some()
+        self.resource.is_some() || self.alert.as_ref().is_some_and(|alert| alert.state.is_firing())
+    }
+
+    /// Whether it is about alerts that are resolved.
+    pub fn is_about_ends(&self) -> bool {
+        self.alert.as_ref().is_some_and(|alert| !alert.state.is_firing())
     }
 
     /// Whether it is about no object that could lead to the target.
@@ -182,7 +191,7 @@ impl Trigger {
     }
 }
 
-/// Alerts: each is a state, from its start until it is resolved.
+/// Alerts: each is a state, from its start until it is resolved, or what is to be done once after that.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertTrigger {
@@ -193,6 +202,32 @@ pub struct AlertTrigger {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub names: Vec<String>,
+    /// `Firing`: the Rule acts while an alert fires. `Resolved`: it acts once when one is resolved, unless it fires again by then.
+    /// Default: `Firing`.
+    #[serde(default, skip_serializing_if = "AlertPhase::is_firing")]
+    pub state: AlertPhase,
+}
+
+/// In which state of an alert a Rule acts. What is the default is not written out: an earlier version does not know the field.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum AlertPhase {
+    /// While it fires.
+    #[default]
+    Firing,
+    /// Once, when it is resolved.
+    Resolved,
+    /// What a later version of fother knows and this one does not. Nothing is done for it.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+impl AlertPhase {
+    /// Whether it is the default.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    pub fn is_firing(&self) -> bool {
+        *self == Self::Firing
+    }
 }
 
 /// Events that a Webhook receives.

@@ -9,8 +9,8 @@ use kube::ResourceExt;
 
 use super::seen::Seen;
 use crate::api::{
-    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Progress, Reason, Rule, RuleSpec,
-    ScheduleTrigger, Trigger, condition, set_condition, set_progress,
+    Action, ActionSpec, AlertPhase, AlertTrigger, Condition, ConditionStatus, ConditionType, Mode, Progress,
+    Reason, Rule, RuleSpec, ScheduleTrigger, Trigger, condition, set_condition, set_progress,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result};
@@ -74,7 +74,13 @@ pub(super) fn check(context: &Context, rule: &Rule, schemas: Schemas) -> Checked
 pub(super) fn unknown(context: &Context, rule: &Rule) -> Option<String> {
     let namespace = rule.namespace().unwrap_or_default();
     let own = context.rules.unknown_field(&namespace, &rule.name_any());
-    if let Some(field) = own.or_else(|| (rule.spec.mode == Mode::Unknown).then(|| "spec.mode".to_owned())) {
+    let state = rule.spec.trigger.alert.as_ref().map(|alert| alert.state);
+    let values = [
+        ("spec.mode", rule.spec.mode == Mode::Unknown),
+        ("spec.trigger.alert.state", state == Some(AlertPhase::Unknown)),
+    ];
+    let value = values.into_iter().find(|(_, is_unknown)| *is_unknown).map(|(field, _)| field.to_owned());
+    if let Some(field) = own.or(value) {
         return Some(not_known(&field));
     }
     rule.spec.ladder.iter().find_map(|rung| {
@@ -278,8 +284,7 @@ pub fn trigger(trigger: &Trigger) -> String {
         Trigger { event: Some(event), .. } if event.reasons.is_empty() => "Event".to_owned(),
         Trigger { event: Some(event), .. } => format!("Event {}", event.reasons.join(",")),
         Trigger { schedule: Some(schedule), .. } => of_the_clock(schedule),
-        Trigger { alert: Some(alert), .. } if alert.names.is_empty() => "Alert".to_owned(),
-        Trigger { alert: Some(alert), .. } => format!("Alert {}", alert.names.join(",")),
+        Trigger { alert: Some(alert), .. } => of_alerts(alert),
         Trigger { webhook: Some(webhook), .. } if webhook.types.is_empty() => {
             format!("Webhook {}", webhook.name)
         }
@@ -288,6 +293,13 @@ pub fn trigger(trigger: &Trigger) -> String {
         _ => String::new(),
     };
     text.chars().take(256).collect()
+}
+
+/// The names of its alerts, and that it is about their end if it is.
+fn of_alerts(trigger: &AlertTrigger) -> String {
+    let state = if trigger.state.is_firing() { String::new() } else { format!("{:?}", trigger.state) };
+    let words = ["Alert".to_owned(), state, trigger.names.join(",")];
+    words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// Its times, as they are written.
@@ -390,6 +402,11 @@ mod tests {
             (
                 serde_json::json!({"alert": {"webhook": "am", "names": ["DiskFull", "DiskSlow"]}}),
                 "Alert DiskFull,DiskSlow",
+            ),
+            (serde_json::json!({"alert": {"webhook": "am", "state": "Resolved"}}), "Alert Resolved"),
+            (
+                serde_json::json!({"alert": {"webhook": "am", "names": ["DiskFull"], "state": "Resolved"}}),
+                "Alert Resolved DiskFull",
             ),
             (serde_json::json!({"webhook": {"name": "shop"}}), "Webhook shop"),
             (serde_json::json!({"webhook": {"name": "shop", "types": ["deploy"]}}), "Webhook deploy"),

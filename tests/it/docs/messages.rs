@@ -122,6 +122,11 @@ fn what_the_page_on_rules_quotes_is_said() {
             triggered(json!({"schedule": {"every": "24h", "timeZone": "Europe/London"}}), json!({})),
             triggered(json!({"schedule": {"every": "5s"}}), json!({})),
             triggered(json!({"schedule": {"at": ["2026-12-31 18:00"]}}), json!({})),
+            triggered(json!({"alert": {"webhook": "am", "state": "Resolved"}}), json!({"for": "2m"})),
+            triggered(
+                json!({"alert": {"webhook": "am", "state": "Resolved"}}),
+                json!({"correlate": {"within": "1m", "count": 3}}),
+            ),
             rule(json!({"limits": {"perTarget": "3 per hour"}})),
             rule(json!({"limits": {"perTarget": "0/1h"}})),
             triggered(schedule("0 3 * * *", "UTC"), json!({"target": "workload"})),

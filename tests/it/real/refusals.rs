@@ -76,7 +76,7 @@ const WATCHED: &str =
 const NO_RESTART: &str = "kubernetes: {restart: {}}";
 
 /// What is changed in the manifest above, and a word of the refusal of both.
-const REFUSED: [(&str, &str, &str, &str); 51] = [
+const REFUSED: [(&str, &str, &str, &str); 54] = [
     (RULE, "serviceAccountName:", "serviceAccountNam:", "serviceAccountNam"),
     (RULE, "serviceAccountName: healer", "description: x", "serviceAccountName"),
     (RULE, "serviceAccountName: healer", "serviceAccountName: ''", "serviceAccountName"),
@@ -113,6 +113,19 @@ const REFUSED: [(&str, &str, &str, &str); 51] = [
         "trigger: {schedule: {cron: '0 3 * * *'}}\n  correlate: {within: 1m, count: 3}",
         "correlate needs several things that can happen",
     ),
+    (
+        RULE,
+        WATCHED,
+        "trigger: {alert: {webhook: a, state: Resolved}}",
+        "for does not go with alerts that are",
+    ),
+    (
+        RULE,
+        WATCHED,
+        "trigger: {alert: {webhook: a, state: Resolved}}\n  correlate: {within: 1m, count: 3}",
+        "correlate goes with alerts that fire",
+    ),
+    (RULE, WATCHED, "trigger: {alert: {webhook: a, state: resolved}}", "state"),
     (RULE, WATCHED, "trigger: {schedule: {cron: '@daily', every: 1h}}", "exactly one of cron, every and at"),
     (RULE, WATCHED, "trigger: {schedule: {every: 1h, timeZone: Europe/London}}", "timeZone goes with cron"),
     (RULE, WATCHED, "trigger: {schedule: {every: 9s}}", "every is at least 10s"),

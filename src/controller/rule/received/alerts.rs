@@ -13,7 +13,6 @@ use crate::api::{CapturedEvent, Execution, ObjectReference, OutcomeKind, Trigger
 use crate::cluster::Result;
 use crate::controller::heard::{self, From};
 use crate::controller::rule::fire::{self, Making};
-use crate::controller::rule::held::Hold;
 use crate::controller::rule::load::Counted;
 use crate::controller::rule::{Executions, LOOK_AGAIN, executions_of, objection, past_of, targets};
 use crate::decide::alerts::Set;
@@ -110,7 +109,7 @@ impl Listener<'_> {
             Verdict::Prove => self.round.wake_in(LOOK_AGAIN),
             Verdict::Held(held, until) => {
                 if let Some(view) = view {
-                    self.hold(target, view, (held, until));
+                    self.wait_for(target, &view.target, (held, until));
                 }
                 self.wait(items, &format!("{held:?}"));
             }
@@ -138,16 +137,6 @@ impl Listener<'_> {
                 episode::decide(question, load, caps, now())
             }
             verdict => verdict,
-        }
-    }
-
-    fn hold(&mut self, target: &TargetKey, view: &TargetView, (held, until): (Held, Option<Timestamp>)) {
-        let waits = Hold { target: view.target.clone(), held, until };
-        self.round.holds.insert(target.clone(), waits);
-        match (held, until) {
-            (Held::ObservedLimit, _) => self.round.unrecorded += 1,
-            (_, Some(until)) => self.round.wake_at(until),
-            (_, None) => self.round.wake_in(LOOK_AGAIN),
         }
     }
 
@@ -201,7 +190,7 @@ impl Listener<'_> {
         };
         let Some(live) = fire::live(context, self.case.account, &alerts.view.target).await? else {
             self.wait(&alerts.items, &format!("{target} does not exist"));
-            self.hold(target, &alerts.view, (Held::TargetMissing, None));
+            self.wait_for(target, &alerts.view.target, (Held::TargetMissing, None));
             return Ok(None);
         };
         let event = &alert.accepted().event;
@@ -209,7 +198,7 @@ impl Listener<'_> {
         if let Some(objection) = self.objection(event, &captured, &live).await? {
             self.round.object(target, &objection);
             self.wait(&alerts.items, &format!("{:?} {objection}", Held::Unless));
-            self.hold(target, &alerts.view, (Held::Unless, None));
+            self.wait_for(target, &alerts.view.target, (Held::Unless, None));
             return Ok(None);
         }
         let making = Making {
