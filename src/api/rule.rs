@@ -54,6 +54,10 @@ use super::{Duration, FreeForm, HeldTarget, Rate, Target};
     .message("correlate over a resource trigger needs since: its window goes by the times since which objects are wrong"))]
 #[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.for)")
     .message("for does not go with correlate: its window says how long"))]
+#[x_kube(validation = Rule::new("!has(self.for) || !has(self.trigger.alert) || !has(self.trigger.alert.state) || self.trigger.alert.state == 'Firing'")
+    .message("for does not go with alerts that are resolved: an end is over at once"))]
+#[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.trigger.alert) || !has(self.trigger.alert.state) || self.trigger.alert.state == 'Firing'")
+    .message("correlate goes with alerts that fire: that they are resolved is told minutes later, and in any order"))]
 pub struct RuleSpec {
     /// What the Rule is for, in a sentence that helps the person who is woken by it. Example: `A crash-looping workload is
     /// restarted once; if that does not hold, a person is paged.`
@@ -167,7 +171,12 @@ pub struct Trigger {
 impl Trigger {
     /// Whether it is a state, which can be looked at again, rather than an event, which is over.
     pub fn is_state(&self) -> bool {
-        self.resource.is_some() || self.alert.is_some()
+        self.resource.is_some() || self.alert.as_ref().is_some_and(|alert| alert.state.is_firing())
+    }
+
+    /// Whether it is about alerts that are resolved.
+    pub fn is_about_ends(&self) -> bool {
+        self.alert.as_ref().is_some_and(|alert| !alert.state.is_firing())
     }
 
     /// Whether it is about no object that could lead to the target.
@@ -182,7 +191,7 @@ impl Trigger {
     }
 }
 
-/// Alerts: each is a state, from its start until it is resolved.
+/// Alerts: each is a state, from its start until it is resolved, or what is to be done once after that.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertTrigger {
@@ -193,6 +202,32 @@ pub struct AlertTrigger {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub names: Vec<String>,
+    /// `Firing`: the Rule acts while an alert fires. `Resolved`: it acts once when one is resolved, unless it fires again by then.
+    /// Default: `Firing`.
+    #[serde(default, skip_serializing_if = "AlertPhase::is_firing")]
+    pub state: AlertPhase,
+}
+
+/// In which state of an alert a Rule acts. What is the default is not written out: an earlier version does not know the field.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum AlertPhase {
+    /// While it fires.
+    #[default]
+    Firing,
+    /// Once, when it is resolved.
+    Resolved,
+    /// What a later version of fother knows and this one does not. Nothing is done for it.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+impl AlertPhase {
+    /// Whether it is the default.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    pub fn is_firing(&self) -> bool {
+        *self == Self::Firing
+    }
 }
 
 /// Events that a Webhook receives.
@@ -243,16 +278,37 @@ pub struct EventTrigger {
     pub regarding_kind: Option<String>,
 }
 
-/// Times of the clock. However many of them were missed while no controller ran, the latest alone is made up for.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+/// What the API server checks of a date; which of them are in the calendar is checked with the rest.
+pub const DATE_PATTERN: &str =
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})$";
+
+/// Times of the clock: exactly one of `cron`, `every` and `at`. However many of them were missed while no controller ran, the
+/// latest alone is made up for.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.cron), has(self.every), has(self.at)].filter(set, set).size() == 1")
+    .message("exactly one of cron, every and at must be set"))]
+#[x_kube(validation = Rule::new("!has(self.timeZone) || has(self.cron)")
+    .message("timeZone goes with cron: an interval has none, and a date says its own"))]
+#[x_kube(validation = Rule::new("!has(self.every) || duration(self.every) >= duration('10s') && duration(self.every) <= duration('8784h')")
+    .message("every is at least 10s, and at most 8784h, which are 366 days"))]
 pub struct ScheduleTrigger {
-    /// Minute, hour, day of month, month and day of week, as cron has them. A time that names its hours goes by the
-    /// clock on the wall: skipped by a clock change it is taken right after, repeated by one it is taken once. Example:
-    /// `0 3 * * 1-5`.
-    #[schemars(length(min = 9, max = 128))]
-    pub cron: String,
-    /// IANA time zone. Default: `UTC`. Example: `Europe/London`.
+    /// Minute, hour, day of month, month and day of week, as cron has them; or `@yearly`, `@annually`, `@monthly`, `@weekly`,
+    /// `@daily`, `@midnight` or `@hourly`. A time that names its hours goes by the clock on the wall: skipped by a clock
+    /// change it is taken right after, repeated by one it is taken once. Example: `0 3 * * 1-5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 6, max = 128))]
+    pub cron: Option<String>,
+    /// An interval, at least `10s` and at most `8784h`: the times are its multiples since 1970 in UTC, so that `6h` is at 0, 6, 12 and
+    /// 18 o'clock. Example: `90s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Duration>,
+    /// Dates, each of which comes once. One that was over when the Rule was created, or when it was added, never comes. Example:
+    /// `["2026-12-24T18:00:00+01:00"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16), inner(length(max = 25), regex(pattern = DATE_PATTERN)))]
+    pub at: Vec<String>,
+    /// IANA time zone of `cron`. Default: `UTC`. Example: `Europe/London`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: Option<String>,
@@ -508,8 +564,8 @@ pub struct ObjectedEvent {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduleStatus {
-    /// The schedule that this speaks of: cron and time zone.
-    #[schemars(length(max = 256))]
+    /// The schedule that this speaks of: cron and time zone, the interval, or the dates.
+    #[schemars(length(max = 512))]
     pub schedule: String,
     /// From when on it counts: the Rule's creation, or when it was given this schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]

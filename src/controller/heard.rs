@@ -10,6 +10,7 @@ use kube::{Api, ResourceExt};
 use super::context::Context;
 use crate::api::{EventBatch, Execution, LABEL, ObjectReference, Target};
 use crate::cluster::{Error, Result};
+use crate::decide::firing;
 use crate::decide::identity::TargetKey;
 use crate::decide::inbox::{self, Inbox, Item};
 use crate::decide::lead::{self, Lead};
@@ -116,6 +117,22 @@ pub async fn fires(
         |item: &Item| item.fingerprint().is_some_and(|own| fingerprints(execution).any(|one| one == own));
     let firing = inbox(context, rule, from).await?.firing;
     Ok(firing.iter().any(|item| is_one_of(item) && lead::matches(rule, item.accepted(), now()).is_ok()))
+}
+
+/// Whether an alert fires again, for whose end an Execution was decided.
+pub async fn fires_again(
+    context: &Context,
+    rule: &CompiledRule,
+    execution: &Execution,
+    from: From,
+) -> Result<bool> {
+    let ended = execution.spec.decision.as_ref().and_then(|decision| decision.event.as_ref());
+    let (Some(ended), Some(webhook)) = (ended, rule.spec.trigger.webhook_name()) else { return Ok(false) };
+    let batches = match from {
+        From::Store => stored(context, rule),
+        From::ApiServer => Box::pin(listed(context, &rule.facts.namespace, webhook)).await?,
+    };
+    Ok(firing::fires_again(ended, &batches, now()))
 }
 
 /// The alerts of which an Execution was made.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::identity::{digest, readable};
 use super::unknown;
-use crate::api::{ActionSpec, RuleSpec, Rung};
+use crate::api::{ActionSpec, AlertPhase, RuleSpec, Rung};
 
 /// The ladder and all that it needs.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -72,8 +72,12 @@ impl Definition {
             return Err(DefinitionError::Changed { name: name.to_owned() });
         }
         let mut fields = Vec::new();
-        let read = unknown::read(data, |field| fields.push(field))
+        let read: Self = unknown::read(data, |field| fields.push(field))
             .map_err(|source| DefinitionError::Unreadable { name: name.to_owned(), source })?;
+        let alert = read.rule.as_ref().and_then(|rule| rule.trigger.alert.as_ref());
+        if alert.is_some_and(|alert| alert.state == AlertPhase::Unknown) {
+            fields.push("rule.trigger.alert.state".to_owned());
+        }
         match fields.into_iter().next() {
             None => Ok(read),
             Some(field) => Err(DefinitionError::Unknown { name: name.to_owned(), field }),
@@ -152,5 +156,20 @@ mod tests {
             serde_json::from_str(r#"{"b":[{"d":3,"c":2}],"a":1}"#).expect("JSON"),
         );
         assert_eq!(canonical(&one), canonical(&other));
+    }
+
+    #[test]
+    fn a_state_of_alerts_that_a_later_version_knows_is_not_taken_for_another() {
+        let with = |alert: Value| {
+            let rule = json!({"serviceAccountName": "h", "mode": "Observe", "trigger": {"alert": alert}, "ladder": []});
+            let data = json!({"rule": rule, "ladder": [], "actions": {}});
+            (Definition::read(&stored_name("r", &data), &data).map_err(|error| error.to_string()), data)
+        };
+        let (read, data) = with(json!({"webhook": "w"}));
+        assert_eq!(read.map(|read| read.data()), Ok(data), "what an earlier version wrote keeps its name");
+        let (read, data) = with(json!({"webhook": "w", "state": "Resolved"}));
+        assert_eq!(read.map(|read| read.data()), Ok(data));
+        let (read, _) = with(json!({"webhook": "w", "state": "Silenced"}));
+        assert!(read.is_err_and(|error| error.contains("rule.trigger.alert.state")));
     }
 }

@@ -194,8 +194,9 @@ pub fn decide(question: Question<'_>, load: Load, caps: Caps, now: Timestamp) ->
         let last = open.max_by_key(|past| past.finished_at);
         return last.and_then(|last| held_by(last, question)).unwrap_or(Verdict::Clear);
     };
-    if let Some(held) = guard(question, view, load, caps, now) {
-        return held;
+    let asked = (question.rule, question.past);
+    if let Some((held, until)) = guard(asked, view.since, load, caps, now) {
+        return Verdict::Held(held, until);
     }
     let occurrence = latest.map(|l| l.id.clone()).unwrap_or_default();
     let id = decision_id(&question.rule.namespace, &question.rule.name, question.target, &occurrence);
@@ -315,42 +316,41 @@ fn held_by(latest: &Past, question: Question<'_>) -> Option<Verdict> {
     if began_anew || now_enforced { None } else { Some(Verdict::InEpisode) }
 }
 
-/// What stops a target that matches, if anything does.
-fn guard(
-    question: Question<'_>,
-    view: &TargetView,
+/// What stops a target that matches since a time, if anything does, and until when if that is known.
+pub(super) fn guard(
+    (rule, past): (&RuleFacts, &[Past]),
+    since: Timestamp,
     load: Load,
     caps: Caps,
     now: Timestamp,
-) -> Option<Verdict> {
-    let rule = question.rule;
-    let ripe = view.since.saturating_add(rule.hold_for.signed()).unwrap_or(Timestamp::MAX);
+) -> Option<(Held, Option<Timestamp>)> {
+    let ripe = since.saturating_add(rule.hold_for.signed()).unwrap_or(Timestamp::MAX);
     if ripe > now {
-        return Some(Verdict::Held(Held::For, Some(ripe)));
+        return Some((Held::For, Some(ripe)));
     }
-    let acting = || question.past.iter().filter(|past| past.mode != Mode::Observe);
+    let acting = || past.iter().filter(|past| past.mode != Mode::Observe);
     let rested = acting()
         .filter_map(|past| past.finished_at)
         .max()
         .and_then(|finished| finished.saturating_add(rule.cooldown.signed()).ok());
     if let Some(rested) = rested.filter(|rested| *rested > now) {
-        return Some(Verdict::Held(Held::Cooldown, Some(rested)));
+        return Some((Held::Cooldown, Some(rested)));
     }
     let full = rule.per_target.and_then(|rate| full_until(rate, acting().map(|past| past.decided_at), now));
     if let Some(until) = full {
-        return Some(Verdict::Held(Held::Rate, Some(until)));
+        return Some((Held::Rate, Some(until)));
     }
     if rule.mode == Mode::Observe {
-        return (load.observed_open >= OBSERVED_LIMIT).then_some(Verdict::Held(Held::ObservedLimit, None));
+        return (load.observed_open >= OBSERVED_LIMIT).then_some((Held::ObservedLimit, None));
     }
     if load.target > 0 {
-        return Some(Verdict::Held(Held::TargetBusy, None));
+        return Some((Held::TargetBusy, None));
     }
     if let Some(until) = load.rule_full {
-        return Some(Verdict::Held(Held::Rate, Some(until)));
+        return Some((Held::Rate, Some(until)));
     }
     let full = load.rule >= caps.rule || load.namespace >= caps.namespace || load.total >= caps.total;
-    full.then_some(Verdict::Held(Held::Concurrency, None))
+    full.then_some((Held::Concurrency, None))
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::inbox::{Item, Place, SILENCE, starts_at};
+use serde_json::Value;
+
+use super::inbox::{Item, Place, SILENCE, items, starts_at};
 use super::owed::{fires, outcomes};
-use crate::api::{EventBatch, OutcomeKind};
+use crate::api::{EventBatch, OutcomeKind, TriggerEvent};
 
 /// Up to when the alerts of a fingerprint are resolved.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,6 +72,11 @@ impl<'a> Said<'a> {
         said
     }
 
+    /// Whether an alert that was resolved fires again, for all that has been said lately.
+    pub fn fires_again(&self, item: &Item, now: Timestamp) -> bool {
+        self.last(item).is_some_and(|last| !self.is_silent(last, now))
+    }
+
     fn alert(&self, item: &Item) -> Option<&Alert<'a>> {
         self.alerts.get(item.fingerprint()?)
     }
@@ -100,6 +107,20 @@ impl<'a> Said<'a> {
     }
 }
 
+/// Whether an alert fires again of which an event said that it is resolved. What said so may be gone by now.
+pub fn fires_again(ended: &TriggerEvent, batches: &[Arc<EventBatch>], now: Timestamp) -> bool {
+    let field = |name: &str| ended.data.0.get(name).and_then(Value::as_str);
+    let starts = field("startsAt").and_then(|starts| starts.parse().ok());
+    let (end, fingerprint) = (Ended { starts, ends: Some(ended.time.0) }, field("fingerprint"));
+    let all = items(batches);
+    let said = Said::of(&all);
+    let mut own = all.iter().filter(|item| item.fingerprint().is_some() && item.fingerprint() == fingerprint);
+    own.any(|item| {
+        let is_last = said.last(item).is_some_and(|last| last.place() == item.place());
+        is_last && !said.is_silent(item, now) && starts_at(item).is_some_and(|at| !end.covers(at))
+    })
+}
+
 fn resolved(items: &[Item]) -> BTreeSet<Place> {
     // The items of a batch stand beside each other.
     let mut seen = BTreeSet::<*const EventBatch>::new();
@@ -109,4 +130,33 @@ fn resolved(items: &[Item]) -> BTreeSet<Place> {
         .filter(|(_, (_, event, outcome))| fires(event) && outcome.outcome == OutcomeKind::Resolved)
         .map(|(batch, (index, ..))| (Arc::as_ptr(batch), index))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::inbox::tests::{alert, at, batch};
+    use super::*;
+
+    #[test]
+    fn what_fires_later_than_what_ended_fires_again() {
+        let data = json!({"fingerprint": "f", "startsAt": at(5).to_string()});
+        let ended = json!({"id": "f/5/resolved", "source": "alertmanager", "type": "alert.resolved",
+            "time": at(15).to_string(), "data": data});
+        let ended: TriggerEvent = serde_json::from_value(ended).expect("an event");
+        let week = SILENCE.as_secs();
+        for (alerts, now, expected) in [
+            (json!([]), 30, false),
+            (json!([alert("f", 18, None)]), 30, true),
+            // What is late, what others say, what is resolved again, and what nobody has said for long.
+            (json!([alert("f", 5, None), alert("f", 14, None)]), 30, false),
+            (json!([alert("g", 18, None)]), 30, false),
+            (json!([alert("f", 18, None), alert("f", 18, Some(20))]), 30, false),
+            (json!([alert("f", 18, None)]), 21 + week, false),
+        ] {
+            let batches = [batch("a", 20, alerts.clone())];
+            assert_eq!(fires_again(&ended, &batches, at(now)), expected, "{alerts} {now}");
+        }
+    }
 }

@@ -27,6 +27,9 @@ pub const SILENCE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How old a firing alert may be before a repetition of it is taken in again, as a sign of life.
 pub const REFRESHED: SignedDuration = SignedDuration::from_hours(24);
 
+/// Why nothing is done about an alert that was resolved.
+pub const FIRES_AGAIN: &str = "the alert fires again";
+
 /// One event of a batch.
 #[derive(Clone, Debug)]
 pub struct Item {
@@ -103,7 +106,9 @@ pub fn of(rule: &CompiledRule, batches: &[Arc<EventBatch>], now: Timestamp) -> I
     let absence = rule.correlation.as_ref().is_some_and(Correlation::is_absence);
     let judges = (!absence).then(|| (text_of(rule), Wish::of(rule)));
     let (text, wish) = judges.as_ref().map(|(text, wish)| (text.as_str(), wish)).unzip();
-    open(Reader { rule: &rule.facts.name, text, wish }, batches, now)
+    let ends = rule.spec.trigger.is_about_ends();
+    let wish = wish.filter(|_| !ends);
+    open(Reader { rule: &rule.facts.name, text, wish, ends }, batches, now)
 }
 
 /// What a rule of this text could not decide about last, as far as that is remembered, and why.
@@ -179,6 +184,8 @@ pub struct Reader<'a> {
     pub text: Option<&'a str>,
     /// What it takes up though it is not listed for it.
     pub wish: Option<&'a Wish>,
+    /// Whether it is about alerts that are resolved: they are what waits for its decision.
+    pub ends: bool,
 }
 
 /// Sorts what the batches of one Webhook hold for one rule, and for its text. An alert that fires and was judged by
@@ -201,6 +208,15 @@ pub fn open(reader: Reader<'_>, batches: &[Arc<EventBatch>], now: Timestamp) -> 
                 continue;
             }
             None => (OutcomeKind::Duplicate, "it was received before"),
+            Some(AlertState { ends_at: Some(_), .. }) if reader.ends => {
+                match over_though_resolved(item, (is_first, &said), now) {
+                    Some(over) => over,
+                    None => {
+                        inbox.waiting.push(item.clone());
+                        continue;
+                    }
+                }
+            }
             Some(AlertState { ends_at: Some(_), .. }) => (OutcomeKind::Resolved, ""),
             Some(_) if said.is_resolved(item) => (OutcomeKind::Resolved, ""),
             Some(_) if said.is_silent(item, now) => {
@@ -216,6 +232,22 @@ pub fn open(reader: Reader<'_>, batches: &[Arc<EventBatch>], now: Timestamp) -> 
     }
     inbox.firing.sort_by(|a, b| a.fingerprint().cmp(&b.fingerprint()));
     inbox
+}
+
+/// Why a rule about alerts that are resolved has nothing to decide about one; none if it has.
+fn over_though_resolved(
+    item: &Item,
+    (is_first, said): (bool, &Said<'_>),
+    now: Timestamp,
+) -> Option<(OutcomeKind, &'static str)> {
+    match () {
+        () if !is_first => Some((OutcomeKind::Duplicate, "it was received before")),
+        () if said.fires_again(item, now) => Some((OutcomeKind::Suppressed, FIRES_AGAIN)),
+        () if now.duration_since(item.received_at()) > SILENCE => {
+            Some((OutcomeKind::Suppressed, "for 7 days something stood in its way"))
+        }
+        () => None,
+    }
 }
 
 /// All that batches hold, in the order in which it was received.
@@ -366,7 +398,7 @@ pub(in crate::decide) mod tests {
 
     /// A rule that takes up nothing.
     pub fn listed<'a>(rule: &'a str, text: Option<&'a str>) -> Reader<'a> {
-        Reader { rule, text, wish: None }
+        Reader { rule, text, wish: None, ends: false }
     }
 
     fn show(inbox: &Inbox) -> String {
@@ -398,6 +430,38 @@ pub(in crate::decide) mod tests {
         );
         let first = decided(&first, &[(0, OutcomeKind::Resolved), (1, OutcomeKind::Fired)]);
         assert_eq!(look(&[first]), "firing a[1] waiting  over ", "what fired goes on");
+    }
+
+    #[test]
+    fn for_a_rule_about_ends_what_is_resolved_waits_for_its_decision() {
+        let look = |batches: &[Arc<EventBatch>], now: i64| {
+            show(&open(Reader { ends: true, ..listed("r", Some("t")) }, batches, at(now)))
+        };
+        let first = batch("a", 10, json!([alert("f", 5, None), alert("g", 6, None)]));
+        let (end, twin) = (
+            batch("b", 20, json!([alert("f", 5, Some(15))])),
+            batch("c", 21, json!([alert("f", 5, Some(16)), alert("h", 7, Some(17))])),
+        );
+        assert_eq!(look(std::slice::from_ref(&first), 30), "firing a[0],a[1] waiting  over ");
+        let all = [first.clone(), end.clone(), twin.clone()];
+        assert_eq!(look(&all, 30), "firing a[1] waiting b[0],c[1] over a[0] Resolved,c[0] Duplicate");
+        let done = decided(&end, &[(0, OutcomeKind::Fired)]);
+        assert_eq!(
+            look(&[first.clone(), done, twin], 30),
+            "firing a[1] waiting c[1] over a[0] Resolved,c[0] Duplicate"
+        );
+        // In whatever order they come: what fires again has not ended, but nobody has to say so for ever.
+        let again = batch("d", 15, json!([alert("f", 18, None)]));
+        let both = [end.clone(), again.clone()];
+        assert_eq!(look(&both, 30), "firing d[0] waiting  over b[0] Suppressed");
+        let ends_again = batch("e", 40, json!([alert("f", 18, Some(25))]));
+        assert_eq!(
+            look(&[end.clone(), again, ends_again], 41),
+            "firing  waiting b[0],e[0] over d[0] Resolved"
+        );
+        let week = SILENCE.as_secs();
+        assert_eq!(look(std::slice::from_ref(&end), 20 + week), "firing  waiting b[0] over ");
+        assert_eq!(look(&[end], 21 + week), "firing  waiting  over b[0] Suppressed");
     }
 
     #[test]
@@ -548,7 +612,7 @@ pub(in crate::decide) mod tests {
     }
 
     fn look_for(wish: &Wish, batches: &[Arc<EventBatch>]) -> String {
-        show(&open(Reader { rule: "r", text: Some("t"), wish: Some(wish) }, batches, at(100)))
+        show(&open(Reader { rule: "r", text: Some("t"), wish: Some(wish), ends: false }, batches, at(100)))
     }
 
     #[test]
@@ -576,7 +640,9 @@ pub(in crate::decide) mod tests {
         assert_eq!(look_for(&sda, &[resolved]), "firing  waiting  over ", "only what fires");
         let named = batch("a", 10, json!([event("1")]));
         assert_eq!(
-            open(Reader { rule: "q", text: Some("t"), wish: Some(&any) }, &[named], at(100)).waiting.len(),
+            open(Reader { rule: "q", text: Some("t"), wish: Some(&any), ends: false }, &[named], at(100))
+                .waiting
+                .len(),
             0
         );
     }
@@ -596,7 +662,7 @@ pub(in crate::decide) mod tests {
         assert_eq!(look_for(&wish, &[fired.clone(), end]), over, "nothing is listed for it");
         assert_eq!(look_for(&wish, &[with(&fired, owed::NOBODY, OutcomeKind::Resolved)]), over);
         let week = SILENCE.as_secs();
-        let reader = Reader { rule: "r", text: Some("t"), wish: Some(&wish) };
+        let reader = Reader { rule: "r", text: Some("t"), wish: Some(&wish), ends: false };
         assert_eq!(show(&open(reader, &[fires], at(11 + week))), "firing  waiting  over ", "nobody says so");
     }
 
@@ -632,7 +698,7 @@ pub(in crate::decide) mod tests {
             .collect();
         batch.status = Some(owed::recorded(&batch, &many));
         let full = Arc::new(batch);
-        let reader = Reader { rule: "r", text: Some("t"), wish: Some(&wish) };
+        let reader = Reader { rule: "r", text: Some("t"), wish: Some(&wish), ends: false };
         let inbox = open(reader, std::slice::from_ref(&full), at(100));
         assert_eq!((inbox.firing.len(), inbox.refused.len()), (0, 1));
         let known = Reader { rule: "r7", ..reader };
@@ -647,7 +713,7 @@ pub(in crate::decide) mod tests {
         assert_eq!(look_for(&wish, std::slice::from_ref(&fires)), "firing a[0] waiting  over ");
         let judged = judged(&fires, OutcomeKind::NotMatched, Some("t"));
         assert_eq!(look_for(&wish, std::slice::from_ref(&judged)), "firing  waiting  over ");
-        let reader = Reader { rule: "r", text: Some("mended"), wish: Some(&wish) };
+        let reader = Reader { rule: "r", text: Some("mended"), wish: Some(&wish), ends: false };
         assert_eq!(show(&open(reader, &[judged], at(100))), "firing a[0] waiting  over ");
     }
 }

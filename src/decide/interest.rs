@@ -117,6 +117,8 @@ pub struct Listeners {
 /// What the Rules about alerts have in common.
 #[derive(Debug, Default)]
 struct Alerts {
+    /// How many Rules are about those that are resolved.
+    ends: usize,
     /// How many Rules name an alert.
     names: BTreeMap<String, usize>,
     /// How many name none: they are about all.
@@ -183,7 +185,8 @@ impl Listeners {
         self.by_name.keys()
     }
 
-    /// Those that may match an event, by name. That an alert is resolved is for those that may have matched it.
+    /// Those that may match an event, by name. That an alert is resolved is for those that may have matched it, and that
+    /// one fires for those that may match when it is resolved.
     pub fn wanting(&self, event: &TriggerEvent, alert: Option<&AlertState>) -> Vec<Arc<Interest>> {
         let mut seen = json!(event);
         if alert.is_some_and(|alert| alert.ends_at.is_some())
@@ -191,12 +194,23 @@ impl Listeners {
         {
             *status = "firing".into();
         }
-        let found = self.index.candidates(&seen).into_iter().chain(self.index.always().iter().copied());
-        let found = found.filter_map(|id| self.by_id.get(&id));
-        let mut wanting: Vec<_> =
-            found.filter(|interest| wants(&interest.trigger, event, alert)).cloned().collect();
+        let mut wanting: Vec<_> = self.found(&seen).filter(|one| !one.trigger.is_about_ends()).collect();
+        if alert.is_some() && self.alerts.ends > 0 {
+            if let Some(status) = seen.pointer_mut("/data/status") {
+                *status = "resolved".into();
+            }
+            seen["type"] = "alert.resolved".into();
+            wanting.extend(self.found(&seen).filter(|one| one.trigger.is_about_ends()));
+        }
+        wanting.retain(|interest| wants(&interest.trigger, event, alert));
         wanting.sort_by(|a, b| a.rule.cmp(&b.rule));
-        wanting
+        wanting.into_iter().cloned().collect()
+    }
+
+    /// Those that the index finds for what an event looks like.
+    fn found(&self, seen: &Value) -> impl Iterator<Item = &Arc<Interest>> {
+        let found = self.index.candidates(seen).into_iter().chain(self.index.always().iter().copied());
+        found.filter_map(|id| self.by_id.get(&id))
     }
 
     /// How many Rules are about the name of an alert, whether they may match it or not.
@@ -225,6 +239,9 @@ impl Alerts {
         let names: BTreeSet<&String> = trigger.names.iter().collect();
         if names.is_empty() {
             self.unnamed = self.unnamed.saturating_add_signed(by);
+        }
+        if interest.trigger.is_about_ends() {
+            self.ends = self.ends.saturating_add_signed(by);
         }
         for name in names {
             let count = self.names.entry(name.clone()).or_default();
@@ -584,7 +601,8 @@ mod tests {
         let batch = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "EventBatch", "metadata": {"name": "b"},
             "spec": {"webhook": "w", "receivedAt": kept.time, "events": [{"rules": rules, "alert": alert, "event": kept}]}});
         let batch = Arc::new(serde_json::from_value(batch).expect("an EventBatch"));
-        let reader = inbox::Reader { rule: "mended", text: Some("t"), wish: Some(&Wish::of(rule)) };
+        let reader =
+            inbox::Reader { rule: "mended", text: Some("t"), wish: Some(&Wish::of(rule)), ends: false };
         !inbox::open(reader, &[batch], kept.time.0).firing.is_empty()
     }
 
@@ -635,5 +653,36 @@ mod tests {
         let resolved = AlertState { ends_at: Some(event.time.clone()), ..firing(&event) };
         assert_eq!(listeners.wanting(&event, Some(&resolved)).len(), 1);
         assert_eq!(listeners.wanting(&event, Some(&firing(&event))).len(), 0);
+    }
+
+    /// What fires is kept for it, too: whether an alert fires again, that says.
+    #[test]
+    fn a_rule_about_ends_hears_of_what_may_come_to_one() {
+        let trigger = json!({"alert": {"webhook": "am", "names": ["DiskFull"], "state": "Resolved"}});
+        let asked = |when: &str| interest(json!({"trigger": trigger, "when": when})).expect("listens");
+        let mut listeners = Listeners::default();
+        for (name, when) in [
+            ("ends", "alert.status == 'resolved'"),
+            ("typed", "event.type == 'alert.resolved' && alert.labels.disk == 'sda'"),
+            ("other", "alert.labels.disk == 'sdb'"),
+            ("never", "alert.status == 'firing'"),
+        ] {
+            listeners.insert(Interest { rule: name.to_owned(), ..asked(when) });
+        }
+        let labels = json!({"alertname": "DiskFull", "disk": "sda"});
+        for status in ["firing", "resolved"] {
+            let event = event(&format!("alert.{status}"), json!({"status": status, "labels": labels}));
+            let state = match status {
+                "firing" => firing(&event),
+                _ => AlertState { ends_at: Some(event.time.clone()), ..firing(&event) },
+            };
+            let wanting = listeners.wanting(&event, Some(&state));
+            let names: Vec<_> = wanting.iter().map(|one| one.rule.as_str()).collect();
+            assert_eq!(names, ["ends", "typed"], "{status}");
+        }
+        for name in ["ends", "typed", "other", "never"] {
+            listeners.remove(name);
+        }
+        assert_eq!(listeners.alerts.ends, 0);
     }
 }

@@ -265,13 +265,11 @@ fn facts(spec: &RuleSpec, namespace: &str, name: &str) -> RuleFacts {
 }
 
 fn schedule_of(trigger: &ScheduleTrigger, problems: &mut Vec<Problem>) -> Option<Schedule> {
-    let field = |error: &ScheduleError| match error {
-        ScheduleError::Zone { .. } => "spec.trigger.schedule.timeZone",
-        ScheduleError::Cron { .. } | ScheduleError::Never(_) => "spec.trigger.schedule.cron",
+    let problem = |error: &ScheduleError| {
+        Problem::error(format!("spec.trigger.schedule{}", error.field()), error.to_string())
     };
-    let parsed = Schedule::parse(&trigger.cron, trigger.time_zone.as_deref());
-    let problem = |error: &ScheduleError| Problem::error(field(error), error.to_string());
-    parsed.map_err(|errors| problems.extend(errors.iter().map(problem))).ok()
+    let read = Schedule::of(trigger);
+    read.map_err(|errors| problems.extend(errors.iter().map(problem))).ok()
 }
 
 fn compile(

@@ -7,6 +7,7 @@
 //! - [`view`]: which objects of a watch match a rule, and since when.
 //! - [`aim`], [`interest`], [`inbox`]: what a Webhook received: where it leads, who wants it, how it stands.
 //! - [`firing`], [`owed`], [`unmatched`]: which alerts fire, which outcomes are owed, and what no Rule matches yet.
+//! - [`ended`]: whether the end of an alert gets an Execution now, later, or not.
 //! - [`episode`]: whether a target that matches gets an Execution now, later, or not again.
 //! - [`guards`]: by name, what a decision has to pass and what holds a target.
 //! - [`definition`]: what an Execution runs, frozen at the decision.
@@ -35,6 +36,7 @@ pub mod correlation;
 pub mod definition;
 #[cfg(test)]
 mod deliveries;
+pub mod ended;
 pub mod ends;
 pub mod episode;
 mod excerpt;

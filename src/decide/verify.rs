@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::execution::rung;
+use super::inbox::FIRES_AGAIN;
 use crate::api::Verify;
 use crate::expr::{Bindings, Expression, Scope};
 
@@ -27,8 +28,11 @@ pub struct Look {
     pub target: Option<Arc<Value>>,
     /// The target's Pods that are not being deleted.
     pub pods: Vec<Pod>,
-    /// Whether any object that leads to the target still matches the rule; none for a run by hand.
+    /// Whether any object that leads to the target still matches the rule, or the alert fires again whose end it was about;
+    /// none for a run by hand.
     pub matches: Option<bool>,
+    /// Whether the Rule is about alerts that are resolved.
+    pub ended: bool,
     /// Whether the Rule names a target that is nothing that has Pods, so that what matches says all there is to know.
     pub podless: bool,
 }
@@ -77,11 +81,15 @@ fn by_expression(source: &str, look: &Look, now: Timestamp) -> Check {
 
 /// Nothing matches any more, and the target's Pods are Ready. No Pods is no proof.
 fn by_default(look: &Look) -> Check {
+    let (wrong, well) = match look.ended {
+        true => (FIRES_AGAIN, "the alert does not fire again"),
+        false => ("the target still matches the rule", "nothing matches any more"),
+    };
     if look.matches == Some(true) {
-        return Check::new(false, "the target still matches the rule");
+        return Check::new(false, wrong);
     }
     if look.podless && look.matches == Some(false) {
-        return Check::new(true, "nothing matches any more");
+        return Check::new(true, well);
     }
     let ready = look.pods.iter().filter(|pod| is_ready(pod)).count();
     match look.pods.len() {
@@ -153,6 +161,16 @@ mod tests {
         for (matches, holds) in [(Some(false), true), (Some(true), false), (None, false)] {
             let look = Look { matches, podless: true, ..Look::default() };
             assert_eq!(check(&Verify::default(), &look, Timestamp::UNIX_EPOCH).holds, holds, "{matches:?}");
+        }
+    }
+
+    #[test]
+    fn after_the_end_of_an_alert_it_must_not_fire_again() {
+        for (matches, holds, message) in
+            [(true, false, "the alert fires again"), (false, true, "the alert does not fire again")]
+        {
+            let look = Look { matches: Some(matches), ended: true, podless: true, ..Look::default() };
+            assert_eq!(check(&Verify::default(), &look, Timestamp::UNIX_EPOCH), Check::new(holds, message));
         }
     }
 

@@ -199,6 +199,34 @@ fn what_comes_again() {
         ("schedule: {cron: '0 3 * * *', timeZone: Europe/Londno}", &[unknown]),
         ("schedule: {cron: '0 0 31 2 *', timeZone: Europe/Londno}", &[never, unknown]),
         (
+            "schedule: {cron: '@dialy'}",
+            &["spec.trigger.schedule.cron: \"@dialy\": names no times; did you mean \"@daily\"?"],
+        ),
+        (
+            "schedule: {every: 5 seconds}",
+            &["spec.trigger.schedule.every: \"5 seconds\" is not a duration: use \"5s\""],
+        ),
+        (
+            "schedule: {every: 5s}",
+            &["spec.trigger.schedule: every is at least 10s, and at most 8784h, which are 366 days"],
+        ),
+        (
+            "schedule: {at: ['2026-12-24T18:00:00Z', '2026-12-31 18:00']}",
+            &[
+                "spec.trigger.schedule.at[1]: \"2026-12-31 18:00\" is not a date: use \"2026-12-31T18:00:00Z\"",
+            ],
+        ),
+        (
+            "schedule: {every: 24h, timeZone: Europe/London}",
+            &[
+                "spec.trigger.schedule: timeZone goes with cron: an interval has none, and a date says its own",
+            ],
+        ),
+        (
+            "schedule: {cron: '@daily', at: ['2026-12-24T18:00:00Z']}",
+            &["spec.trigger.schedule: exactly one of cron, every and at must be set"],
+        ),
+        (
             "execution: {rules: [crashloop]}",
             &["spec.trigger.execution.rules[0]: rule reacts to its own Executions"],
         ),

@@ -145,6 +145,10 @@ async fn matching(
     let Some(compiled) = context.definitions.rule_of(execution, definition) else {
         return Ok((None, is_state.then_some(false)));
     };
+    if rule.trigger.is_about_ends() {
+        let again = heard::fires_again(context, &compiled, execution, from).await?;
+        return Ok((None, Some(again)));
+    }
     if rule.trigger.alert.is_some() {
         let fires = heard::fires(context, &compiled, (execution, target), from).await?;
         return Ok((None, Some(fires)));
@@ -217,5 +221,6 @@ async fn with_pods(
     let names = |rule: &RuleSpec| matches!(rule.target, Some(Target::Ref(_) | Target::Key(_)));
     let is_named = definition.rule.as_ref().is_some_and(names);
     let has_pods = reference.is_some_and(|reference| evidence::has_pods(reference, live));
-    Ok(Look { pods, podless: is_named && !has_pods, ..look })
+    let ended = definition.rule.as_ref().is_some_and(|rule| rule.trigger.is_about_ends());
+    Ok(Look { pods, podless: is_named && !has_pods, ended, ..look })
 }

@@ -9,8 +9,8 @@ use kube::ResourceExt;
 
 use super::seen::Seen;
 use crate::api::{
-    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Progress, Reason, Rule, RuleSpec,
-    Trigger, condition, set_condition, set_progress,
+    Action, ActionSpec, AlertPhase, AlertTrigger, Condition, ConditionStatus, ConditionType, Mode, Progress,
+    Reason, Rule, RuleSpec, ScheduleTrigger, Trigger, condition, set_condition, set_progress,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result};
@@ -74,7 +74,13 @@ pub(super) fn check(context: &Context, rule: &Rule, schemas: Schemas) -> Checked
 pub(super) fn unknown(context: &Context, rule: &Rule) -> Option<String> {
     let namespace = rule.namespace().unwrap_or_default();
     let own = context.rules.unknown_field(&namespace, &rule.name_any());
-    if let Some(field) = own.or_else(|| (rule.spec.mode == Mode::Unknown).then(|| "spec.mode".to_owned())) {
+    let state = rule.spec.trigger.alert.as_ref().map(|alert| alert.state);
+    let values = [
+        ("spec.mode", rule.spec.mode == Mode::Unknown),
+        ("spec.trigger.alert.state", state == Some(AlertPhase::Unknown)),
+    ];
+    let value = values.into_iter().find(|(_, is_unknown)| *is_unknown).map(|(field, _)| field.to_owned());
+    if let Some(field) = own.or(value) {
         return Some(not_known(&field));
     }
     rule.spec.ladder.iter().find_map(|rung| {
@@ -226,7 +232,7 @@ pub fn conditions(
         .cloned()
         .or_else(|| broken.map(|text| (S::False, R::SourceUnavailable, text)))
         .unwrap_or_else(|| match synced {
-            true => (S::True, R::Active, watching(checked, seen)),
+            true => (S::True, R::Active, watching(checked, seen, now)),
             false => (S::False, R::Progressing, "the watch is not in sync yet".to_owned()),
         });
     // A restarted controller is out of sync for a moment: that is no news about a rule that was ready.
@@ -245,7 +251,7 @@ pub fn conditions(
 }
 
 /// What is to be known of a rule that works.
-fn watching(checked: &Checked, seen: Option<&Seen>) -> String {
+fn watching(checked: &Checked, seen: Option<&Seen>, now: Timestamp) -> String {
     let mut text = "watching".to_owned();
     if let Some(mistake) = seen.and_then(|seen| seen.mistake.as_ref()) {
         text.push_str(", but not ");
@@ -255,6 +261,10 @@ fn watching(checked: &Checked, seen: Option<&Seen>) -> String {
         |spec: &RuleSpec| spec.hold_for.is_some() && spec.since.is_none() && spec.trigger.alert.is_none();
     if checked.compiled.as_ref().is_some_and(|rule| restarts(&rule.spec)) {
         text.push_str("; without `since`, `for` starts again when the controller does");
+    }
+    let schedule = checked.compiled.as_ref().and_then(|rule| rule.schedule.as_ref());
+    if schedule.is_some_and(|schedule| schedule.next(now).is_none()) {
+        text.push_str("; no date of its schedule is to come");
     }
     if let Some(held) = seen.and_then(|seen| seen.held.as_ref()) {
         text.push_str("; holds ");
@@ -273,9 +283,8 @@ pub fn trigger(trigger: &Trigger) -> String {
         Trigger { resource: Some(resource), .. } => resource.kind.clone(),
         Trigger { event: Some(event), .. } if event.reasons.is_empty() => "Event".to_owned(),
         Trigger { event: Some(event), .. } => format!("Event {}", event.reasons.join(",")),
-        Trigger { schedule: Some(schedule), .. } => schedule.cron.clone(),
-        Trigger { alert: Some(alert), .. } if alert.names.is_empty() => "Alert".to_owned(),
-        Trigger { alert: Some(alert), .. } => format!("Alert {}", alert.names.join(",")),
+        Trigger { schedule: Some(schedule), .. } => of_the_clock(schedule),
+        Trigger { alert: Some(alert), .. } => of_alerts(alert),
         Trigger { webhook: Some(webhook), .. } if webhook.types.is_empty() => {
             format!("Webhook {}", webhook.name)
         }
@@ -284,6 +293,22 @@ pub fn trigger(trigger: &Trigger) -> String {
         _ => String::new(),
     };
     text.chars().take(256).collect()
+}
+
+/// The names of its alerts, and that it is about their end if it is.
+fn of_alerts(trigger: &AlertTrigger) -> String {
+    let state = if trigger.state.is_firing() { String::new() } else { format!("{:?}", trigger.state) };
+    let words = ["Alert".to_owned(), state, trigger.names.join(",")];
+    words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Its times, as they are written.
+fn of_the_clock(schedule: &ScheduleTrigger) -> String {
+    match (&schedule.cron, schedule.every) {
+        (Some(cron), _) => cron.clone(),
+        (None, Some(every)) => format!("every {every}"),
+        (None, None) => format!("at {}", schedule.at.join(", ")),
+    }
 }
 
 /// How work on a rule goes that is Ready or not for a reason. What is not there or not allowed needs a person; a watch
@@ -378,10 +403,20 @@ mod tests {
                 serde_json::json!({"alert": {"webhook": "am", "names": ["DiskFull", "DiskSlow"]}}),
                 "Alert DiskFull,DiskSlow",
             ),
+            (serde_json::json!({"alert": {"webhook": "am", "state": "Resolved"}}), "Alert Resolved"),
+            (
+                serde_json::json!({"alert": {"webhook": "am", "names": ["DiskFull"], "state": "Resolved"}}),
+                "Alert Resolved DiskFull",
+            ),
             (serde_json::json!({"webhook": {"name": "shop"}}), "Webhook shop"),
             (serde_json::json!({"webhook": {"name": "shop", "types": ["deploy"]}}), "Webhook deploy"),
             (serde_json::json!({"event": {"reasons": ["FailedMount"]}}), "Event FailedMount"),
             (serde_json::json!({"schedule": {"cron": "0 3 * * *"}}), "0 3 * * *"),
+            (serde_json::json!({"schedule": {"every": "90s"}}), "every 1m30s"),
+            (
+                serde_json::json!({"schedule": {"at": ["2026-12-24T18:00:00Z", "2026-12-31T18:00:00Z"]}}),
+                "at 2026-12-24T18:00:00Z, 2026-12-31T18:00:00Z",
+            ),
         ] {
             assert_eq!(of(value), expected);
         }

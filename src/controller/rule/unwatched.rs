@@ -92,14 +92,12 @@ pub async fn schedule(
     now: Timestamp,
 ) -> Result<(Seen, Option<ScheduleStatus>)> {
     let Listener { rule, compiled, .. } = listener;
-    let (Some(trigger), Some(schedule)) = (&compiled.spec.trigger.schedule, &compiled.schedule) else {
-        return Ok((seen(now), None));
-    };
+    let Some(schedule) = &compiled.schedule else { return Ok((seen(now), None)) };
     let known = rule.status.as_ref().and_then(|status| status.schedule.as_ref());
     // What an older text of the rule did not say is not made up for.
     let is_first = rule.metadata.generation.is_none_or(|generation| generation <= 1);
     let begun = if is_first { compiled.created_at } else { now };
-    let (due, status) = schedule.advance(trigger, known, (begun, now));
+    let (due, status) = schedule.advance(known, (begun, now));
     let mut seen = Seen { next: schedule.next(now), ..seen(now) };
     let Some(time) = due.latest else { return Ok((seen, Some(status))) };
     let event = TriggerEvent {

@@ -177,7 +177,7 @@ fn is_key(spec: &RuleSpec) -> bool {
 fn unprovable(spec: &RuleSpec, rung: &Rung, path: &Path) -> Option<Problem> {
     let verify = rung.verify.as_ref().filter(|_| is_key(spec))?;
     let path = path.member("verify");
-    let is_state = is_state(spec);
+    let is_state = is_state(spec) || spec.trigger.is_about_ends();
     if is_state && verify.when.is_some() {
         let message = "the target is only a name: an expression over it proves nothing";
         let problem = Problem::error(path.member("when").to_string(), message);

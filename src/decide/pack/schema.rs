@@ -10,10 +10,11 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::yaml::{Data, Key, Node};
-use crate::api::{DURATION_PATTERN, Duration, RATE_PATTERN, Rate};
+use crate::api::{DATE_PATTERN, DURATION_PATTERN, Duration, RATE_PATTERN, Rate};
 use crate::decide::path::Path;
 use crate::decide::pod::REFUSED;
 use crate::decide::problem::Problem;
+use crate::decide::schedule::date;
 use crate::expr::{Bindings, Expression, Scope, closest};
 
 /// Fields of pods and containers that people try to set, and that only the controller's pod policy decides.
@@ -384,6 +385,7 @@ impl Walk<'_> {
 fn in_words(schema: &Value, text: &str) -> Option<String> {
     match schema["pattern"].as_str()? {
         DURATION_PATTERN => text.parse::<Duration>().err().map(|error| error.to_string()),
+        DATE_PATTERN => date(text).err().map(|error| error.to_string()),
         RATE_PATTERN => text.parse::<Rate>().err().map(|error| error.to_string()),
         _ => None,
     }

@@ -251,67 +251,59 @@ async fn of_many_events_the_first_or_the_last_is_acted_on() {
     assert_eq!(bay.executions().await.len(), 2);
 }
 
+/// The times of a schedule that were taken, none of them twice.
+fn taken(executions: &[Execution]) -> Vec<Timestamp> {
+    let decisions = executions.iter().filter_map(|execution| execution.spec.decision.as_ref());
+    let mut times: Vec<Timestamp> = decisions.map(|decision| decision.occurrence.parse().unwrap()).collect();
+    let all = times.len();
+    times.sort_unstable();
+    times.dedup();
+    assert_eq!(times.len(), all, "no time twice: {times:?}");
+    times
+}
+
 #[tokio::test]
 async fn no_time_of_a_schedule_is_taken_twice() {
+    const INTERVAL: i64 = 10;
     let mut bay = Bay::new().await;
     bay.boat("ark", "leaking").await;
     let target = json!({"ref": {"apiVersion": "v1", "kind": "ConfigMap", "name": "ark"}});
-    bay.told_rule("often", json!({"schedule": {"cron": "* * * * *"}}), json!({"target": target})).await;
+    bay.told_rule("often", json!({"schedule": {"every": "10s"}}), json!({"target": target})).await;
     let began = |rule: &Rule| rule.status.as_ref().is_some_and(|status| status.schedule.is_some());
-    bay.until_rule("often", "it waits for the minute", began).await;
-    assert_eq!(bay.executions().await.len(), 0, "nothing from before it existed");
-    let occurrences = |executions: &[Execution]| -> Vec<String> {
-        let decisions = executions.iter().filter_map(|execution| execution.spec.decision.clone());
-        decisions.map(|decision| decision.occurrence).collect()
-    };
-    // As if nobody had looked for a while: the first of its minutes is over, and was not taken.
+    let rule = bay.until_rule("often", "it waits for its time", began).await;
     bay.kill().await;
-    let minute = |time: Timestamp| Timestamp::from_second(time.as_second() / 60 * 60).unwrap();
-    let rule = Api::<Rule>::namespaced(bay.admin.clone(), NAMESPACE).get("often").await.unwrap();
-    let created = rule.creation_timestamp().unwrap().0 + SignedDuration::from_secs(2);
-    eventually("the minute is over in which it was created", DEADLINE * 2, async || {
-        let begun = minute(now());
-        if begun > created { Ok(()) } else { Err(format!("{begun}")) }
+    let created = rule.creation_timestamp().unwrap().0;
+    assert!(taken(&bay.executions().await).iter().all(|time| *time > created), "nothing from before it");
+    // As if nobody had looked for a while. There is time to begin twice before the next one comes.
+    let latest = |time: Timestamp| Timestamp::from_second(time.as_second() / INTERVAL * INTERVAL).unwrap();
+    let begun = created + SignedDuration::from_secs(2);
+    eventually("a time has just come that was not taken", DEADLINE, async || {
+        let now = now();
+        let is_new = now.duration_since(latest(now)) < SignedDuration::from_secs(2);
+        if latest(now) > begun && is_new { Ok(()) } else { Err(now.to_string()) }
     })
     .await;
-    let last = minute(now()) - SignedDuration::from_mins(3);
-    let status = json!({"status": {"schedule": {"lastScheduledAt": format!("{last:.0}")}}});
-    let rules: Api<Rule> = Api::namespaced(bay.admin.clone(), NAMESPACE);
+    let last = latest(now()) - SignedDuration::from_secs(3 * INTERVAL);
+    let schedule = json!({"since": format!("{last:.0}"), "lastScheduledAt": format!("{last:.0}")});
+    let (rules, status): (Api<Rule>, _) =
+        (Api::namespaced(bay.admin.clone(), NAMESPACE), json!({"status": {"schedule": schedule}}));
     rules.patch_status("often", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+    let oldest = latest(now());
     bay.restart().await;
-    let restarted = now();
     let missed = |rule: &Rule| rule.status.as_ref().and_then(|status| status.schedule.as_ref()?.missed);
     bay.until_rule("often", "it says what it missed", |rule| missed(rule).is_some_and(|count| count >= 2))
         .await;
-    let made_up = |executions: &[Execution]| -> Vec<String> {
-        let mut taken = occurrences(executions);
-        let all = taken.len();
-        taken.sort_unstable();
-        taken.dedup();
-        assert_eq!(taken.len(), all, "no time twice: {taken:?}");
-        taken.retain(|time| time.parse::<Timestamp>().unwrap() <= restarted);
-        taken
-    };
-    let latest = [minute(restarted).to_string()];
-    bay.all("the latest is made up for", |executions| made_up(executions) == latest).await;
+    let made_up = |executions: &[Execution]| taken(executions).first().is_some_and(|time| *time >= oldest);
+    bay.all("the latest is made up for", made_up).await;
     // As if what was taken had not been written down.
     bay.kill().await;
     rules.patch_status("often", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
     bay.restart().await;
-    let scheduled = |rule: &Rule| {
-        let schedule = rule.status.as_ref()?.schedule.as_ref()?;
-        Some(schedule.last_scheduled_at.as_ref()?.0)
-    };
-    bay.until_rule("often", "it has looked again", |rule| scheduled(rule).is_some_and(|at| at > last)).await;
-    let found = eventually("another minute comes", DEADLINE * 2, async || {
-        let found = bay.executions().await;
-        let times = occurrences(&found);
-        let is_later = |time: &String| time.parse::<Timestamp>().unwrap() > restarted;
-        if times.iter().any(is_later) { Ok(found) } else { Err(format!("{times:?}")) }
-    })
-    .await;
-    assert_eq!(made_up(&found), latest, "all but the latest stay missed");
-    assert!(occurrences(&found).iter().all(|time| time.ends_with(":00Z")));
+    let restarted = now();
+    let later = |executions: &[Execution]| taken(executions).last().is_some_and(|time| *time > restarted);
+    let found = taken(&bay.all("another time comes", later).await);
+    assert!(found[0] >= oldest, "all but the latest stay missed: {found:?}");
+    assert!(found.iter().all(|time| time.as_second() % INTERVAL == 0), "{found:?}");
     let events: Api<Event> = Api::namespaced(bay.admin.clone(), NAMESPACE);
     eventually("a person is told", DEADLINE, async || {
         let found = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
@@ -325,6 +317,35 @@ async fn no_time_of_a_schedule_is_taken_twice() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn each_date_of_a_schedule_comes_once() {
+    let mut bay = Bay::new().await;
+    bay.boat("ark", "leaking").await;
+    let target = json!({"ref": {"apiVersion": "v1", "kind": "ConfigMap", "name": "ark"}});
+    let date = |seconds: i64| format!("{:.0}", now() + SignedDuration::from_secs(seconds));
+    let (over, soon) = (date(-3600), date(5));
+    let rule = |dates: &[&str]| (json!({"schedule": {"at": dates}}), json!({"target": target}));
+    let (trigger, changes) = rule(&[&soon, &over]);
+    bay.told_rule("once", trigger, changes.clone()).await;
+    let says = |rule: &Rule, text: &str| {
+        let conditions = rule.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+        conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True" && c.message.contains(text))
+    };
+    const OVER: &str = "no date of its schedule is to come";
+    bay.until_rule("once", "it waits", |rule| says(rule, "watching") && !says(rule, OVER)).await;
+    let soon_at: Timestamp = soon.parse().unwrap();
+    bay.all("the date comes", |executions| taken(executions) == [soon_at] && all_ended(executions, 1)).await;
+    bay.until_rule("once", "its dates are over", |rule| says(rule, OVER)).await;
+    bay.restart().await;
+    // A date that is added comes, and brings none of the others back.
+    let added = date(4);
+    let (trigger, changes) = rule(&[&over, &soon, &added]);
+    bay.told_rule("once", trigger, changes).await;
+    bay.until_rule("once", "it waits again", |rule| says(rule, "watching") && !says(rule, OVER)).await;
+    let all = [soon_at, added.parse().unwrap()];
+    bay.all("the date that was added comes", |executions| taken(executions) == all).await;
 }
 
 #[tokio::test]

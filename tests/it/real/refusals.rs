@@ -71,10 +71,12 @@ spec:
 ";
 
 const LONG: &str = "name: of-a-length-that-leaves-no-room-in-a-label-for-what-is-derived-from-it";
+const WATCHED: &str =
+    "trigger: {resource: {apiVersion: v1, kind: Pod, labelSelector: {matchLabels: {tier: web}}}}";
 const NO_RESTART: &str = "kubernetes: {restart: {}}";
 
 /// What is changed in the manifest above, and a word of the refusal of both.
-const REFUSED: [(&str, &str, &str, &str); 47] = [
+const REFUSED: [(&str, &str, &str, &str); 54] = [
     (RULE, "serviceAccountName:", "serviceAccountNam:", "serviceAccountNam"),
     (RULE, "serviceAccountName: healer", "description: x", "serviceAccountName"),
     (RULE, "serviceAccountName: healer", "serviceAccountName: ''", "serviceAccountName"),
@@ -101,26 +103,33 @@ const REFUSED: [(&str, &str, &str, &str); 47] = [
         "name: crashloop-of-a-name-that-goes-on-and-on-until-it-is-too-long-for-a-label",
         "name is",
     ),
-    (
-        RULE,
-        "trigger: {resource: {apiVersion: v1, kind: Pod, labelSelector: {matchLabels: {tier: web}}}}",
-        "trigger: {event: {}}",
-        "for needs a resource or alert trigger",
-    ),
-    (
-        RULE,
-        "trigger: {resource: {apiVersion: v1, kind: Pod, labelSelector: {matchLabels: {tier: web}}}}",
-        "trigger: {event: {}}\n  since: timestamp(event.time)",
-        "since needs a resource trigger",
-    ),
+    (RULE, WATCHED, "trigger: {event: {}}", "for needs a resource or alert trigger"),
+    (RULE, WATCHED, "trigger: {event: {}}\n  since: timestamp(event.time)", "since needs a resource trigger"),
     (RULE, "cooldown: 30m", "once: {take: First, within: 1m}", "limits.once chooses among events"),
     (RULE, "for: 2m", "correlate: {within: 1m, count: 3}", "correlate over a resource trigger needs since"),
     (
         RULE,
-        "trigger: {resource: {apiVersion: v1, kind: Pod, labelSelector: {matchLabels: {tier: web}}}}",
+        WATCHED,
         "trigger: {schedule: {cron: '0 3 * * *'}}\n  correlate: {within: 1m, count: 3}",
         "correlate needs several things that can happen",
     ),
+    (
+        RULE,
+        WATCHED,
+        "trigger: {alert: {webhook: a, state: Resolved}}",
+        "for does not go with alerts that are",
+    ),
+    (
+        RULE,
+        WATCHED,
+        "trigger: {alert: {webhook: a, state: Resolved}}\n  correlate: {within: 1m, count: 3}",
+        "correlate goes with alerts that fire",
+    ),
+    (RULE, WATCHED, "trigger: {alert: {webhook: a, state: resolved}}", "state"),
+    (RULE, WATCHED, "trigger: {schedule: {cron: '@daily', every: 1h}}", "exactly one of cron, every and at"),
+    (RULE, WATCHED, "trigger: {schedule: {every: 1h, timeZone: Europe/London}}", "timeZone goes with cron"),
+    (RULE, WATCHED, "trigger: {schedule: {every: 9s}}", "every is at least 10s"),
+    (RULE, WATCHED, "trigger: {schedule: {at: [tomorrow]}}", "at[0]"),
     (RULE, "for: 2m", "for: 2m\n  correlate: {within: 1m, count: 3}", "for does not go with correlate"),
     (RULE, "for: 2m", "correlate: {within: 1m}", "exactly one of count, any, all, sequence and absent"),
     (WEBHOOK, "name: alerts", LONG, "name is"),

@@ -6,6 +6,7 @@ mod events;
 mod formats;
 mod mended;
 mod refusals;
+mod resolved;
 mod sets;
 pub mod stage;
 mod strangers;

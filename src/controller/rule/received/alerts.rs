@@ -13,7 +13,6 @@ use crate::api::{CapturedEvent, Execution, ObjectReference, OutcomeKind};
 use crate::cluster::Result;
 use crate::controller::heard::{self, From};
 use crate::controller::rule::fire::{self, Making};
-use crate::controller::rule::held::Hold;
 use crate::controller::rule::load::Counted;
 use crate::controller::rule::{Executions, LOOK_AGAIN, executions_of, objection, past_of, targets};
 use crate::decide::alerts::Set;
@@ -116,7 +115,7 @@ impl Listener<'_> {
             Verdict::Prove => self.round.wake_in(LOOK_AGAIN),
             Verdict::Held(held, until) => {
                 if let Some(view) = view {
-                    self.hold(target, view, (held, until));
+                    self.wait_for(target, &view.target, (held, until));
                 }
                 self.wait(items, &format!("{held:?}"));
             }
@@ -147,16 +146,6 @@ impl Listener<'_> {
         }
     }
 
-    fn hold(&mut self, target: &TargetKey, view: &TargetView, (held, until): (Held, Option<Timestamp>)) {
-        let waits = Hold { target: view.target.clone(), held, until };
-        self.round.holds.insert(target.clone(), waits);
-        match (held, until) {
-            (Held::ObservedLimit, _) => self.round.unrecorded += 1,
-            (_, Some(until)) => self.round.wake_at(until),
-            (_, None) => self.round.wake_in(LOOK_AGAIN),
-        }
-    }
-
     fn wait(&mut self, items: &[Item], why: &str) {
         for item in items {
             self.note(item, OutcomeKind::Held, why, None);
@@ -177,7 +166,7 @@ impl Listener<'_> {
         let Some(objection) = raised else { return Ok(false) };
         self.round.object(target, &objection);
         self.wait(&alerts.items, &format!("{:?} {objection}", Held::Unless));
-        self.hold(target, &alerts.view, (Held::Unless, None));
+        self.wait_for(target, &alerts.view.target, (Held::Unless, None));
         Ok(true)
     }
 
@@ -212,7 +201,7 @@ impl Listener<'_> {
         let (live, ()) = try_join!(fire::live(context, account, aimed), fire::permitted(context, account))?;
         let Some(live) = live else {
             self.wait(&alerts.items, &format!("{target} does not exist"));
-            self.hold(target, &alerts.view, (Held::TargetMissing, None));
+            self.wait_for(target, &alerts.view.target, (Held::TargetMissing, None));
             return Ok(None);
         };
         let captured = self.recorded(alerts.set.as_ref());

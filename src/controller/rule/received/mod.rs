@@ -1,7 +1,8 @@
-//! Rules that listen to a Webhook: alerts are states, decided like those of objects; events are decided once. Every
+//! Rules that listen to a Webhook: alerts are states, decided like those of objects; their ends are owed; events are decided once. Every
 //! event gets its outcome, in the status of its batch.
 
 mod alerts;
+mod ended;
 mod events;
 mod sets;
 
@@ -60,9 +61,10 @@ pub async fn reconcile(
     let mut listener = Listener { context, case, namespaced, text, outcomes, round, dropped: 0 };
     let inbox = heard::inbox(context, compiled, From::Store).await?;
     let refused = refused(&inbox.refused);
-    match compiled.spec.trigger.is_state() {
-        true => listener.alerts(inbox).await,
-        false => listener.events(inbox).await?,
+    match &compiled.spec.trigger {
+        trigger if trigger.is_state() => listener.alerts(inbox).await,
+        trigger if trigger.is_about_ends() => listener.ended(inbox).await,
+        _ => listener.events(inbox).await?,
     }
     let Listener { outcomes, mut round, dropped, text, .. } = listener;
     outcomes::record(context, outcomes).await?;
@@ -155,7 +157,7 @@ impl Listener<'_> {
     /// When time alone can change what the rule says of an alert: it is a state. Of an event it is said once.
     fn turns(&self, item: &Item) -> Option<Timestamp> {
         let accepted = item.accepted();
-        accepted.alert.as_ref()?;
+        accepted.alert.as_ref().filter(|alert| alert.ends_at.is_none())?;
         self.case.compiled.received_turns(&accepted.event, now())
     }
 

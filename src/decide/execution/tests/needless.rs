@@ -105,3 +105,28 @@ fn of_alerts_it_is_enough_that_they_are_resolved() {
     let verified = condition(&world.status().conditions, ConditionType::Verified).expect("set");
     assert_eq!(verified.reason, "StillUnhealthy");
 }
+
+#[test]
+fn the_end_of_an_alert_is_no_reason_to_act_any_more_when_it_fires_again() {
+    for (fires_again, acted, outcome, rungs) in [
+        (false, false, "", 1),
+        (true, false, "Superseded", 0),
+        (false, true, "", 2),
+        (true, true, "Superseded", 1),
+    ] {
+        let mut world = World::new(&[(RESTART, true), (CLEAN, true)]);
+        let rule = world.definition.rule.as_mut().expect("a rule");
+        rule.trigger = serde_json::from_value(json!({"alert": {"webhook": "w", "state": "Resolved"}}))
+            .expect("a trigger");
+        // The Pods are not Ready, and so the first rung does not help.
+        world.matches = false;
+        if acted {
+            world.step();
+            world.now = 62;
+            world.step_at_most(1);
+        }
+        world.matches = fires_again;
+        world.step();
+        assert_eq!((world.outcome(), world.status().rungs.len()), (outcome, rungs), "{fires_again} {acted}");
+    }
+}

@@ -207,3 +207,43 @@ async fn an_episode_has_one_execution_whatever_alertmanagers_send() {
     let known = found.iter().filter(|e| e.spec.decision.as_ref().is_some_and(|d| d.event.is_some())).count();
     assert_eq!(known, 2, "each knows its alert");
 }
+
+#[tokio::test]
+async fn an_end_has_one_execution_whatever_alertmanagers_send() {
+    let Some(program) = program() else { return };
+    let Some(scenario) = Scenario::alone("alertmanager-ends").await else { return };
+    let mut controller = scenario.controller().await;
+    hooks::open(&scenario).await;
+    let trigger = json!({"alert": {"webhook": ALERTS, "state": "Resolved"}});
+    hooks::listens(&scenario, "undo", ALERTS, json!({"trigger": trigger})).await;
+    scenario.boat("dory", "leaking").await;
+    let hook = format!("http://127.0.0.1:{}/hooks/{}/{ALERTS}", controller.hooks, scenario.stage.namespace);
+    let pair = Pair::start(&program, &hook);
+    let (now, hour) = (Timestamp::now(), SignedDuration::from_hours(1));
+    let starts = now - SignedDuration::from_secs(5);
+    pair.tell(&leaking("dory", starts, now + hour)).await;
+    pair.both_send([0, 0]).await;
+    repeated(&controller, 3).await;
+    assert_eq!(scenario.executions("undo").await.len(), 0, "it fires");
+    // Nobody answers when it ends: they try again.
+    controller.kill();
+    pair.tell(&leaking("dory", starts, Timestamp::now())).await;
+    pair.fails().await;
+    controller.start_again();
+    controller.ready().await;
+    let first = scenario.only("undo", "it is undone", Execution::is_finished).await;
+    controller.restart().await;
+    let again = Timestamp::now() + SignedDuration::from_secs(1);
+    pair.tell(&leaking("dory", again, again + hour)).await;
+    repeated(&controller, 3).await;
+    scenario
+        .only("undo", "it is still the same", |execution| execution.metadata.uid == first.metadata.uid)
+        .await;
+    pair.tell(&leaking("dory", again, Timestamp::now() + SignedDuration::from_secs(1))).await;
+    eventually("it is undone once more", DEADLINE, || async {
+        let found = scenario.executions("undo").await;
+        let count = found.iter().filter(|execution| execution.is_finished()).count();
+        if found.len() == 2 && count == 2 { Ok(()) } else { Err(format!("{count} of {}", found.len())) }
+    })
+    .await;
+}
