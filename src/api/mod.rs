@@ -50,9 +50,9 @@ pub use pod::{
 };
 pub use rate::{RATE_PATTERN, Rate, RateError};
 pub use rule::{
-    Absent, AlertTrigger, Correlate, EventTrigger, ExecutionTrigger, Limits, Member, Mode, ObjectedEvent,
-    Once, Outcome, ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung, ScheduleStatus, ScheduleTrigger, Take,
-    Trigger, Unless, Verify, WebhookTrigger,
+    Absent, AlertTrigger, Correlate, EventTrigger, ExecutionTrigger, Limits, Member, Mode, Moment,
+    ObjectedEvent, Once, Outcome, ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung, ScheduleStatus,
+    ScheduleTrigger, Take, Trigger, Unless, Verify, WebhookTrigger,
 };
 pub use target::{KEY_KIND, ObjectReference, ObjectTemplate, OwnerKind, Target};
 pub use trigger_event::{ALERT_TEXTS, TriggerEvent};

@@ -17,6 +17,7 @@ use crate::controller::{looks, recheck};
 use crate::decide::change;
 use crate::decide::definition::Definition;
 use crate::decide::execution::{Need, Seen, Waits};
+use crate::decide::lifecycle::is_lost;
 use crate::decide::outcome::{JobSeen, LeftJob, live};
 use crate::decide::verify::Look;
 use crate::source::watch::now;
@@ -181,6 +182,9 @@ async fn live_target(
     let Some(target) = execution.spec.target.as_ref().filter(|target| !target.is_key()) else {
         return Ok(None);
     };
+    if execution.spec.decision.as_ref().is_some_and(|decision| is_lost(decision, target)) {
+        return Ok(None);
+    }
     read(context, target, account).await
 }
 

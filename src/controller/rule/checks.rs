@@ -9,8 +9,8 @@ use kube::ResourceExt;
 
 use super::seen::Seen;
 use crate::api::{
-    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Progress, Reason, Rule, RuleSpec,
-    Trigger, condition, set_condition, set_progress,
+    Action, ActionSpec, Condition, ConditionStatus, ConditionType, Mode, Moment, Progress, Reason, Rule,
+    RuleSpec, Trigger, condition, set_condition, set_progress,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result};
@@ -74,7 +74,12 @@ pub(super) fn check(context: &Context, rule: &Rule, schemas: Schemas) -> Checked
 pub(super) fn unknown(context: &Context, rule: &Rule) -> Option<String> {
     let namespace = rule.namespace().unwrap_or_default();
     let own = context.rules.unknown_field(&namespace, &rule.name_any());
-    if let Some(field) = own.or_else(|| (rule.spec.mode == Mode::Unknown).then(|| "spec.mode".to_owned())) {
+    let values = [
+        ("spec.mode", rule.spec.mode == Mode::Unknown),
+        ("spec.trigger.resource.lifecycle", rule.spec.trigger.lifecycle().contains(&Moment::Unknown)),
+    ];
+    let value = values.iter().find(|(_, is_unknown)| *is_unknown).map(|(field, _)| (*field).to_owned());
+    if let Some(field) = own.or(value) {
         return Some(not_known(&field));
     }
     rule.spec.ladder.iter().find_map(|rung| {
@@ -270,7 +275,11 @@ fn watching(checked: &Checked, seen: Option<&Seen>) -> String {
 /// What a rule watches, in the words of a column.
 pub fn trigger(trigger: &Trigger) -> String {
     let text = match trigger {
-        Trigger { resource: Some(resource), .. } => resource.kind.clone(),
+        Trigger { resource: Some(resource), .. } if resource.lifecycle.is_empty() => resource.kind.clone(),
+        Trigger { resource: Some(resource), .. } => {
+            let moments: Vec<_> = resource.lifecycle.iter().map(|moment| format!("{moment:?}")).collect();
+            format!("{} {}", resource.kind, moments.join(","))
+        }
         Trigger { event: Some(event), .. } if event.reasons.is_empty() => "Event".to_owned(),
         Trigger { event: Some(event), .. } => format!("Event {}", event.reasons.join(",")),
         Trigger { schedule: Some(schedule), .. } => schedule.cron.clone(),
