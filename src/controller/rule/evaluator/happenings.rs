@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Eye;
 use crate::api::{Moment, ObjectReference};
 use crate::cluster::Error;
-use crate::controller::lead::matched;
+use crate::controller::lead::{self, matched};
 use crate::controller::rule::before::{Change, Was};
 use crate::controller::rule::happening::Happening;
 use crate::controller::rule::lives::{Lives, News, Shown};
@@ -134,7 +134,8 @@ impl Eye {
             self.count("error");
             return self.mistake(&key, &format!("what is read of it has {size} bytes; at most {LARGEST}"));
         }
-        match self.lead_from(&happening.object).await {
+        let of = (&happening.object, &happening.event);
+        match lead::from_happening(&self.account.client(), &self.kinds, &self.rule, of).await {
             Ok(target) => {
                 self.judged(&key);
                 self.led(happening, target);
