@@ -50,6 +50,8 @@ pub enum Shown {
 pub struct News {
     /// Whether it was created since it was looked last.
     pub is_new: bool,
+    /// Whether that is known because it was not there before, and not only by its time.
+    pub is_certain: bool,
     /// What had its name before, and is gone.
     pub replaced: Option<Arc<Value>>,
 }
@@ -73,20 +75,20 @@ impl Lives {
         let (key, uid) = (key_of(object), uid_of(object));
         let before = self.known.get(&key);
         let is_known = before.is_some_and(|life| *life.uid == *uid);
-        let is_new = !is_known
-            && match shown {
-                Shown::Added => true,
-                Shown::Changed => false,
-                Shown::Listed if self.is_complete && !self.is_narrow => true,
-                Shown::Listed => created(object).is_some_and(|created| created >= self.horizon),
-            };
+        let is_certain = match shown {
+            Shown::Added => true,
+            Shown::Changed => false,
+            Shown::Listed => self.is_complete && !self.is_narrow,
+        };
+        let is_recent = || created(object).is_some_and(|created| created >= self.horizon);
+        let is_new = !is_known && (is_certain || shown == Shown::Listed && is_recent());
         if before.is_none() && self.known.len() >= KNOWN {
             self.is_narrow = true;
-            return News { is_new, replaced: None };
+            return News { is_new, is_certain, replaced: None };
         }
         let last = self.keeps.then(|| Arc::new(rule.last(object)));
         let before = self.known.insert(key, Life { uid: uid.into(), last });
-        News { is_new, replaced: before.filter(|_| !is_known).and_then(|life| life.last) }
+        News { is_new, is_certain, replaced: before.filter(|_| !is_known).and_then(|life| life.last) }
     }
 
     /// Takes in that something is gone.
@@ -181,13 +183,13 @@ mod tests {
         assert_eq!(uids(&lives.retain(&keys(&["stays", "goes", "returns"]), at(200))), [""; 0]);
         assert_eq!(
             lives.show(&rule, &object("stays", "stays", 1), Shown::Changed),
-            News { is_new: false, replaced: None }
+            News { is_new: false, is_certain: false, replaced: None }
         );
         let stays = lives.show(&rule, &object("stays", "stays", 1), Shown::Listed);
-        assert_eq!(stays, News { is_new: false, replaced: None });
+        assert!(!stays.is_new && stays.replaced.is_none());
         // Whatever the clocks say.
         let comes = lives.show(&rule, &object("comes", "comes", 2), Shown::Listed);
-        assert_eq!(comes, News { is_new: true, replaced: None });
+        assert_eq!(comes, News { is_new: true, is_certain: true, replaced: None });
         let again = lives.show(&rule, &object("returns", "another", 250), Shown::Listed);
         assert!(again.is_new);
         assert_eq!(again.replaced.as_deref().map(uid_of), Some("returns"));

@@ -65,27 +65,27 @@ impl Eye {
     /// Looks at an object that is there, for a rule about creation or deletion.
     async fn lives(&mut self, object: &Arc<Value>, shown: Shown) {
         let Some(lives) = &mut self.lives else { return };
-        let News { is_new, replaced } = lives.show(&self.rule, object, shown);
+        let News { is_new, is_certain, replaced } = lives.show(&self.rule, object, shown);
         if let Some(gone) = replaced {
             self.gone(&gone).await;
         }
         if is_new && self.rule.is_about(Moment::Created) {
-            self.came(object, shown).await;
+            self.came(object, is_certain).await;
         }
     }
 
     /// Takes in that an object was created.
-    async fn came(&mut self, object: &Arc<Value>, shown: Shown) {
+    async fn came(&mut self, object: &Arc<Value>, is_certain: bool) {
         let time = created_by(object, now());
         let gone_at = self.lives.as_ref().map_or(Timestamp::MIN, Lives::gone_at);
-        match shown {
-            // Told as new, it is not from before the rule, whose creation is known to the second.
-            Shown::Added | Shown::Changed => {
-                self.moment(object, Moment::Created, time.max(self.rule.created_at).max(gone_at)).await;
-            }
-            // What was there before the rule is nothing that happened.
-            Shown::Listed if created(object).is_some_and(|created| created < self.rule.created_at) => {}
-            Shown::Listed => self.moment(object, Moment::Created, time).await,
+        if is_certain {
+            // It was not there when the rule was, whose creation is known to the second.
+            let time = time.max(self.rule.created_at).max(gone_at);
+            return self.moment(object, Moment::Created, time).await;
+        }
+        // What was there before the rule is nothing that happened.
+        if created(object).is_some_and(|created| created >= self.rule.created_at) {
+            self.moment(object, Moment::Created, time).await;
         }
     }
 
