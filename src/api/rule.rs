@@ -330,7 +330,8 @@ pub struct Unless {
 
 /// Several events, alerts or objects that mean something together. Windows go by the time at which events happened, and an
 /// event counts once. An alert happens when it begins to fire, and counts as long as it fires; an object at the time that
-/// `since` reads from it, and as long as it matches, beside those that lead to the same target. In expressions of `unless`
+/// `since` reads from it, and as long as it matches, beside those that lead to the same target, as do its changes, creation
+/// and deletion. In expressions of `unless`
 /// and `with`, `events` is the list of them, by time, and `captured` has each by the name of its member.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -339,7 +340,7 @@ pub struct Unless {
 ).message("exactly one of count, any, all, sequence and absent must be set"))]
 pub struct Correlate {
     /// CEL expression over the trigger's variables: events for which it gives the same text belong together. Default:
-    /// all events of the Rule do; of objects, all that lead to one target. Example: `event.data.node`.
+    /// all events of the Rule do; of objects, and what happens to them, all that lead to one target. Example: `event.data.node`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub group_by: Option<String>,

@@ -8,6 +8,8 @@ use super::bay::{Bay, NAMESPACE, PAINT};
 
 /// A list of boats.
 const LIST: &str = "GET /api/v1/namespaces/default/configmaps?&limit=";
+/// A watch of boats.
+const WATCH: &str = "GET /api/v1/namespaces/default/configmaps?&watch=";
 
 /// A boat of a kind, at the northern pier.
 async fn boat(bay: &Bay, name: &str, kind: &str) {
@@ -40,8 +42,12 @@ async fn rule(bay: &Bay, lifecycle: &[&str], changes: Value) {
     let resource = json!({"lifecycle": lifecycle, "labelSelector": {"matchLabels": {"kind": "raft"}}});
     let mut spec = json!({"trigger": {"resource": resource}, "when": null, "ladder": [{"run": PAINT}]});
     json_patch::merge(&mut spec, &changes);
+    bay.count(WATCH);
     bay.rule("rafts", spec).await;
     bay.answers("rafts").await;
+    // Whoever comes to a watch has it list again, and so does the first: from then on all is told as it happens.
+    bay.until_struck(WATCH, 2).await;
+    bay.lift(WATCH);
 }
 
 /// The same, which observes, and for which each object is a target of its own.
@@ -336,8 +342,9 @@ async fn changes_are_answered_together_too() {
     let bay = Bay::new().await;
     let changes = json!({"when": "object.data.hull != oldObject.data.hull", "ladder": [{"run": PAINT}],
         "correlate": {"within": "10m", "count": 2}});
+    bay.count(WATCH);
     bay.rule("rafts", changes).await;
-    bay.watching("rafts").await;
+    bay.until_struck(WATCH, 2).await;
     boat(&bay, "ark", "raft").await;
     boat(&bay, "brig", "raft").await;
     for (name, hull) in [("ark", "leaking"), ("brig", "leaking"), ("ark", "tight")] {
