@@ -211,7 +211,9 @@ async fn with_pods(
     account: &Account,
     look: Look,
 ) -> Result<Look> {
-    let (reference, live) = (execution.spec.target.as_ref(), look.target.as_deref());
+    let decision = execution.spec.decision.as_ref();
+    let is_there = |target: &&ObjectReference| !decision.is_some_and(|decision| is_lost(decision, target));
+    let (reference, live) = (execution.spec.target.as_ref().filter(is_there), look.target.as_deref());
     // Whoever says what proves it needs no right to list Pods.
     let mut asked = definition.ladder.iter().filter_map(|rung| rung.verify.as_ref());
     let pods = match reference.filter(|_| asked.any(|verify| verify.when.is_none())) {

@@ -366,6 +366,26 @@ mod tests {
     }
 
     #[test]
+    fn only_what_can_come_together_is_correlated() {
+        let apart = "spec.target: each object is a target of its own here, so that none come together in `correlate`; \
+                     use workload or owner, or name what they have in common by key or ref";
+        let rule = |kind: &str, lifecycle: Value, when: Value| {
+            json!({"trigger": {"resource": {"kind": kind, "lifecycle": lifecycle}}, "when": when,
+                "correlate": {"within": "10m", "count": 2}, "ladder": [{"run": "elsewhere"}]})
+        };
+        check_with(&rule("Pod", json!(["Created"]), Value::Null), false, &[]);
+        check_with(&rule("Service", json!(["Created"]), Value::Null), false, &[apart]);
+        let unseen = "spec.trigger.resource.lifecycle: a deletion is known if it is seen: what is deleted while no controller \
+                      watches, as in a restart, does not match; \
+                      where nothing may be missed, ask for how that is which the object belonged to";
+        check_with(&rule("Service", json!(["Created", "Deleted"]), Value::Null), false, &[unseen]);
+        let changes = rule("Service", Value::Null, json!("object.spec.type != oldObject.spec.type"));
+        let unseen = "spec.when: oldObject is known of a change that is seen live: what changes while no controller watches, as \
+                      in a restart, does not match; where nothing may be missed, ask for how the object is";
+        check_with(&changes, false, &[unseen]);
+    }
+
+    #[test]
     fn evidence_comes_first() {
         let clean = json!({"run": "clean-disk", "with": {"host": "h"}});
         let evidence = json!({"run": "evidence"});
