@@ -11,7 +11,7 @@ use super::Eye;
 use crate::api::{Moment, ObjectReference};
 use crate::cluster::Error;
 use crate::controller::lead::{self, matched};
-use crate::controller::rule::before::{Change, Was};
+use crate::controller::rule::before::{Before, Change, Was};
 use crate::controller::rule::happening::Happening;
 use crate::controller::rule::lives::{Lives, News, Shown};
 use crate::controller::rule::passed_over::Why;
@@ -41,7 +41,7 @@ impl Eye {
 
     /// Takes in that there are more objects than can be known, or are not any more.
     pub(super) fn notice_narrowness(&self) {
-        let before = self.before.as_ref().and_then(|before| before.narrow());
+        let before = self.before.as_ref().and_then(Before::narrow);
         let narrow = before.or_else(|| self.lives.as_ref()?.narrow());
         let mut state = self.state.lock();
         if state.narrow != narrow {
@@ -112,6 +112,10 @@ impl Eye {
     async fn moment(&mut self, object: &Arc<Value>, moment: Moment, time: Timestamp) {
         let (event, key) = (self.rule.moment(object, moment, time), key_of(object));
         let (occurrence, now) = (identity::occurrence(&event), now());
+        if matched(object).object.uid.is_none_or(|uid| uid.is_empty()) {
+            self.count("error");
+            return self.mistake(&key, "it has no UID that tells it from what had its name before");
+        }
         if self.state.lock().decided.has(&occurrence) {
             return self.metrics.received("resource", "deduplicated", now.as_second());
         }
