@@ -51,7 +51,7 @@ pub use pod::{
 pub use rate::{RATE_PATTERN, Rate, RateError};
 pub use rule::{
     Absent, AlertPhase, AlertTrigger, Correlate, DATE_PATTERN, EventTrigger, ExecutionTrigger, Limits,
-    Member, Mode, ObjectedEvent, Once, Outcome, ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung,
+    Member, Mode, Moment, ObjectedEvent, Once, Outcome, ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung,
     ScheduleStatus, ScheduleTrigger, Take, Trigger, Unless, Verify, WebhookTrigger,
 };
 pub use target::{KEY_KIND, ObjectReference, ObjectTemplate, OwnerKind, Target};

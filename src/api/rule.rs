@@ -40,17 +40,19 @@ use super::{Duration, FreeForm, HeldTarget, Rate, Target};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.when) || !has(self.trigger.resource)")
+#[x_kube(validation = Rule::new("has(self.when) || !has(self.trigger.resource) || has(self.trigger.resource.lifecycle)")
     .message("when is required for a resource trigger: without it every object would match"))]
 #[x_kube(validation = Rule::new("!has(self.since) || has(self.trigger.resource)")
     .message("since needs a resource trigger: an alert says itself since when it fires, an event is over at once"))]
 #[x_kube(validation = Rule::new("!has(self.for) || has(self.trigger.resource) || has(self.trigger.alert)")
     .message("for needs a resource or alert trigger: an event is over at once"))]
-#[x_kube(validation = Rule::new("!has(self.limits) || !has(self.limits.once) || has(self.trigger.event) || has(self.trigger.webhook) || has(self.trigger.execution)")
-    .message("limits.once chooses among events: it needs an event, webhook or execution trigger"))]
+#[x_kube(validation = Rule::new("!has(self.trigger.resource) || !has(self.trigger.resource.lifecycle) || !has(self.for) && !has(self.since)")
+    .message("for and since do not go with lifecycle: that an object is created or deleted is over at once"))]
+#[x_kube(validation = Rule::new("!has(self.limits) || !has(self.limits.once) || has(self.trigger.event) || has(self.trigger.webhook) || has(self.trigger.execution) || has(self.trigger.resource) && has(self.trigger.resource.lifecycle)")
+    .message("limits.once chooses among events: it needs an event, webhook or execution trigger, or lifecycle of a resource trigger"))]
 #[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.trigger.schedule)")
     .message("correlate needs several things that can happen: a schedule has none of it"))]
-#[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.trigger.resource) || has(self.since)")
+#[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.trigger.resource) || has(self.since) || has(self.trigger.resource.lifecycle) || has(self.when) && self.when.contains('oldObject')")
     .message("correlate over a resource trigger needs since: its window goes by the times since which objects are wrong"))]
 #[x_kube(validation = Rule::new("!has(self.correlate) || !has(self.for)")
     .message("for does not go with correlate: its window says how long"))]
@@ -74,7 +76,8 @@ pub struct RuleSpec {
     pub service_account_name: String,
     /// What the Rule watches: exactly one of the fields.
     pub trigger: Trigger,
-    /// CEL expression over `object` (resource), `alert` (alert) or `event` that is true while something is wrong.
+    /// CEL expression over `object` (resource), `alert` (alert) or `event` that is true while something is wrong, or of what
+    /// has happened.
     /// Example: `crashLooping(object, 3, duration('10m'))`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
@@ -148,7 +151,7 @@ pub enum Mode {
     "[has(self.resource), has(self.event), has(self.alert), has(self.webhook), has(self.schedule), has(self.execution)].filter(set, set).size() == 1"
 ).message("exactly one of resource, event, alert, webhook, schedule and execution must be set"))]
 pub struct Trigger {
-    /// The state of objects of one kind, built-in or custom.
+    /// The state of objects of one kind, built-in or custom, or their creation or deletion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<ResourceTrigger>,
     /// Kubernetes Events (`events.k8s.io`).
@@ -171,12 +174,18 @@ pub struct Trigger {
 impl Trigger {
     /// Whether it is a state, which can be looked at again, rather than an event, which is over.
     pub fn is_state(&self) -> bool {
-        self.resource.is_some() || self.alert.as_ref().is_some_and(|alert| alert.state.is_firing())
+        let of_objects = self.resource.as_ref().is_some_and(|resource| resource.lifecycle.is_empty());
+        of_objects || self.alert.as_ref().is_some_and(|alert| alert.state.is_firing())
     }
 
     /// Whether it is about alerts that are resolved.
     pub fn is_about_ends(&self) -> bool {
         self.alert.as_ref().is_some_and(|alert| !alert.state.is_firing())
+    }
+
+    /// The moments of objects' lives that it is about; none if it is about something else.
+    pub fn lifecycle(&self) -> &[Moment] {
+        self.resource.as_ref().map_or(&[], |resource| &resource.lifecycle)
     }
 
     /// Whether it is about no object that could lead to the target.
@@ -243,7 +252,8 @@ pub struct WebhookTrigger {
     pub types: Vec<String>,
 }
 
-/// The state of objects of one kind, in the Rule's namespace or, for kinds that have none, in the cluster.
+/// The state of objects of one kind, or their creation or deletion, in the Rule's namespace or, for kinds that have none, in
+/// the cluster.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourceTrigger {
@@ -258,6 +268,24 @@ pub struct ResourceTrigger {
     #[x_kube(validation = Rule::new("has(self.matchLabels) && self.matchLabels.size() > 0 || has(self.matchExpressions) && self.matchExpressions.size() > 0")
         .message("selector is empty; leave it out to mean every object of the kind in this namespace"))]
     pub label_selector: Option<LabelSelector>,
+    /// Of which moments of their lives it is, in place of how they are: `Created`, `Deleted`, or both. Each is decided once, and
+    /// `when` is not required. Default: of none. Example: `[Deleted]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 2))]
+    pub lifecycle: Vec<Moment>,
+}
+
+/// A moment of an object's life.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Moment {
+    /// It has come to be.
+    Created,
+    /// It is gone: not only marked to be deleted.
+    Deleted,
+    /// What a later version of fother knows and this one does not. Nothing is done for it.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// Kubernetes Events in the Rule's namespace.
@@ -359,7 +387,8 @@ pub struct Unless {
 
 /// Several events, alerts or objects that mean something together. Windows go by the time at which events happened, and an
 /// event counts once. An alert happens when it begins to fire, and counts as long as it fires; an object at the time that
-/// `since` reads from it, and as long as it matches, beside those that lead to the same target. In expressions of `unless`
+/// `since` reads from it, and as long as it matches, beside those that lead to the same target, as do its changes, creation
+/// and deletion. In expressions of `unless`
 /// and `with`, `events` is the list of them, by time, and `captured` has each by the name of its member.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -368,7 +397,7 @@ pub struct Unless {
 ).message("exactly one of count, any, all, sequence and absent must be set"))]
 pub struct Correlate {
     /// CEL expression over the trigger's variables: events for which it gives the same text belong together. Default:
-    /// all events of the Rule do; of objects, all that lead to one target. Example: `event.data.node`.
+    /// all events of the Rule do; of objects, and what happens to them, all that lead to one target. Example: `event.data.node`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub group_by: Option<String>,

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use kube::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::api::{MatchedObject, ObjectReference};
+use crate::api::{MatchedObject, ObjectReference, TriggerEvent};
 use crate::cluster::discovery::Kinds;
 use crate::cluster::objects::Objects;
 use crate::cluster::{Error, Result, owners};
-use crate::decide::matching::CompiledRule;
+use crate::decide::matching::{CompiledRule, received};
 use crate::expr::Bindings;
 use crate::source::watch::now;
 
@@ -29,12 +29,36 @@ pub async fn from_object(
     rule: &CompiledRule,
     object: &Arc<Value>,
 ) -> Result<ObjectReference> {
+    from(client, kinds, rule, object, || Bindings::at(now()).with("object", object.clone())).await
+}
+
+/// The target of what has happened to an object.
+///
+/// # Errors
+/// As for [`from_object`].
+pub async fn from_happening(
+    client: &Client,
+    kinds: &Kinds,
+    rule: &CompiledRule,
+    (object, event): (&Arc<Value>, &TriggerEvent),
+) -> Result<ObjectReference> {
+    let trigger = &rule.spec.trigger;
+    let bindings = || received(&json!(event), trigger, now()).with("object", object.clone());
+    from(client, kinds, rule, object, bindings).await
+}
+
+async fn from(
+    client: &Client,
+    kinds: &Kinds,
+    rule: &CompiledRule,
+    object: &Value,
+    bindings: impl FnOnce() -> Bindings,
+) -> Result<ObjectReference> {
     let Some(aim) = &rule.aim else {
         let kind = object["kind"].as_str().unwrap_or_default();
         return owners::resolve(client, kinds, object, &rule.target(kind)).await;
     };
-    let bindings = Bindings::at(now()).with("object", object.clone());
-    let target = aim.at(&bindings, &rule.facts.namespace).map_err(Error::Unexpected)?;
+    let target = aim.at(&bindings(), &rule.facts.namespace).map_err(Error::Unexpected)?;
     named(client, kinds, &rule.facts.namespace, target).await
 }
 

@@ -141,7 +141,7 @@ where
                 self.list(&std::mem::take(&mut read), listed, (&changed, &unreadable));
                 self.synced.send_replace(true);
             }
-            Delivery::Changed(item) => {
+            Delivery::Added(item) | Delivery::Changed(item) => {
                 if let Some(object) = self.read(&item) {
                     let before = self.objects.read().get(&key_of(&*object)).cloned();
                     self.put(object.clone());
@@ -152,7 +152,7 @@ where
                     unreadable(&namespace, &name);
                 }
             }
-            Delivery::Deleted(item) => {
+            Delivery::Left(item) | Delivery::Deleted(item) => {
                 self.strange.write().remove(&key_in(&item));
                 self.lose(&item, &changed);
             }

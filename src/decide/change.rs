@@ -25,7 +25,8 @@ pub const OLD: &str = "oldObject";
 /// Whether a Rule is about changes.
 pub fn is_about_changes(spec: &RuleSpec) -> bool {
     // Few texts have the word, and those are looked at closely.
-    let when = spec.when.as_deref().filter(|when| spec.trigger.resource.is_some() && when.contains(OLD));
+    let is_state = spec.trigger.resource.is_some() && spec.trigger.lifecycle().is_empty();
+    let when = spec.when.as_deref().filter(|when| is_state && when.contains(OLD));
     let compiled = when.map(|when| Expression::compile(when, &Scope::of(RESOURCE_VARIABLES)));
     compiled.is_some_and(|when| when.is_ok_and(|when| reads_old(&when)))
 }
@@ -39,9 +40,10 @@ fn reads_old(expression: &Expression) -> bool {
     expression.variables().any(|variable| variable == OLD)
 }
 
-/// What the templates of a Rule's rungs read, if it is about changes.
+/// What the templates of a Rule's rungs read, if it is about what happens to objects.
 pub(super) fn templates(spec: &RuleSpec) -> Vec<TemplateTree> {
-    let ladder = spec.ladder.iter().filter(|_| is_about_changes(spec));
+    let happens = is_about_changes(spec) || !spec.trigger.lifecycle().is_empty();
+    let ladder = spec.ladder.iter().filter(|_| happens);
     let scope = Scope::of(rung::VARIABLES);
     ladder.filter_map(|rung| TemplateTree::compile(&rung.with.to_value(), &scope).ok()).collect()
 }
@@ -86,7 +88,7 @@ impl CompiledRule {
         }
     }
 
-    /// All its expressions over a change.
+    /// All its expressions over what has happened to an object, but for where that leads.
     pub(super) fn over_change(&self) -> impl Iterator<Item = &Expression> {
         let templates = self.templates.iter().flat_map(TemplateTree::expressions);
         self.when().into_iter().chain(self.unless.expressions()).chain(templates)

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::capture::Correlation;
 use super::correlation::Captured;
 use super::view::{Match, ObjectKey};
-use crate::api::{AnyValue, CapturedEvent, MatchedObject};
+use crate::api::{AnyValue, CapturedEvent, MatchedObject, ObjectReference};
 
 /// Of an absence, the member after which another should have come.
 const AFTER: usize = 0;
@@ -112,21 +112,25 @@ fn capture(id: &str, found: &Match) -> Option<Captured> {
 /// What a decision records of an object of a pattern: what it is known by.
 pub fn record(gathered: &Gathered, object: &Value) -> CapturedEvent {
     let reference = &gathered.object.object;
+    CapturedEvent {
+        id: reference.uid.clone().unwrap_or_else(|| reference.name.clone()),
+        member: gathered.member.clone(),
+        event_type: reference.kind.clone(),
+        time: Time(gathered.since),
+        data: AnyValue(known_by(reference, object)),
+        left_out: Vec::new(),
+    }
+}
+
+/// What an object is known by, with its labels.
+pub fn known_by(reference: &ObjectReference, object: &Value) -> Value {
     let mut metadata =
         json!({"name": reference.name, "namespace": reference.namespace, "uid": reference.uid});
     let labels = object.pointer("/metadata/labels").filter(|all| all.to_string().len() <= LABELS_LIMIT);
     if let Some(labels) = labels {
         metadata["labels"] = labels.clone();
     }
-    let data = json!({"apiVersion": reference.api_version, "kind": reference.kind, "metadata": metadata});
-    CapturedEvent {
-        id: reference.uid.clone().unwrap_or_else(|| reference.name.clone()),
-        member: gathered.member.clone(),
-        event_type: reference.kind.clone(),
-        time: Time(gathered.since),
-        data: AnyValue(data),
-        left_out: Vec::new(),
-    }
+    json!({"apiVersion": reference.api_version, "kind": reference.kind, "metadata": metadata})
 }
 
 #[cfg(test)]
@@ -134,7 +138,7 @@ mod tests {
     use k8s_openapi::jiff::SignedDuration;
 
     use super::*;
-    use crate::api::{Correlate, ObjectReference};
+    use crate::api::Correlate;
     use crate::expr::{Bindings, Scope};
 
     fn at(seconds: i64) -> Timestamp {

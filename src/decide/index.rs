@@ -201,6 +201,10 @@ pub fn conditions(rule: &CompiledRule) -> Vec<Conjunct> {
         (_, _, _, Some(webhook)) => types(webhook),
         _ => Vec::new(),
     };
+    // What is not on a list is gone only if the list has everything, and what got labels was not created.
+    if rule.is_about_lifecycle() {
+        return Vec::new();
+    }
     let place = if trigger.webhook_name().is_some() { in_received } else { in_object };
     // A rule about changes has to see what an object was as long as it does not match.
     let when = rule.when().filter(|_| !rule.is_about_changes());

@@ -14,6 +14,7 @@ use super::change::{self, OLD};
 use super::episode::{KEPT, RuleFacts};
 use super::excerpt::envelope_for;
 use super::gathering::Part;
+use super::lifecycle;
 use super::problem::Problem;
 use super::schedule::{Schedule, ScheduleError};
 use super::unless::Objections;
@@ -24,6 +25,8 @@ use crate::expr::{Bindings, EvalError, Expression, Scope, TemplateTree, Type};
 
 /// The variables of `when` of a resource trigger.
 pub const RESOURCE_VARIABLES: [&str; 3] = ["object", OLD, "now"];
+/// The variables of `when` of a resource trigger that is about moments of objects' lives.
+pub const LIFECYCLE_VARIABLES: [&str; 3] = ["object", "event", "now"];
 /// The variables of `when` of an event trigger.
 pub const EVENT_VARIABLES: [&str; 2] = ["event", "now"];
 /// The variables of `when` of an alert trigger.
@@ -49,7 +52,7 @@ pub struct CompiledRule {
     pub correlation: Option<Correlation>,
     /// When it is due.
     pub schedule: Option<Schedule>,
-    /// The values that its rungs get, if it is about changes.
+    /// The values that its rungs get, if it is about what happens to objects.
     pub(super) templates: Vec<TemplateTree>,
 }
 
@@ -126,8 +129,12 @@ impl CompiledRule {
 
     /// The condition, if the object is one for which it is asked.
     pub(super) fn when_of(&self, object: &Value) -> Option<&Expression> {
-        let selected = || self.selector.as_ref().is_none_or(|selector| selector.matches(&labels(object)));
-        self.when.as_ref().filter(|_| !is_own(object) && selected())
+        self.when.as_ref().filter(|_| self.selects(object))
+    }
+
+    /// Whether an object is one that the Rule is about, whatever its condition says.
+    pub(super) fn selects(&self, object: &Value) -> bool {
+        !is_own(object) && self.selector.as_ref().is_none_or(|selector| selector.matches(&labels(object)))
     }
 
     /// Whether a Kubernetes Event matches.
@@ -184,6 +191,8 @@ impl CompiledRule {
 pub fn variables(trigger: &Trigger) -> &'static [&'static str] {
     if trigger.alert.is_some() {
         &ALERT_VARIABLES
+    } else if !trigger.lifecycle().is_empty() {
+        &LIFECYCLE_VARIABLES
     } else if trigger.resource.is_some() {
         &RESOURCE_VARIABLES
     } else {
@@ -194,8 +203,8 @@ pub fn variables(trigger: &Trigger) -> &'static [&'static str] {
 /// Where the variables of a Rule are known, for whoever reads them elsewhere.
 const ELSEWHERE: [(&str, &str); 8] = [
     ("object", "it is what trigger.resource matched"),
-    (OLD, "it is what trigger.resource matched, as `when`, `unless` and `with` see it"),
-    ("event", "it is for all triggers but resource"),
+    (OLD, "it is what trigger.resource without lifecycle matched, as `when`, `unless` and `with` see it"),
+    ("event", "it is for all triggers but resource, and for its lifecycle"),
     ("alert", "it is what trigger.alert matched"),
     ("events", "it is for `unless` and `with` of a Rule with `correlate`"),
     ("captured", "it is for `unless` and `with` of a Rule with `correlate`"),
@@ -229,8 +238,12 @@ fn is_refuted(when: &Expression, event: &TriggerEvent) -> bool {
     })
 }
 
-/// Adds `event`, and `alert` if it is one; of a change what the object is and was.
+/// Adds `event`, and `alert` if it is one; of a change what the object is and was, of its creation or deletion what it is
+/// or was.
 pub fn with_received(bindings: Bindings, event: &Value, trigger: &Trigger) -> Bindings {
+    if !trigger.lifecycle().is_empty() {
+        return lifecycle::with_moment(bindings, event);
+    }
     if trigger.resource.is_some() {
         return change::with_change(bindings, event);
     }

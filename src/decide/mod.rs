@@ -23,6 +23,7 @@
 //! - [`unless`]: what speaks against acting now.
 //! - [`schedule`]: when a schedule is due.
 //! - [`ends`]: ends of Executions, as events.
+//! - [`change`], [`lifecycle`]: what happens to objects, as events: changes, creations and deletions.
 //! - [`aim`]: where an event leads that is about no object.
 //! - [`unknown`]: what a later version wrote and this one does not know.
 //! - [`retention`]: which finished Executions may go.
@@ -54,6 +55,7 @@ pub mod interest;
 pub mod job;
 pub mod keeping;
 pub mod lead;
+pub mod lifecycle;
 pub mod lineage;
 pub mod matching;
 pub mod operation;

@@ -1,7 +1,7 @@
 //! Who of a watch's subscribers is told what: each delivery is looked up once, and goes to those whom it concerns.
 //!
 //! *Guarantees*: to each subscriber it is as if it watched alone, with a selector that the server knows. It hears of
-//! every object that concerns it; of one that does not any more it hears once that it is deleted; of a complete list it
+//! every object that concerns it; of one that does not any more it hears once that it has left; of a complete list it
 //! gets its part, or nothing if it joined while that came. What it costs to deliver grows with those who are told, not with all.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,18 +96,9 @@ impl<I: Interests> Subscribers<I> {
                 }
                 self.all_told = Instant::now();
             }
-            Delivery::Changed(object) => {
-                let now = self.interests.concerned(&object);
-                let before = self.told.set(&object, &now);
-                for id in before.iter().filter(|id| now.binary_search(id).is_err()) {
-                    self.tell(*id, Delivery::Deleted(object.clone()));
-                }
-                for id in now {
-                    self.tell(id, Delivery::Changed(object.clone()));
-                }
-                self.tell_always(&Delivery::Changed(object));
-            }
-            Delivery::Deleted(object) => {
+            Delivery::Added(object) => self.is(&object, Delivery::Added),
+            Delivery::Changed(object) => self.is(&object, Delivery::Changed),
+            Delivery::Left(object) | Delivery::Deleted(object) => {
                 let before = self.told.set(&object, &[]);
                 for id in before.iter() {
                     self.tell(*id, Delivery::Deleted(object.clone()));
@@ -119,6 +110,19 @@ impl<I: Interests> Subscribers<I> {
         if self.all_told.elapsed() >= SIGN_OF_LIFE {
             self.tell_all(&Delivery::Alive);
         }
+    }
+
+    /// Tells of an object that is there, and those whom it concerns no more of that.
+    fn is(&mut self, object: &Arc<Value>, delivery: fn(Arc<Value>) -> Delivery) {
+        let now = self.interests.concerned(object);
+        let before = self.told.set(object, &now);
+        for id in before.iter().filter(|id| now.binary_search(id).is_err()) {
+            self.tell(*id, Delivery::Left(object.clone()));
+        }
+        for id in now {
+            self.tell(id, delivery(object.clone()));
+        }
+        self.tell_always(&delivery(object.clone()));
     }
 
     /// Gives each its part of a page. Whoever joined since the list began would take what is left of it for all.
@@ -278,7 +282,9 @@ mod tests {
                 format!("{} {}", if page.first { "first" } else { "then" }, names.join(","))
             }
             Delivery::Synced(synced) => format!("all at {}", synced.version),
+            Delivery::Added(object) => format!("new {}", name(&object)),
             Delivery::Changed(object) => format!("is {}", name(&object)),
+            Delivery::Left(object) => format!("not {}", name(&object)),
             Delivery::Deleted(object) => format!("no {}", name(&object)),
             Delivery::Alive => "alive".to_owned(),
             Delivery::Missed => "missed".to_owned(),
@@ -299,20 +305,21 @@ mod tests {
         subscribers.send(page(true, vec![object("p", "red"), object("r", "green")]));
         subscribers.send(page(false, vec![object("q", "blue")]));
         subscribers.send(synced());
-        for change in [object("p", "red"), object("p", "blue"), object("r", "green"), object("s", "red")] {
+        for change in [object("p", "red"), object("p", "blue"), object("r", "green")] {
             subscribers.send(Delivery::Changed(change));
         }
+        subscribers.send(Delivery::Added(object("s", "red")));
         subscribers.send(Delivery::Deleted(object("p", "blue")));
         subscribers.send(page(true, Vec::new()));
         subscribers.send(synced());
         subscribers.send(Delivery::Changed(object("s", "blue")));
         let none = ["first ", "all at 7"];
-        assert_eq!(heard(&mut red), [&["first p", "all at 7", "is p", "no p", "is s"][..], &none].concat());
+        assert_eq!(heard(&mut red), [&["first p", "all at 7", "is p", "not p", "new s"][..], &none].concat());
         assert_eq!(
             heard(&mut blue),
             [&["first ", "then q", "all at 7", "is p", "no p"][..], &none, &["is s"]].concat()
         );
-        let changes = ["is p", "is p", "is r", "is s", "no p"];
+        let changes = ["is p", "is p", "is r", "new s", "no p"];
         assert_eq!(
             heard(&mut all),
             [&["first p,r", "then q", "all at 7"][..], &changes, &none, &["is s"]].concat()

@@ -56,9 +56,13 @@ pub enum Delivery {
     Page(Arc<Page>),
     /// The list is complete: what was on none of its pages did not exist, or does not concern the subscriber.
     Synced(Synced),
-    /// An object was created or changed.
+    /// An object was created; where labels are asked for, it may only have got them.
+    Added(Arc<Value>),
+    /// An object was changed.
     Changed(Arc<Value>),
-    /// An object is gone, or concerns the subscriber no more.
+    /// An object concerns the subscriber no more, as it has changed: it is not gone.
+    Left(Arc<Value>),
+    /// An object is gone; where labels are asked for, it may only have lost them.
     Deleted(Arc<Value>),
     /// The server speaks, and has nothing to tell.
     Alive,
@@ -228,7 +232,11 @@ async fn watch(
         };
         let Ok(event) = event else { return Ok(End::Expired) };
         match event? {
-            Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+            Some(WatchEvent::Added(object)) => {
+                version = version_of(&object.0).unwrap_or(version);
+                ear.hear(Delivery::Added(Arc::new(object.of(&scope.resource))));
+            }
+            Some(WatchEvent::Modified(object)) => {
                 version = version_of(&object.0).unwrap_or(version);
                 ear.hear(Delivery::Changed(Arc::new(object.of(&scope.resource))));
             }

@@ -21,6 +21,7 @@ use crate::controller::context::Context;
 use crate::controller::reference_to;
 use crate::decide::execution::{Done, EXECUTION_FINALIZER, Effect, Need, Notice, Seen};
 use crate::decide::job;
+use crate::decide::lifecycle::is_lost;
 use crate::decide::operation::{self, Operation, PatchFormat, RECREATED_BY};
 use crate::decide::outcome::{JOB_FINALIZER, JobSeen};
 use crate::source::watch::now;
@@ -201,7 +202,11 @@ async fn collect(
     let target = execution.spec.target.as_ref();
     let target = target.ok_or_else(|| Error::Unexpected("evidence needs a target".to_owned()))?;
     let live = seen.look.target.as_deref();
-    let pods = evidence::pods_of(&client, target, live).await?;
+    let is_lost = execution.spec.decision.as_ref().is_some_and(|decision| is_lost(decision, target));
+    let pods = match is_lost {
+        true => Vec::new(),
+        false => evidence::pods_of(&client, target, live).await?,
+    };
     let found = evidence::collect(&client, runner, &Subject { target, live, pods: &pods }).await;
     let map: ConfigMap = serde_json::from_value(json!({
         "metadata": {

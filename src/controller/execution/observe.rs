@@ -17,6 +17,7 @@ use crate::controller::{looks, recheck};
 use crate::decide::change;
 use crate::decide::definition::Definition;
 use crate::decide::execution::{Need, Seen, Waits};
+use crate::decide::lifecycle::is_lost;
 use crate::decide::outcome::{JobSeen, LeftJob, live};
 use crate::decide::verify::Look;
 use crate::source::watch::now;
@@ -185,6 +186,9 @@ async fn live_target(
     let Some(target) = execution.spec.target.as_ref().filter(|target| !target.is_key()) else {
         return Ok(None);
     };
+    if execution.spec.decision.as_ref().is_some_and(|decision| is_lost(decision, target)) {
+        return Ok(None);
+    }
     read(context, target, account).await
 }
 
@@ -211,7 +215,9 @@ async fn with_pods(
     account: &Account,
     look: Look,
 ) -> Result<Look> {
-    let (reference, live) = (execution.spec.target.as_ref(), look.target.as_deref());
+    let decision = execution.spec.decision.as_ref();
+    let is_there = |target: &&ObjectReference| !decision.is_some_and(|decision| is_lost(decision, target));
+    let (reference, live) = (execution.spec.target.as_ref().filter(is_there), look.target.as_deref());
     // Whoever says what proves it needs no right to list Pods.
     let mut asked = definition.ladder.iter().filter_map(|rung| rung.verify.as_ref());
     let pods = match reference.filter(|_| asked.any(|verify| verify.when.is_none())) {

@@ -106,9 +106,9 @@ fn take_in(queue: &Queue, namespace: &str, is_sound: &AtomicBool, delivery: Deli
     match delivery {
         Delivery::Page(page) => page.items.iter().filter(|job| is_over(job)).for_each(|job| wake(job)),
         Delivery::Synced(_) => is_sound.store(true, Ordering::Relaxed),
-        Delivery::Changed(job) if is_over(&job) => wake(&job),
-        Delivery::Deleted(job) => wake(&job),
-        Delivery::Changed(_) | Delivery::Alive | Delivery::Missed => {}
+        Delivery::Added(job) | Delivery::Changed(job) if is_over(&job) => wake(&job),
+        Delivery::Left(job) | Delivery::Deleted(job) => wake(&job),
+        Delivery::Added(_) | Delivery::Changed(_) | Delivery::Alive | Delivery::Missed => {}
         Delivery::Broken(error) => {
             tracing::debug!(namespace, error, "the watch of Jobs is broken");
             is_sound.store(false, Ordering::Relaxed);

@@ -10,10 +10,7 @@ use crate::decide::matching::CompiledRule;
 use crate::decide::view::ObjectKey;
 
 /// Objects of which is kept what they were, at the most.
-const KNOWN: usize = 10_000;
-/// Changes that wait for their targets, at the most.
-const UNLED: usize = 100;
-
+pub const KNOWN: usize = 10_000;
 /// An object, and what is kept of what it was.
 pub type Change = (Arc<Value>, Arc<Value>);
 
@@ -21,8 +18,6 @@ pub type Change = (Arc<Value>, Arc<Value>);
 #[derive(Default)]
 pub struct Before {
     known: BTreeMap<ObjectKey, Arc<Value>>,
-    /// Changes that match and whose targets could not be found yet.
-    unled: Vec<Change>,
     /// Whether there are objects of which nothing is kept, because there are too many.
     is_narrow: bool,
 }
@@ -57,27 +52,9 @@ impl Before {
         }
     }
 
-    /// Keeps a change whose target could not be found; the oldest goes if there are too many, and is given back.
-    pub fn keep(&mut self, change: Change) -> Option<Change> {
-        let is_full = self.unled.len() >= UNLED;
-        let oldest = is_full.then(|| self.unled.remove(0));
-        self.unled.push(change);
-        oldest
-    }
-
     /// What is not looked at, in a sentence.
     pub fn narrow(&self) -> Option<String> {
         self.is_narrow.then(|| format!("of more than {KNOWN} objects the changes of the others are not seen"))
-    }
-
-    /// Whether there are such.
-    pub fn has_unled(&self) -> bool {
-        !self.unled.is_empty()
-    }
-
-    /// Gives those back, to try again.
-    pub fn take_unled(&mut self) -> Vec<Change> {
-        std::mem::take(&mut self.unled)
     }
 
     /// Forgets an object that is gone.
@@ -158,9 +135,5 @@ mod tests {
         assert!(before.narrow().is_some());
         before.retain(&of(KNOWN));
         assert_eq!(before.narrow(), None, "they are fewer now");
-
-        let change = |number: usize| (numbered(number, "2"), numbered(number, "1"));
-        let gone: Vec<_> = (0..=UNLED).filter_map(|number| before.keep(change(number))).collect();
-        assert_eq!(gone, [change(0)], "whoever keeps one too many hears which goes");
     }
 }

@@ -9,8 +9,8 @@ use kube::ResourceExt;
 
 use super::seen::Seen;
 use crate::api::{
-    Action, ActionSpec, AlertPhase, AlertTrigger, Condition, ConditionStatus, ConditionType, Mode, Progress,
-    Reason, Rule, RuleSpec, ScheduleTrigger, Trigger, condition, set_condition, set_progress,
+    Action, ActionSpec, AlertPhase, AlertTrigger, Condition, ConditionStatus, ConditionType, Mode, Moment,
+    Progress, Reason, Rule, RuleSpec, ScheduleTrigger, Trigger, condition, set_condition, set_progress,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result};
@@ -78,6 +78,7 @@ pub(super) fn unknown(context: &Context, rule: &Rule) -> Option<String> {
     let values = [
         ("spec.mode", rule.spec.mode == Mode::Unknown),
         ("spec.trigger.alert.state", state == Some(AlertPhase::Unknown)),
+        ("spec.trigger.resource.lifecycle", rule.spec.trigger.lifecycle().contains(&Moment::Unknown)),
     ];
     let value = values.into_iter().find(|(_, is_unknown)| *is_unknown).map(|(field, _)| field.to_owned());
     if let Some(field) = own.or(value) {
@@ -280,7 +281,11 @@ fn watching(checked: &Checked, seen: Option<&Seen>, now: Timestamp) -> String {
 /// What a rule watches, in the words of a column.
 pub fn trigger(trigger: &Trigger) -> String {
     let text = match trigger {
-        Trigger { resource: Some(resource), .. } => resource.kind.clone(),
+        Trigger { resource: Some(resource), .. } if resource.lifecycle.is_empty() => resource.kind.clone(),
+        Trigger { resource: Some(resource), .. } => {
+            let moments: Vec<_> = resource.lifecycle.iter().map(|moment| format!("{moment:?}")).collect();
+            format!("{} {}", resource.kind, moments.join(","))
+        }
         Trigger { event: Some(event), .. } if event.reasons.is_empty() => "Event".to_owned(),
         Trigger { event: Some(event), .. } => format!("Event {}", event.reasons.join(",")),
         Trigger { schedule: Some(schedule), .. } => of_the_clock(schedule),

@@ -66,8 +66,8 @@ mod tests {
                         self.see(rule, object);
                     }
                 }
-                Delivery::Changed(object) => self.see(rule, object),
-                Delivery::Deleted(object) => {
+                Delivery::Added(object) | Delivery::Changed(object) => self.see(rule, object),
+                Delivery::Left(object) | Delivery::Deleted(object) => {
                     self.0.remove(&name(object));
                 }
                 Delivery::Synced(_) | Delivery::Alive | Delivery::Missed | Delivery::Broken(_) => {}

@@ -1,6 +1,7 @@
 //! One rule's eye on its watch: objects come in, matches and events go into the rule's state.
 
 mod edges;
+mod happenings;
 mod lists;
 
 use std::collections::BTreeMap;
@@ -18,10 +19,12 @@ use tokio::time::Instant;
 
 use self::lists::List;
 use super::before::Before;
+use super::happening::Unled;
 use super::held::Waiting;
 use super::later::Later;
+use super::lives::{Lives, Shown};
 use super::passed_over::{self, Why};
-use super::seen::{Judged, Occurrences, Seen, State, blind, handled_by, key_of, unled as unled_for};
+use super::seen::{Judged, Occurrences, Seen, State, blind, handled_by, horizon, key_of, unled as unled_for};
 use super::windows::Capturing;
 use crate::api::ObjectReference;
 use crate::cluster::account::Account;
@@ -55,6 +58,8 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// A running evaluator. Dropping it stops it.
 pub struct Evaluator {
     started: Instant,
+    /// Until when somebody looked before.
+    looked: Option<Timestamp>,
     state: Arc<Mutex<State>>,
     task: AbortHandle,
     relist: Arc<Notify>,
@@ -80,18 +85,25 @@ impl Evaluator {
         context: &Context,
         rule: Arc<CompiledRule>,
         (generation, account): (i64, Account),
-        forgotten: Option<Timestamp>,
+        (forgotten, looked): (Option<Timestamp>, Option<Timestamp>),
     ) -> Result<Self> {
         let started_for = (generation, account.user().to_owned());
         let view = View::of(rule.correlation.clone());
-        let state = Arc::new(Mutex::new(State { view, ..State::default() }));
+        let decided = answered(context, &rule);
+        let state = Arc::new(Mutex::new(State { view, decided, ..State::default() }));
         let watched = watched(context, &rule, &account).await?;
         let relist = Arc::new(Notify::new());
-        let unled = context.unled.and_then(|unled| unled_for(&rule, unled));
+        let unwatched = match rule.is_about_lifecycle() {
+            true => looked.map(|looked| (looked, now())),
+            false => context.unled,
+        };
+        let unled = unwatched.and_then(|unled| unled_for(&rule, unled));
         let blind = blind(&rule, now()).into_iter().chain(unled).collect();
         let eye = Eye {
             capturing: Capturing::of(&rule, &context.executions),
             before: rule.is_about_changes().then(Before::default),
+            lives: rule.is_about_lifecycle().then(|| Lives::since(&rule, horizon(&rule, looked))),
+            unled: Unled::default(),
             rule,
             account,
             kinds: context.kinds.clone(),
@@ -111,7 +123,12 @@ impl Evaluator {
         let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
         let task = tokio::spawn(contained(eye.follow(watched), queue, facts)).abort_handle();
         let (started, waiting) = (Instant::now(), Waiting::default());
-        Ok(Self { started, state, task, relist, blind, forgotten, waiting, started_for })
+        Ok(Self { started, looked, state, task, relist, blind, forgotten, waiting, started_for })
+    }
+
+    /// Until when it, or whoever looked before, has looked.
+    pub fn looked(&self) -> Option<Timestamp> {
+        self.state.lock().heard_at.or(self.looked)
     }
 
     /// In how long there is something to say of it, if it has only just started.
@@ -169,6 +186,19 @@ impl Evaluator {
     }
 }
 
+/// The occurrences that the rule's Executions were made of, where a list may show them again and lead them elsewhere, as an
+/// object may have got other owners or labels.
+fn answered(context: &Context, rule: &CompiledRule) -> Occurrences {
+    let mut answered = Occurrences::default();
+    if rule.is_about_lifecycle() {
+        let of_rule = context.executions.of_rule(&rule.facts.namespace, &rule.facts.name);
+        for decision in of_rule.iter().filter_map(|execution| execution.spec.decision.as_ref()) {
+            answered.add(&decision.occurrence);
+        }
+    }
+    answered
+}
+
 /// Lets an eye look until it panics, and has its rule start another after a pause.
 async fn contained(look: impl Future<Output = ()>, queue: Queue, facts: RuleFacts) {
     if AssertUnwindSafe(look).catch_unwind().await.is_err() {
@@ -196,6 +226,10 @@ struct Eye {
     capturing: Option<Capturing>,
     /// What objects were, if the rule is about changes.
     before: Option<Before>,
+    /// Which objects there are, if the rule is about their creation or deletion.
+    lives: Option<Lives>,
+    /// What happened and matches, and whose target could not be found yet.
+    unled: Unled,
     account: Account,
     kinds: Kinds,
     watches: Watches<Index>,
@@ -272,17 +306,19 @@ impl Eye {
         match delivery {
             Delivery::Page(page) => return self.page(&page).await,
             Delivery::Synced(synced) => self.replace(&synced).await,
-            Delivery::Changed(object) => {
-                self.change(&object).await;
+            Delivery::Added(object) => {
+                self.change(&object, Shown::Added).await;
                 self.complete(handled_by(now())).await;
             }
+            Delivery::Changed(object) => {
+                self.change(&object, Shown::Changed).await;
+                self.complete(handled_by(now())).await;
+            }
+            Delivery::Left(object) => self.forget(&object),
             Delivery::Deleted(object) => {
-                let key = key_of(&object);
-                self.before.as_mut().into_iter().for_each(|before| before.forget(&key));
-                self.later.forget(&key);
-                self.unresolved.remove(&key);
-                self.judged(&key);
-                self.set(key, None);
+                self.forget(&object);
+                self.gone(&object).await;
+                self.complete(handled_by(now())).await;
             }
             Delivery::Alive => {}
             Delivery::Missed => return self.forget_what_was(),
@@ -304,6 +340,17 @@ impl Eye {
         }
     }
 
+    /// Takes in that an object is gone, or concerns the rule no more.
+    fn forget(&mut self, object: &Value) {
+        let key = key_of(object);
+        self.before.as_mut().into_iter().for_each(|before| before.forget(&key));
+        self.lives.as_mut().into_iter().for_each(|lives| lives.forget(&key));
+        self.later.forget(&key);
+        self.unresolved.remove(&key);
+        self.judged(&key);
+        self.set(key, None);
+    }
+
     /// What is different from now on has changed at a time at which nobody looked.
     fn forget_what_was(&mut self) {
         self.before.as_mut().into_iter().for_each(Before::clear);
@@ -316,8 +363,7 @@ impl Eye {
         if let Some(capturing) = &mut self.capturing {
             capturing.use_up();
         }
-        self.before.as_mut().into_iter().for_each(|before| before.retain(&listed));
-        self.notice_narrowness();
+        self.retain(&listed, synced).await;
         self.complete(synced.asked).await;
         let mut state = self.state.lock();
         state.unresolved = !self.unresolved.is_empty();
@@ -331,15 +377,15 @@ impl Eye {
         self.wake();
     }
 
-    async fn change(&mut self, object: &Arc<Value>) {
+    async fn change(&mut self, object: &Arc<Value>, shown: Shown) {
         if !self.is_about_state() {
-            return self.happens(object).await;
+            return self.happens(object, shown).await;
         }
         self.judge(object).await;
     }
 
     fn is_about_state(&self) -> bool {
-        self.rule.spec.trigger.event.is_none() && self.before.is_none()
+        self.rule.spec.trigger.event.is_none() && self.before.is_none() && self.lives.is_none()
     }
 
     /// Takes in a verdict, and in the same moment whether all are known: an episode may not seem over in between.
@@ -371,8 +417,8 @@ impl Eye {
 
     /// Whether there is something that time, or another try, brings on.
     fn waits(&self) -> bool {
-        let changes = self.before.as_ref().is_some_and(Before::has_unled);
-        !self.unresolved.is_empty() || self.capturing.is_some() || changes || self.later.has_more()
+        let unled = !self.unresolved.is_empty() || !self.unled.is_empty();
+        unled || self.capturing.is_some() || self.later.has_more()
     }
 
     async fn look_again(&mut self) {
@@ -388,9 +434,8 @@ impl Eye {
                 None => self.judge(&object).await,
             }
         }
-        let unled = self.before.as_mut().map(Before::take_unled).unwrap_or_default();
-        for change in unled {
-            self.changed(change).await;
+        for happening in self.unled.take() {
+            self.happened(happening).await;
         }
     }
 

@@ -6,8 +6,10 @@ mod checks;
 mod concern;
 mod evaluator;
 mod fire;
+mod happening;
 mod held;
 mod later;
+mod lives;
 mod load;
 mod objection;
 mod origin;
@@ -77,6 +79,8 @@ pub struct Evaluators {
     /// Those that are good.
     good: Cache,
     running: Mutex<BTreeMap<(String, String), Arc<Evaluator>>>,
+    /// Until when those that have ended had looked.
+    looked: Mutex<BTreeMap<(String, String), Timestamp>>,
     ends: Mutex<BTreeMap<(String, String), Ends>>,
     /// What waits of the rules that listen to a Webhook, which have no evaluator.
     listening: Mutex<BTreeMap<(String, String), Arc<Waiting>>>,
@@ -121,10 +125,20 @@ impl Evaluators {
     fn set(&self, namespace: &str, name: &str, evaluator: Option<Arc<Evaluator>>) {
         let key = (namespace.to_owned(), name.to_owned());
         let mut running = self.running.lock();
-        match evaluator {
-            Some(evaluator) => drop(running.insert(key, evaluator)),
-            None => drop(running.remove(&key)),
+        let ended = match evaluator {
+            Some(evaluator) => running.insert(key.clone(), evaluator),
+            None => running.remove(&key),
+        };
+        if let Some(looked) = ended.and_then(|ended| ended.looked()) {
+            self.looked.lock().insert(key, looked);
         }
+    }
+
+    /// Until when it was looked for a rule: by its evaluator, or by one that has ended.
+    fn looked(&self, namespace: &str, name: &str) -> Option<Timestamp> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let running = self.running.lock().get(&key).and_then(|running| running.looked());
+        running.or_else(|| self.looked.lock().get(&key).copied())
     }
 
     /// Looks at what a rule knows of the ends of Executions.
@@ -137,6 +151,7 @@ impl Evaluators {
         self.set(namespace, name, None);
         let key = (namespace.to_owned(), name.to_owned());
         self.listening.lock().remove(&key);
+        self.looked.lock().remove(&key);
         self.failing.lock().remove(&key);
         self.ends.lock().remove(&key);
         self.good.forget(namespace, name);
@@ -213,9 +228,11 @@ async fn evaluator_for(
     {
         return Ok(running);
     }
-    let forgotten = objected_until(rule);
+    // Whoever led before this process has looked for all rules that there were.
+    let led = context.unled.filter(|(_, began)| compiled.created_at < *began).map(|(from, _)| from);
+    let before = (objected_until(rule), context.evaluators.looked(&namespace, &name).or(led));
     let started_for = (generation, account);
-    let evaluator = Arc::new(Evaluator::start(context, compiled, started_for, forgotten).await?);
+    let evaluator = Arc::new(Evaluator::start(context, compiled, started_for, before).await?);
     context.evaluators.set(&namespace, &name, Some(evaluator.clone()));
     Ok(evaluator)
 }

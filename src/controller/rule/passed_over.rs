@@ -18,6 +18,8 @@ pub enum Why {
     TooMany,
     /// For too long nobody was there to answer it.
     TooOld,
+    /// Its target is not there, and will not be.
+    NoTarget,
 }
 
 impl Why {
@@ -26,6 +28,7 @@ impl Why {
             Self::BeforeRule => "BeforeRule",
             Self::WindowEnded => WINDOW_ENDED,
             Self::TooMany => TOO_MANY,
+            Self::NoTarget => "it leads to no target that exists",
             Self::TooOld => "it was over for more than an hour before anybody could answer it",
         }
     }

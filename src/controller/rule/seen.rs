@@ -6,10 +6,12 @@ use std::sync::Arc;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::api::{CapturedEvent, Duration, MatchedObject, ObjectReference, TriggerEvent};
+use super::happening::Happening;
+use crate::api::{CapturedEvent, Duration, MatchedObject, Moment, ObjectReference, TriggerEvent};
 use crate::cluster::owners;
 use crate::controller::lead::matched;
 use crate::decide::capture::Correlation;
+use crate::decide::correlation::Found;
 use crate::decide::ends::OLDEST;
 use crate::decide::episode::STALE_AFTER;
 use crate::decide::hearing::COMES_AGAIN;
@@ -57,11 +59,24 @@ impl Edge {
 }
 
 impl Edge {
-    /// The change of an object.
-    pub fn of_change(object: &Value, event: TriggerEvent, target: ObjectReference) -> Self {
+    /// What has happened to an object.
+    pub fn of_object(Happening { object, event }: Happening, target: ObjectReference) -> Self {
         let (data, occurrence) = (Arc::new(serde_json::json!(event)), identity::occurrence(&event));
-        let (event, time, recorded) = (matched(object), event.time.0, Some(event));
+        let (event, time, recorded) = (matched(&object), event.time.0, Some(event));
         Self { target, event, occurrence, time, data, recorded, captured: Vec::new(), depth: 0 }
+    }
+}
+
+impl Edge {
+    /// What has happened to objects that mean something only together, the last of them known with its target.
+    pub fn together(
+        found: &Found,
+        (event, matched, target): (TriggerEvent, MatchedObject, ObjectReference),
+        captured: Vec<CapturedEvent>,
+    ) -> Self {
+        let (occurrence, time) = (found.occurrence.clone(), found.time);
+        let data = Arc::new(serde_json::json!(event));
+        Self { target, event: matched, occurrence, time, data, recorded: Some(event), captured, depth: 0 }
     }
 }
 
@@ -204,10 +219,43 @@ fn window(rule: &CompiledRule) -> Option<SignedDuration> {
     window.max(waits.map(Duration::signed))
 }
 
+/// From when on what is created is looked at by whoever comes after somebody who has looked until then: what that one knew
+/// may not have been decided, or have waited for others.
+pub fn horizon(rule: &CompiledRule, looked: Option<Timestamp>) -> Timestamp {
+    let waited = looked.map_or(Timestamp::MIN, handled_by);
+    waited.saturating_sub(window(rule).unwrap_or_default()).unwrap_or(Timestamp::MIN)
+}
+
+/// Whether something has happened too long ago to be answered, as it is seen only now.
+pub fn too_old(rule: &CompiledRule, time: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(time) > OLDEST + window(rule).unwrap_or_default()
+}
+
+/// What a rule about creation or deletion cannot know of a time at which nobody watched, and for how long that is said.
+fn unseen(rule: &CompiledRule, (from, to): (Timestamp, Timestamp)) -> Option<(Timestamp, String)> {
+    let (gap, window) = (to.duration_since(from), window(rule).unwrap_or_default());
+    let until = to.saturating_add(OLDEST).ok().filter(|_| gap.is_positive())?;
+    let mut texts = Vec::new();
+    if rule.is_about(Moment::Created) && gap > OLDEST + window {
+        texts.push("what was created more than an hour before that is not answered any more");
+    }
+    if rule.is_about(Moment::Deleted) {
+        texts.push("nobody knows what was deleted meanwhile");
+        if !window.is_zero() {
+            texts.push("deletions from before that wait for no others any more");
+        }
+    }
+    let text = format!("nobody watched from {from:.0} to {to:.0}: {}", texts.join(", "));
+    (!texts.is_empty()).then_some((until, text))
+}
+
 /// What a rule cannot know because nobody led for a time, and so nobody received either; and until when that matters. Who
 /// sends to a Webhook comes again if it was not for long.
 pub fn unled(rule: &CompiledRule, (from, to): (Timestamp, Timestamp)) -> Option<(Timestamp, String)> {
     let from = from.max(rule.created_at);
+    if rule.is_about_lifecycle() {
+        return unseen(rule, (from, to));
+    }
     let (gap, window) = (to.duration_since(from), window(rule));
     if rule.spec.trigger.execution.is_some() {
         let until = to.saturating_add(OLDEST).ok().filter(|_| gap > OLDEST + window.unwrap_or_default())?;
@@ -342,6 +390,42 @@ mod tests {
         assert_eq!(told(&events, "", (20, 80)), None, "a list brings them");
         assert_eq!(told(&events, "", (1, 70)), None, "it is younger");
         assert_eq!(told(&ends, "30m", (20, 110)), None, "a window looks back for longer");
+    }
+
+    #[test]
+    fn a_time_at_which_nobody_watched_is_told_where_something_came_or_went() {
+        let at = |minutes| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
+        let rule = |lifecycle: &[&str], within: &str| {
+            let correlate = (!within.is_empty()).then(|| serde_json::json!({"within": within, "count": 2}));
+            let spec = serde_json::json!({"serviceAccountName": "h", "ladder": [{"run": "x"}], "correlate": correlate,
+                "trigger": {"resource": {"apiVersion": "v1", "kind": "Pod", "lifecycle": lifecycle}}});
+            CompiledRule::of(&serde_json::from_value(spec).expect("a Rule"), "a", "r", at(10))
+                .expect("compiles")
+        };
+        let told = |rule: &CompiledRule, from, to| {
+            let (until, text) = unled(rule, (at(from), at(to)))?;
+            assert_eq!(until, at(to + 60));
+            Some(text.split_once("Z: ").expect("a time").1.to_owned())
+        };
+        let (came, went) = (
+            "what was created more than an hour before that is not answered any more",
+            "nobody knows what was deleted meanwhile",
+        );
+        assert_eq!(told(&rule(&["Deleted"], ""), 20, 21).as_deref(), Some(went));
+        assert_eq!(told(&rule(&["Deleted"], ""), 1, 10), None, "it is younger");
+        assert_eq!(told(&rule(&["Created"], ""), 20, 80), None, "a list shows what came");
+        assert_eq!(told(&rule(&["Created"], ""), 20, 81).as_deref(), Some(came));
+        assert_eq!(told(&rule(&["Created"], "30m"), 20, 110), None, "a window looks back for longer");
+        assert_eq!(told(&rule(&["Created", "Deleted"], ""), 20, 81), Some(format!("{came}, {went}")));
+        let waited = format!("{went}, deletions from before that wait for no others any more");
+        assert_eq!(told(&rule(&["Deleted"], "30m"), 20, 21), Some(waited));
+
+        let (alone, window) = (rule(&["Created"], ""), rule(&["Created"], "30m"));
+        assert_eq!(horizon(&alone, Some(at(20))), handled_by(at(20)));
+        assert_eq!(horizon(&window, Some(at(60))), handled_by(at(30)));
+        assert_eq!(horizon(&alone, None), handled_by(Timestamp::MIN), "nobody is known to have looked");
+        assert_eq!([79, 80, 81].map(|now| too_old(&alone, at(20), at(now))), [false, false, true]);
+        assert!(!too_old(&window, at(20), at(110)) && too_old(&window, at(20), at(111)));
     }
 
     #[test]

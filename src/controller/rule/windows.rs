@@ -1,14 +1,27 @@
-//! A rule's windows over the Kubernetes Events that its watch brings.
+//! A rule's windows over what its watch brings: Kubernetes Events, and what happens to objects.
 
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::happening::Happening;
+use crate::api::{MatchedObject, ObjectReference, TriggerEvent};
 use crate::controller::executions::Executions;
+use crate::controller::lead::matched;
+use crate::decide::change::is_state;
 use crate::decide::correlation::{Captured, Found, Windows};
-use crate::decide::matching::{CompiledRule, envelope};
+use crate::decide::gathering::known_by;
+use crate::decide::identity::TargetKey;
+use crate::decide::matching::{CompiledRule, envelope, received};
 use crate::expr::{Bindings, EvalError};
+
+/// Where the target of what has happened to an object is kept beside what is recorded of it.
+const TARGET: &str = "target";
+/// Where the object is.
+const MATCHED: &str = "matched";
+/// Where the whole event is.
+const EVENT: &str = "event";
 
 /// Events that wait for others.
 pub struct Capturing {
@@ -20,9 +33,11 @@ pub struct Capturing {
 }
 
 impl Capturing {
-    /// With nothing in it; none if the rule is about objects, or its events mean something alone.
+    /// With nothing in it; none if the rule is about how objects are, or its events mean something alone.
     pub fn of(rule: &Arc<CompiledRule>, executions: &Executions) -> Option<Self> {
-        rule.spec.trigger.event.as_ref()?;
+        if is_state(&rule.spec) {
+            return None;
+        }
         let windows = rule.correlation.as_ref()?.windows();
         Some(Self { rule: rule.clone(), executions: executions.clone(), windows, found: Vec::new() })
     }
@@ -39,6 +54,27 @@ impl Capturing {
         let bindings = Bindings::at(now).with("event", data.clone());
         let captured = correlation.capture(occurrence, &bindings, data)?;
         Ok(captured.and_then(|captured| self.windows.take(captured)))
+    }
+
+    /// Takes in what has happened to an object and leads to a target, beside what else leads there.
+    pub fn take_happening(
+        &mut self,
+        happening: &Happening,
+        target: &ObjectReference,
+        now: Timestamp,
+    ) -> Result<Option<Captured>, EvalError> {
+        let Some(correlation) = &self.rule.correlation else { return Ok(None) };
+        let Happening { object, event } = happening;
+        let bindings = received(&json!(event), &self.rule.spec.trigger, now).with("object", object.clone());
+        let matched = matched(object);
+        let data = json!({"type": event.event_type, "data": known_by(&matched.object, object),
+            TARGET: target, MATCHED: matched, EVENT: event});
+        let captured = correlation.capture((&event.id, event.time.0), &bindings, Arc::new(data))?;
+        let of_target = |captured: Captured| {
+            let key = TargetKey::from(target);
+            Captured { group: format!("{} {key} {}", key.hash(), captured.group), ..captured }
+        };
+        Ok(captured.map(of_target).and_then(|captured| self.windows.take(captured)))
     }
 
     /// Takes in what Executions have used, which a list brings again.
@@ -71,6 +107,14 @@ impl Capturing {
     pub fn dropped(&self) -> u64 {
         self.windows.dropped()
     }
+}
+
+/// What has happened to an object, as it was captured, with its target.
+pub fn happened(captured: &Captured) -> Option<(TriggerEvent, MatchedObject, ObjectReference)> {
+    let read = |part: &str| captured.data.get(part).cloned();
+    let event = serde_json::from_value(read(EVENT)?).ok()?;
+    let matched = serde_json::from_value(read(MATCHED)?).ok()?;
+    Some((event, matched, serde_json::from_value(read(TARGET)?).ok()?))
 }
 
 /// Takes the events out of windows that Executions of the rule have used.

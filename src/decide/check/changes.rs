@@ -26,8 +26,10 @@ pub(super) fn check(spec: &RuleSpec) -> Vec<Problem> {
     if spec.since.is_some() {
         problems.push(over("since", "leave it out"));
     }
-    if spec.correlate.is_some() {
-        problems.push(over("correlate", "ask for how the objects are, or take their Events"));
+    if spec.correlate.as_ref().is_some_and(|correlate| correlate.absent.is_some()) {
+        let message = "that a change is not seen does not mean that it stays away";
+        let problem = Problem::error("spec.correlate.absent", message);
+        problems.push(problem.help("ask for how the objects are, or take their Events"));
     }
     problems.extend(secrets(spec));
     let message = format!(
@@ -39,8 +41,8 @@ pub(super) fn check(spec: &RuleSpec) -> Vec<Problem> {
     problems
 }
 
-/// What is read of a change is written into the Execution, for all to see who may see that.
-fn secrets(spec: &RuleSpec) -> Option<Problem> {
+/// What is read of what happened is written into the Execution, for all to see who may see that.
+pub(super) fn secrets(spec: &RuleSpec) -> Option<Problem> {
     spec.trigger.resource.as_ref().filter(|kind| kind.api_version == "v1" && kind.kind == "Secret")?;
     let rule = CompiledRule::of(spec, "", "", Timestamp::UNIX_EPOCH).ok()?;
     let tells = |path: &[String]| match path {
@@ -53,13 +55,20 @@ fn secrets(spec: &RuleSpec) -> Option<Problem> {
         _ => false,
     };
     let is_told = rule.over_change().flat_map(Expression::paths).any(tells);
-    let message = "what is read of a change is kept in the Execution: a Secret's values and annotations are not to be read";
+    let message =
+        "what is read of it is kept in the Execution: a Secret's values and annotations are not to be read";
+    let problem = Problem::error("spec.when", message);
+    // Nothing else tells that they have changed.
     let help = "compare metadata.resourceVersion, which changes with the values";
-    is_told.then(|| Problem::error("spec.when", message).help(help))
+    is_told.then(|| if is_about_changes(spec) { problem.help(help) } else { problem })
 }
 
 /// Whoever does not ask for a change does not know of one.
 fn elsewhere(spec: &RuleSpec) -> Option<Problem> {
+    // There the variable is unknown, which is said already.
+    if !spec.trigger.lifecycle().is_empty() {
+        return None;
+    }
     let scope = Scope::of(rung::VARIABLES);
     let reads = |text: &str| {
         text.contains(OLD)
@@ -99,7 +108,11 @@ mod tests {
         assert_eq!(told(json!({"for": "2m"})), ["Error spec.for", "Warning spec.when"]);
         assert_eq!(told(json!({"since": "object.since"})), ["Error spec.since", "Warning spec.when"]);
         let twice = json!({"correlate": {"within": "10m", "count": 2}});
-        assert_eq!(told(twice), ["Error spec.correlate", "Warning spec.when"]);
+        assert_eq!(told(twice), ["Warning spec.when"]);
+        let member = |name: &str| json!({"name": name, "when": "object.b"});
+        let absent = json!({"after": member("a"), "expected": member("b")});
+        let absent = json!({"correlate": {"within": "10m", "absent": absent}});
+        assert_eq!(told(absent), ["Error spec.correlate.absent", "Warning spec.when"]);
         assert_eq!(told(json!({"when": "object.a > 1"})), [""; 0]);
         let with = json!([{"run": "x", "with": {"was": "${{ oldObject.a }}"}}]);
         assert_eq!(told(json!({"when": "object.a > 1", "ladder": with})), ["Error spec.ladder[0].with"]);

@@ -10,6 +10,7 @@ mod execution;
 mod follows;
 mod growing;
 mod kinds;
+mod lifecycle;
 mod limits;
 mod rule;
 mod types;

@@ -6,11 +6,12 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::{
-    Known, aim, changes, expression, growing, has_template, kinds, limits, templates, types, webhook,
+    Known, aim, changes, expression, growing, has_template, kinds, lifecycle, limits, templates, types,
+    webhook,
 };
 use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung, Target};
 use crate::decide::capture::members;
-use crate::decide::change::is_state;
+use crate::decide::change::{is_about_changes, is_state};
 use crate::decide::matching::{CompiledRule, RESOURCE_VARIABLES};
 use crate::decide::parameters::{resolve, undeclared};
 use crate::decide::path::Path;
@@ -36,6 +37,7 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
         Err(mistakes) => problems.extend(mistakes),
     }
     problems.extend(changes::check(spec));
+    problems.extend(lifecycle::check(spec, known));
     problems.extend(apart(spec));
     problems.extend(limits::check(spec));
     for (index, rung) in spec.ladder.iter().enumerate() {
@@ -46,9 +48,12 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
     problems
 }
 
-/// Objects that are targets of their own never come together.
+/// Objects that are targets of their own never come together; what happens to one does.
 fn apart(spec: &RuleSpec) -> Option<Problem> {
     let (resource, correlate) = (spec.trigger.resource.as_ref()?, spec.correlate.as_ref()?);
+    if is_about_changes(spec) || resource.lifecycle.len() > 1 {
+        return None;
+    }
     let default = if resource.kind == "Pod" { Target::Workload } else { Target::Object };
     let is_apart = *spec.target.as_ref().unwrap_or(&default) == Target::Object && correlate.any.is_empty();
     let message = "each object is a target of its own here, so that none come together in `correlate`";
@@ -58,7 +63,8 @@ fn apart(spec: &RuleSpec) -> Option<Problem> {
 
 /// What a script mends in place goes on matching until its last crash is as long ago as `crashLooping` says.
 fn proven_too_late(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
-    let when = spec.when.as_deref().map(|when| Expression::compile(when, &Scope::of(RESOURCE_VARIABLES)));
+    let when = spec.when.as_deref().filter(|_| spec.trigger.lifecycle().is_empty());
+    let when = when.map(|when| Expression::compile(when, &Scope::of(RESOURCE_VARIABLES)));
     let Some(Ok(when)) = when else { return Vec::new() };
     let given = when.durations_given("crashLooping");
     let Some(longest) = given.filter_map(|text| text.parse::<Duration>().ok()).max() else {
@@ -117,7 +123,9 @@ fn check_conditions(spec: &RuleSpec, known: &Known<'_>, root: &Path) -> Vec<Prob
     if let Some(when) = &spec.when {
         problems.extend(expression(when, &root.member("when"), &scope, &Type::Bool));
         let kind = spec.trigger.resource.as_ref().map_or("Event", |resource| resource.kind.as_str());
-        problems.extend(growing::problems(when, kind, &root.member("when"), &scope));
+        if spec.trigger.lifecycle().is_empty() {
+            problems.extend(growing::problems(when, kind, &root.member("when"), &scope));
+        }
     }
     if let Some(since) = &spec.since {
         let time = Type::OneOf(vec![Type::Timestamp, Type::String]);
@@ -298,7 +306,7 @@ mod tests {
             false,
             &[
                 "spec.when: unknown variable \"objekt\"; did you mean \"object\"?",
-                "spec.since: unknown variable \"event\": it is for all triggers but resource",
+                "spec.since: unknown variable \"event\": it is for all triggers but resource, and for its lifecycle",
                 "spec.ladder[0].verify.when: unknown function \"rolloutComplet\"; did you mean \"rolloutComplete\"?",
             ],
         );
@@ -355,6 +363,26 @@ mod tests {
                 "spec.ladder[3].with: ladder[3] is not an earlier rung; this is ladder[3]",
             ],
         );
+    }
+
+    #[test]
+    fn only_what_can_come_together_is_correlated() {
+        let apart = "spec.target: each object is a target of its own here, so that none come together in `correlate`; \
+                     use workload or owner, or name what they have in common by key or ref";
+        let rule = |kind: &str, lifecycle: Value, when: Value| {
+            json!({"trigger": {"resource": {"kind": kind, "lifecycle": lifecycle}}, "when": when,
+                "correlate": {"within": "10m", "count": 2}, "ladder": [{"run": "elsewhere"}]})
+        };
+        check_with(&rule("Pod", json!(["Created"]), Value::Null), false, &[]);
+        check_with(&rule("Service", json!(["Created"]), Value::Null), false, &[apart]);
+        let unseen = "spec.trigger.resource.lifecycle: a deletion is known if it is seen: what is deleted while no controller \
+                      watches, as in a restart, does not match; \
+                      where nothing may be missed, ask for how that is which the object belonged to";
+        check_with(&rule("Service", json!(["Created", "Deleted"]), Value::Null), false, &[unseen]);
+        let changes = rule("Service", Value::Null, json!("object.spec.type != oldObject.spec.type"));
+        let unseen = "spec.when: oldObject is known of a change that is seen live: what changes while no controller watches, as \
+                      in a restart, does not match; where nothing may be missed, ask for how the object is";
+        check_with(&changes, false, &[unseen]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::api::{ALERT_TEXTS, ObjectReference, Parameter, RuleSpec, Target, Trigger, ValueType};
 use crate::decide::capture::members;
 use crate::decide::change::OLD;
-use crate::decide::{matching, operation, verify};
+use crate::decide::{lifecycle, matching, operation, verify};
 use crate::expr::{ObjectType, Schemas, Scope, Type};
 
 /// What `event.data` is of a Kubernetes Event.
@@ -28,7 +28,11 @@ pub fn api_versions(spec: &RuleSpec) -> BTreeSet<&str> {
 pub(super) fn condition(spec: &RuleSpec, schemas: &Schemas) -> Scope {
     let scope = matching::scope(&spec.trigger);
     if let Some(resource) = &spec.trigger.resource {
-        return with_object(scope, schemas.of(&resource.api_version, &resource.kind));
+        let of = schemas.of(&resource.api_version, &resource.kind);
+        return match resource.lifecycle.is_empty() {
+            true => with_object(scope, of),
+            false => scope.with_type("object", of).with_type("event", moment()),
+        };
     }
     with_event(scope, spec, schemas)
 }
@@ -73,6 +77,11 @@ fn identity() -> Type {
 /// What an object is, it was.
 fn with_object(scope: Scope, of: Type) -> Scope {
     scope.with_type(OLD, of.clone()).with_type("object", of)
+}
+
+/// What is known of a moment of an object's life, beside the object.
+fn moment() -> Type {
+    object("event", lifecycle::FIELDS.map(|name| (name.to_owned(), Type::String)))
 }
 
 /// The scope of a rung's `with`.
@@ -229,7 +238,11 @@ mod tests {
         }
         for (trigger, read, message) in [
             (&pods, "alert.labels.pod", "unknown variable \"alert\": it is what trigger.alert matched"),
-            (&pods, "event.type", "unknown variable \"event\": it is for all triggers but resource"),
+            (
+                &pods,
+                "event.type",
+                "unknown variable \"event\": it is for all triggers but resource, and for its lifecycle",
+            ),
             (
                 &alerts,
                 "object.metadata.name",

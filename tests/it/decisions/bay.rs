@@ -16,7 +16,7 @@ use fother::telemetry::Metrics;
 use http::{Request, Response};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -100,11 +100,30 @@ impl Bay {
         objects.apply(text("/metadata/name"), &object).await.unwrap();
     }
 
+    /// Deletes an object, and waits until it is gone.
+    pub async fn delete(&self, api_version: &str, kind: &str, name: &str) {
+        let served = Kinds::default().find(&self.admin, api_version, kind).await.unwrap();
+        let api = Api::<DynamicObject>::namespaced_with(self.admin.clone(), NAMESPACE, &served.resource);
+        api.delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
+        eventually(&format!("{kind} {name} is gone"), DEADLINE, async || {
+            match api.get_opt(name).await.unwrap() {
+                None => Ok(()),
+                Some(found) => Err(format!("{found:#?}")),
+            }
+        })
+        .await;
+    }
+
     /// What an object is known by.
     pub async fn uid(&self, api_version: &str, kind: &str, name: &str) -> String {
+        self.read(api_version, kind, name).await["metadata"]["uid"].as_str().unwrap().to_owned()
+    }
+
+    /// An object, as it is now.
+    pub async fn read(&self, api_version: &str, kind: &str, name: &str) -> Value {
         let served = Kinds::default().find(&self.admin, api_version, kind).await.unwrap();
         let found = Objects::of(self.admin.clone(), &served, Some(NAMESPACE)).get(name).await.unwrap();
-        found.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned()
+        (*found.unwrap()).clone()
     }
 
     async fn own(&self, kind: &str, name: &str, spec: Value) {
@@ -167,7 +186,13 @@ impl Bay {
         self.own("Action", name, json!({"script": {"image": "debian:12", "inline": "true"}})).await;
     }
 
-    fn start(&mut self) {
+    /// An Action that keeps what is to be seen of its target.
+    pub async fn evidence(&self, name: &str) {
+        self.own("Action", name, json!({"collect": {}})).await;
+    }
+
+    /// Starts a controller.
+    pub fn start(&mut self) {
         let account = self.server.client(&User::service_account("fother", "fother"));
         let faults = self.faults.clone();
         let service =

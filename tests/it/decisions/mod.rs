@@ -5,6 +5,7 @@ mod bay;
 mod by_hand;
 mod executions;
 mod gathered;
+mod lives;
 mod owners;
 mod rules;
 mod time;

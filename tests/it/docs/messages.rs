@@ -107,6 +107,13 @@ fn what_the_page_on_rules_quotes_is_said() {
     let schedule = |cron: &str, zone: &str| json!({"schedule": {"cron": cron, "timeZone": zone}});
     let template = json!({"olderThanDays": "${{ ladder[1].outputs.x }}"});
     let verified = json!({"run": "clean-disk", "with": {"olderThanDays": 3}, "verify": {"within": "5m"}});
+    let deleted = |changes: Value| {
+        let mut spec =
+            json!({"when": null, "trigger": {"resource": {"kind": "Service", "lifecycle": ["Deleted"]}}});
+        json_patch::merge(&mut spec, &changes);
+        rule(spec)
+    };
+    let proven = json!({"run": "clean-disk", "with": {"olderThanDays": 3}, "verify": {}});
     let crashes = "object.status.containerStatuses.exists(c, c.restartCount > 5)";
     holds(
         "docs/reference/rule.md",
@@ -114,6 +121,10 @@ fn what_the_page_on_rules_quotes_is_said() {
             rule(json!({"when": null})),
             triggered(json!({"alert": {"webhook": "am"}}), json!({"since": "alert.startsAt"})),
             triggered(json!({"event": {"type": "Warning"}}), json!({"for": "2m"})),
+            deleted(json!({"for": "2m"})),
+            deleted(json!({})),
+            deleted(json!({"ladder": [proven]})),
+            deleted(json!({"ladder": [{"run": "collect-evidence"}]})),
             rule(json!({"trigger": {"event": {"type": "Warning"}}})),
             triggered(schedule("0 0 31 2 *", "UTC"), json!({})),
             triggered(schedule("0 3 * * *", "Europe/Londno"), json!({})),

@@ -76,7 +76,7 @@ const WATCHED: &str =
 const NO_RESTART: &str = "kubernetes: {restart: {}}";
 
 /// What is changed in the manifest above, and a word of the refusal of both.
-const REFUSED: [(&str, &str, &str, &str); 54] = [
+const REFUSED: [(&str, &str, &str, &str); 56] = [
     (RULE, "serviceAccountName:", "serviceAccountNam:", "serviceAccountNam"),
     (RULE, "serviceAccountName: healer", "description: x", "serviceAccountName"),
     (RULE, "serviceAccountName: healer", "serviceAccountName: ''", "serviceAccountName"),
@@ -90,6 +90,8 @@ const REFUSED: [(&str, &str, &str, &str); 54] = [
         "exactly one of resource, event, alert, webhook, schedule and execution",
     ),
     (RULE, "  when: crashLooping(object, 3, duration('10m'))\n", "", "when is required"),
+    (RULE, "kind: Pod,", "kind: Pod, lifecycle: [Gone],", "lifecycle"),
+    (RULE, "kind: Pod,", "kind: Pod, lifecycle: [Deleted],", "for and since do not go with lifecycle"),
     (RULE, "target: workload", "target: workloads", "target"),
     (RULE, "target: workload", "target: {owned: {}}", "target"),
     (RULE, "for: 2m", "for: 5 minutes", "for"),

@@ -148,8 +148,9 @@ impl Page {
             };
             run(client, scope, &Notify::new(), |delivery| match delivery {
                 Delivery::Page(page) => page.items.iter().for_each(|object| see(object)),
-                Delivery::Changed(object) => see(&object),
+                Delivery::Added(object) | Delivery::Changed(object) => see(&object),
                 Delivery::Synced(_)
+                | Delivery::Left(_)
                 | Delivery::Deleted(_)
                 | Delivery::Alive
                 | Delivery::Missed

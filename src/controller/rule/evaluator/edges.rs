@@ -1,4 +1,4 @@
-//! What happens: Events, and changes of objects. Each that matches is led to its target, to be decided about once.
+//! Events that Kubernetes keeps. Each that matches is led to its target, to be decided about once.
 
 use std::sync::Arc;
 
@@ -10,11 +10,10 @@ use crate::api::{CapturedEvent, ObjectReference, Target};
 use crate::cluster::objects::Objects;
 use crate::cluster::{Error, Result, owners};
 use crate::controller::lead::matched;
-use crate::controller::rule::before::{Change, Was};
 use crate::controller::rule::passed_over::Why;
 use crate::controller::rule::seen::{Edge, key_of};
 use crate::controller::rule::unwatched::recorded;
-use crate::decide::change::LARGEST;
+use crate::controller::rule::windows::happened;
 use crate::decide::correlation::{Captured, Found};
 use crate::decide::matching::{event_identity, is_own, occurred};
 use crate::decide::view::ObjectKey;
@@ -27,70 +26,12 @@ const EDGES: usize = 1000;
 const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 
 impl Eye {
-    /// Looks at what is an event, or may be the change of an object.
-    pub(super) async fn happens(&mut self, object: &Arc<Value>) {
-        let Some(before) = &mut self.before else { return self.event(object).await };
-        match before.change(&self.rule, object) {
-            Was::Other(change) => self.changed(change).await,
-            Was::Passed => {
-                self.metrics.received("resource", "dropped", now().as_second());
-                self.notice_narrowness();
-            }
-            Was::Unknown => {}
-        }
-    }
-
-    /// Takes in that there are more objects than can be known, or are not any more.
-    pub(super) fn notice_narrowness(&self) {
-        let Some(before) = &self.before else { return };
-        let narrow = before.narrow();
-        let mut state = self.state.lock();
-        if state.narrow != narrow {
-            state.narrow = narrow;
-            drop(state);
-            self.wake();
-        }
-    }
-
-    /// Leads a change that matches to its target, to be decided about.
-    pub(super) async fn changed(&mut self, (object, old): Change) {
-        let (key, now) = (key_of(&object), now());
-        self.metrics.received("resource", "accepted", now.as_second());
-        if !self.is_match(&key, self.rule.matches_change(&object, &old, now)) {
-            return;
-        }
-        match self.lead_from(&object).await {
-            Ok(target) => {
-                // It was seen to happen, so it is not from before the rule, whose creation is known to the second.
-                let event = self.rule.change(&object, &old, now.max(self.rule.created_at));
-                let size = event.data.0.to_string().len();
-                if size > LARGEST {
-                    self.count("error");
-                    return self.mistake(
-                        &key,
-                        &format!("what is read of the change has {size} bytes; at most {LARGEST}"),
-                    );
-                }
-                self.judged(&key);
-                self.wait_for_decision(Edge::of_change(&object, event, target));
-            }
-            Err(error) => {
-                self.mistake(&key, &error.to_string());
-                let may_be_found = !matches!(error, Error::Unexpected(_));
-                let before = self.before.as_mut().filter(|_| may_be_found);
-                if let Some((oldest, _)) = before.and_then(|before| before.keep((object, old))) {
-                    self.state.lock().overflown += 1;
-                    self.metrics.received("resource", "dropped", now.as_second());
-                    let id = format!("{}/{}", key_of(&oldest).1, matched(&oldest).resource_version);
-                    self.passes_over((&matched(&oldest).object, &id), Why::TooMany);
-                    self.wake();
-                }
-            }
-        }
-    }
-
     /// Whether something that happened matches; takes in that it does not, or cannot be judged.
-    fn is_match(&mut self, key: &ObjectKey, matches: std::result::Result<bool, EvalError>) -> bool {
+    pub(super) fn is_match(
+        &mut self,
+        key: &ObjectKey,
+        matches: std::result::Result<bool, EvalError>,
+    ) -> bool {
         match matches {
             Ok(true) => return true,
             Err(error) if error.kind != EvalErrorKind::Absent => {
@@ -107,7 +48,7 @@ impl Eye {
     }
 
     /// Has the rule decide about an event.
-    fn wait_for_decision(&self, edge: Edge) {
+    pub(super) fn wait_for_decision(&self, edge: Edge) {
         let mut state = self.state.lock();
         let room = state.edges.len() < EDGES;
         if room {
@@ -166,6 +107,11 @@ impl Eye {
         self.never_counts(&ended, Why::WindowEnded);
         for found in found {
             let Some((_, event)) = found.events.last() else { continue };
+            if let Some((event, matched, target)) = happened(event) {
+                let edge = Edge::together(&found, (event, matched, target), recorded(&self.rule, &found));
+                self.wait_for_decision(edge);
+                continue;
+            }
             let event = Arc::new(event.data["data"].clone());
             let captured = recorded(&self.rule, &found);
             if !self.lead(&event, (found.occurrence.clone(), found.time), captured).await {
@@ -175,7 +121,7 @@ impl Eye {
     }
 
     /// Counts and tells of an Event for which there was no room among those that wait for others.
-    fn pushed_out(&mut self, event: Option<Captured>) {
+    pub(super) fn pushed_out(&mut self, event: Option<Captured>) {
         let (Some(event), Some(capturing)) = (event, &self.capturing) else { return };
         self.state.lock().dropped = capturing.dropped();
         self.never_counts(&[event], Why::TooMany);
@@ -185,6 +131,11 @@ impl Eye {
     /// Tells of Events that waited for others and will not any more.
     fn never_counts(&mut self, events: &[Captured], why: Why) {
         for over in events.iter().filter(|over| !self.told.has(&over.id)).collect::<Vec<_>>() {
+            if let Some((event, _, target)) = happened(over) {
+                self.journal.told(&event, &self.rule.facts.namespace);
+                self.passes_over((&target, &over.id), why);
+                continue;
+            }
             let event = Arc::new(over.data["data"].clone());
             self.journal.kubernetes_event(&matched(&event), (&over.id, over.time), &event);
             self.passes_over((&regarding(&event), &over.id), why);

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Eye;
 use crate::controller::rule::later::Later;
+use crate::controller::rule::lives::Shown;
 use crate::controller::rule::seen::{Judged, key_of};
 use crate::decide::view::{Match, ObjectKey};
 use crate::source::watch::{Page, now};
@@ -19,7 +20,7 @@ pub struct List {
     pub found: BTreeMap<ObjectKey, Match>,
     /// What cannot be judged, or not be led anywhere yet.
     pub unknown: BTreeSet<ObjectKey>,
-    /// What is on it, if the rule is about changes.
+    /// What is on it, if the rule is about what happens to objects.
     pub listed: BTreeSet<ObjectKey>,
     /// An object that could not be judged, and why.
     pub mistake: Option<(ObjectKey, String)>,
@@ -46,10 +47,11 @@ impl Eye {
     async fn listed(&mut self, object: &Arc<Value>) {
         let key = key_of(object);
         if !self.is_about_state() {
-            if let Some(list) = self.list.as_mut().filter(|_| self.before.is_some()) {
+            let is_compared = self.before.is_some() || self.lives.is_some();
+            if let Some(list) = self.list.as_mut().filter(|_| is_compared) {
                 list.listed.insert(key);
             }
-            return self.happens(object).await;
+            return self.happens(object, Shown::Listed).await;
         }
         let found = match self.evaluate(object).await {
             Judged::Match(found) => Some(*found),

@@ -30,6 +30,7 @@ mod every_sync;
 pub mod fields;
 mod flood;
 mod hooks;
+pub mod lives;
 pub mod main_path;
 mod operations;
 mod outages;
@@ -59,6 +60,7 @@ mod shared {
         by_hand::evidence_is_what_was_asked_for in "collected",
         conditions::what_another_says_of_a_rule_stays in "conditions",
         changes::a_change_is_answered_once_and_with_what_was in "changes",
+        lives::what_comes_and_goes_is_answered_once in "lives",
         fields::a_rule_is_checked_against_the_fields_that_its_cluster_has in "fields",
         fields::a_rule_follows_the_fields_of_a_custom_kind in "custom-fields",
     }
