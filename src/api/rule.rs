@@ -349,6 +349,12 @@ pub struct Member {
     /// CEL expression over the trigger's variables that tells such an event. Example: `event.type == 'started'`.
     #[schemars(length(min = 1, max = 4096))]
     pub when: String,
+    /// For members of `all` and `sequence`, of events and alerts: CEL expression over the trigger's variables and `captured`, which
+    /// has the members before this one in a sequence, and all others of `all`. Only events for which it is true belong together.
+    /// Default: all do. Example: `event.data.job == captured.started.data.job`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub given: Option<String>,
 }
 
 /// An event that stays away.

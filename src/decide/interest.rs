@@ -312,7 +312,7 @@ fn data_paths(expression: &Expression) -> Vec<Vec<String>> {
     let below = |path: &[String]| match path {
         [variable, rest @ ..] if variable == "alert" => Some(rest.to_vec()),
         [variable, data, rest @ ..] if variable == "event" && data == "data" => Some(rest.to_vec()),
-        [variable, _, data, rest @ ..] if variable == "captured" && data == "data" => Some(rest.to_vec()),
+        [variable, _, field, rest @ ..] if variable == "captured" => (field == "data").then(|| rest.to_vec()),
         [variable] if variable == "event" => Some(Vec::new()),
         // Which of them, and what of it, is not known from the text.
         [variable, ..] if variable == "events" || variable == "captured" => Some(Vec::new()),

@@ -310,6 +310,11 @@ async fn together(
         used(&context.executions, compiled, windows);
         found = windows.found(now);
         found.retain(|found| !ends.decided.has(&found.occurrence));
+        let mistake = windows.mistake().and_then(|mistake| {
+            let (of, _) = fresh.iter().find(|(_, end)| end.event.id == mistake.id)?;
+            Some(format!("{}: {}", of.name_any(), mistake.text))
+        });
+        seen.mistake = mistake.or(seen.mistake.take());
         over.extend(windows.take_ended().into_iter().map(|event| (event, Why::WindowEnded)));
         let ends_at = windows.oldest().and_then(|oldest| oldest.checked_add(correlation.within()).ok());
         seen.next = windows.due().or(ends_at);

@@ -11,6 +11,7 @@ use super::{
 use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung, Target};
 use crate::decide::capture::members;
 use crate::decide::change::is_state;
+use crate::decide::given::givens;
 use crate::decide::matching::{CompiledRule, RESOURCE_VARIABLES};
 use crate::decide::parameters::{resolve, undeclared};
 use crate::decide::path::Path;
@@ -131,6 +132,15 @@ fn check_conditions(spec: &RuleSpec, known: &Known<'_>, root: &Path) -> Vec<Prob
         for (place, member) in members(correlate) {
             let path = Path::parse(&format!("{path}.{place}.when"));
             problems.extend(expression(&member.when, &path, &scope, &Type::Bool));
+        }
+        for (field, place, source) in givens(correlate) {
+            let scope = types::given(spec, correlate, place, &known.schemas);
+            problems.extend(expression(
+                source,
+                &Path::parse(&format!("{path}.{field}")),
+                &scope,
+                &Type::Bool,
+            ));
         }
     }
     problems.extend(aim::check(spec, known));

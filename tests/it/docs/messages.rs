@@ -107,6 +107,10 @@ fn what_the_page_on_rules_quotes_is_said() {
     let schedule = |cron: &str, zone: &str| json!({"schedule": {"cron": cron, "timeZone": zone}});
     let template = json!({"olderThanDays": "${{ ladder[1].outputs.x }}"});
     let verified = json!({"run": "clean-disk", "with": {"olderThanDays": 3}, "verify": {"within": "5m"}});
+    let member = |name: &str, given: Option<&str>| json!({"name": name, "when": "true", "given": given});
+    let together = |sequence: Value| {
+        triggered(json!({"event": {}}), json!({"correlate": {"within": "10m", "sequence": sequence}}))
+    };
     let crashes = "object.status.containerStatuses.exists(c, c.restartCount > 5)";
     holds(
         "docs/reference/rule.md",
@@ -120,6 +124,12 @@ fn what_the_page_on_rules_quotes_is_said() {
             rule(json!({"limits": {"perTarget": "3 per hour"}})),
             rule(json!({"limits": {"perTarget": "0/1h"}})),
             triggered(schedule("0 3 * * *", "UTC"), json!({"target": "workload"})),
+            together(json!([
+                member("first", None),
+                member("second", Some("captured.third.id == ''")),
+                member("third", None)
+            ])),
+            together(json!([member("first", Some("true")), member("second", None)])),
             rule(json!({"limits": {"perTarget": "2/1h", "cooldown": "30m"}})),
             circle(),
             rule(json!({"trigger": {"resource": {"labelSelector": {}}}})),
