@@ -175,6 +175,12 @@ impl Trigger {
         self.resource.is_none() && self.event.is_none()
     }
 
+    /// Whether it is only for what no other Rule of its Webhook matches.
+    pub fn is_unmatched(&self) -> bool {
+        let alerts = self.alert.as_ref().is_some_and(|alert| alert.unmatched);
+        alerts || self.webhook.as_ref().is_some_and(|webhook| webhook.unmatched)
+    }
+
     /// The Webhook that it listens to, if it does.
     pub fn webhook_name(&self) -> Option<&str> {
         let alert = self.alert.as_ref().map(|alert| alert.webhook.as_str());
@@ -193,6 +199,10 @@ pub struct AlertTrigger {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub names: Vec<String>,
+    /// Whether it is only for alerts that no other Rule of the Webhook matches when they come, beside those that say the same of
+    /// themselves. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmatched: bool,
 }
 
 /// Events that a Webhook receives.
@@ -206,6 +216,10 @@ pub struct WebhookTrigger {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub types: Vec<String>,
+    /// Whether it is only for events that no other Rule of the Webhook matches when they come, beside those that say the same of
+    /// themselves. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmatched: bool,
 }
 
 /// The state of objects of one kind, in the Rule's namespace or, for kinds that have none, in the cluster.

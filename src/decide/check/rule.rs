@@ -31,6 +31,7 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
     check_trigger(spec, &root.member("trigger"), &mut problems);
     problems.extend(kinds::check(spec, &known.schemas));
     problems.extend(webhook::named_by(spec, known));
+    problems.extend(webhook::unmatched(spec));
     // The very compilation that the controller will use; and then once more with all that is known.
     match CompiledRule::compile(&Rule::new("", spec.clone())) {
         Ok(_) => problems.extend(check_conditions(spec, known, &root)),

@@ -12,3 +12,4 @@ mod strangers;
 mod time;
 mod timing;
 mod unled;
+mod unmatched;
