@@ -102,12 +102,17 @@ impl Interest {
 /// What has to hold for a Rule to match, and what its expressions read; none if it does not compile.
 fn compiled(rule: &Rule, namespace: &str) -> Option<(Vec<Conjunct>, BTreeSet<Vec<String>>)> {
     let compiled = CompiledRule::of(&rule.spec, namespace, &rule.name_any(), Timestamp::UNIX_EPOCH).ok()?;
-    let mut paths: BTreeSet<_> = compiled.expressions().flat_map(data_paths).collect();
+    Some((index::conditions(&compiled), read_of(&compiled)?))
+}
+
+/// What the expressions of a Rule read of the data of events; none if its `with` does not compile.
+pub(super) fn read_of(rule: &CompiledRule) -> Option<BTreeSet<Vec<String>>> {
+    let mut paths: BTreeSet<_> = rule.expressions().flat_map(data_paths).collect();
     for rung in &rule.spec.ladder {
         let tree = TemplateTree::compile(&rung.with.to_value(), &Scope::of(rung::VARIABLES)).ok()?;
         paths.extend(tree.expressions().into_iter().flat_map(data_paths));
     }
-    Some((index::conditions(&compiled), paths))
+    Some(paths)
 }
 
 fn of_alerts() -> impl Iterator<Item = Vec<String>> {

@@ -24,7 +24,7 @@ use crate::controller::lead;
 use crate::controller::reference_to;
 use crate::decide::capture::Correlation;
 use crate::decide::correlation::{Found, Windows};
-use crate::decide::ends::{End, OLDEST, end};
+use crate::decide::ends::{self, End, OLDEST, end};
 use crate::decide::identity::{digest, occurrence, readable};
 use crate::decide::matching::CompiledRule;
 use crate::decide::view::Sight;
@@ -404,7 +404,7 @@ async fn led(
         occurrence: told.event.id.clone(),
         time: told.time,
         data,
-        recorded: Some(told.event),
+        recorded: Some(ends::recorded(compiled, told.event)),
         captured: Vec::new(),
         depth: told.depth,
     }))

@@ -132,9 +132,17 @@ fn data(spec: &RuleSpec, schemas: &Schemas) -> Type {
 fn ended() -> Type {
     let texts =
         |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), Type::String)).collect::<Vec<_>>();
-    let target = object("target", texts(&["apiVersion", "kind", "namespace", "name", "uid"]));
+    let reference = |name: &str| object(name, texts(&["apiVersion", "kind", "namespace", "name", "uid"]));
+    let objects = ["target", "matched"].map(|name| (name.to_owned(), reference(name)));
+    // What that Rule was triggered by is not known here.
+    let any = [("data".to_owned(), Type::Any)];
+    let event =
+        object("event.data.event", texts(&["id", "source", "type", "time"]).into_iter().chain(any.clone()));
+    let one =
+        object("event.data.captured[]", texts(&["id", "member", "type", "time"]).into_iter().chain(any));
+    let made_of = [("event".to_owned(), event), ("captured".to_owned(), Type::map(Type::String, one))];
     let own = texts(&["execution", "rule", "outcome", "reason", "message"]);
-    object("event.data", own.into_iter().chain([("target".to_owned(), target)]))
+    object("event.data", own.into_iter().chain(objects).chain(made_of))
 }
 
 /// An alert of Alertmanager or Grafana, as it is taken in.
@@ -227,6 +235,8 @@ mod tests {
             (&events, "event.data.note"),
             (&webhook, "event.data.anything"),
             (&ends, "event.data.outcome"),
+            (&ends, "event.data.event.data.labels.node + event.data.event.type + event.data.matched.name"),
+            (&ends, "event.data.captured.down.data.reason + event.data.captured['down'].time"),
             (&clock, "event.data.missed"),
             (&clock, "ladder.map(rung, rung.run)"),
         ] {

@@ -4,6 +4,7 @@ mod alerts;
 mod budget;
 mod events;
 mod formats;
+mod joined;
 mod mended;
 mod refusals;
 mod sets;
