@@ -193,6 +193,12 @@ impl Trigger {
         self.resource.is_none() && self.event.is_none()
     }
 
+    /// Whether it is only for what no other Rule of its Webhook matches.
+    pub fn is_unmatched(&self) -> bool {
+        let alerts = self.alert.as_ref().is_some_and(|alert| alert.unmatched);
+        alerts || self.webhook.as_ref().is_some_and(|webhook| webhook.unmatched)
+    }
+
     /// The Webhook that it listens to, if it does.
     pub fn webhook_name(&self) -> Option<&str> {
         let alert = self.alert.as_ref().map(|alert| alert.webhook.as_str());
@@ -201,8 +207,10 @@ impl Trigger {
 }
 
 /// Alerts: each is a state, from its start until it is resolved, or what is to be done once after that.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.unmatched) || !self.unmatched || !has(self.state) || self.state != 'Resolved'")
+    .message("unmatched goes with alerts that fire: leave out state, or unmatched"))]
 pub struct AlertTrigger {
     /// Name of a Webhook of type `alertmanager`, in the Rule's namespace. Example: `alertmanager`.
     #[schemars(length(min = 1, max = 52))]
@@ -215,6 +223,10 @@ pub struct AlertTrigger {
     /// Default: `Firing`.
     #[serde(default, skip_serializing_if = "AlertPhase::is_firing")]
     pub state: AlertPhase,
+    /// Whether it is only for alerts that no other Rule of the Webhook matches when they come, beside those that say the same of
+    /// themselves. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmatched: bool,
 }
 
 /// In which state of an alert a Rule acts. What is the default is not written out: an earlier version does not know the field.
@@ -250,6 +262,10 @@ pub struct WebhookTrigger {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub types: Vec<String>,
+    /// Whether it is only for events that no other Rule of the Webhook matches when they come, beside those that say the same of
+    /// themselves. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmatched: bool,
 }
 
 /// The state of objects of one kind, or their creation or deletion, in the Rule's namespace or, for kinds that have none, in
@@ -434,6 +450,12 @@ pub struct Member {
     /// CEL expression over the trigger's variables that tells such an event. Example: `event.type == 'started'`.
     #[schemars(length(min = 1, max = 4096))]
     pub when: String,
+    /// For members of `all` and `sequence`, of events and alerts: CEL expression over the trigger's variables and `captured`, which
+    /// has the members before this one in a sequence, and all others of `all`. Only events for which it is true belong together.
+    /// Default: all do. Example: `event.data.job == captured.started.data.job`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub given: Option<String>,
 }
 
 /// An event that stays away.

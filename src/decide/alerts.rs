@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::capture::Correlation;
 use super::correlation::{Captured, Found, TOO_MANY, Windows};
+use super::given::Mistake;
 use super::hearing::Hearing;
 use super::identity::occurrence;
 use super::inbox::{Inbox, Item, received_at, starts_at};
@@ -67,6 +68,8 @@ pub struct Filled {
     pub next: Option<Timestamp>,
     /// How many did not fit.
     pub dropped: u64,
+    /// What cannot be said of one that waits.
+    pub mistake: Option<String>,
 }
 
 /// Fills the windows of a Rule with the alerts that are kept for it, without those that Executions have used.
@@ -216,6 +219,10 @@ impl Filling<'_> {
                 .collect();
             self.filled.sets.push(Set { found, items: parts });
         }
+        let mistake =
+            self.windows.mistake().and_then(|mistake| Some((self.items.get(&mistake.id)?, mistake)));
+        self.filled.mistake =
+            mistake.map(|((item, _), Mistake { text, .. })| format!("{}: {text}", item.accepted().event.id));
         let waits: Vec<Captured> = self.windows.captured().cloned().collect();
         for captured in waits {
             let Some((item, _)) = self.items.remove(&captured.id) else { continue };

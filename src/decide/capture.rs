@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::correlation::{Captured, Found, Pattern, Windows};
 use super::gathering::Part;
+use super::given::Givens;
 use super::keeping::Keeping;
 use super::matching::expression_problem;
 use super::problem::Problem;
@@ -22,6 +23,7 @@ pub struct Correlation {
     within: k8s_openapi::jiff::SignedDuration,
     group_by: Option<Expression>,
     members: Vec<(String, Expression)>,
+    givens: Arc<Givens>,
     keeping: Keeping,
 }
 
@@ -42,6 +44,7 @@ impl Correlation {
             Some((member.name.clone(), compile(&member.when, format!("spec.correlate.{path}.when"))?))
         });
         let members: Vec<_> = members.collect();
+        let givens = Arc::new(Givens::compile(correlate, scope, &mut problems));
         problems.extend(repeated(correlate));
         if correlate.within.as_secs() == 0 {
             problems.push(Problem::error(
@@ -54,7 +57,7 @@ impl Correlation {
         }
         let pattern = pattern(correlate);
         let keeping = Keeping::default();
-        Ok(Self { pattern, within: correlate.within.signed(), group_by, members, keeping })
+        Ok(Self { pattern, within: correlate.within.signed(), group_by, members, givens, keeping })
     }
 
     /// The same, where what a Rule's `unless` and `with` read of its events is recorded of them.
@@ -65,7 +68,7 @@ impl Correlation {
 
     /// Windows in which nothing waits yet.
     pub fn windows(&self) -> Windows {
-        Windows::new(self.pattern, self.within)
+        Windows::new(self.pattern, self.within).with(self.givens.clone())
     }
 
     /// Whether it is about something that stays away.
@@ -78,7 +81,12 @@ impl Correlation {
         self.within
     }
 
-    /// Its expressions.
+    /// Its expressions over several events.
+    pub fn givens(&self) -> impl Iterator<Item = &Expression> {
+        self.givens.expressions()
+    }
+
+    /// Its expressions over one event.
     pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
         self.group_by.iter().chain(self.members.iter().map(|(_, when)| when))
     }
@@ -157,7 +165,6 @@ fn holds(when: &Expression, bindings: &Bindings) -> Result<bool, EvalError> {
     }
 }
 
-/// The members with their places in the spec.
 /// The members of a pattern, each with its path below `correlate`.
 pub(super) fn members(correlate: &Correlate) -> impl Iterator<Item = (String, &Member)> {
     let lists = [("any", &correlate.any), ("all", &correlate.all), ("sequence", &correlate.sequence)];

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use super::given::{Completed, Givens, Mistake, Steps, TOO_MUCH_AT_ONCE};
+
 /// The most events that wait in one group; the oldest goes first, and is counted. Of an absence one that begins goes
 /// first: what is expected speaks against acting.
 const IN_A_GROUP: usize = 1_000;
@@ -19,6 +21,8 @@ const GROUPS: usize = 10_000;
 pub const TOO_MANY: &str = "dropped: too many wait";
 /// What is said of one that waited in vain.
 pub const WINDOW_ENDED: &str = "its window ended without the others";
+/// What it may cost at a time to try what goes together by `given`: a tenth of a second.
+const STEPS: usize = 200_000;
 /// The most used events that are remembered, beside those that Executions record.
 const USED: usize = 10_000;
 
@@ -55,7 +59,8 @@ pub struct Captured {
 }
 
 impl Captured {
-    fn is(&self, member: usize) -> bool {
+    /// Whether it is one of a member.
+    pub(super) fn is(&self, member: usize) -> bool {
         self.members.contains(&member)
     }
 
@@ -77,23 +82,64 @@ pub struct Found {
     pub events: Vec<(usize, Captured)>,
 }
 
+/// What waits in one group, by when it happened.
+#[derive(Clone, Debug, Default)]
+struct Group {
+    events: Vec<Captured>,
+    /// So many of the first complete nothing: only what comes before one of them may change that.
+    tried: usize,
+}
+
+impl Group {
+    /// Takes an event to its place; nothing changes if it is there.
+    fn take(&mut self, event: Captured) {
+        let found = self.events.binary_search_by(|known| known.order().cmp(&event.order()));
+        if let Err(place) = found {
+            self.events.insert(place, event);
+            self.tried = self.tried.min(place);
+        }
+    }
+
+    /// Lets go of events, and gives them.
+    fn let_go(&mut self, is_over: impl Fn(&Captured) -> bool) -> Vec<Captured> {
+        self.tried = self.events[..self.tried].iter().filter(|event| !is_over(event)).count();
+        self.events.extract_if(.., |event| is_over(event)).collect()
+    }
+}
+
+/// What completes a pattern.
+#[derive(Clone, Debug)]
+struct Terms {
+    pattern: Pattern,
+    within: SignedDuration,
+    /// What its members have to do with each other.
+    givens: Arc<Givens>,
+}
+
 /// The windows of one rule.
 #[derive(Clone, Debug)]
 pub struct Windows {
-    pattern: Pattern,
-    within: SignedDuration,
-    groups: BTreeMap<String, Vec<Captured>>,
+    terms: Terms,
+    groups: BTreeMap<String, Group>,
     used: BTreeSet<(Timestamp, String)>,
     /// What has waited in vain, and was not asked for yet.
     ended: Vec<Captured>,
     dropped: u64,
+    mistake: Option<Mistake>,
 }
 
 impl Windows {
     /// Empty windows.
     pub fn new(pattern: Pattern, within: SignedDuration) -> Self {
+        let terms = Terms { pattern, within, givens: Arc::default() };
         let (groups, used, ended) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
-        Self { pattern, within, groups, used, ended, dropped: 0 }
+        Self { terms, groups, used, ended, dropped: 0, mistake: None }
+    }
+
+    /// The same, where the members of the pattern have to do with each other.
+    #[must_use]
+    pub fn with(self, givens: Arc<Givens>) -> Self {
+        Self { terms: Terms { givens, ..self.terms }, ..self }
     }
 
     /// Takes an event in, and gives the one that is dropped for it, if too many wait. One that waits already, or was used,
@@ -107,53 +153,59 @@ impl Windows {
             return Some(event);
         }
         let group = self.groups.entry(event.group.clone()).or_default();
-        let place = group.binary_search_by(|known| known.order().cmp(&event.order())).err()?;
-        group.insert(place, event);
-        if group.len() <= IN_A_GROUP {
+        group.take(event);
+        if group.events.len() <= IN_A_GROUP {
             return None;
         }
         let begins = |event: &Captured| event.is(0) && !event.is(1);
-        let first = group.iter().position(begins).filter(|_| self.pattern == Pattern::Absent);
+        let is_absence = self.terms.pattern == Pattern::Absent;
+        let first = group.events.iter().position(begins).filter(|_| is_absence).unwrap_or(0);
         self.dropped += 1;
-        Some(group.remove(first.unwrap_or(0)))
+        group.tried -= usize::from(first < group.tried);
+        Some(group.events.remove(first))
     }
 
     /// Takes in that an Execution used these events.
     pub fn use_up<'a>(&mut self, ids: impl IntoIterator<Item = &'a str>) {
         let ids: BTreeSet<&str> = ids.into_iter().collect();
-        self.groups.values_mut().for_each(|group| group.retain(|event| !ids.contains(event.id.as_str())));
+        for group in self.groups.values_mut() {
+            group.let_go(|event| ids.contains(event.id.as_str()));
+        }
     }
 
     /// What is complete, given that everything that happened by `known_by` was taken in. Its events are used up.
     pub fn found(&mut self, known_by: Timestamp) -> Vec<Found> {
-        let mut found = Vec::new();
+        let (mut found, mut trying) = (Vec::new(), Trying::default());
         for (name, group) in &mut self.groups {
-            match self.pattern {
+            match self.terms.pattern {
                 Pattern::Absent => {
-                    self.ended.extend(absent(name, group, self.within, known_by, &mut found));
+                    let events = &mut group.events;
+                    self.ended.extend(absent(name.as_str(), events, self.terms.within, known_by, &mut found));
                 }
-                pattern => complete(pattern, name, group, self.within, &mut found),
+                _ => complete(&self.terms, (name.as_str(), group), &mut trying, &mut found),
             }
         }
         for (_, event) in found.iter().flat_map(|found| &found.events) {
             self.used.insert((event.time, event.id.clone()));
         }
         self.forget(known_by);
+        let mistake = trying.mistake.or(self.mistake.take());
+        self.mistake = mistake.filter(|mistake| self.waiting().any(|id| id == mistake.id));
         found
     }
 
     /// The next instant at which something becomes complete because nothing happens.
     pub fn due(&self) -> Option<Timestamp> {
-        if self.pattern != Pattern::Absent {
+        if self.terms.pattern != Pattern::Absent {
             return None;
         }
-        let awaiting = self.groups.values().flatten().filter(|event| event.is(0));
-        awaiting.map(|event| end_of(event, self.within)).min()
+        let awaiting = self.captured().filter(|event| event.is(0));
+        awaiting.map(|event| end_of(event, self.terms.within)).min()
     }
 
     /// The oldest event that waits: nothing younger may be forgotten by whoever keeps the events.
     pub fn oldest(&self) -> Option<Timestamp> {
-        self.groups.values().filter_map(|group| group.first()).map(|event| event.time).min()
+        self.groups.values().filter_map(|group| group.events.first()).map(|event| event.time).min()
     }
 
     /// Ids of the events that wait.
@@ -163,7 +215,12 @@ impl Windows {
 
     /// The events that wait.
     pub fn captured(&self) -> impl Iterator<Item = &Captured> {
-        self.groups.values().flatten()
+        self.groups.values().flat_map(|group| &group.events)
+    }
+
+    /// What cannot be said of an event that waits.
+    pub fn mistake(&self) -> Option<&Mistake> {
+        self.mistake.as_ref()
     }
 
     /// The events that have waited in vain since this was asked last.
@@ -178,16 +235,27 @@ impl Windows {
 
     /// Lets go of what can complete nothing any more.
     fn forget(&mut self, known_by: Timestamp) {
-        let within = self.within;
+        let within = self.terms.within;
         self.groups.retain(|_, group| {
-            let is_over =
-                |event: &mut Captured| end_of(event, within) < known_by && event.lasts.1 <= known_by;
-            self.ended.extend(group.extract_if(.., is_over));
-            !group.is_empty()
+            let is_over = |event: &Captured| end_of(event, within) < known_by && event.lasts.1 <= known_by;
+            self.ended.extend(group.let_go(is_over));
+            !group.events.is_empty()
         });
         while self.used.len() > USED {
             self.used.pop_first();
         }
+    }
+}
+
+/// What a round has tried.
+struct Trying {
+    left: Steps,
+    mistake: Option<Mistake>,
+}
+
+impl Default for Trying {
+    fn default() -> Self {
+        Self { left: Steps(STEPS), mistake: None }
     }
 }
 
@@ -196,33 +264,55 @@ fn end_of(event: &Captured, within: SignedDuration) -> Timestamp {
 }
 
 /// Finds what is complete, by the order in which it happened.
-fn complete(
-    pattern: Pattern,
-    name: &str,
-    group: &mut Vec<Captured>,
-    within: SignedDuration,
-    found: &mut Vec<Found>,
-) {
-    let mut last = 0;
-    while last < group.len() {
-        let from = group.partition_point(|event| end_of(event, within) < group[last].time);
-        let Some(chosen) = completed_by(pattern, &group[from..=last]) else {
-            last += 1;
-            continue;
+fn complete(terms: &Terms, (name, group): (&str, &mut Group), trying: &mut Trying, found: &mut Vec<Found>) {
+    let events = &mut group.events;
+    let mut last = group.tried;
+    while last < events.len() {
+        let from = events.partition_point(|event| end_of(event, terms.within) < events[last].time);
+        let chosen = match terms.completed_by(&events[from..=last], trying) {
+            Completed::By(chosen) => chosen,
+            Completed::Nothing => {
+                last += 1;
+                continue;
+            }
+            Completed::Unknown => {
+                let (id, text) = (events[last].id.clone(), TOO_MUCH_AT_ONCE.to_owned());
+                trying.mistake = Some(Mistake { id, text });
+                break;
+            }
         };
-        let (occurrence, time) = (group[last].id.clone(), group[last].time);
-        let events: Vec<_> =
-            chosen.iter().map(|(member, place)| (*member, group[from + place].clone())).collect();
+        let (occurrence, time) = (events[last].id.clone(), events[last].time);
+        let complete: Vec<_> =
+            chosen.iter().map(|(member, place)| (*member, events[from + place].clone())).collect();
         let places: BTreeSet<usize> = chosen.into_iter().map(|(_, place)| from + place).collect();
         for place in places.iter().rev() {
-            group.remove(*place);
+            events.remove(*place);
         }
         last = last + 1 - places.len();
-        found.push(Found { group: name.to_owned(), occurrence, time, events });
+        found.push(Found { group: name.to_owned(), occurrence, time, events: complete });
+    }
+    group.tried = last;
+}
+
+impl Terms {
+    /// The events of a window that complete the pattern with its last event.
+    fn completed_by(&self, window: &[Captured], trying: &mut Trying) -> Completed {
+        let members = match self.pattern {
+            _ if self.givens.is_empty() => None,
+            Pattern::All(members) => Some((members, false)),
+            Pattern::Sequence(members) => Some((members, true)),
+            Pattern::Count(_) | Pattern::Any | Pattern::Absent => None,
+        };
+        let Some(members) = members else {
+            return completed_by(self.pattern, window).map_or(Completed::Nothing, Completed::By);
+        };
+        let (completed, mistake) = self.givens.completed_by(members, window, &mut trying.left);
+        trying.mistake = mistake.or(trying.mistake.take());
+        completed
     }
 }
 
-/// The events of a window that complete the pattern with its last event: (member, place), by when they happened.
+/// The same where its members have nothing to do with each other: (member, place), by when they happened.
 fn completed_by(pattern: Pattern, window: &[Captured]) -> Option<Vec<(usize, usize)>> {
     let (last, before) = window.split_last()?;
     let end = before.len();
@@ -287,26 +377,49 @@ fn absent(
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
+    use crate::expr::Scope;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
     }
 
-    /// An event `a12`: member 0 (`a`, `b` is 1, …) at second 12.
+    /// An event `a12`: member 0 (`a`, `b` is 1, …) at second 12, of one of three jobs.
     fn event(text: &str) -> Captured {
         let (member, second) = text.split_at(1);
         let member = usize::from(member.as_bytes()[0] - b'a');
-        let time = at(second.parse().expect("a second"));
+        let second = second.parse().expect("a second");
+        let time = at(second);
         Captured {
             id: text.to_owned(),
             time,
             lasts: (time, time),
             group: "g".to_owned(),
             members: vec![member],
-            data: Arc::new(Value::Null),
+            data: Arc::new(json!({"data": {"job": second % 3}})),
         }
+    }
+
+    /// Windows of a pattern whose members have, or have not, to be of the same job.
+    fn empty() -> impl Strategy<Value = Windows> {
+        (pattern(), any::<bool>()).prop_map(|(pattern, of_a_job)| {
+            let (list, count) = match pattern {
+                Pattern::All(count) => ("all", count),
+                Pattern::Sequence(count) => ("sequence", count),
+                _ => ("any", 0),
+            };
+            let member = |place: usize| {
+                let name = char::from(b'a' + u8::try_from(place).expect("few")).to_string();
+                let given = (of_a_job && place > 0).then_some("event.data.job == captured.a.data.job");
+                json!({"name": name, "when": "true", "given": given})
+            };
+            let correlate = json!({"within": "10s", list: (0..count).map(member).collect::<Vec<_>>()});
+            let correlate = serde_json::from_value(correlate).expect("a pattern");
+            let givens = Givens::compile(&correlate, &Scope::of(["event"]), &mut Vec::new());
+            windows(pattern).with(Arc::new(givens))
+        })
     }
 
     fn windows(pattern: Pattern) -> Windows {
@@ -439,9 +552,9 @@ mod tests {
     proptest! {
         /// One at a time as it happens, or all at once from a list: the same is found.
         #[test]
-        fn a_list_leads_to_what_the_stream_led_to(pattern in pattern(), mut events in stream()) {
+        fn a_list_leads_to_what_the_stream_led_to(empty in empty(), mut events in stream()) {
             events.sort_by(|a, b| a.order().cmp(&b.order()));
-            let (mut live, mut listed) = (windows(pattern), windows(pattern));
+            let (mut live, mut listed) = (empty.clone(), empty);
             let mut seen = Vec::new();
             for event in &events {
                 live.take(event.clone());
@@ -456,10 +569,29 @@ mod tests {
             prop_assert_eq!(seen, at_once);
         }
 
+        /// What is known to complete nothing is found to complete something when what was missing comes late.
+        #[test]
+        fn what_comes_late_is_not_missed(empty in empty(), events in stream(), looks in proptest::collection::vec(any::<bool>(), 30)) {
+            let (mut looked_at, mut at_once) = (empty.clone(), empty);
+            let mut found = Vec::new();
+            for (event, look) in events.iter().zip(looks) {
+                looked_at.take(event.clone());
+                at_once.take(event.clone());
+                if look && found.is_empty() {
+                    // Nothing is over yet: only what is complete goes.
+                    found = looked_at.found(at(0));
+                }
+            }
+            if found.is_empty() {
+                found = looked_at.found(at(0));
+                prop_assert_eq!(found, at_once.found(at(0)));
+            }
+        }
+
         /// However events are shuffled, repeated and listed again after a restart, none counts twice.
         #[test]
-        fn no_event_counts_twice(pattern in pattern(), events in stream(), again in stream(), split in 0..30usize) {
-            let mut first = windows(pattern);
+        fn no_event_counts_twice(empty in empty(), events in stream(), again in stream(), split in 0..30usize) {
+            let mut first = empty.clone();
             let mut used: Vec<String> = Vec::new();
             let mut note = |found: Vec<Found>| used.extend(found.iter().flat_map(|found| {
                 let ids: BTreeSet<String> = found.events.iter().map(|(_, event)| event.id.clone()).collect();
@@ -470,7 +602,7 @@ mod tests {
                 note(first.found(event.time));
             }
             let before = used.clone();
-            let mut second = windows(pattern);
+            let mut second = empty;
             events.iter().chain(&again).for_each(|event| drop(second.take(event.clone())));
             second.use_up(before.iter().map(String::as_str));
             let found = second.found(at(1000));

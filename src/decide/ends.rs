@@ -1,12 +1,16 @@
-//! Ends of Executions, as events for other Rules.
+//! Ends of Executions, as events for other Rules. With each goes what the Execution was made of, as far as it is recorded: so
+//! that a Rule over the Executions of Rules that observe joins what comes from different sources.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::episode::KEPT;
+use super::excerpt::copy;
+use super::interest::read_of;
+use super::matching::CompiledRule;
 use crate::api::{
-    AnyValue, ConditionType, Execution, ExecutionTrigger, Outcome, Reason, TriggerEvent, condition,
+    AnyValue, ConditionType, Decision, Execution, ExecutionTrigger, Outcome, Reason, TriggerEvent, condition,
 };
 
 /// How many Executions may follow from each other: a circle that nobody saw stops here.
@@ -53,14 +57,16 @@ pub fn end(execution: &Execution, trigger: &ExecutionTrigger) -> Option<End> {
     let finished = execution.status.as_ref()?.finished_at.as_ref().filter(|_| meant)?.0;
     let (name, uid) = (execution.metadata.name.clone()?, execution.metadata.uid.clone()?);
     let message = condition(&execution.status.as_ref()?.conditions, ConditionType::Succeeded);
-    let data = json!({
+    let mut data = json!({
         "execution": name,
         "rule": decision.rule.name,
         "target": execution.spec.target,
         "outcome": outcome,
         "reason": execution.reason(),
         "message": message.map(|condition| condition.message.chars().take(512).collect::<String>()),
+        "matched": decision.matched.object,
     });
+    made_of(decision, &mut data);
     let event = TriggerEvent {
         id: uid,
         source: "executions.fother.dev".to_owned(),
@@ -77,9 +83,84 @@ pub fn end(execution: &Execution, trigger: &ExecutionTrigger) -> Option<End> {
     })
 }
 
+/// Tells what an Execution was made of, where that is recorded.
+fn made_of(decision: &Decision, data: &mut Value) {
+    if let Some(event) = &decision.event {
+        data["event"] = json!(event);
+    }
+    let captured = decision.captured.iter().filter_map(|one| Some((one.member.clone()?, json!(one))));
+    let captured: Map<String, Value> = captured.collect();
+    if !captured.is_empty() {
+        data["captured"] = captured.into();
+    }
+}
+
+/// An end as it is recorded with what a rule makes of it: of what the Execution was made of only what the rule reads.
+#[must_use]
+pub fn recorded(rule: &CompiledRule, event: TriggerEvent) -> TriggerEvent {
+    let TriggerEvent { data: AnyValue(whole), .. } = &event;
+    let mut kept = whole.clone();
+    if let Some(fields) = kept.as_object_mut() {
+        MADE_OF.iter().for_each(|field| drop(fields.remove(*field)));
+    }
+    for path in read_of(rule).into_iter().flatten() {
+        if path.first().is_none_or(|field| MADE_OF.contains(&field.as_str()) && whole.get(field).is_some()) {
+            copy(whole, &path, &mut kept);
+        }
+    }
+    TriggerEvent { data: AnyValue(kept), ..event }
+}
+
+/// The fields that say what an Execution was made of.
+const MADE_OF: [&str; 2] = ["event", "captured"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_tells_what_its_execution_was_made_of_and_keeps_what_is_read() {
+        let mut execution = execution("Observed", "True");
+        let decision = execution.spec.decision.as_mut().expect("a decision");
+        decision.event = Some(
+            serde_json::from_value(
+                json!({"id": "f/1", "source": "am", "type": "alert.firing", "time": "2026-01-01T00:00:00Z",
+                "data": {"labels": {"node": "n1", "team": "t"}, "note": "x".repeat(1000)}}),
+            )
+            .expect("an event"),
+        );
+        decision.captured = serde_json::from_value(
+            json!([{"id": "1", "member": "down", "type": "t", "time": "2026-01-01T00:00:00Z",
+            "data": {"reason": "Down"}}]),
+        )
+        .expect("events");
+        let trigger = ExecutionTrigger { rules: vec!["drain".to_owned()], ..ExecutionTrigger::default() };
+        let told = end(&execution, &trigger).expect("an end").event;
+        for (path, expected) in [
+            ("/matched/kind", json!("Node")),
+            ("/event/data/labels/node", json!("n1")),
+            ("/captured/down/data/reason", json!("Down")),
+        ] {
+            assert_eq!(told.data.0.pointer(path), Some(&expected), "{path}");
+        }
+        let kept = |when: &str, with: &str| {
+            let spec = json!({"serviceAccountName": "h", "when": when, "ladder": [{"run": "x", "with": {"p": with}}],
+                "trigger": {"execution": {"rules": ["drain"]}}});
+            let spec = serde_json::from_value(spec).expect("a spec");
+            let rule = CompiledRule::of(&spec, "a", "r", Timestamp::UNIX_EPOCH).expect("compiles");
+            recorded(&rule, told.clone()).data.0
+        };
+        let least = kept("event.data.rule == 'drain'", "");
+        assert_eq!(
+            (least.get("event"), least.get("captured"), &least["rule"]),
+            (None, None, &json!("drain"))
+        );
+        let some =
+            kept("event.data.event.data.labels.node == 'n1'", "${{ event.data.captured.down.data.reason }}");
+        assert_eq!(some["event"], json!({"data": {"labels": {"node": "n1"}}}));
+        assert_eq!(some["captured"], json!({"down": {"data": {"reason": "Down"}}}));
+        assert_eq!(kept("size(event.data) > 1", ""), told.data.0, "who reads all of it");
+    }
 
     fn execution(reason: &str, status: &str) -> Execution {
         serde_json::from_value(json!({

@@ -106,9 +106,9 @@ pub fn of(rule: &CompiledRule, batches: &[Arc<EventBatch>], now: Timestamp) -> I
     let absence = rule.correlation.as_ref().is_some_and(Correlation::is_absence);
     let judges = (!absence).then(|| (text_of(rule), Wish::of(rule)));
     let (text, wish) = judges.as_ref().map(|(text, wish)| (text.as_str(), wish)).unzip();
-    let ends = rule.spec.trigger.is_about_ends();
+    let (ends, unmatched) = (rule.spec.trigger.is_about_ends(), rule.spec.trigger.is_unmatched());
     let wish = wish.filter(|_| !ends);
-    open(Reader { rule: &rule.facts.name, text, wish, ends }, batches, now)
+    open(Reader { rule: &rule.facts.name, text, wish, ends, unmatched }, batches, now)
 }
 
 /// What a rule of this text could not decide about last, as far as that is remembered, and why.
@@ -186,6 +186,25 @@ pub struct Reader<'a> {
     pub wish: Option<&'a Wish>,
     /// Whether it is about alerts that are resolved: they are what waits for its decision.
     pub ends: bool,
+    /// Whether it takes up only what is no other rule's, and keeps what it has been given.
+    pub unmatched: bool,
+}
+
+impl Reader<'_> {
+    /// Whether it may be that an alert is listed for others alone because one of them took it.
+    fn may_want(&self, item: &Item) -> bool {
+        let accepted = item.accepted();
+        let may_match = |wish: &Wish| wish.may_match(&accepted.event, accepted.alert.as_ref());
+        self.unmatched && self.wish.is_some_and(may_match)
+    }
+
+    /// Whether it may take up an alert: to all rules that were asked it means nothing, if that matters.
+    fn is_free(&self, item: &Item) -> bool {
+        let means_nothing =
+            |rule: &str| item.known(rule).is_some_and(|known| known.outcome == OutcomeKind::NotMatched);
+        let others = || rules_of(&item.batch, item.index);
+        !self.unmatched || others().into_iter().all(|rule| rule == self.rule || means_nothing(rule))
+    }
 }
 
 /// Sorts what the batches of one Webhook hold for one rule, and for its text. An alert that fires and was judged by
@@ -277,7 +296,7 @@ fn own(rule: &str, items: &[Item]) -> BTreeSet<Place> {
 }
 
 /// For each alert that fires, the item by which a rule goes: what was said last, if it is listed for the rule; else what
-/// says the same and is the rule's own, as if that is one of several batches of one request; else the rule takes up
+/// says the same (whatever it says, if the rule is for what no other takes) and is the rule's own, as if that is one of several batches of one request; else the rule takes up
 /// what was said last, if it may match. Also those that it cannot take up because there is no room.
 fn firing<'a>(
     reader: Reader<'_>,
@@ -288,7 +307,8 @@ fn firing<'a>(
     let mut same = BTreeMap::<Place, Place>::new();
     for item in items.iter().filter(|item| own.contains(&item.place()) && !said.is_resolved(item)) {
         let Some(last) = said.last(item) else { continue };
-        if starts_at(last) == starts_at(item) && last.accepted().event.data == item.accepted().event.data {
+        let is_the_same = reader.may_want(last) || last.accepted().event.data == item.accepted().event.data;
+        if starts_at(last) == starts_at(item) && is_the_same {
             same.insert(last.place(), item.place());
         }
     }
@@ -302,7 +322,7 @@ fn firing<'a>(
             continue;
         }
         let may_match = |wish: &Wish| wish.may_match(&accepted.event, accepted.alert.as_ref());
-        if said.is_silent(item, now) || !reader.wish.is_some_and(may_match) {
+        if said.is_silent(item, now) || !reader.wish.is_some_and(may_match) || !reader.is_free(item) {
             continue;
         }
         let left = room.entry(place.0).or_insert_with(|| owed::room(&item.batch));
@@ -398,7 +418,7 @@ pub(in crate::decide) mod tests {
 
     /// A rule that takes up nothing.
     pub fn listed<'a>(rule: &'a str, text: Option<&'a str>) -> Reader<'a> {
-        Reader { rule, text, wish: None, ends: false }
+        Reader { rule, text, wish: None, ends: false, unmatched: false }
     }
 
     fn show(inbox: &Inbox) -> String {
@@ -612,7 +632,11 @@ pub(in crate::decide) mod tests {
     }
 
     fn look_for(wish: &Wish, batches: &[Arc<EventBatch>]) -> String {
-        show(&open(Reader { rule: "r", text: Some("t"), wish: Some(wish), ends: false }, batches, at(100)))
+        show(&open(
+            Reader { rule: "r", text: Some("t"), wish: Some(wish), ends: false, unmatched: false },
+            batches,
+            at(100),
+        ))
     }
 
     #[test]
@@ -640,11 +664,57 @@ pub(in crate::decide) mod tests {
         assert_eq!(look_for(&sda, &[resolved]), "firing  waiting  over ", "only what fires");
         let named = batch("a", 10, json!([event("1")]));
         assert_eq!(
-            open(Reader { rule: "q", text: Some("t"), wish: Some(&any), ends: false }, &[named], at(100))
-                .waiting
-                .len(),
+            open(
+                Reader { rule: "q", text: Some("t"), wish: Some(&any), ends: false, unmatched: false },
+                &[named],
+                at(100)
+            )
+            .waiting
+            .len(),
             0
         );
+    }
+
+    #[test]
+    fn a_rule_for_what_no_other_takes_takes_up_what_is_nobodys_and_keeps_it() {
+        let wish = wish(None);
+        let look = |batches: &[Arc<EventBatch>]| {
+            let reader =
+                Reader { rule: "r", text: Some("t"), wish: Some(&wish), ends: false, unmatched: true };
+            show(&open(reader, batches, at(100)))
+        };
+        let (taken, left) = ("firing a[0] waiting  over ", "firing  waiting  over ");
+        let of = |rules: &[&str]| batch("a", 10, json!([about(rules, "sda", None)]));
+        assert_eq!(look(&[of(&[])]), taken);
+        assert_eq!(look(&[with(&of(&[]), owed::NOBODY, OutcomeKind::NotMatched)]), taken);
+        assert_eq!(look(&[of(&["s"])]), left, "nobody knows yet");
+        for (kind, expected) in [
+            (OutcomeKind::NotMatched, taken),
+            (OutcomeKind::Fired, left),
+            (OutcomeKind::Held, left),
+            (OutcomeKind::Failed, left),
+            (OutcomeKind::Suppressed, left),
+        ] {
+            assert_eq!(look(&[with(&of(&["s"]), "s", kind)]), expected, "{kind:?}");
+        }
+        let judged = with(&of(&["s", "q"]), "s", OutcomeKind::NotMatched);
+        assert_eq!(look(&[judged]), left, "one of two");
+        let own = with(&of(&["r", "s"]), "s", OutcomeKind::Fired);
+        assert_eq!(look(std::slice::from_ref(&own)), taken, "a rule that is mended takes it, too");
+        let mut changed = about(&["s"], "sda", None);
+        changed["event"]["data"]["annotations"] = json!({"more": "is read"});
+        assert_eq!(look(&[own, batch("b", 20, json!([changed]))]), taken, "whatever others read of it");
+        let own = with(&of(&["r"]), "r", OutcomeKind::Fired);
+        let other = batch("b", 20, json!([about(&["s"], "sdb", None)]));
+        let reader = Reader {
+            rule: "r",
+            text: Some("t"),
+            wish: Some(&super::tests::wish(Some("sda"))),
+            ends: false,
+            unmatched: true,
+        };
+        let over = "firing  waiting  over a[0] Duplicate";
+        assert_eq!(show(&open(reader, &[own, other], at(100))), over, "it says something else by now");
     }
 
     #[test]
@@ -662,7 +732,7 @@ pub(in crate::decide) mod tests {
         assert_eq!(look_for(&wish, &[fired.clone(), end]), over, "nothing is listed for it");
         assert_eq!(look_for(&wish, &[with(&fired, owed::NOBODY, OutcomeKind::Resolved)]), over);
         let week = SILENCE.as_secs();
-        let reader = Reader { rule: "r", text: Some("t"), wish: Some(&wish), ends: false };
+        let reader = Reader { rule: "r", text: Some("t"), wish: Some(&wish), ends: false, unmatched: false };
         assert_eq!(show(&open(reader, &[fires], at(11 + week))), "firing  waiting  over ", "nobody says so");
     }
 
@@ -698,7 +768,7 @@ pub(in crate::decide) mod tests {
             .collect();
         batch.status = Some(owed::recorded(&batch, &many));
         let full = Arc::new(batch);
-        let reader = Reader { rule: "r", text: Some("t"), wish: Some(&wish), ends: false };
+        let reader = Reader { rule: "r", text: Some("t"), wish: Some(&wish), ends: false, unmatched: false };
         let inbox = open(reader, std::slice::from_ref(&full), at(100));
         assert_eq!((inbox.firing.len(), inbox.refused.len()), (0, 1));
         let known = Reader { rule: "r7", ..reader };
@@ -713,7 +783,8 @@ pub(in crate::decide) mod tests {
         assert_eq!(look_for(&wish, std::slice::from_ref(&fires)), "firing a[0] waiting  over ");
         let judged = judged(&fires, OutcomeKind::NotMatched, Some("t"));
         assert_eq!(look_for(&wish, std::slice::from_ref(&judged)), "firing  waiting  over ");
-        let reader = Reader { rule: "r", text: Some("mended"), wish: Some(&wish), ends: false };
+        let reader =
+            Reader { rule: "r", text: Some("mended"), wish: Some(&wish), ends: false, unmatched: false };
         assert_eq!(show(&open(reader, &[judged], at(100))), "firing a[0] waiting  over ");
     }
 }

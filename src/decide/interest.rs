@@ -3,7 +3,10 @@
 //! An event, or an alert, is wanted by the Rules that may match it, found by an [`Index`]. But an alert is a state: one whose
 //! name any Rule is about is kept though none may match it, with what all of them read of alerts, for a Rule that is mended
 //! while it fires.
+//!
+//! A Rule for what no other matches is among those that want it only if none of the others takes it, which is asked then.
 
+use std::borrow::Cow;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use serde_json::{Map, Value, json};
 use super::execution::rung;
 use super::index::{self, Index};
 use super::matching::CompiledRule;
-use crate::api::{AlertState, Rule, Trigger, TriggerEvent};
+use crate::api::{AlertState, AnyValue, Rule, Trigger, TriggerEvent};
 use crate::expr::{Conjunct, Expression, Scope, TemplateTree};
 
 /// What of an alert is always kept: what tells it from others, which is also what a Rule goes by that is mended while it
@@ -89,15 +92,33 @@ impl Interest {
     }
 }
 
+impl Interest {
+    /// Whether it is only about what no other Rule matches.
+    pub fn is_unmatched(&self) -> bool {
+        self.trigger.is_unmatched()
+    }
+
+    /// Whether what it matches is nothing for those that are about what no other does. Who waits for the end of an alert
+    /// does nothing about it while it fires.
+    fn keeps_to_itself(&self) -> bool {
+        !self.is_unmatched() && !self.trigger.is_about_ends()
+    }
+}
+
 /// What has to hold for a Rule to match, and what its expressions read; none if it does not compile.
 fn compiled(rule: &Rule, namespace: &str) -> Option<(Vec<Conjunct>, BTreeSet<Vec<String>>)> {
     let compiled = CompiledRule::of(&rule.spec, namespace, &rule.name_any(), Timestamp::UNIX_EPOCH).ok()?;
-    let mut paths: BTreeSet<_> = compiled.expressions().flat_map(data_paths).collect();
+    Some((index::conditions(&compiled), read_of(&compiled)?))
+}
+
+/// What the expressions of a Rule read of the data of events; none if its `with` does not compile.
+pub(super) fn read_of(rule: &CompiledRule) -> Option<BTreeSet<Vec<String>>> {
+    let mut paths: BTreeSet<_> = rule.expressions().flat_map(data_paths).collect();
     for rung in &rule.spec.ladder {
         let tree = TemplateTree::compile(&rung.with.to_value(), &Scope::of(rung::VARIABLES)).ok()?;
         paths.extend(tree.expressions().into_iter().flat_map(data_paths));
     }
-    Some((index::conditions(&compiled), paths))
+    Some(paths)
 }
 
 fn of_alerts() -> impl Iterator<Item = Vec<String>> {
@@ -137,6 +158,17 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// An event as those see it for whom it is kept.
+    fn seen_of(&self, event: &TriggerEvent) -> TriggerEvent {
+        TriggerEvent {
+            id: event.id.clone(),
+            source: event.source.clone(),
+            event_type: event.event_type.clone(),
+            time: event.time.clone(),
+            data: AnyValue(self.data.clone()),
+        }
+    }
+
     /// What tells an alert from others.
     pub fn for_nobody(data: &Value) -> Self {
         Self { wanting: Vec::new(), data: Reads::of(of_alerts()).project(data) }
@@ -188,12 +220,7 @@ impl Listeners {
     /// Those that may match an event, by name. That an alert is resolved is for those that may have matched it, and that
     /// one fires for those that may match when it is resolved.
     pub fn wanting(&self, event: &TriggerEvent, alert: Option<&AlertState>) -> Vec<Arc<Interest>> {
-        let mut seen = json!(event);
-        if alert.is_some_and(|alert| alert.ends_at.is_some())
-            && let Some(status) = seen.pointer_mut("/data/status")
-        {
-            *status = "firing".into();
-        }
+        let mut seen = json!(as_it_fired(event, alert));
         let mut wanting: Vec<_> = self.found(&seen).filter(|one| !one.trigger.is_about_ends()).collect();
         if alert.is_some() && self.alerts.ends > 0 {
             if let Some(status) = seen.pointer_mut("/data/status") {
@@ -219,9 +246,32 @@ impl Listeners {
         self.alerts.unnamed + named.copied().unwrap_or_default()
     }
 
-    /// What is kept of an event; nothing of one that no Rule is about.
-    pub fn keep(&self, event: &TriggerEvent, alert: Option<&AlertState>) -> Option<Kept> {
-        let wanting = self.wanting(event, alert);
+    /// What is kept of an event; nothing of one that no Rule is about. Whether a Rule takes it, by what is kept, is asked where it
+    /// matters to one that is for what no other takes.
+    pub fn keep(
+        &self,
+        event: &TriggerEvent,
+        alert: Option<&AlertState>,
+        takes: impl Fn(&Interest, &TriggerEvent) -> bool,
+    ) -> Option<Kept> {
+        let mut kept = self.kept_for(self.wanting(event, alert), event, alert)?;
+        if !kept.wanting.iter().any(|one| one.is_unmatched()) {
+            return Some(kept);
+        }
+        let seen = kept.seen_of(event);
+        if kept.wanting.iter().any(|one| one.keeps_to_itself() && takes(one, &seen)) {
+            kept.wanting.retain(|one| !one.is_unmatched());
+            return self.kept_for(kept.wanting, event, alert);
+        }
+        Some(kept)
+    }
+
+    fn kept_for(
+        &self,
+        wanting: Vec<Arc<Interest>>,
+        event: &TriggerEvent,
+        alert: Option<&AlertState>,
+    ) -> Option<Kept> {
         let data = match alert {
             Some(_) if wanting.is_empty() && self.about(event) == 0 => return None,
             Some(_) => self.alerts.reads.project(&event.data.0),
@@ -254,6 +304,16 @@ impl Alerts {
             self.reads.change(path, by);
         }
     }
+}
+
+/// An alert that is resolved as it was while it fired; anything else as it is.
+pub(super) fn as_it_fired<'e>(event: &'e TriggerEvent, alert: Option<&AlertState>) -> Cow<'e, TriggerEvent> {
+    if !alert.is_some_and(|alert| alert.ends_at.is_some()) || event.data.0.get("status").is_none() {
+        return Cow::Borrowed(event);
+    }
+    let mut event = event.clone();
+    event.data.0["status"] = "firing".into();
+    Cow::Owned(event)
 }
 
 fn name_of(alert: &TriggerEvent) -> Option<&str> {
@@ -329,7 +389,7 @@ fn data_paths(expression: &Expression) -> Vec<Vec<String>> {
     let below = |path: &[String]| match path {
         [variable, rest @ ..] if variable == "alert" => Some(rest.to_vec()),
         [variable, data, rest @ ..] if variable == "event" && data == "data" => Some(rest.to_vec()),
-        [variable, _, data, rest @ ..] if variable == "captured" && data == "data" => Some(rest.to_vec()),
+        [variable, _, field, rest @ ..] if variable == "captured" => (field == "data").then(|| rest.to_vec()),
         [variable] if variable == "event" => Some(Vec::new()),
         // Which of them, and what of it, is not known from the text.
         [variable, ..] if variable == "events" || variable == "captured" => Some(Vec::new()),
@@ -532,7 +592,7 @@ mod tests {
             for (is_alert, of, data) in all {
                 let whole = event(of, data.clone());
                 let alert = is_alert.then(|| firing(&whole));
-                let found = of_webhook.keep(&whole, alert.as_ref());
+                let found = of_webhook.keep(&whole, alert.as_ref(), |_, _| true);
                 let is_about = |(interest, ..): &(Interest, _, _)| wants(interest, &whole, alert.as_ref());
                 prop_assert_eq!(found.is_some(), if is_alert { rules.iter().any(is_about) } else { found.is_some() });
                 let wanting = found.as_ref().map_or(&[][..], |kept| &kept.wanting);
@@ -574,7 +634,7 @@ mod tests {
             let alert = event(of, data);
             let state = firing(&alert);
             let look = |listeners: &Listeners| {
-                let kept = listeners.keep(&alert, Some(&state));
+                let kept = listeners.keep(&alert, Some(&state), |_, _| true);
                 (listeners.about(&alert), kept.map(|kept| (kept.data, kept.wanting.len())), listeners.is_empty())
             };
             prop_assert_eq!(look(&changed), look(&fresh));
@@ -601,8 +661,8 @@ mod tests {
         let batch = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "EventBatch", "metadata": {"name": "b"},
             "spec": {"webhook": "w", "receivedAt": kept.time, "events": [{"rules": rules, "alert": alert, "event": kept}]}});
         let batch = Arc::new(serde_json::from_value(batch).expect("an EventBatch"));
-        let reader =
-            inbox::Reader { rule: "mended", text: Some("t"), wish: Some(&Wish::of(rule)), ends: false };
+        let wish = Some(&Wish::of(rule));
+        let reader = inbox::Reader { rule: "mended", text: Some("t"), wish, ends: false, unmatched: false };
         !inbox::open(reader, &[batch], kept.time.0).firing.is_empty()
     }
 
@@ -623,7 +683,7 @@ mod tests {
             "annotations": {"text": "t", "password": "hunter2"}});
         let keep = |listeners: &Listeners, data: &Value| {
             let alert = event("alert.firing", data.clone());
-            let kept = listeners.keep(&alert, Some(&firing(&alert)))?;
+            let kept = listeners.keep(&alert, Some(&firing(&alert)), |_, _| true)?;
             Some((kept.wanting.iter().map(|one| one.rule.clone()).collect::<Vec<_>>(), kept.data))
         };
         let expected = json!({"status": "firing", "labels": {"alertname": "DiskFull", "disk": "sdb"}, "annotations": {"text": "t"}});
@@ -640,6 +700,54 @@ mod tests {
         );
         listeners.remove("broken");
         assert_eq!(keep(&listeners, &data), None);
+    }
+
+    #[test]
+    fn a_rule_for_what_no_other_takes_wants_nothing_that_one_does() {
+        let named =
+            |name: &str, spec: Value| Interest { rule: name.to_owned(), ..interest(spec).expect("listens") };
+        let mut listeners = Listeners::default();
+        for (name, types) in [("a", vec!["push"]), ("b", vec![])] {
+            let when = "event.data.size > 5";
+            listeners.insert(named(
+                name,
+                json!({"trigger": {"webhook": {"name": "w", "types": types}}, "when": when}),
+            ));
+        }
+        for name in ["rest", "rest-too"] {
+            listeners.insert(named(name, json!({"trigger": {"webhook": {"name": "w", "unmatched": true}}})));
+        }
+        for (of, taking, expected) in [
+            ("push", vec![], "a b rest rest-too"),
+            ("push", vec!["a"], "a b"),
+            ("push", vec!["b"], "a b"),
+            ("tag", vec!["a"], "b rest rest-too"),
+            ("tag", vec!["rest"], "b rest rest-too"),
+        ] {
+            let whole = event(of, json!({"size": 6, "password": "hunter2"}));
+            let kept = listeners.keep(&whole, None, |one, seen| {
+                assert_eq!(seen.data.0, json!({"size": 6}), "what Rules read");
+                taking.contains(&&*one.rule)
+            });
+            let wanting: Vec<_> = kept.iter().flat_map(|kept| &kept.wanting).map(|one| &*one.rule).collect();
+            assert_eq!(wanting.join(" "), expected, "{of} {taking:?}");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_the_end_of_an_alert_leaves_it_to_others_while_it_fires() {
+        let mut listeners = Listeners::default();
+        for (name, changes) in [("ends", json!({"state": "Resolved"})), ("rest", json!({"unmatched": true}))]
+        {
+            let mut alerts = json!({"webhook": "am"});
+            json_patch::merge(&mut alerts, &changes);
+            let listens = interest(json!({"trigger": {"alert": alerts}})).expect("listens");
+            listeners.insert(Interest { rule: name.to_owned(), ..listens });
+        }
+        let event = event("alert.firing", json!({"status": "firing", "labels": {}}));
+        let kept = listeners.keep(&event, Some(&firing(&event)), |_, _| true).expect("is kept");
+        let wanting: Vec<_> = kept.wanting.iter().map(|one| &*one.rule).collect();
+        assert_eq!(wanting, ["ends", "rest"]);
     }
 
     /// What stays away has come also if it is resolved by now, and is asked as it was while it fired.

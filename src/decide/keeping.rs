@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::excerpt::copy;
 use super::execution::rung;
 use super::unless::Objections;
-use crate::api::{AnyValue, CapturedEvent, RuleSpec};
+use crate::api::{AnyValue, CapturedEvent, RuleSpec, Trigger};
 use crate::expr::{Expression, Scope, TemplateTree};
 
 /// The most that is kept of the data of all events, in bytes: the rest of an Execution has room beside it, in which are
@@ -27,6 +27,8 @@ const NOTE: usize = 256;
 const OF_EVENTS: [&str; 4] = ["type", "reason", "regarding", "reportingController"];
 /// What is kept for a person of an alert that is too long, while there is room.
 const OF_ALERTS: [&str; 5] = ["fingerprint", "status", "startsAt", "endsAt", "labels"];
+/// What is kept for a person of the end of an Execution that was made of much.
+const OF_ENDS: [&str; 5] = ["execution", "rule", "target", "outcome", "reason"];
 /// The most paths that are named as left out; of more nothing is kept.
 const NAMED: usize = 16;
 /// The longest such path.
@@ -48,6 +50,7 @@ pub struct Keeping {
 enum Source {
     Kubernetes,
     Alerts,
+    Ends,
     #[default]
     Other,
 }
@@ -62,9 +65,10 @@ impl Keeping {
         for tree in trees {
             read.extend(tree.expressions().into_iter().flat_map(reads));
         }
-        let source = match (&spec.trigger.event, &spec.trigger.alert) {
-            (Some(_), _) => Source::Kubernetes,
-            (_, Some(_)) => Source::Alerts,
+        let source = match &spec.trigger {
+            Trigger { event: Some(_), .. } => Source::Kubernetes,
+            Trigger { alert: Some(_), .. } => Source::Alerts,
+            Trigger { execution: Some(_), .. } => Source::Ends,
             _ => Source::Other,
         };
         Self { read, source }
@@ -98,6 +102,7 @@ impl Keeping {
             Source::Kubernetes => of_event(&event.data.0),
             _ if size(&event.data.0) <= FOR_PEOPLE => return event.data.0.clone(),
             Source::Alerts => of_alert(&event.data.0),
+            Source::Ends => fields(&event.data.0, &OF_ENDS).into(),
             Source::Other => Value::Null,
         };
         self.paths(event).into_iter().for_each(|path| copy(&event.data.0, path, &mut kept));
@@ -144,6 +149,7 @@ impl Keeping {
         match self.source {
             Source::Kubernetes => &OF_EVENTS,
             Source::Alerts => &OF_ALERTS,
+            Source::Ends => &OF_ENDS,
             Source::Other => &[],
         }
     }
@@ -206,10 +212,14 @@ fn of_alert(data: &Value) -> Value {
     Value::Object(kept)
 }
 
+/// Fields of a value, as far as they are there.
+fn fields(data: &Value, names: &[&str]) -> Map<String, Value> {
+    names.iter().filter_map(|name| Some(((*name).to_owned(), data.get(name)?.clone()))).collect()
+}
+
 /// What a person is told of a Kubernetes Event.
 fn of_event(data: &Value) -> Value {
-    let kept = OF_EVENTS.iter().filter_map(|key| Some(((*key).to_owned(), data.get(key)?.clone())));
-    let mut kept: Map<String, Value> = kept.collect();
+    let mut kept = fields(data, &OF_EVENTS);
     if let Some(note) = data["note"].as_str() {
         kept.insert("note".to_owned(), note.chars().take(NOTE).collect::<String>().into());
     }
@@ -398,6 +408,20 @@ mod tests {
         assert_eq!(captured[0].data.0.get("metadata"), None);
         let received = recorded(&rule(webhook(), &[]), std::slice::from_ref(&event));
         assert_eq!(received[0].data.0, event, "regarding is a name like any other");
+    }
+
+    #[test]
+    fn the_end_of_an_execution_that_was_made_of_much_keeps_which_it_was() {
+        let trigger = json!({"execution": {"rules": ["q"]}});
+        let of_ends = rule(trigger, &["captured.two.data.event.data.labels.node"]);
+        let alert = json!({"id": "f", "data": {"labels": {"node": "n1"}, "text": "x".repeat(5000)}});
+        let end = json!({"execution": "q-1", "rule": "q", "outcome": "Observed", "reason": "Observed", "message": "m",
+            "target": {"kind": "Node", "name": "n1"}, "event": alert});
+        let captured = recorded(&of_ends, &[end.clone(), end]);
+        let which = json!({"execution": "q-1", "rule": "q", "outcome": "Observed", "reason": "Observed",
+            "target": {"kind": "Node", "name": "n1"}});
+        assert_eq!(captured[0].data.0, which);
+        assert_eq!(captured[1].data.0["event"], json!({"data": {"labels": {"node": "n1"}}}));
     }
 
     #[test]

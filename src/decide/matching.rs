@@ -14,6 +14,7 @@ use super::change::{self, OLD};
 use super::episode::{KEPT, RuleFacts};
 use super::excerpt::envelope_for;
 use super::gathering::Part;
+use super::given;
 use super::lifecycle;
 use super::problem::Problem;
 use super::schedule::{Schedule, ScheduleError};
@@ -93,6 +94,7 @@ impl CompiledRule {
             let compiled = Correlation::compile(correlate, &scope_of_what_is(&spec.trigger));
             compiled.map_err(|found| problems.extend(found)).ok()
         });
+        problems.extend(given::misplaced(spec));
         let schedule = spec.trigger.schedule.as_ref().and_then(|trigger| schedule_of(trigger, &mut problems));
         if !problems.is_empty() {
             return Err(problems);
@@ -177,7 +179,8 @@ impl CompiledRule {
     /// The expressions that are evaluated over an event that is about no object, before any rung.
     pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
         let own = self.when.iter().chain(self.aim.iter().flat_map(Aim::expressions));
-        own.chain(self.unless.expressions()).chain(self.members())
+        let together = self.correlation.iter().flat_map(Correlation::givens);
+        own.chain(self.unless.expressions()).chain(self.members()).chain(together)
     }
 
     /// How an object of a kind leads to the target.
@@ -207,7 +210,7 @@ const ELSEWHERE: [(&str, &str); 8] = [
     ("event", "it is for all triggers but resource, and for its lifecycle"),
     ("alert", "it is what trigger.alert matched"),
     ("events", "it is for `unless` and `with` of a Rule with `correlate`"),
-    ("captured", "it is for `unless` and `with` of a Rule with `correlate`"),
+    ("captured", "it is for `unless` and `with` of a Rule with `correlate`, and for `given` of a member"),
     ("target", "it is for `unless`, `with` and `verify.when`"),
     ("ladder", "it is for `with`"),
 ];

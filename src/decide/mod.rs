@@ -18,7 +18,7 @@
 //! - [`sync`]: from the objects of a revision to what changes in the cluster.
 //! - [`lineage`]: whether a revision may follow the one that is in force.
 //! - [`rights`]: what a Rule's account will need, known in advance.
-//! - [`capture`], [`correlation`]: several events that mean something together; [`alerts`]: the same of states.
+//! - [`capture`], [`correlation`], [`given`]: several events that mean something together; [`alerts`]: the same of states.
 //! - [`guard`]: what stops a decision that is otherwise due.
 //! - [`unless`]: what speaks against acting now.
 //! - [`schedule`]: when a schedule is due.
@@ -45,6 +45,7 @@ pub mod execution;
 pub mod expansion;
 pub mod firing;
 pub mod gathering;
+pub mod given;
 pub mod guard;
 pub mod guards;
 pub mod hearing;

@@ -42,7 +42,8 @@ pub fn magnitude(number: &Number) -> Option<u64> {
     number.as_f64().map(|number| (number + 0.0).to_bits())
 }
 
-fn is_same(one: &Value, other: &Value) -> bool {
+/// Whether two values are equal to an expression; very large numbers may seem so.
+pub(super) fn is_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => magnitude(one) == magnitude(other),
         _ => one == other,
@@ -237,6 +238,18 @@ pub(super) fn conjuncts(root: &IdedExpr) -> Vec<Conjunct> {
             _ => conjunct(call).into_iter().collect(),
         },
         _ => boolean(root, true).into_iter().collect(),
+    }
+}
+
+/// Pairs of fields that have to be there and to be equal for an expression to be true.
+pub(super) fn equal_paths(root: &IdedExpr) -> Vec<(Vec<String>, Vec<String>)> {
+    let Expr::Call(call) = &root.expr else { return Vec::new() };
+    match (call.func_name.as_str(), call.args.as_slice()) {
+        (operators::LOGICAL_AND, [left, right]) => [equal_paths(left), equal_paths(right)].concat(),
+        (operators::EQUALS, [left, right]) if is_plain(left) && is_plain(right) => {
+            ast::path(left).zip(ast::path(right)).into_iter().collect()
+        }
+        _ => Vec::new(),
     }
 }
 

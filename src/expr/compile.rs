@@ -13,6 +13,7 @@ use super::syntax;
 use super::types::{Inferred, Type, infer};
 use cel::IdedExpr;
 use cel::common::ast::SourceInfo;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -25,6 +26,17 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Expression {
     pub(super) program: Arc<Program>,
+}
+
+/// What is at a path.
+#[derive(Clone, Copy, Debug)]
+pub enum At<'v> {
+    /// This.
+    Value(&'v Value),
+    /// Nothing: whoever reads it gets an error.
+    Nothing,
+    /// That cannot be said.
+    Unknown,
 }
 
 /// Everything that is known of an expression after its compilation.
@@ -42,6 +54,7 @@ pub(super) struct Program {
     /// By variable that may be a list, what is read of its elements.
     elements: BTreeMap<String, BTreeSet<Vec<String>>>,
     conjuncts: Vec<Conjunct>,
+    equal_paths: Vec<(Vec<String>, Vec<String>)>,
     bounds: Vec<LowerBound>,
     durations: Vec<(String, String)>,
     reads_now: bool,
@@ -69,7 +82,7 @@ impl Expression {
         }
         let (paths, conjuncts) = (analysis::paths(&root), analysis::conjuncts(&root));
         let (reads, bounds) = (analysis::reads(&paths), analysis::lower_bounds(&info, &root));
-        let durations = analysis::durations(&root);
+        let (durations, equal_paths) = (analysis::durations(&root), analysis::equal_paths(&root));
         let whole = paths.iter().filter_map(|path| <&[String; 1]>::try_from(path.as_slice()).ok());
         let elements = whole.map(|[list]| (list.clone(), analysis::elements(&root, list))).collect();
         instrument(&mut root);
@@ -83,6 +96,7 @@ impl Expression {
             reads,
             elements,
             conjuncts,
+            equal_paths,
             bounds,
             durations,
             reads_now,
@@ -146,6 +160,21 @@ impl Expression {
     /// Conditions without which it cannot be true, for an index.
     pub fn conjuncts(&self) -> &[Conjunct] {
         &self.program.conjuncts
+    }
+
+    /// Whether two fields that have to be equal for it to be true cannot be, as far as what is at the two paths says so: nothing
+    /// is evaluated. `field` gives the value at a path; [`At::Unknown`] says nothing.
+    pub fn is_refuted<'v>(&self, field: impl Fn(&[String]) -> At<'v>) -> bool {
+        self.program.equal_paths.iter().any(|(one, other)| match (field(one), field(other)) {
+            (At::Nothing, _) | (_, At::Nothing) => true,
+            (At::Value(one), At::Value(other)) => match (one, other) {
+                (Value::String(_), Value::String(_))
+                | (Value::Number(_), Value::Number(_))
+                | (Value::Bool(_), Value::Bool(_)) => !analysis::is_same(one, other),
+                _ => false,
+            },
+            (At::Unknown, _) | (_, At::Unknown) => false,
+        })
     }
 
     /// The fields of which it asks that they be greater than a number.

@@ -31,7 +31,12 @@ impl Expression {
     /// A value that is not a boolean is an error, and so is a field that is absent: a caller treats
     /// both as "does not match, because …".
     pub fn matches(&self, bindings: &Bindings) -> Result<bool, EvalError> {
-        self.resolve(bindings, |value| {
+        self.matches_counted(bindings).0
+    }
+
+    /// The same, and the steps that it took to say so.
+    pub fn matches_counted(&self, bindings: &Bindings) -> (Result<bool, EvalError>, u64) {
+        self.resolve_counted(bindings, |value| {
             let truth = value.downcast_ref::<CelBool>().map(|truth| *truth.inner());
             truth.ok_or_else(|| self.wrong_type(value, "a bool"))
         })
@@ -61,18 +66,28 @@ impl Expression {
         bindings: &Bindings,
         take: impl FnOnce(&dyn Val) -> Result<T, EvalError>,
     ) -> Result<T, EvalError> {
+        self.resolve_counted(bindings, take).0
+    }
+
+    fn resolve_counted<T>(
+        &self,
+        bindings: &Bindings,
+        take: impl FnOnce(&dyn Val) -> Result<T, EvalError>,
+    ) -> (Result<T, EvalError>, u64) {
         let program = &*self.program;
         let frame = Frame::new(program, bindings);
         let context = frame.context();
         let resolved = CelValue::resolve_val(&program.root, &context);
+        let steps = frame.meter.steps();
         if let Some(exceeded) = frame.meter.exceeded() {
             let (kind, span) = (EvalErrorKind::Limit, 0..self.source().len());
-            return Err(EvalError { kind, message: exceeded.to_owned(), span });
+            return (Err(EvalError { kind, message: exceeded.to_owned(), span }), steps);
         }
-        match resolved {
+        let found = match resolved {
             Ok(value) => take(value.as_ref()),
             Err(_) => Err(diagnose::diagnose(program, bindings)),
-        }
+        };
+        (found, steps)
     }
 
     fn wrong_type(&self, value: &dyn Val, wanted: &str) -> EvalError {

@@ -82,6 +82,11 @@ impl Meter {
         if before.saturating_add(bytes) > MAX_PRODUCED { Err(limit(PRODUCED_MESSAGE)) } else { Ok(()) }
     }
 
+    /// The steps that were taken.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps.load(Relaxed)
+    }
+
     /// The limit that was exceeded. CEL's `||` and `&&` absorb errors, so this is asked at the end.
     pub(super) fn exceeded(&self) -> Option<&'static str> {
         if self.steps.load(Relaxed) > MAX_STEPS {

@@ -36,7 +36,7 @@ mod types;
 pub use analysis::{Conjunct, LowerBound, magnitude};
 pub use bindings::Bindings;
 pub use clock::NextChange;
-pub use compile::Expression;
+pub use compile::{At, Expression};
 pub use errors::{EvalError, EvalErrorKind, ExprError, closest, position};
 pub use limits::{MAX_CHAIN, MAX_DEPTH, MAX_PRODUCED, MAX_SOURCE, MAX_STEPS};
 pub use schema::{ObjectType, Schemas, snapshot};

@@ -53,6 +53,13 @@ impl Scope {
         self
     }
 
+    /// The same scope without a variable, of which it is said where it is known.
+    #[must_use]
+    pub fn without(mut self, variable: &str, place: &'static str) -> Self {
+        self.variables.remove(variable);
+        self.elsewhere([(variable, place)])
+    }
+
     /// What is known of a variable.
     pub(super) fn type_of(&self, variable: &str) -> Option<&Type> {
         self.variables.get(variable)

@@ -18,7 +18,7 @@ use crate::cluster::objects::MANAGER;
 use crate::decide::hearing::UNDER_WAY;
 use crate::decide::identity::{digest, occurrence, readable};
 use crate::decide::inbox::{Item, REFRESHED, remember};
-use crate::decide::interest::{Kept, covers};
+use crate::decide::interest::{Interest, Kept, covers};
 use crate::decide::owed::rules_of;
 use crate::source::watch::now;
 use crate::source::webhook::{Message, Received, Request, authentic_until, authenticate, read};
@@ -122,7 +122,7 @@ impl Receiver {
         let key = (namespace.to_owned(), webhook.to_owned());
         let (mut sorted, mut seen) = (Sorted::default(), BTreeSet::new());
         for received in message.events {
-            let Some(kept) = self.kept(&key, &received) else {
+            let Some(kept) = self.kept(&key, &received, at) else {
                 sorted.unwanted += 1;
                 continue;
             };
@@ -132,7 +132,12 @@ impl Receiver {
                 sorted.duplicates.push(format!("event {}", accepted.event.id));
                 continue;
             }
-            match self.duplicate((namespace, webhook), &mut accepted, at, &mut sorted.refreshed) {
+            let known = self.known_of((namespace, webhook), &accepted);
+            if leaves_to_who_had_it(&mut accepted, &kept, &known) {
+                sorted.duplicates.push(format!("event {}", accepted.event.id));
+                continue;
+            }
+            match duplicate(&mut accepted, &known, at, &mut sorted.refreshed) {
                 Some(of) => sorted.duplicates.push(of),
                 // The others are worth no less for it, and who sent them does not send them again.
                 None if size(&accepted.event) > EVENT => sorted.too_large.push(name),
@@ -144,8 +149,12 @@ impl Receiver {
 
     /// What is kept of an event, and for whom. That an alert is resolved is kept, too, where it is kept that it fires: whoever
     /// comes to be about its name would go by that.
-    fn kept(&self, webhook: &Key, Received { event, alert }: &Received) -> Option<Kept> {
-        let kept = self.listening.keep(webhook, event, alert.as_ref());
+    fn kept(&self, webhook: &Key, Received { event, alert }: &Received, at: Timestamp) -> Option<Kept> {
+        let takes = |one: &Interest, seen: &TriggerEvent| {
+            let rule = self.rules.get(&one.namespace, &one.rule);
+            rule.is_some_and(|rule| self.takers.takes(&rule, (seen, alert.as_ref()), at))
+        };
+        let kept = self.listening.keep(webhook, event, alert.as_ref(), takes);
         let ended = alert.as_ref().filter(|alert| alert.ends_at.is_some());
         kept.or_else(|| {
             let holding = self.known.holding((&webhook.0, &webhook.1), &ended?.fingerprint);
@@ -153,38 +162,10 @@ impl Receiver {
         })
     }
 
-    /// What an event repeats, if it says nothing new. A rule that came since, or reads more, has yet to hear it; and an
-    /// alert that fires on is heard again once a day, so that it is not forgotten; what it repeats may go then, except for
-    /// when it was heard of first.
-    fn duplicate(
-        &self,
-        webhook: (&str, &str),
-        accepted: &mut AcceptedEvent,
-        at: Timestamp,
-        refreshed: &mut BTreeSet<String>,
-    ) -> Option<String> {
-        let fires = accepted.alert.as_ref().is_some_and(|alert| alert.ends_at.is_none());
+    /// The batches that have an event already.
+    fn known_of(&self, webhook: (&str, &str), accepted: &AcceptedEvent) -> Vec<Item> {
         let holders = self.known.holders(webhook, &accepted.event).into_iter();
-        let known: Vec<Item> =
-            holders.filter_map(|(namespace, name)| self.holds(&namespace, &name, accepted)).collect();
-        let is_current = |item: &&Item| {
-            let is_old = fires && at.duration_since(item.received_at()) > REFRESHED;
-            !is_old && covers(&item.accepted().event.data.0, &accepted.event.data.0)
-        };
-        let (current, stale): (Vec<_>, Vec<_>) = known.iter().partition(is_current);
-        let told: BTreeSet<&str> =
-            current.iter().flat_map(|item| rules_of(&item.batch, item.index)).collect();
-        if !current.is_empty() && accepted.rules.iter().all(|rule| told.contains(rule.as_str())) {
-            let execution = current.iter().find_map(|item| item.execution());
-            return Some(
-                execution.map_or(format!("event {}", accepted.event.id), |e| format!("execution {e}")),
-            );
-        }
-        refreshed.extend(stale.iter().map(|item| item.batch.name_any()));
-        for item in &known {
-            remember(accepted, item);
-        }
-        None
+        holders.filter_map(|(namespace, name)| self.holds(&namespace, &name, accepted)).collect()
     }
 
     /// An event as a batch has it.
@@ -247,6 +228,46 @@ impl Receiver {
         }
         Ok(())
     }
+}
+
+/// Leaves an event that comes again to those for which it came first: that these are gone, or were mended, makes it nobody's only if
+/// it is a state. Says whether that leaves nobody.
+fn leaves_to_who_had_it(accepted: &mut AcceptedEvent, kept: &Kept, known: &[Item]) -> bool {
+    if accepted.alert.is_some() || known.is_empty() || accepted.rules.is_empty() {
+        return false;
+    }
+    let had: BTreeSet<&str> = known.iter().flat_map(|item| rules_of(&item.batch, item.index)).collect();
+    let unmatched = kept.wanting.iter().filter(|one| one.is_unmatched() && !had.contains(one.rule.as_str()));
+    let not_its_own: BTreeSet<&str> = unmatched.map(|one| one.rule.as_str()).collect();
+    accepted.rules.retain(|rule| !not_its_own.contains(rule.as_str()));
+    accepted.rules.is_empty()
+}
+
+/// What an event repeats, if it says nothing new. A rule that came since, or reads more, has yet to hear it; and an
+/// alert that fires on is heard again once a day, so that it is not forgotten; what it repeats may go then, except for
+/// when it was heard of first.
+fn duplicate(
+    accepted: &mut AcceptedEvent,
+    known: &[Item],
+    at: Timestamp,
+    refreshed: &mut BTreeSet<String>,
+) -> Option<String> {
+    let fires = accepted.alert.as_ref().is_some_and(|alert| alert.ends_at.is_none());
+    let is_current = |item: &&Item| {
+        let is_old = fires && at.duration_since(item.received_at()) > REFRESHED;
+        !is_old && covers(&item.accepted().event.data.0, &accepted.event.data.0)
+    };
+    let (current, stale): (Vec<_>, Vec<_>) = known.iter().partition(is_current);
+    let told: BTreeSet<&str> = current.iter().flat_map(|item| rules_of(&item.batch, item.index)).collect();
+    if !current.is_empty() && accepted.rules.iter().all(|rule| told.contains(rule.as_str())) {
+        let execution = current.iter().find_map(|item| item.execution());
+        return Some(execution.map_or(format!("event {}", accepted.event.id), |e| format!("execution {e}")));
+    }
+    refreshed.extend(stale.iter().map(|item| item.batch.name_any()));
+    for item in known {
+        remember(accepted, item);
+    }
+    None
 }
 
 /// An event with what is kept of it: if that is too large, with what those read that may match it.

@@ -34,14 +34,15 @@ impl Listening {
         of.retain(|_, of_webhook| !of_webhook.is_empty());
     }
 
-    /// What of an event is kept, and for whom; nothing of one that no Rule is about.
+    /// What of an event is kept, and for whom; nothing of one that no Rule is about. It is asked whether a Rule takes it.
     pub(super) fn keep(
         &self,
         webhook: &Key,
         event: &TriggerEvent,
         alert: Option<&AlertState>,
+        takes: impl Fn(&Interest, &TriggerEvent) -> bool,
     ) -> Option<Kept> {
-        self.of.read().get(webhook)?.keep(event, alert)
+        self.of.read().get(webhook)?.keep(event, alert, takes)
     }
 
     /// The Rules that may match an event.

@@ -12,6 +12,7 @@ mod known;
 mod listening;
 mod secret;
 mod senders;
+mod takers;
 mod tally;
 mod unheard;
 
@@ -40,6 +41,7 @@ pub use known::Known;
 pub use listening::Listening;
 use secret::Secrets;
 use senders::Senders;
+use takers::Takers;
 use tally::Tally;
 pub use unheard::Unheard;
 
@@ -64,6 +66,7 @@ pub struct Receiver {
     absences: Absences,
     secrets: Secrets,
     senders: Senders,
+    takers: Takers,
     tally: Tally,
     parsing: Semaphore,
     writing: Semaphore,
@@ -124,6 +127,7 @@ impl Receiver {
             absences: Absences::default(),
             secrets: Secrets::default(),
             senders: Senders::default(),
+            takers: Takers::default(),
             tally: Tally::default(),
             parsing: Semaphore::new(PARSING),
             writing: Semaphore::new(WRITING),
@@ -251,6 +255,9 @@ impl Receiver {
         let (namespace, name) = (rule.namespace().unwrap_or_default(), rule.name_any());
         let current = self.rules.get(&namespace, &name);
         self.listening.learn([before, Some(rule)], current.as_deref());
+        if current.is_none() {
+            self.takers.forget(rule);
+        }
         let listens = rule.spec.trigger.alert.is_some();
         if let Some(queue) = self.queue.get().filter(|_| listens) {
             queue.add(Kind::Rule, &namespace, &name);

@@ -24,7 +24,7 @@ use crate::controller::lead;
 use crate::controller::reference_to;
 use crate::decide::capture::Correlation;
 use crate::decide::correlation::{Found, Windows};
-use crate::decide::ends::{End, OLDEST, end};
+use crate::decide::ends::{self, End, OLDEST, end};
 use crate::decide::identity::{digest, occurrence, readable};
 use crate::decide::matching::CompiledRule;
 use crate::decide::view::Sight;
@@ -308,6 +308,11 @@ async fn together(
         used(&context.executions, compiled, windows);
         found = windows.found(now);
         found.retain(|found| !ends.decided.has(&found.occurrence));
+        let mistake = windows.mistake().and_then(|mistake| {
+            let (of, _) = fresh.iter().find(|(_, end)| end.event.id == mistake.id)?;
+            Some(format!("{}: {}", of.name_any(), mistake.text))
+        });
+        seen.mistake = mistake.or(seen.mistake.take());
         over.extend(windows.take_ended().into_iter().map(|event| (event, Why::WindowEnded)));
         let ends_at = windows.oldest().and_then(|oldest| oldest.checked_add(correlation.within()).ok());
         seen.next = windows.due().or(ends_at);
@@ -397,7 +402,7 @@ async fn led(
         occurrence: told.event.id.clone(),
         time: told.time,
         data,
-        recorded: Some(told.event),
+        recorded: Some(ends::recorded(compiled, told.event)),
         captured: Vec::new(),
         depth: told.depth,
     }))

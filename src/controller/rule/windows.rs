@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::happening::Happening;
+use super::seen::key_of;
 use crate::api::{MatchedObject, ObjectReference, TriggerEvent};
 use crate::controller::executions::Executions;
 use crate::controller::lead::matched;
@@ -14,6 +15,7 @@ use crate::decide::correlation::{Captured, Found, Windows};
 use crate::decide::gathering::known_by;
 use crate::decide::identity::TargetKey;
 use crate::decide::matching::{CompiledRule, envelope, received};
+use crate::decide::view::ObjectKey;
 use crate::expr::{Bindings, EvalError};
 
 /// Where the target of what has happened to an object is kept beside what is recorded of it.
@@ -30,7 +32,12 @@ pub struct Capturing {
     windows: Windows,
     /// What is complete and not led to its target yet.
     found: Vec<Found>,
+    /// Of which Event it was said last that something cannot be said of it.
+    unsaid: Option<ObjectKey>,
 }
+
+/// An Event, and what cannot be said of it.
+type Mistaken = (ObjectKey, String);
 
 impl Capturing {
     /// With nothing in it; none if the rule is about how objects are, or its events mean something alone.
@@ -39,7 +46,13 @@ impl Capturing {
             return None;
         }
         let windows = rule.correlation.as_ref()?.windows();
-        Some(Self { rule: rule.clone(), executions: executions.clone(), windows, found: Vec::new() })
+        Some(Self {
+            rule: rule.clone(),
+            executions: executions.clone(),
+            windows,
+            found: Vec::new(),
+            unsaid: None,
+        })
     }
 
     /// Takes an Event in that matches, and gives the one that is dropped for it, if too many wait.
@@ -86,6 +99,17 @@ impl Capturing {
     pub fn complete(&mut self, known_by: Timestamp) -> Vec<Found> {
         self.found.extend(self.windows.found(known_by));
         std::mem::take(&mut self.found)
+    }
+
+    /// The Event that nothing is unsaid of any more, and one of which something cannot be said.
+    pub fn mistake(&mut self) -> (Option<ObjectKey>, Option<Mistaken>) {
+        let mistake = self.windows.mistake().and_then(|mistake| {
+            let event = self.windows.captured().find(|event| event.id == mistake.id)?;
+            Some((key_of(&event.data["data"]), mistake.text.clone()))
+        });
+        let current = mistake.as_ref().map(|(key, _)| key.clone());
+        let before = std::mem::replace(&mut self.unsaid, current);
+        (before.filter(|before| Some(before) != self.unsaid.as_ref()), mistake)
     }
 
     /// What has waited for others in vain since this was asked last.

@@ -12,6 +12,7 @@ use super::{
 use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung, Target};
 use crate::decide::capture::members;
 use crate::decide::change::{is_about_changes, is_state};
+use crate::decide::given::givens;
 use crate::decide::matching::{CompiledRule, RESOURCE_VARIABLES};
 use crate::decide::parameters::{resolve, undeclared};
 use crate::decide::path::Path;
@@ -31,6 +32,7 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
     check_trigger(spec, &root.member("trigger"), &mut problems);
     problems.extend(kinds::check(spec, &known.schemas));
     problems.extend(webhook::named_by(spec, known));
+    problems.extend(webhook::unmatched(spec));
     // The very compilation that the controller will use; and then once more with all that is known.
     match CompiledRule::compile(&Rule::new("", spec.clone())) {
         Ok(_) => problems.extend(check_conditions(spec, known, &root)),
@@ -139,6 +141,15 @@ fn check_conditions(spec: &RuleSpec, known: &Known<'_>, root: &Path) -> Vec<Prob
         for (place, member) in members(correlate) {
             let path = Path::parse(&format!("{path}.{place}.when"));
             problems.extend(expression(&member.when, &path, &scope, &Type::Bool));
+        }
+        for (field, place, source) in givens(correlate) {
+            let scope = types::given(spec, correlate, place, &known.schemas);
+            problems.extend(expression(
+                source,
+                &Path::parse(&format!("{path}.{field}")),
+                &scope,
+                &Type::Bool,
+            ));
         }
     }
     problems.extend(aim::check(spec, known));

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::{ALERT_TEXTS, ObjectReference, Parameter, RuleSpec, Target, Trigger, ValueType};
+use crate::api::{ALERT_TEXTS, Correlate, ObjectReference, Parameter, RuleSpec, Target, Trigger, ValueType};
 use crate::decide::capture::members;
 use crate::decide::change::OLD;
-use crate::decide::{lifecycle, matching, operation, verify};
+use crate::decide::{given, lifecycle, matching, operation, verify};
 use crate::expr::{ObjectType, Schemas, Scope, Type};
 
 /// What `event.data` is of a Kubernetes Event.
@@ -51,6 +51,11 @@ pub(super) fn unless(spec: &RuleSpec, schemas: &Schemas) -> Scope {
     let named = members(correlate).map(|(_, member)| (member.name.clone(), one.clone()));
     let named = object("captured", named.collect::<Vec<_>>());
     scope.with_type("events", Type::list(one)).with_type("captured", named)
+}
+
+/// The scope of the `given` of a member.
+pub(super) fn given(spec: &RuleSpec, correlate: &Correlate, place: usize, schemas: &Schemas) -> Scope {
+    given::scope(correlate, place, condition(spec, schemas), &captured(spec, schemas))
 }
 
 /// What came together, as it is recorded.
@@ -136,9 +141,17 @@ fn data(spec: &RuleSpec, schemas: &Schemas) -> Type {
 fn ended() -> Type {
     let texts =
         |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), Type::String)).collect::<Vec<_>>();
-    let target = object("target", texts(&["apiVersion", "kind", "namespace", "name", "uid"]));
+    let reference = |name: &str| object(name, texts(&["apiVersion", "kind", "namespace", "name", "uid"]));
+    let objects = ["target", "matched"].map(|name| (name.to_owned(), reference(name)));
+    // What that Rule was triggered by is not known here.
+    let any = [("data".to_owned(), Type::Any)];
+    let event =
+        object("event.data.event", texts(&["id", "source", "type", "time"]).into_iter().chain(any.clone()));
+    let one =
+        object("event.data.captured[]", texts(&["id", "member", "type", "time"]).into_iter().chain(any));
+    let made_of = [("event".to_owned(), event), ("captured".to_owned(), Type::map(Type::String, one))];
     let own = texts(&["execution", "rule", "outcome", "reason", "message"]);
-    object("event.data", own.into_iter().chain([("target".to_owned(), target)]))
+    object("event.data", own.into_iter().chain(objects).chain(made_of))
 }
 
 /// An alert of Alertmanager or Grafana, as it is taken in.
@@ -231,6 +244,8 @@ mod tests {
             (&events, "event.data.note"),
             (&webhook, "event.data.anything"),
             (&ends, "event.data.outcome"),
+            (&ends, "event.data.event.data.labels.node + event.data.event.type + event.data.matched.name"),
+            (&ends, "event.data.captured.down.data.reason + event.data.captured['down'].time"),
             (&clock, "event.data.missed"),
             (&clock, "ladder.map(rung, rung.run)"),
         ] {
@@ -257,7 +272,7 @@ mod tests {
             (
                 &webhook,
                 "captured.one.id",
-                "unknown variable \"captured\": it is for `unless` and `with` of a Rule with `correlate`",
+                "unknown variable \"captured\": it is for `unless` and `with` of a Rule with `correlate`, and for `given` of a member",
             ),
             (
                 &ends,
@@ -304,6 +319,69 @@ mod tests {
             assert!(
                 told.len() == 1 && told[0].contains(misspelled) && told[0].ends_with(meant),
                 "{read}: {told:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_member_is_given_is_known_by_the_members_before_it() {
+        let told = |trigger: Value, given: &str| {
+            let member =
+                |name: &str, given: Option<&str>| json!({"name": name, "when": "true", "given": given});
+            let sequence =
+                json!([member("started", None), member("failed", Some(given)), member("gone", None)]);
+            let spec = json!({"serviceAccountName": "h", "trigger": trigger, "ladder": [{"run": "x"}],
+                "correlate": {"within": "5m", "sequence": sequence},
+                "target": if trigger.get("event").is_some() { Value::Null } else { json!({"key": "event.id"}) }});
+            let schemas = Schemas::built_in();
+            let known = Known { actions: [("x", None)].into(), partial: true, schemas, ..Known::default() };
+            let found = rule(&serde_json::from_value(spec).expect("a spec"), &known);
+            let found = found.iter().filter(|found| found.path.contains("correlate"));
+            found.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let (events, alerts) = (json!({"event": {}}), json!({"alert": {"webhook": "w"}}));
+        let (webhook, ends) = (json!({"webhook": {"name": "w"}}), json!({"execution": {"rules": ["q"]}}));
+        for (trigger, given) in [
+            (&events, "event.data.regarding.name == captured.started.data.regarding.name"),
+            (&alerts, "alert.labels.node == captured.started.data.labels.node"),
+            (&webhook, "event.data.any > captured.started.data.thing"),
+            (
+                &ends,
+                "event.data.target.name == captured.started.data.target.name && captured.started.type == 'Failed'",
+            ),
+            (&webhook, "timestamp(event.time) - timestamp(captured.started.time) < duration('3s')"),
+        ] {
+            assert_eq!(told(trigger.clone(), given), [""; 0], "{given}");
+        }
+        let before = "captured, which has what comes before \"failed\", has no field";
+        for (trigger, given, expected) in [
+            (
+                &webhook,
+                "captured.strated.id == ''",
+                format!("{before} \"strated\"; did you mean \"started\"?"),
+            ),
+            (&webhook, "captured.gone.id == ''", format!("{before} \"gone\"")),
+            (
+                &events,
+                "captured.started.data.regrading == null",
+                "Event has no field \"regrading\"; did you mean \"regarding\"?".to_owned(),
+            ),
+            (&webhook, "captured.started.time", "captured.started.time is string, not bool".to_owned()),
+            (
+                &webhook,
+                "event.type == alert.labels.x",
+                "unknown variable \"alert\": it is what trigger.alert matched".to_owned(),
+            ),
+            (
+                &webhook,
+                "target.spec == null",
+                "unknown variable \"target\": it is for `unless`, `with` and `verify.when`".to_owned(),
+            ),
+        ] {
+            assert_eq!(
+                told(trigger.clone(), given),
+                [format!("spec.correlate.sequence[1].given: {expected}")],
+                "{given}"
             );
         }
     }

@@ -62,10 +62,34 @@ pub(super) fn named_by(spec: &RuleSpec, known: &Known<'_>) -> Option<Problem> {
     }
 }
 
+/// What another Rule takes does not come to one for what no other takes: it has not stayed away for that.
+pub(super) fn unmatched(spec: &RuleSpec) -> Option<Problem> {
+    let absent = spec.correlate.as_ref().and_then(|correlate| correlate.absent.as_ref());
+    absent.filter(|_| spec.trigger.is_unmatched())?;
+    let message =
+        "what another Rule takes would seem to have stayed away: this one is for what no other takes";
+    Some(Problem::error("spec.correlate.absent", message).help("leave `unmatched` out"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn what_others_take_has_not_stayed_away() {
+        let told = |webhook: Value, correlate: Value| {
+            let spec = json!({"serviceAccountName": "h", "trigger": {"webhook": webhook}, "ladder": [], "correlate": correlate});
+            unmatched(&serde_json::from_value(spec).expect("a spec")).map(|problem| problem.path)
+        };
+        let member = |name: &str| json!({"name": name, "when": "true"});
+        let absent =
+            json!({"within": "10m", "absent": {"after": member("began"), "expected": member("ended")}});
+        let (own, rest) = (json!({"name": "w"}), json!({"name": "w", "unmatched": true}));
+        assert_eq!(told(rest.clone(), absent.clone()).as_deref(), Some("spec.correlate.absent"));
+        assert_eq!(told(own, absent), None);
+        assert_eq!(told(rest, json!({"within": "10m", "count": 3})), None);
+    }
 
     fn webhook(changes: Value) -> WebhookSpec {
         let mut spec = json!({"serviceAccountName": "r", "authentication": {"hmac": {"secretRef": {"name": "s", "key": "k"}}}});

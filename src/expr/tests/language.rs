@@ -1,7 +1,7 @@
 //! What expressions evaluate to.
 
 use super::{bindings, compile, evaluate, sample};
-use crate::expr::EvalErrorKind;
+use crate::expr::{At, EvalErrorKind};
 use serde_json::{Value, json};
 
 #[track_caller]
@@ -414,6 +414,10 @@ fn conjuncts_leave_nothing_out() {
         "object.a == 18446744073709551615u",
         "object.?a.orValue(0.0) == 0",
         "object.?a.orValue(500) == 0",
+        "object.a == object.b",
+        "object.a == object['b'] && (object.a == 'x' || true)",
+        "object.b == object.a || object.a == 'x'",
+        "object.?a == object.?b",
     ];
     for source in sources {
         let expression = compile(source);
@@ -428,8 +432,35 @@ fn conjuncts_leave_nothing_out() {
                     object.get(&conjunct.path[1]).is_some_and(|field| conjunct.allows(field))
                 });
                 assert!(fulfils || !is_true, "{source} is true for {object}");
+                let at = |path: &[String]| object.get(&path[1]).map_or(At::Nothing, At::Value);
+                assert!(!expression.is_refuted(at) || !is_true, "{source} is true for {object}");
             }
         }
+    }
+}
+
+#[test]
+fn two_fields_that_differ_refute_what_asks_that_they_are_equal() {
+    let (object, target) =
+        (json!({"a": "x", "n": 1, "l": [1]}), json!({"a": "x", "b": "y", "n": 1.0, "l": [2]}));
+    for (source, expected) in [
+        ("object.a == target.b", true),
+        ("object.a == target.a", false),
+        ("object.n == target.n", false),
+        ("true && object.a == target.b && object.n > 0", true),
+        ("object.a == target.b || true", false),
+        ("object.a == target.missing", true),
+        ("object.?a == target.?b", false),
+        ("object.l == target.l", false),
+        ("object.a != target.b", false),
+        ("object.a == 'y'", false),
+    ] {
+        let at = |path: &[String]| {
+            let of = if path[0] == "object" { &object } else { &target };
+            path[1..].iter().try_fold(of, |value, field| value.get(field)).map_or(At::Nothing, At::Value)
+        };
+        assert_eq!(compile(source).is_refuted(at), expected, "{source}");
+        assert!(!compile(source).is_refuted(|_| At::Unknown), "{source}");
     }
 }
 

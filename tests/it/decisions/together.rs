@@ -95,6 +95,40 @@ async fn events_complete_a_pattern_by_their_members_and_their_order() {
 }
 
 #[tokio::test]
+async fn events_go_together_by_what_an_earlier_one_was_and_a_restart_forgets_none() {
+    let mut bay = Bay::new().await;
+    for boat in ["ark", "brig"] {
+        bay.boat(boat, "leaking").await;
+    }
+    let named = |name: &str| json!({"name": name, "when": format!("event.data.note.startsWith('{name}')")});
+    let mut sink = named("sink");
+    sink["given"] = "event.data.regarding.name == captured.list.data.regarding.name \
+        && timestamp(event.time) > timestamp(captured.list.time)"
+        .into();
+    let correlate = json!({"within": "10m", "sequence": [named("list"), sink]});
+    bay.event_rule("springs", json!({"correlate": correlate, "ladder": [{"run": MEND}]})).await;
+    bay.answers("springs").await;
+    for (event, boat) in [("list-1", "ark"), ("list-2", "brig"), ("sink-1", "cog")] {
+        bay.event(event, regarding(boat)).await;
+    }
+    bay.restart().await;
+    bay.watching("springs").await;
+    bay.event("sink-2", regarding("ark")).await;
+    let acted = bay.only("what was listing sinks", Execution::is_finished).await;
+    assert_eq!(acted.spec.target.map(|target| target.name).as_deref(), Some("ark"));
+    let captured = acted.spec.decision.map(|decision| decision.captured).unwrap_or_default();
+    let names: Vec<_> = captured.iter().map(|event| event.data.0["note"].as_str().unwrap()).collect();
+    assert_eq!(names, ["list-1", "sink-2"]);
+    bay.later().await;
+    bay.event("sink-3", regarding("ark")).await;
+    bay.event("list-3", regarding("ark")).await;
+    bay.event("sink-4", regarding("brig")).await;
+    let both = bay.all("the brig sinks, too", |found| found.len() == 2).await;
+    let of_brig = both.iter().filter_map(|e| e.spec.target.as_ref()).any(|target| target.name == "brig");
+    assert!(of_brig, "and the ark's were used");
+}
+
+#[tokio::test]
 async fn events_beyond_those_that_can_wait_for_others_are_told_of() {
     let bay = Bay::new().await;
     bay.boat("ark", "leaking").await;

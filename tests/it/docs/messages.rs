@@ -114,6 +114,12 @@ fn what_the_page_on_rules_quotes_is_said() {
         rule(spec)
     };
     let proven = json!({"run": "clean-disk", "with": {"olderThanDays": 3}, "verify": {}});
+    let member = |name: &str, given: Option<&str>| json!({"name": name, "when": "true", "given": given});
+    let together = |sequence: Value| {
+        triggered(json!({"event": {}}), json!({"correlate": {"within": "10m", "sequence": sequence}}))
+    };
+    let (rest, key) = (json!({"webhook": {"name": "w", "unmatched": true}}), json!({"key": "event.id"}));
+    let absent = json!({"after": member("began", None), "expected": member("ended", None)});
     let crashes = "object.status.containerStatuses.exists(c, c.restartCount > 5)";
     holds(
         "docs/reference/rule.md",
@@ -141,6 +147,13 @@ fn what_the_page_on_rules_quotes_is_said() {
             rule(json!({"limits": {"perTarget": "3 per hour"}})),
             rule(json!({"limits": {"perTarget": "0/1h"}})),
             triggered(schedule("0 3 * * *", "UTC"), json!({"target": "workload"})),
+            triggered(rest, json!({"target": key, "correlate": {"within": "10m", "absent": absent}})),
+            together(json!([
+                member("first", None),
+                member("second", Some("captured.third.id == ''")),
+                member("third", None)
+            ])),
+            together(json!([member("first", Some("true")), member("second", None)])),
             rule(json!({"limits": {"perTarget": "2/1h", "cooldown": "30m"}})),
             circle(),
             rule(json!({"trigger": {"resource": {"labelSelector": {}}}})),

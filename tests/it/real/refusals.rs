@@ -76,7 +76,7 @@ const WATCHED: &str =
 const NO_RESTART: &str = "kubernetes: {restart: {}}";
 
 /// What is changed in the manifest above, and a word of the refusal of both.
-const REFUSED: [(&str, &str, &str, &str); 56] = [
+const REFUSED: [(&str, &str, &str, &str); 57] = [
     (RULE, "serviceAccountName:", "serviceAccountNam:", "serviceAccountNam"),
     (RULE, "serviceAccountName: healer", "description: x", "serviceAccountName"),
     (RULE, "serviceAccountName: healer", "serviceAccountName: ''", "serviceAccountName"),
@@ -126,6 +126,12 @@ const REFUSED: [(&str, &str, &str, &str); 56] = [
         WATCHED,
         "trigger: {alert: {webhook: a, state: Resolved}}\n  correlate: {within: 1m, count: 3}",
         "correlate goes with alerts that fire",
+    ),
+    (
+        RULE,
+        WATCHED,
+        "trigger: {alert: {webhook: a, state: Resolved, unmatched: true}}",
+        "unmatched goes with alerts that fire",
     ),
     (RULE, WATCHED, "trigger: {alert: {webhook: a, state: resolved}}", "state"),
     (RULE, WATCHED, "trigger: {schedule: {cron: '@daily', every: 1h}}", "exactly one of cron, every and at"),

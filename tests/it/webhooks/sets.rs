@@ -211,6 +211,36 @@ async fn a_set_that_something_speaks_against_waits_as_long_as_all_of_it_fires() 
 }
 
 #[tokio::test]
+async fn alerts_go_together_by_what_others_are() {
+    let named = |name: &str| json!({"name": name.to_lowercase(), "when": format!("alert.labels.alertname == '{name}'")});
+    let mut slow = named("Slow");
+    slow["given"] = "alert.labels.rack == captured.full.data.labels.rack && alert.labels.disk != captured.full.data.labels.disk".into();
+    let (scene, running) = scene(json!({"correlate": {"within": "10m", "all": [named("Full"), slow]}})).await;
+    let of_rack = |one: &Told, rack: &str| {
+        let mut alert = one.alert(None);
+        alert["labels"]["rack"] = rack.into();
+        alert
+    };
+    let (full, same, elsewhere, beside) = (
+        told("Full", "sda", -30),
+        told("Slow", "sda", -20),
+        told("Slow", "sdc", -10),
+        told("Slow", "sdb", -25),
+    );
+    let alerts = [of_rack(&full, "r1"), of_rack(&same, "r1"), of_rack(&elsewhere, "r2")];
+    say(&running, &alerts).await;
+    let waits = [&same, &elsewhere].map(|one| one.waits(600));
+    came_to(&scene, waits.iter().chain([&full.waits(600)]).cloned()).await;
+    running.stop().await;
+    let running = scene.start_listening("two").await;
+    say(&running, &[of_rack(&beside, "r1")]).await;
+    let fired = [full.came_to("Fired"), beside.came_to("Fired")];
+    came_to(&scene, waits.into_iter().chain(fired)).await;
+    assert_eq!(captured(&scene.executions().await[0]), ["Full", "Slow"]);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_remedy_that_did_not_help_is_repeated_only_for_what_began_later() {
     let mut changes = three();
     changes["correlate"]["count"] = 2.into();

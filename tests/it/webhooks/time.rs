@@ -130,6 +130,59 @@ async fn what_happens_in_order_acts_and_what_does_not_waits() {
     running.stop().await;
 }
 
+async fn of_a_job(running: &Running, id: &str, kind: &str, job: Value) {
+    let event = json!({"id": id, "kind": kind, "at": at(5), "disk": "sda", "job": job});
+    assert_eq!(running.post("disks", &event).await.status, 202);
+}
+
+#[tokio::test]
+async fn events_go_together_by_what_an_earlier_one_was_whoever_leads_by_then() {
+    let members = json!([{"name": "began", "when": "event.type == 'began'"},
+        {"name": "failed", "when": "event.type == 'failed'", "given": "event.data.job == captured.began.data.job"}]);
+    let (scene, running) = scene(json!({"correlate": {"within": "10m", "sequence": members},
+        "ladder": [{"run": "mark", "with": {"by": "${{ captured.began.id }}"}}]}))
+    .await;
+    for (id, job) in [("1", "x"), ("2", "y"), ("3", "z")] {
+        of_a_job(&running, id, "began", json!(job)).await;
+    }
+    of_a_job(&running, "4", "failed", json!("w")).await;
+    let waits = |id: &str| format!("{id} full Held waits for others");
+    scene.came_to(&[&waits("1"), &waits("2"), &waits("3"), &waits("4")]).await;
+    running.stop().await;
+    let running = start(&scene, "two").await;
+    of_a_job(&running, "5", "failed", json!("y")).await;
+    scene.came_to(&[&waits("1"), "2 full Fired", &waits("3"), &waits("4"), "5 full Fired"]).await;
+    scene.ended(&["Completed"]).await;
+    assert_eq!(scene.mark_of("sda").await.as_deref(), Some("disks 2"));
+    running.stop().await;
+    let running = start(&scene, "three").await;
+    of_a_job(&running, "6", "failed", json!("y")).await;
+    let all = [&waits("1"), "2 full Fired", &waits("3"), &waits("4"), "5 full Fired", &waits("6")];
+    scene.came_to(&all).await;
+    assert_eq!(scene.executions().await.len(), 1, "what was used is not used again");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_event_has_to_do_with_another_and_cannot_be_judged_is_said_on_the_rule() {
+    let members = json!([{"name": "began", "when": "event.type == 'began'"},
+        {"name": "failed", "when": "event.type == 'failed'", "given": "event.data.job > captured.began.data.job"}]);
+    let (scene, running) = scene(json!({"correlate": {"within": "10m", "sequence": members}})).await;
+    of_a_job(&running, "1", "began", json!(7)).await;
+    of_a_job(&running, "2", "failed", json!("x")).await;
+    let said = "watching, but not 2: given of \"failed\": ";
+    eventually("it is said", DEADLINE, || async {
+        let rule = scene.api::<Rule>().get("full").await.map_err(|error| error.to_string())?;
+        let conditions = rule.status.map(|status| status.conditions).unwrap_or_default();
+        let is_said = conditions.iter().any(|condition| condition.message.contains(said));
+        if is_said { Ok(()) } else { Err(format!("{conditions:#?}")) }
+    })
+    .await;
+    of_a_job(&running, "3", "failed", json!(8)).await;
+    scene.came_to(&["1 full Fired", "2 full Held waits for others", "3 full Fired"]).await;
+    running.stop().await;
+}
+
 /// Nobody tells of it a second time: the Rule looks at it again by itself.
 #[tokio::test]
 async fn an_alert_is_answered_at_the_moment_at_which_time_makes_it_match() {

@@ -103,8 +103,13 @@ impl Eye {
         let Some(capturing) = &mut self.capturing else { return };
         let found = capturing.complete(known_by);
         let ended = capturing.ended();
+        let (settled, mistake) = capturing.mistake();
         self.state.lock().dropped = capturing.dropped();
         self.never_counts(&ended, Why::WindowEnded);
+        settled.iter().for_each(|key| self.judged(key));
+        if let Some((key, text)) = mistake {
+            self.mistake(&key, &text);
+        }
         for found in found {
             let Some((_, event)) = found.events.last() else { continue };
             if let Some((event, matched, target)) = happened(event) {

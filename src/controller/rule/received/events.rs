@@ -177,6 +177,9 @@ impl Listener<'_> {
         // What completes a window is there, whatever else is not.
         let known_by = if correlation.is_absence() { hearing.known_by() } else { hearing.now };
         let found = windows.found(known_by);
+        let mistake = windows.mistake().and_then(|mistake| Some((items.get(&mistake.id)?, &mistake.text)));
+        let mistake = mistake.map(|(item, text)| format!("{}: {text}", item.accepted().event.id));
+        self.round.mistake = self.round.mistake.take().or(mistake);
         let led = found.iter().filter_map(|found| self.complete(found, correlation, &mut items)).collect();
         for id in windows.waiting() {
             if let Some(item) = items.remove(id) {

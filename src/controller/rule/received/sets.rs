@@ -43,7 +43,7 @@ impl Listener<'_> {
             }
         }
         let turns: Vec<_> = inbox.firing.iter().filter_map(|item| self.turns(item)).collect();
-        let Filled { sets, waiting, over, nowhere, next, dropped } =
+        let Filled { sets, waiting, over, nowhere, next, dropped, mistake } =
             fill(self.case.compiled, correlation, inbox, self.hearing());
         for (item, lead) in nowhere {
             self.leads_nowhere(&item, lead);
@@ -54,6 +54,7 @@ impl Listener<'_> {
             self.round.wake_at(time);
         }
         self.dropped = dropped;
+        self.round.mistake = self.round.mistake.take().or(mistake);
         for set in sets {
             self.lead_set(set, executions, &mut found);
         }
