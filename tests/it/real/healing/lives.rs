@@ -6,6 +6,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use super::scenario::{CAULK, Scenario};
+use crate::support::proxy::Order;
 use crate::support::wait::{DEADLINE, eventually};
 
 /// What a rule has answered: what happened, and to which object.
@@ -36,19 +37,27 @@ async fn change(scenario: &Scenario, name: &str, metadata: serde_json::Value) {
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
 }
 
-pub async fn what_comes_and_goes_is_answered_once(scenario: &Scenario) {
+/// A rule about rafts that come and go, where one is there already. Each moment is a target of its own, so that none waits for
+/// another.
+async fn early(scenario: &Scenario) {
     raft(scenario, "early").await;
     let resource = json!({"apiVersion": "v1", "kind": "ConfigMap", "lifecycle": ["Created", "Deleted"],
         "labelSelector": {"matchLabels": {"kind": "raft"}}});
-    // Each is a target of its own, so that none waits for another.
     let changes = json!({"mode": "Observe", "trigger": {"resource": resource}, "when": null,
         "target": {"key": "event.type + '-' + object.metadata.name"}, "ladder": [{"run": CAULK}]});
     scenario.rule("rafts", changes).await;
+}
+
+async fn mark(scenario: &Scenario, name: &str) {
+    scenario.stage.api::<ConfigMap>().delete(name, &DeleteParams::default()).await.unwrap();
+}
+
+pub async fn what_comes_and_goes_is_answered_once(scenario: &Scenario) {
+    early(scenario).await;
     scenario.watching("rafts").await;
     raft(scenario, "ark").await;
     answered(scenario, &["Created ark"]).await;
-    let marked = DeleteParams::default();
-    scenario.stage.api::<ConfigMap>().delete("early", &marked).await.unwrap();
+    mark(scenario, "early").await;
     change(scenario, "ark", json!({"labels": {"kind": "ship"}})).await;
     scenario.controller_catches_up().await;
     answered(scenario, &["Created ark"]).await;
@@ -57,4 +66,37 @@ pub async fn what_comes_and_goes_is_answered_once(scenario: &Scenario) {
     answered(scenario, &["Created ark", "Deleted early"]).await;
     scenario.controller_catches_up().await;
     answered(scenario, &["Created ark", "Deleted early"]).await;
+}
+
+/// What nobody told is known by the list that follows, and what was created while nobody watched by its time.
+#[tokio::test]
+async fn what_comes_and_goes_in_a_gap_is_answered_as_far_as_it_can_be_known() {
+    let Some(scenario) = Scenario::alone("comes-and-goes").await else { return };
+    early(&scenario).await;
+    let proxy = scenario.proxy().await;
+    let mut controller = scenario.controller_through(&proxy).await;
+    scenario.watching("rafts").await;
+    scenario.controller_catches_up().await;
+    let boats = format!("/namespaces/{}/configmaps.*watch=", scenario.stage.namespace);
+    assert_eq!(proxy.order_watches(&boats, Order::Freeze), 1);
+    raft(&scenario, "ark").await;
+    mark(&scenario, "early").await;
+    change(&scenario, "early", json!({"finalizers": null})).await;
+    assert_eq!(proxy.order_watches(&boats, Order::Expire), 1);
+    let mut all = vec!["Created ark", "Deleted early"];
+    answered(&scenario, &all).await;
+    controller.kill();
+    raft(&scenario, "brig").await;
+    mark(&scenario, "ark").await;
+    change(&scenario, "ark", json!({"finalizers": null})).await;
+    controller.start_again();
+    all.insert(1, "Created brig");
+    answered(&scenario, &all).await;
+    eventually("it says what it cannot know", DEADLINE, || async {
+        let said = scenario.condition("rafts", "Ready", "True").await.message;
+        if said.ends_with("nobody knows what was deleted meanwhile") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    scenario.controller_catches_up().await;
+    answered(&scenario, &all).await;
 }
