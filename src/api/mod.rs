@@ -18,6 +18,7 @@ mod pod;
 mod rate;
 mod rule;
 mod target;
+mod trigger;
 mod trigger_event;
 mod webhook;
 
@@ -50,11 +51,14 @@ pub use pod::{
 };
 pub use rate::{RATE_PATTERN, Rate, RateError};
 pub use rule::{
-    Absent, AlertPhase, AlertTrigger, Correlate, DATE_PATTERN, EventTrigger, ExecutionTrigger, Limits,
-    Member, Mode, Moment, ObjectedEvent, Once, Outcome, ResourceTrigger, Rule, RuleSpec, RuleStatus, Rung,
-    ScheduleStatus, ScheduleTrigger, Take, Trigger, Unless, Verify, WebhookTrigger,
+    Absent, Correlate, Limits, Member, Mode, ObjectedEvent, Once, Rule, RuleSpec, RuleStatus, Rung,
+    ScheduleStatus, Take, Unless, Verify,
 };
 pub use target::{KEY_KIND, ObjectReference, ObjectTemplate, OwnerKind, Target};
+pub use trigger::{
+    AlertPhase, AlertTrigger, DATE_PATTERN, EventTrigger, ExecutionTrigger, Moment, Outcome, ResourceTrigger,
+    ScheduleTrigger, Trigger, WebhookTrigger,
+};
 pub use trigger_event::{ALERT_TEXTS, TriggerEvent};
 pub use webhook::{
     Authentication, Bearer, Defaults, Encoding, Format, GenericMapping, HashAlgorithm, Hmac, MAX_BODY,
