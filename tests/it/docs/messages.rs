@@ -131,6 +131,7 @@ fn what_the_page_on_rules_quotes_is_said() {
             rule(json!({"limits": {"perTarget": "0/1h"}})),
             triggered(schedule("0 3 * * *", "UTC"), json!({"target": "workload"})),
             rule(json!({"limits": {"perTarget": "2/1h", "cooldown": "30m"}})),
+            triggered(json!({"alert": {"webhook": "am"}}), json!({"when": "alert.status == 'resolved'"})),
             circle(),
             rule(json!({"trigger": {"resource": {"labelSelector": {}}}})),
             rule(json!({"ladder": [{"run": "x"}]})),
