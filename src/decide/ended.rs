@@ -63,6 +63,8 @@ pub fn decide(end: End<'_>, load: Load, caps: Caps, now: Timestamp) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::api::Duration;
 
@@ -144,5 +146,70 @@ mod tests {
         assert_eq!(ask(&observes, 50, &[observed], load), Verdict::Dropped(Suppressed::Superseded));
         let many = Load { observed_open: 100, ..load };
         assert_eq!(ask(&observes, 50, &[], many), Verdict::Held(Held::ObservedLimit, None));
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// An alert ends.
+        End,
+        /// All ends are decided about, as they are whenever anything changes.
+        Decide,
+        /// The same by another process, which is told again of what was decided.
+        Again,
+        /// What runs comes to its end.
+        Finish,
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Whatever comes when: one Execution at a time, none twice, and none of the ends is left without one that was decided
+        /// after it.
+        #[test]
+        fn every_end_is_answered_and_none_twice(
+            steps in prop::collection::vec(
+                prop_oneof![3 => Just(Step::End), 2 => Just(Step::Decide), 1 => Just(Step::Again), 2 => Just(Step::Finish)],
+                1..40,
+            ),
+        ) {
+            let (rule, key) = (rule(0), key());
+            let (mut ends, mut open, mut past) = (Vec::<i64>::new(), Vec::<i64>::new(), Vec::<Past>::new());
+            let last = [Step::Decide, Step::Finish].into_iter().cycle().take(80);
+            for (now, step) in (11..).zip(steps.into_iter().chain(last)) {
+                match step {
+                    Step::End => {
+                        ends.push(now);
+                        open.push(now);
+                    }
+                    Step::Again => open.clone_from(&ends),
+                    Step::Finish => {
+                        past.iter_mut().filter(|one| one.finished_at.is_none()).for_each(|one| one.finished_at = Some(at(now)));
+                    }
+                    Step::Decide => {}
+                }
+                open.retain(|ended| {
+                    let running = past.iter().filter(|one| one.finished_at.is_none()).count();
+                    let load = Load { rule: running, target: running, total: running, namespace: running, ..Load::default() };
+                    let occurrence = ended.to_string();
+                    let end = End { rule: &rule, rule_created_at: at(10), target: &key, occurrence: &occurrence, time: at(*ended), past: &past };
+                    match decide(end, load, Caps { rule: 10, ..Caps::default() }, at(now)) {
+                        Verdict::Held(..) => true,
+                        Verdict::Fire(id) => {
+                            assert_eq!(running, 0, "one at a time");
+                            past.push(Past { id, ..super::tests::past("", now, None) });
+                            false
+                        }
+                        Verdict::Fired(_) | Verdict::Dropped(_) => false,
+                    }
+                });
+            }
+            let mut ids: Vec<_> = past.iter().map(|one| one.id.as_str()).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            prop_assert_eq!(ids.len(), past.len(), "none twice");
+            for ended in ends {
+                prop_assert!(past.iter().any(|one| one.decided_at >= at(ended)), "{} of {:?}", ended, past);
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod action;
 mod aim;
+mod alerts;
 mod changes;
 mod execution;
 mod follows;

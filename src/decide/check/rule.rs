@@ -6,8 +6,8 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::{
-    Known, aim, changes, expression, growing, has_template, kinds, lifecycle, limits, templates, types,
-    webhook,
+    Known, aim, alerts, changes, expression, growing, has_template, kinds, lifecycle, limits, templates,
+    types, webhook,
 };
 use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung, Target};
 use crate::decide::capture::members;
@@ -40,6 +40,7 @@ pub fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
     }
     problems.extend(changes::check(spec));
     problems.extend(lifecycle::check(spec, known));
+    problems.extend(alerts::check(spec));
     problems.extend(apart(spec));
     problems.extend(limits::check(spec));
     for (index, rung) in spec.ladder.iter().enumerate() {
@@ -597,6 +598,34 @@ mod tests {
             expected.extend(of_target);
             expected.extend(rest);
             check_webhook(&rule(target), &expected);
+        }
+    }
+
+    #[test]
+    fn a_rule_about_alerts_asks_for_the_state_in_which_it_acts() {
+        let never = |status: &str, other: &str| {
+            format!(
+                "spec.when: it never matches: where this Rule acts, the status of an alert is {status:?}; use trigger.alert.state: {other}"
+            )
+        };
+        for (state, when, expected) in [
+            ("Firing", "alert.status == 'firing' || alert.labels.x == 'y'", None),
+            (
+                "Firing",
+                "alert.labels.x == 'y' && alert.status == 'resolved'",
+                Some(never("firing", "Resolved")),
+            ),
+            ("Resolved", "event.type in ['alert.resolved', 'x']", None),
+            ("Resolved", "event.type == 'alert.firing'", Some(never("resolved", "Firing"))),
+        ] {
+            let rule = json!({
+                "trigger": {"alert": {"webhook": "am", "state": state}},
+                "when": when,
+                "target": {"key": "alert.labels.x"},
+                // Of a name that it does not fire again proves it, and nothing else does.
+                "ladder": [{"run": "elsewhere", "verify": {}}],
+            });
+            check_webhook(&rule, &expected.as_deref().into_iter().collect::<Vec<_>>());
         }
     }
 

@@ -155,6 +155,7 @@ fn what_the_page_on_rules_quotes_is_said() {
             ])),
             together(json!([member("first", Some("true")), member("second", None)])),
             rule(json!({"limits": {"perTarget": "2/1h", "cooldown": "30m"}})),
+            triggered(json!({"alert": {"webhook": "am"}}), json!({"when": "alert.status == 'resolved'"})),
             circle(),
             rule(json!({"trigger": {"resource": {"labelSelector": {}}}})),
             rule(json!({"ladder": [{"run": "x"}]})),

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::events::{ROUND, SOON};
 use super::{Listener, known};
 use crate::api::{Execution, Mode, ObjectReference, OutcomeKind};
 use crate::cluster::Result;
@@ -29,12 +28,8 @@ impl Listener<'_> {
         for item in inbox.firing {
             self.note(&item, OutcomeKind::Held, "it is not resolved yet", None);
         }
-        let (executions, began) = (executions_of(self.context, self.case.compiled), Instant::now());
+        let executions = executions_of(self.context, self.case.compiled);
         for item in inbox.waiting {
-            if began.elapsed() > ROUND {
-                self.round.wake_in(SOON);
-                break;
-            }
             let Some(target) = self.lead(&item) else { continue };
             let key = TargetKey::from(&target);
             let edge = self.edge(&item, target, Vec::new());

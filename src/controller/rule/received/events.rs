@@ -25,10 +25,10 @@ use crate::source::watch::now;
 /// Events that one round decides, at the most, and how long it goes on before the outcomes are recorded. The first is
 /// for events that lead to nothing, which cost no request; the second for those that do.
 const EVENTS: usize = 2000;
-pub(super) const ROUND: Duration = Duration::from_millis(500);
+const ROUND: Duration = Duration::from_millis(500);
 
 /// When a round goes on that had to leave some.
-pub(super) const SOON: Duration = Duration::from_millis(20);
+const SOON: Duration = Duration::from_millis(20);
 
 /// An event that leads to a target, and the events of which it is made.
 type Led = (Edge, Vec<Item>);

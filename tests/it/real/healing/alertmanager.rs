@@ -215,7 +215,7 @@ async fn an_end_has_one_execution_whatever_alertmanagers_send() {
     let mut controller = scenario.controller().await;
     hooks::open(&scenario).await;
     let trigger = json!({"alert": {"webhook": ALERTS, "state": "Resolved"}});
-    hooks::listens(&scenario, "undo", ALERTS, json!({"trigger": trigger})).await;
+    hooks::listens(&scenario, "undo", ALERTS, json!({"trigger": trigger, "ladder": [{"run": MEND}]})).await;
     scenario.boat("dory", "leaking").await;
     let hook = format!("http://127.0.0.1:{}/hooks/{}/{ALERTS}", controller.hooks, scenario.stage.namespace);
     let pair = Pair::start(&program, &hook);
@@ -239,7 +239,7 @@ async fn an_end_has_one_execution_whatever_alertmanagers_send() {
     scenario
         .only("undo", "it is still the same", |execution| execution.metadata.uid == first.metadata.uid)
         .await;
-    pair.tell(&leaking("dory", again, Timestamp::now() + SignedDuration::from_secs(1))).await;
+    pair.tell(&leaking("dory", again, Timestamp::now())).await;
     eventually("it is undone once more", DEADLINE, || async {
         let found = scenario.executions("undo").await;
         let count = found.iter().filter(|execution| execution.is_finished()).count();
