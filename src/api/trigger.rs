@@ -108,7 +108,6 @@ pub enum AlertPhase {
 
 impl AlertPhase {
     /// Whether it is the default.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
     pub fn is_firing(&self) -> bool {
         *self == Self::Firing
     }

@@ -101,7 +101,9 @@ pub fn recorded(rule: &CompiledRule, event: TriggerEvent) -> TriggerEvent {
     let TriggerEvent { data: AnyValue(whole), .. } = &event;
     let mut kept = whole.clone();
     if let Some(fields) = kept.as_object_mut() {
-        MADE_OF.iter().for_each(|field| drop(fields.remove(*field)));
+        for field in MADE_OF {
+            fields.remove(field);
+        }
     }
     for path in read_of(rule).into_iter().flatten() {
         if path.first().is_none_or(|field| MADE_OF.contains(&field.as_str()) && whole.get(field).is_some()) {

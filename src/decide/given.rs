@@ -563,8 +563,8 @@ mod tests {
     fn expressions_that_take_long_are_asked_less_often() {
         let asked = |given: &str| {
             let givens = compiled(&correlate("sequence", &["", given])).expect("compiles");
-            let events: String = (0..500).map(|n| format!("a{n}:x ")).collect();
-            let window: Vec<_> = (events + "b500:y").split_whitespace().map(event).collect();
+            let events = (0..500).map(|n| format!("a{n}:x")).collect::<Vec<_>>().join(" ");
+            let window: Vec<_> = (events + " b500:y").split_whitespace().map(event).collect();
             let mut steps = Steps(usize::MAX);
             let (completed, _) = givens.completed_by((2, true), &window, &mut steps);
             assert_eq!(completed, Completed::Nothing, "{given}");

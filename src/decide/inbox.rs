@@ -228,13 +228,11 @@ pub fn open(reader: Reader<'_>, batches: &[Arc<EventBatch>], now: Timestamp) -> 
             }
             None => (OutcomeKind::Duplicate, "it was received before"),
             Some(AlertState { ends_at: Some(_), .. }) if reader.ends => {
-                match over_though_resolved(item, (is_first, &said), now) {
-                    Some(over) => over,
-                    None => {
-                        inbox.waiting.push(item.clone());
-                        continue;
-                    }
-                }
+                let Some(over) = over_though_resolved(item, (is_first, &said), now) else {
+                    inbox.waiting.push(item.clone());
+                    continue;
+                };
+                over
             }
             Some(AlertState { ends_at: Some(_), .. }) => (OutcomeKind::Resolved, ""),
             Some(_) if said.is_resolved(item) => (OutcomeKind::Resolved, ""),

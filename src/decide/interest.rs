@@ -308,7 +308,7 @@ impl Alerts {
 
 /// An alert that is resolved as it was while it fired; anything else as it is.
 pub(super) fn as_it_fired<'e>(event: &'e TriggerEvent, alert: Option<&AlertState>) -> Cow<'e, TriggerEvent> {
-    if !alert.is_some_and(|alert| alert.ends_at.is_some()) || event.data.0.get("status").is_none() {
+    if alert.is_none_or(|alert| alert.ends_at.is_none()) || event.data.0.get("status").is_none() {
         return Cow::Borrowed(event);
     }
     let mut event = event.clone();

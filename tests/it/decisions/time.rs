@@ -319,6 +319,9 @@ async fn no_time_of_a_schedule_is_taken_twice() {
     .await;
 }
 
+/// What a Rule says when the last of its dates is over.
+const OVER: &str = "no date of its schedule is to come";
+
 #[tokio::test]
 async fn each_date_of_a_schedule_comes_once() {
     let mut bay = Bay::new().await;
@@ -333,7 +336,6 @@ async fn each_date_of_a_schedule_comes_once() {
         let conditions = rule.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
         conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True" && c.message.contains(text))
     };
-    const OVER: &str = "no date of its schedule is to come";
     bay.until_rule("once", "it waits", |rule| says(rule, "watching") && !says(rule, OVER)).await;
     let soon_at: Timestamp = soon.parse().unwrap();
     bay.all("the date comes", |executions| taken(executions) == [soon_at] && all_ended(executions, 1)).await;

@@ -106,7 +106,9 @@ impl Eye {
         let (settled, mistake) = capturing.mistake();
         self.state.lock().dropped = capturing.dropped();
         self.never_counts(&ended, Why::WindowEnded);
-        settled.iter().for_each(|key| self.judged(key));
+        if let Some(key) = &settled {
+            self.judged(key);
+        }
         if let Some((key, text)) = mistake {
             self.mistake(&key, &text);
         }
