@@ -1,5 +1,6 @@
 //! What Webhooks received, as one rule sees it: by the store, or by what the API server has at this moment.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
@@ -15,6 +16,7 @@ use crate::decide::identity::TargetKey;
 use crate::decide::inbox::{self, Inbox, Item};
 use crate::decide::lead::{self, Lead};
 use crate::decide::matching::CompiledRule;
+use crate::decide::owed::rules_of;
 use crate::source::watch::now;
 
 /// Batches that are read at a time.
@@ -36,7 +38,22 @@ pub async fn inbox(context: &Context, rule: &CompiledRule, from: From) -> Result
         From::Store => stored(context, rule),
         From::ApiServer => Box::pin(listed(context, &rule.facts.namespace, webhook)).await?,
     };
-    Ok(inbox::of(rule, &batches, now()))
+    Ok(inbox::of(rule, &batches, &beside(context, rule, &batches), now()))
+}
+
+/// The Rules that take nothing from one for what no other takes: others of its like, and those about the ends of alerts.
+fn beside(context: &Context, rule: &CompiledRule, batches: &[Arc<EventBatch>]) -> BTreeSet<String> {
+    if !rule.spec.trigger.is_unmatched() {
+        return BTreeSet::new();
+    }
+    let places =
+        batches.iter().flat_map(|batch| (0..batch.spec.events.len()).map(move |place| (batch, place)));
+    let mut named: BTreeSet<&str> = places.flat_map(|(batch, place)| rules_of(batch, place)).collect();
+    named.retain(|name| {
+        let known = context.rules.get(&rule.facts.namespace, name);
+        known.is_some_and(|one| one.spec.trigger.is_unmatched() || one.spec.trigger.is_about_ends())
+    });
+    named.into_iter().map(str::to_owned).collect()
 }
 
 /// What the watch has brought of a rule's Webhook.

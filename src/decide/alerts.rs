@@ -11,7 +11,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::capture::Correlation;
-use super::correlation::{Captured, Found, TOO_MANY, Windows};
+use super::correlation::{Captured, Found, TOO_MANY, Tried, Windows};
 use super::given::Mistake;
 use super::hearing::Hearing;
 use super::identity::occurrence;
@@ -70,15 +70,24 @@ pub struct Filled {
     pub dropped: u64,
     /// What cannot be said of one that waits.
     pub mistake: Option<String>,
+    /// What was found of those that wait, for whoever fills the windows anew.
+    pub tried: Tried,
 }
 
-/// Fills the windows of a Rule with the alerts that are kept for it, without those that Executions have used.
-pub fn fill(rule: &CompiledRule, correlation: &Correlation, inbox: Inbox, hearing: Hearing) -> Filled {
+/// Fills the windows of a Rule with the alerts that are kept for it, without those that Executions have used. Of what was tried
+/// before it is known that it completes nothing.
+pub fn fill(
+    rule: &CompiledRule,
+    correlation: &Correlation,
+    (inbox, tried): (Inbox, &Tried),
+    hearing: Hearing,
+) -> Filled {
     let (windows, items, filled) = (correlation.windows(), BTreeMap::new(), Filled::default());
     let (now, heard) = (hearing.now, inbox.heard);
     let mut filling = Filling { rule, correlation, hearing, now, heard, windows, items, filled };
     inbox.firing.into_iter().for_each(|item| filling.fires(item));
     inbox.over.into_iter().for_each(|over| filling.is_over(over));
+    filling.windows.resume(tried);
     filling.end()
 }
 
@@ -219,6 +228,7 @@ impl Filling<'_> {
                 .collect();
             self.filled.sets.push(Set { found, items: parts });
         }
+        self.filled.tried = self.windows.tried();
         let mistake =
             self.windows.mistake().and_then(|mistake| Some((self.items.get(&mistake.id)?, mistake)));
         self.filled.mistake =
@@ -319,8 +329,12 @@ mod tests {
     ) -> Vec<String> {
         let correlation = rule.correlation.as_ref().expect("it correlates");
         let hearing = Hearing { now: at(now), sure_from: at(sure_from), under_way: SignedDuration::ZERO };
-        let filled =
-            fill(rule, correlation, inbox::open(inbox::tests::listed("r", None), told, at(now)), hearing);
+        let filled = fill(
+            rule,
+            correlation,
+            (inbox::open(inbox::tests::listed("r", None), told, at(now)), &Tried::default()),
+            hearing,
+        );
         let id = |item: &Item| item.accepted().event.id.clone();
         let sets = filled.sets.iter().map(|set| {
             assert!(set.last().is_some() && set.is(set));

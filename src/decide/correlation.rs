@@ -126,6 +126,17 @@ pub struct Windows {
     ended: Vec<Captured>,
     dropped: u64,
     mistake: Option<Mistake>,
+    has_more: bool,
+}
+
+/// What a round has found of events that wait, for windows that are filled anew with them.
+#[derive(Clone, Debug, Default)]
+pub struct Tried {
+    /// Those that complete nothing with what comes before them.
+    events: BTreeSet<String>,
+    mistake: Option<Mistake>,
+    /// Whether there was more to try than can be at a time.
+    pub has_more: bool,
 }
 
 impl Windows {
@@ -133,7 +144,7 @@ impl Windows {
     pub fn new(pattern: Pattern, within: SignedDuration) -> Self {
         let terms = Terms { pattern, within, givens: Arc::default() };
         let (groups, used, ended) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
-        Self { terms, groups, used, ended, dropped: 0, mistake: None }
+        Self { terms, groups, used, ended, dropped: 0, mistake: None, has_more: false }
     }
 
     /// The same, where the members of the pattern have to do with each other.
@@ -165,6 +176,21 @@ impl Windows {
         Some(group.events.remove(first))
     }
 
+    /// Takes in what earlier rounds have found, where these windows are filled anew: that need not be tried again.
+    pub fn resume(&mut self, tried: &Tried) {
+        for group in self.groups.values_mut() {
+            group.tried = group.events.iter().take_while(|event| tried.events.contains(&event.id)).count();
+        }
+        self.mistake.clone_from(&tried.mistake);
+    }
+
+    /// What this round has found, for whoever fills these windows anew.
+    pub fn tried(&self) -> Tried {
+        let tried = self.groups.values().flat_map(|group| &group.events[..group.tried]);
+        let events = tried.map(|event| event.id.clone()).collect();
+        Tried { events, mistake: self.mistake.clone(), has_more: self.has_more }
+    }
+
     /// Takes in that an Execution used these events.
     pub fn use_up<'a>(&mut self, ids: impl IntoIterator<Item = &'a str>) {
         let ids: BTreeSet<&str> = ids.into_iter().collect();
@@ -189,7 +215,10 @@ impl Windows {
             self.used.insert((event.time, event.id.clone()));
         }
         self.forget(known_by);
-        let mistake = trying.mistake.or(self.mistake.take());
+        self.has_more = trying.has_more;
+        // That too many wait is so for one round, and not for as long as the event waits.
+        let before = self.mistake.take().filter(|mistake| mistake.text != TOO_MUCH_AT_ONCE);
+        let mistake = trying.mistake.or(before);
         self.mistake = mistake.filter(|mistake| self.waiting().any(|id| id == mistake.id));
         found
     }
@@ -251,11 +280,13 @@ impl Windows {
 struct Trying {
     left: Steps,
     mistake: Option<Mistake>,
+    /// Whether there was more to try than can be at a time.
+    has_more: bool,
 }
 
 impl Default for Trying {
     fn default() -> Self {
-        Self { left: Steps(STEPS), mistake: None }
+        Self { left: Steps(STEPS), mistake: None, has_more: false }
     }
 }
 
@@ -278,6 +309,7 @@ fn complete(terms: &Terms, (name, group): (&str, &mut Group), trying: &mut Tryin
             Completed::Unknown => {
                 let (id, text) = (events[last].id.clone(), TOO_MUCH_AT_ONCE.to_owned());
                 trying.mistake = Some(Mistake { id, text });
+                trying.has_more = true;
                 break;
             }
         };
@@ -550,6 +582,24 @@ mod tests {
     }
 
     proptest! {
+        /// Windows that are filled anew with each event find the same if they are told what need not be tried again.
+        #[test]
+        fn what_was_tried_need_not_be_tried_again(empty in empty(), events in stream()) {
+            let (mut used, mut tried) = (Vec::<String>::new(), Tried::default());
+            for known in 1..=events.len() {
+                let (mut whole, mut resumed) = (empty.clone(), empty.clone());
+                for windows in [&mut whole, &mut resumed] {
+                    events[..known].iter().for_each(|event| drop(windows.take(event.clone())));
+                    windows.use_up(used.iter().map(String::as_str));
+                }
+                resumed.resume(&tried);
+                let found = resumed.found(at(0));
+                prop_assert_eq!(&found, &whole.found(at(0)));
+                tried = resumed.tried();
+                used.extend(found.iter().flat_map(|found| &found.events).map(|(_, event)| event.id.clone()));
+            }
+        }
+
         /// One at a time as it happens, or all at once from a list: the same is found.
         #[test]
         fn a_list_leads_to_what_the_stream_led_to(empty in empty(), mut events in stream()) {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::identity::{digest, readable};
 use super::unknown;
-use crate::api::{ActionSpec, AlertPhase, RuleSpec, Rung};
+use crate::api::{ActionSpec, AlertPhase, Moment, RuleSpec, Rung};
 
 /// The ladder and all that it needs.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -77,6 +77,10 @@ impl Definition {
         let alert = read.rule.as_ref().and_then(|rule| rule.trigger.alert.as_ref());
         if alert.is_some_and(|alert| alert.state == AlertPhase::Unknown) {
             fields.push("rule.trigger.alert.state".to_owned());
+        }
+        let moments = read.rule.as_ref().map_or(&[][..], |rule| rule.trigger.lifecycle());
+        if moments.contains(&Moment::Unknown) {
+            fields.push("rule.trigger.resource.lifecycle".to_owned());
         }
         match fields.into_iter().next() {
             None => Ok(read),

@@ -101,12 +101,18 @@ pub fn text_of(rule: &CompiledRule) -> String {
 }
 
 /// Sorts what the batches of its Webhook hold for a rule. Of an absence nothing is decided anew: nobody knows any more what
-/// came meanwhile.
-pub fn of(rule: &CompiledRule, batches: &[Arc<EventBatch>], now: Timestamp) -> Inbox {
+/// came meanwhile. `beside` are Rules of which it does not matter, to one for what no other takes, what they have said.
+pub fn of(
+    rule: &CompiledRule,
+    batches: &[Arc<EventBatch>],
+    beside: &BTreeSet<String>,
+    now: Timestamp,
+) -> Inbox {
     let absence = rule.correlation.as_ref().is_some_and(Correlation::is_absence);
     let judges = (!absence).then(|| (text_of(rule), Wish::of(rule)));
     let (text, wish) = judges.as_ref().map(|(text, wish)| (text.as_str(), wish)).unzip();
-    let (ends, unmatched) = (rule.spec.trigger.is_about_ends(), rule.spec.trigger.is_unmatched());
+    let ends = rule.spec.trigger.is_about_ends();
+    let unmatched = rule.spec.trigger.is_unmatched().then_some(beside);
     let wish = wish.filter(|_| !ends);
     open(Reader { rule: &rule.facts.name, text, wish, ends, unmatched }, batches, now)
 }
@@ -186,8 +192,9 @@ pub struct Reader<'a> {
     pub wish: Option<&'a Wish>,
     /// Whether it is about alerts that are resolved: they are what waits for its decision.
     pub ends: bool,
-    /// Whether it takes up only what is no other rule's, and keeps what it has been given.
-    pub unmatched: bool,
+    /// If it takes up only what is no other rule's, and keeps what it has been given: the rules that take nothing from it, whatever
+    /// they have said.
+    pub unmatched: Option<&'a BTreeSet<String>>,
 }
 
 impl Reader<'_> {
@@ -195,7 +202,7 @@ impl Reader<'_> {
     fn may_want(&self, item: &Item) -> bool {
         let accepted = item.accepted();
         let may_match = |wish: &Wish| wish.may_match(&accepted.event, accepted.alert.as_ref());
-        self.unmatched && self.wish.is_some_and(may_match)
+        self.unmatched.is_some() && self.wish.is_some_and(may_match)
     }
 
     /// Whether it may take up an alert: to all rules that were asked it means nothing, if that matters.
@@ -203,7 +210,9 @@ impl Reader<'_> {
         let means_nothing =
             |rule: &str| item.known(rule).is_some_and(|known| known.outcome == OutcomeKind::NotMatched);
         let others = || rules_of(&item.batch, item.index);
-        !self.unmatched || others().into_iter().all(|rule| rule == self.rule || means_nothing(rule))
+        self.unmatched.is_none_or(|beside| {
+            others().into_iter().all(|rule| rule == self.rule || beside.contains(rule) || means_nothing(rule))
+        })
     }
 }
 
@@ -371,6 +380,8 @@ fn standing((rule, text): (&str, Option<&str>), batches: &[Arc<EventBatch>]) -> 
 
 #[cfg(test)]
 pub(in crate::decide) mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::api::EventBatchStatus;
     use serde_json::Value;
@@ -416,7 +427,7 @@ pub(in crate::decide) mod tests {
 
     /// A rule that takes up nothing.
     pub fn listed<'a>(rule: &'a str, text: Option<&'a str>) -> Reader<'a> {
-        Reader { rule, text, wish: None, ends: false, unmatched: false }
+        Reader { rule, text, wish: None, ends: false, unmatched: None }
     }
 
     fn show(inbox: &Inbox) -> String {
@@ -631,7 +642,7 @@ pub(in crate::decide) mod tests {
 
     fn look_for(wish: &Wish, batches: &[Arc<EventBatch>]) -> String {
         show(&open(
-            Reader { rule: "r", text: Some("t"), wish: Some(wish), ends: false, unmatched: false },
+            Reader { rule: "r", text: Some("t"), wish: Some(wish), ends: false, unmatched: None },
             batches,
             at(100),
         ))
@@ -663,7 +674,7 @@ pub(in crate::decide) mod tests {
         let named = batch("a", 10, json!([event("1")]));
         assert_eq!(
             open(
-                Reader { rule: "q", text: Some("t"), wish: Some(&any), ends: false, unmatched: false },
+                Reader { rule: "q", text: Some("t"), wish: Some(&any), ends: false, unmatched: None },
                 &[named],
                 at(100)
             )
@@ -673,12 +684,20 @@ pub(in crate::decide) mod tests {
         );
     }
 
+    /// The rules that take nothing from one for what no other takes.
+    static BESIDE: LazyLock<BTreeSet<String>> = LazyLock::new(|| ["ends".to_owned()].into());
+
     #[test]
     fn a_rule_for_what_no_other_takes_takes_up_what_is_nobodys_and_keeps_it() {
         let wish = wish(None);
         let look = |batches: &[Arc<EventBatch>]| {
-            let reader =
-                Reader { rule: "r", text: Some("t"), wish: Some(&wish), ends: false, unmatched: true };
+            let reader = Reader {
+                rule: "r",
+                text: Some("t"),
+                wish: Some(&wish),
+                ends: false,
+                unmatched: Some(&*BESIDE),
+            };
             show(&open(reader, batches, at(100)))
         };
         let (taken, left) = ("firing a[0] waiting  over ", "firing  waiting  over ");
@@ -697,6 +716,8 @@ pub(in crate::decide) mod tests {
         }
         let judged = with(&of(&["s", "q"]), "s", OutcomeKind::NotMatched);
         assert_eq!(look(&[judged]), left, "one of two");
+        let held = with(&with(&of(&["s", "ends"]), "s", OutcomeKind::NotMatched), "ends", OutcomeKind::Held);
+        assert_eq!(look(&[held]), taken, "one that waits for its end takes nothing");
         let own = with(&of(&["r", "s"]), "s", OutcomeKind::Fired);
         assert_eq!(look(std::slice::from_ref(&own)), taken, "a rule that is mended takes it, too");
         let mut changed = about(&["s"], "sda", None);
@@ -709,7 +730,7 @@ pub(in crate::decide) mod tests {
             text: Some("t"),
             wish: Some(&super::tests::wish(Some("sda"))),
             ends: false,
-            unmatched: true,
+            unmatched: Some(&*BESIDE),
         };
         let over = "firing  waiting  over a[0] Duplicate";
         assert_eq!(show(&open(reader, &[own, other], at(100))), over, "it says something else by now");
@@ -730,7 +751,7 @@ pub(in crate::decide) mod tests {
         assert_eq!(look_for(&wish, &[fired.clone(), end]), over, "nothing is listed for it");
         assert_eq!(look_for(&wish, &[with(&fired, owed::NOBODY, OutcomeKind::Resolved)]), over);
         let week = SILENCE.as_secs();
-        let reader = Reader { rule: "r", text: Some("t"), wish: Some(&wish), ends: false, unmatched: false };
+        let reader = Reader { rule: "r", text: Some("t"), wish: Some(&wish), ends: false, unmatched: None };
         assert_eq!(show(&open(reader, &[fires], at(11 + week))), "firing  waiting  over ", "nobody says so");
     }
 
@@ -766,7 +787,7 @@ pub(in crate::decide) mod tests {
             .collect();
         batch.status = Some(owed::recorded(&batch, &many));
         let full = Arc::new(batch);
-        let reader = Reader { rule: "r", text: Some("t"), wish: Some(&wish), ends: false, unmatched: false };
+        let reader = Reader { rule: "r", text: Some("t"), wish: Some(&wish), ends: false, unmatched: None };
         let inbox = open(reader, std::slice::from_ref(&full), at(100));
         assert_eq!((inbox.firing.len(), inbox.refused.len()), (0, 1));
         let known = Reader { rule: "r7", ..reader };
@@ -782,7 +803,7 @@ pub(in crate::decide) mod tests {
         let judged = judged(&fires, OutcomeKind::NotMatched, Some("t"));
         assert_eq!(look_for(&wish, std::slice::from_ref(&judged)), "firing  waiting  over ");
         let reader =
-            Reader { rule: "r", text: Some("mended"), wish: Some(&wish), ends: false, unmatched: false };
+            Reader { rule: "r", text: Some("mended"), wish: Some(&wish), ends: false, unmatched: None };
         assert_eq!(show(&open(reader, &[judged], at(100))), "firing a[0] waiting  over ");
     }
 }

@@ -662,7 +662,7 @@ mod tests {
             "spec": {"webhook": "w", "receivedAt": kept.time, "events": [{"rules": rules, "alert": alert, "event": kept}]}});
         let batch = Arc::new(serde_json::from_value(batch).expect("an EventBatch"));
         let wish = Some(&Wish::of(rule));
-        let reader = inbox::Reader { rule: "mended", text: Some("t"), wish, ends: false, unmatched: false };
+        let reader = inbox::Reader { rule: "mended", text: Some("t"), wish, ends: false, unmatched: None };
         !inbox::open(reader, &[batch], kept.time.0).firing.is_empty()
     }
 

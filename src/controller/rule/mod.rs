@@ -5,6 +5,7 @@ mod cache;
 mod checks;
 mod concern;
 mod evaluator;
+mod evaluators;
 mod fire;
 mod happening;
 mod held;
@@ -29,12 +30,11 @@ use futures::stream::FuturesOrdered;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use parking_lot::Mutex;
 
 use super::context::Context;
 use super::published;
 use super::queue::Requeue;
-use crate::api::{Execution, Guard, ObjectedEvent, Rule, RuleStatus, ScheduleStatus, Take};
+use crate::api::{Execution, ObjectedEvent, Rule, RuleStatus, ScheduleStatus, Take};
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
 use crate::decide::check;
@@ -46,16 +46,15 @@ use crate::decide::matching::CompiledRule;
 use crate::decide::unless::Objection;
 use crate::decide::view::{Sight, TargetView};
 use crate::source::watch::now;
-use cache::Cache;
 use checks::Checked;
 use evaluator::Evaluator;
+pub use evaluators::Evaluators;
 use fire::{Decided, Fired};
 use held::{Hold, Holds, Waiting};
 use load::Counted;
 pub use load::Places;
 use origin::Origin;
 use seen::{Edge, Seen, handled_by};
-use unwatched::Ends;
 
 /// How often a rule is looked at although nothing changed: an account's annotation may be gone.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -72,91 +71,6 @@ const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
 const DECIDING: usize = 16;
 /// How often it is noted in a rule's status that it fired: a storm is not to write it once for each target.
 const NOTE_FIRED: Duration = Duration::from_secs(10);
-
-/// The evaluators that run, by rule.
-#[derive(Default)]
-pub struct Evaluators {
-    /// Those that are good.
-    good: Cache,
-    running: Mutex<BTreeMap<(String, String), Arc<Evaluator>>>,
-    /// Until when those that have ended had looked.
-    looked: Mutex<BTreeMap<(String, String), Timestamp>>,
-    ends: Mutex<BTreeMap<(String, String), Ends>>,
-    /// What waits of the rules that listen to a Webhook, which have no evaluator.
-    listening: Mutex<BTreeMap<(String, String), Arc<Waiting>>>,
-    /// The events of such rules of which the last try failed.
-    failing: Mutex<BTreeMap<(String, String), BTreeSet<String>>>,
-}
-
-impl Evaluators {
-    fn get(&self, namespace: &str, name: &str) -> Option<Arc<Evaluator>> {
-        self.running.lock().get(&(namespace.to_owned(), name.to_owned())).cloned()
-    }
-
-    /// What waits of a rule that listens to a Webhook.
-    fn waiting(&self, namespace: &str, name: &str) -> Arc<Waiting> {
-        self.listening.lock().entry((namespace.to_owned(), name.to_owned())).or_default().clone()
-    }
-
-    /// The events of a rule of which the last try failed.
-    fn failing(&self, namespace: &str, name: &str) -> BTreeSet<String> {
-        self.failing.lock().get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default()
-    }
-
-    fn set_failing(&self, namespace: &str, name: &str, events: BTreeSet<String>) {
-        let key = (namespace.to_owned(), name.to_owned());
-        let mut failing = self.failing.lock();
-        if events.is_empty() { drop(failing.remove(&key)) } else { drop(failing.insert(key, events)) }
-    }
-
-    /// What targets wait for, as namespace and name of their rule and the guard, one for each target.
-    pub fn held(&self) -> Vec<[String; 3]> {
-        let running = self.running.lock();
-        let watched = running.iter().map(|(rule, evaluator)| (rule, evaluator.waiting.guards()));
-        let listening = self.listening.lock();
-        let received = listening.iter().map(|(rule, waiting)| (rule, waiting.guards()));
-        let of_rule = |((namespace, name), guards): (&(String, String), Vec<Guard>)| {
-            let (namespace, name) = (namespace.clone(), name.clone());
-            guards.into_iter().map(move |guard| [namespace.clone(), name.clone(), format!("{guard:?}")])
-        };
-        watched.chain(received).flat_map(of_rule).collect()
-    }
-
-    fn set(&self, namespace: &str, name: &str, evaluator: Option<Arc<Evaluator>>) {
-        let key = (namespace.to_owned(), name.to_owned());
-        let mut running = self.running.lock();
-        let ended = match evaluator {
-            Some(evaluator) => running.insert(key.clone(), evaluator),
-            None => running.remove(&key),
-        };
-        if let Some(looked) = ended.and_then(|ended| ended.looked()) {
-            self.looked.lock().insert(key, looked);
-        }
-    }
-
-    /// Until when it was looked for a rule: by its evaluator, or by one that has ended.
-    fn looked(&self, namespace: &str, name: &str) -> Option<Timestamp> {
-        let key = (namespace.to_owned(), name.to_owned());
-        let running = self.running.lock().get(&key).and_then(|running| running.looked());
-        running.or_else(|| self.looked.lock().get(&key).copied())
-    }
-
-    /// Looks at what a rule knows of the ends of Executions.
-    fn with_ends<T>(&self, namespace: &str, name: &str, look: impl FnOnce(&mut Ends) -> T) -> T {
-        look(self.ends.lock().entry((namespace.to_owned(), name.to_owned())).or_default())
-    }
-
-    /// Forgets a rule that is gone.
-    fn forget(&self, namespace: &str, name: &str) {
-        self.set(namespace, name, None);
-        let key = (namespace.to_owned(), name.to_owned());
-        self.listening.lock().remove(&key);
-        self.looked.lock().remove(&key);
-        self.failing.lock().remove(&key);
-        self.ends.lock().remove(&key);
-        self.good.forget(namespace, name);
-    }
-}
 
 /// Reconciles one rule.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
@@ -175,7 +89,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         return Ok(Requeue::After(pause));
     };
     if compiled.spec.trigger.webhook_name().is_some() {
-        context.evaluators.set(namespace, name, None);
+        context.evaluators.looks_elsewhere(namespace, name, now());
         return received::reconcile(context, &rule, &checked, (&compiled, &account)).await;
     }
     let origin = Origin::of(context, (&rule, &compiled, &account)).await?;

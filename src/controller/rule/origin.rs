@@ -37,7 +37,7 @@ impl Origin {
             let evaluator = evaluator_for(context, rule, compiled.clone(), account.clone()).await?;
             return Ok(Self::Watch(evaluator));
         }
-        context.evaluators.set(&facts.namespace, &facts.name, None);
+        context.evaluators.looks_elsewhere(&facts.namespace, &facts.name, now());
         if compiled.schedule.is_some() {
             let (seen, status) = unwatched::schedule(context, listener, now()).await?;
             return Ok(Self::Clock(Box::new(seen), status));

@@ -185,14 +185,20 @@ fn fresh(context: &Context, compiled: &CompiledRule, now: Timestamp) -> Vec<(Arc
     let Some(trigger) = &compiled.spec.trigger.execution else { return Vec::new() };
     let facts = &compiled.facts;
     let of_rules = trigger.rules.iter().flat_map(|rule| context.executions.of_rule(&facts.namespace, rule));
-    let here = of_rules.filter(|execution| execution.is_finished());
+    // What is decided is not looked at: what an Execution was made of may be much.
+    let is_done = |execution: &Execution| {
+        let uid = execution.metadata.uid.as_deref().unwrap_or_default();
+        context.evaluators.with_ends(&facts.namespace, &facts.name, |known| {
+            known.decided.has(uid) || known.edges.contains_key(uid)
+        })
+    };
+    let here = of_rules.filter(|execution| execution.is_finished() && !is_done(execution));
     let ends = here.filter_map(|execution| end(&execution, trigger).map(|end| (execution, end)));
     let window = compiled.spec.correlate.as_ref().map(|correlate| correlate.within.signed());
     let oldest = now.saturating_sub(OLDEST + window.unwrap_or_default()).unwrap_or(Timestamp::MIN);
-    let (mut ends, mut over): (Vec<_>, Vec<_>) =
+    let (ends, mut over): (Vec<_>, Vec<_>) =
         ends.partition(|(_, end)| end.time > oldest && end.time >= compiled.created_at);
     context.evaluators.with_ends(&facts.namespace, &facts.name, |known| {
-        ends.retain(|(_, end)| !known.decided.has(&end.event.id) && !known.edges.contains_key(&end.event.id));
         over.retain(|(_, end)| !known.told.has(&end.event.id));
     });
     let unled = context.unled.filter(|unled| super::seen::unled(compiled, *unled).is_some());

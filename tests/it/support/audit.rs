@@ -109,13 +109,16 @@ impl AuditLog {
 
     fn entries(&self, mark: Mark) -> Vec<Entry> {
         let mut file = std::fs::File::open(&self.path).unwrap();
-        file.seek(SeekFrom::Start(mark.0)).unwrap();
-        let mut text = String::new();
-        file.read_to_string(&mut text).unwrap();
-        // The last line may be half written.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        file.seek(SeekFrom::Start(mark.0.saturating_sub(1))).unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        // The last line may be half written, and so may that have been at which the log ended then: it was answered before.
+        let from = if mark.0 == 0 { Some(0) } else { text.find('\n') };
+        let whole = from.zip(text.rfind('\n')).map_or("", |(from, end)| &text[from..end.max(from)]);
         whole
             .lines()
+            .filter(|line| !line.is_empty())
             .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
             .collect()
     }

@@ -1,6 +1,6 @@
 //! Rules about alerts that are resolved: each end is acted on once, unless the alert fires again by then.
 
-use fother::api::{EventBatch, Execution};
+use fother::api::{EventBatch, Execution, Rule};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
@@ -212,4 +212,37 @@ async fn an_end_that_was_accepted_is_decided_by_whoever_leads_next() {
     scene.ended(&["TargetRecovered"]).await;
     assert_eq!(next.post("am", &end).await.status, 200, "and is known to it");
     next.stop().await;
+}
+
+/// Nothing shows that what is no state is clear, which closes the episodes of others.
+#[tokio::test]
+async fn a_rule_that_observes_ends_goes_on_after_a_hundred_records() {
+    let by_name = json!({"ref": null, "key": "alert.fingerprint"});
+    let scene = scene(json!({"mode": "Observe", "target": by_name, "ladder": [{"run": "look"}]})).await;
+    scene.action("look", json!({"collect": {}})).await;
+    let running = start(&scene, "one").await;
+    let (starts, ends) = (at(-5), at(0));
+    let all: Vec<_> = (0..104).map(|number| alert(&format!("d{number}"), &starts, Some(&ends))).collect();
+    say(&running, &all).await;
+    eventually("all are recorded", DEADLINE, || async {
+        let recorded = scene.outcomes().await.iter().filter(|told| told.ends_with(" undo Fired")).count();
+        if recorded == all.len() { Ok(()) } else { Err(recorded) }
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_rule_that_is_edited_to_be_about_what_fires_takes_no_end_for_its_remedy() {
+    let scene = scene(json!({})).await;
+    let running = start(&scene, "one").await;
+    say(&running, &[alert("sda", &at(-9), Some(&at(0)))]).await;
+    scene.ended(&["TargetRecovered"]).await;
+    scene.patch::<Rule>("undo", json!({"spec": {"trigger": {"alert": {"state": null}}}})).await;
+    // It has fired since before that end.
+    let mut other = alert("sda", &at(-6), None);
+    other["fingerprint"] = json!("f-other");
+    say(&running, &[other]).await;
+    count(&scene, 2).await;
+    running.stop().await;
 }

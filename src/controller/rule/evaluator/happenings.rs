@@ -145,7 +145,11 @@ impl Eye {
                 self.led(happening, target);
             }
             Err(error @ Error::Unexpected(_)) if self.lives.is_some() => {
-                self.judged(&key);
+                // With an object its owners may be gone; a text that leads nowhere is a mistake of the Rule.
+                match self.rule.aim {
+                    None => self.judged(&key),
+                    Some(_) => self.mistake(&key, &error.to_string()),
+                }
                 self.leads_nowhere(&happening, &error);
             }
             Err(error) => {

@@ -23,6 +23,9 @@ use crate::decide::matching::received;
 use crate::decide::view::TargetView;
 use crate::source::watch::now;
 
+/// The type of an alert that fires, as an event.
+const FIRING: &str = "alert.firing";
+
 /// Alerts that lead to one target.
 pub(super) struct Alerts {
     pub(super) view: TargetView,
@@ -243,7 +246,10 @@ impl Listener<'_> {
 fn remedied(executions: &[Arc<Execution>], began: Timestamp) -> Option<String> {
     let latest = latest(executions)?;
     let closed = latest.status.as_ref().is_some_and(|status| status.episode_closed_at.is_some());
-    let since = latest.spec.decision.as_ref()?.since.as_ref()?.0;
+    let decision = latest.spec.decision.as_ref()?;
+    // Another text of the Rule may have been about something else that led to the target.
+    decision.event.as_ref().filter(|event| event.event_type == FIRING)?;
+    let since = decision.since.as_ref()?.0;
     // Times in objects are kept in whole seconds.
     (closed && began.as_second() <= since.as_second()).then(|| latest.name_any())
 }

@@ -28,7 +28,7 @@ const EVENTS: usize = 2000;
 const ROUND: Duration = Duration::from_millis(500);
 
 /// When a round goes on that had to leave some.
-const SOON: Duration = Duration::from_millis(20);
+pub(super) const SOON: Duration = Duration::from_millis(20);
 
 /// An event that leads to a target, and the events of which it is made.
 type Led = (Edge, Vec<Item>);
@@ -176,7 +176,9 @@ impl Listener<'_> {
         let hearing = self.hearing();
         // What completes a window is there, whatever else is not.
         let known_by = if correlation.is_absence() { hearing.known_by() } else { hearing.now };
+        windows.resume(&self.tried(correlation));
         let found = windows.found(known_by);
+        self.set_tried(correlation, windows.tried());
         let mistake = windows.mistake().and_then(|mistake| Some((items.get(&mistake.id)?, &mistake.text)));
         let mistake = mistake.map(|(item, text)| format!("{}: {text}", item.accepted().event.id));
         self.round.mistake = self.round.mistake.take().or(mistake);

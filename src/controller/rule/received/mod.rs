@@ -11,8 +11,9 @@ use std::time::Instant;
 
 use k8s_openapi::jiff::Timestamp;
 
+use self::events::SOON;
 use super::seen::{Seen, unled as unled_for};
-use super::{Case, Checked, Executions, Outcome, RESYNC, told, write_status};
+use super::{Case, Checked, Executions, Outcome, RESYNC, fire, told, write_status};
 use crate::api::{
     EventBatch, EventOutcome, Execution, GROUP, MatchedObject, ObjectReference, OutcomeKind, Rule, VERSION,
 };
@@ -22,13 +23,15 @@ use crate::controller::context::Context;
 use crate::controller::heard::{self, From};
 use crate::controller::outcomes;
 use crate::controller::queue::Requeue;
+use crate::decide::capture::Correlation;
+use crate::decide::correlation::Tried;
 use crate::decide::hearing::Hearing;
 use crate::decide::identity::TargetKey;
 use crate::decide::inbox::{self, Item};
 use crate::decide::lead::{self, Lead};
 use crate::decide::matching::CompiledRule;
 use crate::decide::owed;
-use crate::decide::view::Sight;
+use crate::decide::view::{Sight, Targets};
 use crate::source::watch::now;
 
 /// A rule that listens, while it is decided about.
@@ -61,6 +64,9 @@ pub async fn reconcile(
     let mut listener = Listener { context, case, namespaced, text, outcomes, round, dropped: 0 };
     let inbox = heard::inbox(context, compiled, From::Store).await?;
     let refused = refused(&inbox.refused);
+    if !compiled.spec.trigger.is_state() {
+        close_open(context, compiled).await?;
+    }
     match &compiled.spec.trigger {
         trigger if trigger.is_state() => listener.alerts(inbox).await,
         trigger if trigger.is_about_ends() => listener.ended(inbox).await,
@@ -84,6 +90,14 @@ pub async fn reconcile(
     Ok(Requeue::After(round.wake.unwrap_or(RESYNC).max(began.elapsed()).min(RESYNC)))
 }
 
+/// Closes the episodes that are open. What is no state is over with its Execution: nothing will show that it is clear.
+async fn close_open(context: &Context, compiled: &CompiledRule) -> Result<()> {
+    for target in context.executions.open_beside(&compiled.facts, &Targets::default()) {
+        fire::close(context, &context.executions.of_target(&compiled.facts, &target)).await?;
+    }
+    Ok(())
+}
+
 /// What is said of alerts that too many rules have taken up before this one.
 fn refused(items: &[Item]) -> Option<String> {
     let first = &items.first()?.accepted().event.id;
@@ -97,6 +111,27 @@ fn refused(items: &[Item]) -> Option<String> {
 }
 
 impl Listener<'_> {
+    /// What earlier rounds have found of events that wait, where it costs to find that.
+    fn tried(&self, correlation: &Correlation) -> Tried {
+        if correlation.givens().next().is_none() {
+            return Tried::default();
+        }
+        let facts = &self.case.compiled.facts;
+        self.context.evaluators.tried(&facts.namespace, &facts.name, &self.text)
+    }
+
+    /// Keeps that for the next round, which comes soon if there is more to try.
+    fn set_tried(&mut self, correlation: &Correlation, tried: Tried) {
+        if correlation.givens().next().is_none() {
+            return;
+        }
+        if tried.has_more {
+            self.round.wake_in(SOON);
+        }
+        let facts = &self.case.compiled.facts;
+        self.context.evaluators.set_tried(&facts.namespace, &facts.name, (self.text.clone(), tried));
+    }
+
     /// How it stands with hearing those who send to the rule's Webhook.
     fn hearing(&self) -> Hearing {
         let compiled = self.case.compiled;

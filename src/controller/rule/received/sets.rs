@@ -43,8 +43,10 @@ impl Listener<'_> {
             }
         }
         let turns: Vec<_> = inbox.firing.iter().filter_map(|item| self.turns(item)).collect();
-        let Filled { sets, waiting, over, nowhere, next, dropped, mistake } =
-            fill(self.case.compiled, correlation, inbox, self.hearing());
+        let before = self.tried(correlation);
+        let Filled { sets, waiting, over, nowhere, next, dropped, mistake, tried } =
+            fill(self.case.compiled, correlation, (inbox, &before), self.hearing());
+        self.set_tried(correlation, tried);
         for (item, lead) in nowhere {
             self.leads_nowhere(&item, lead);
         }
@@ -140,7 +142,7 @@ impl Listener<'_> {
         let mut inbox = heard::inbox(context, compiled, From::ApiServer).await?;
         let executions = executions_of(context, compiled);
         take_used(&mut inbox, &self.used(&executions));
-        let filled = fill(compiled, correlation, inbox, self.hearing());
+        let filled = fill(compiled, correlation, (inbox, &self.tried(correlation)), self.hearing());
         Ok(filled.sets.iter().find(|found| found.is(set)).and_then(Set::last).cloned())
     }
 
