@@ -145,7 +145,7 @@ step "unit tests" run_cargo test --locked --lib
 built_kubectl() { tests/cluster/build.sh kubectl || { [ $? = 3 ] && command -v kubectl; }; }
 step kubectl built_kubectl
 # These leave the processors idle even then, and so do those on a real control plane, which want more memory.
-step "integration tests in this process" integration $((RUST_TEST_THREADS * 5 / 2)) --skip real:: --skip real_node::
+step "integration tests in this process" integration $((RUST_TEST_THREADS * 3)) --skip real:: --skip real_node::
 join
 if [ -z "$fast" ]; then
   step dependencies scripts/deny.sh --log-level error check bans licenses sources
