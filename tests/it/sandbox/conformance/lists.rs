@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::exchange::Exchange;
+use super::exchange::{Answer, Exchange};
 
 async fn fill(x: &mut Exchange) {
     for (name, labels) in [
@@ -150,6 +150,10 @@ pub async fn versions(x: &mut Exchange) {
     let at = x.get("secrets").await.version().to_owned();
     x.prepare("DELETE", "secrets/a", &Value::Null).await;
     x.merge_quietly("secrets/b", &json!({"metadata": {"labels": {"l": "m"}}})).await;
+    // What is not older than a version may be any newer one: both answer with the newest once the server's cache has it.
+    let is_newest = |item: &Value| item["metadata"]["labels"]["l"] == "m";
+    let has_newest = |all: &Answer| all.body["items"].as_array().is_some_and(|all| all.iter().any(is_newest));
+    x.reached("secrets?resourceVersion=0", has_newest).await;
     for query in [
         format!("resourceVersion={at}"),
         format!("resourceVersion={at}&resourceVersionMatch=Exact"),
