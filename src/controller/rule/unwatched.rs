@@ -322,7 +322,7 @@ async fn together(
     let (mut found, mut over) = (Vec::new(), Vec::new());
     context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| {
         let Some(windows) = &mut ends.windows else { return };
-        let dropped = captured.drain(..).filter_map(|event| windows.take(event));
+        let dropped = captured.drain(..).flat_map(|event| windows.take(event));
         over.extend(dropped.map(|event| (event, Why::TooMany)));
         used(&context.executions, compiled, windows);
         found = windows.found(now);
