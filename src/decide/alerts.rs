@@ -135,7 +135,8 @@ impl Filling<'_> {
 
     /// Takes one into its window; one that has no place any more is over.
     fn take(&mut self, captured: Captured) {
-        let dropped = self.windows.take(captured).and_then(|dropped| self.items.remove(&dropped.id));
+        let dropped = self.windows.take(captured);
+        let dropped = dropped.iter().filter_map(|dropped| self.items.remove(&dropped.id));
         self.filled
             .over
             .extend(dropped.map(|(item, _)| (item, OutcomeKind::Suppressed, TOO_MANY.to_owned())));

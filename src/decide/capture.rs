@@ -123,7 +123,8 @@ impl Correlation {
         data: Arc<Value>,
     ) -> Result<Option<Captured>, EvalError> {
         let Some(Part { group, members }) = self.part(bindings)? else { return Ok(None) };
-        Ok(Some(Captured { id: id.to_owned(), time, lasts: (time, time), group, members, data }))
+        let size = group.len() + data.to_string().len();
+        Ok(Some(Captured { id: id.to_owned(), time, lasts: (time, time), group, members, data, size }))
     }
 
     /// The group and the members that something is one of; nothing if it is no member of the pattern.

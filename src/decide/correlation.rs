@@ -17,13 +17,16 @@ use super::given::{Completed, Givens, Mistake, Steps, TOO_MUCH_AT_ONCE};
 const IN_A_GROUP: usize = 1_000;
 /// The most groups of one rule.
 const GROUPS: usize = 10_000;
+/// The most bytes that wait in all groups of one rule: as much as is kept of what the Webhooks of a namespace receive. Of
+/// all groups the same goes first as in one.
+const BYTES: usize = 20 * 1024 * 1024;
 /// What is said of one that goes because too many wait.
 pub const TOO_MANY: &str = "dropped: too many wait";
 /// What is said of one that waited in vain.
 pub const WINDOW_ENDED: &str = "its window ended without the others";
 /// What it may cost at a time to try what goes together by `given`: a tenth of a second.
 const STEPS: usize = 200_000;
-/// The most used events that are remembered, beside those that Executions record.
+/// The most used and dropped events that are remembered, beside those that Executions record.
 const USED: usize = 10_000;
 
 /// What makes events one occurrence.
@@ -56,6 +59,8 @@ pub struct Captured {
     pub members: Vec<usize>,
     /// The event, as expressions see it.
     pub data: Arc<Value>,
+    /// The room that this takes as long as it waits, in bytes of JSON.
+    pub size: usize,
 }
 
 impl Captured {
@@ -66,6 +71,11 @@ impl Captured {
 
     fn order(&self) -> (Timestamp, &str) {
         (self.time, &self.id)
+    }
+
+    /// Whether it is one that another is awaited after, in an absence.
+    fn begins(&self) -> bool {
+        self.is(0) && !self.is(1)
     }
 }
 
@@ -91,13 +101,20 @@ struct Group {
 }
 
 impl Group {
-    /// Takes an event to its place; nothing changes if it is there.
-    fn take(&mut self, event: Captured) {
+    /// Takes an event to its place; says whether it was not there.
+    fn take(&mut self, event: Captured) -> bool {
         let found = self.events.binary_search_by(|known| known.order().cmp(&event.order()));
         if let Err(place) = found {
             self.events.insert(place, event);
             self.tried = self.tried.min(place);
         }
+        found.is_err()
+    }
+
+    /// The place of the event that goes if too many wait.
+    fn first(&self, is_absence: bool) -> usize {
+        let begins = || self.events.iter().position(Captured::begins);
+        if is_absence { begins().unwrap_or(0) } else { 0 }
     }
 
     /// Lets go of events, and gives them.
@@ -125,6 +142,8 @@ pub struct Windows {
     /// What has waited in vain, and was not asked for yet.
     ended: Vec<Captured>,
     dropped: u64,
+    /// What waits takes so much room.
+    bytes: usize,
     mistake: Option<Mistake>,
     has_more: bool,
 }
@@ -144,7 +163,7 @@ impl Windows {
     pub fn new(pattern: Pattern, within: SignedDuration) -> Self {
         let terms = Terms { pattern, within, givens: Arc::default() };
         let (groups, used, ended) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
-        Self { terms, groups, used, ended, dropped: 0, mistake: None, has_more: false }
+        Self { terms, groups, used, ended, dropped: 0, bytes: 0, mistake: None, has_more: false }
     }
 
     /// The same, where the members of the pattern have to do with each other.
@@ -153,27 +172,70 @@ impl Windows {
         Self { terms: Terms { givens, ..self.terms }, ..self }
     }
 
-    /// Takes an event in, and gives the one that is dropped for it, if too many wait. One that waits already, or was used,
-    /// changes nothing.
-    pub fn take(&mut self, event: Captured) -> Option<Captured> {
+    /// Takes an event in, and gives those that are dropped for it, if too many wait. One that waits already, was used or was
+    /// dropped changes nothing.
+    pub fn take(&mut self, event: Captured) -> Vec<Captured> {
         if self.used.contains(&(event.time, event.id.clone())) {
-            return None;
+            return Vec::new();
         }
-        if !self.groups.contains_key(&event.group) && self.groups.len() >= GROUPS {
-            self.dropped += 1;
-            return Some(event);
+        let (name, size) = (event.group.clone(), event.size);
+        if !self.groups.contains_key(&name) && self.groups.len() >= GROUPS {
+            self.note_dropped(&event);
+            return vec![event];
         }
-        let group = self.groups.entry(event.group.clone()).or_default();
-        group.take(event);
-        if group.events.len() <= IN_A_GROUP {
-            return None;
+        let group = self.groups.entry(name.clone()).or_default();
+        if !group.take(event) {
+            return Vec::new();
         }
-        let begins = |event: &Captured| event.is(0) && !event.is(1);
-        let is_absence = self.terms.pattern == Pattern::Absent;
-        let first = group.events.iter().position(begins).filter(|_| is_absence).unwrap_or(0);
-        self.dropped += 1;
+        let is_full = group.events.len() > IN_A_GROUP;
+        self.bytes += size;
+        let mut dropped = Vec::from_iter(is_full.then(|| self.push_out(&name)).flatten());
+        while self.bytes > BYTES
+            && let Some(name) = self.first_to_go()
+        {
+            dropped.extend(self.push_out(&name));
+        }
+        dropped
+    }
+
+    /// The group of the event that goes if what waits takes too much room.
+    fn first_to_go(&self) -> Option<String> {
+        let is_absence = self.is_absence();
+        let first = self.groups.iter().filter_map(|(name, group)| {
+            let event = group.events.get(group.first(is_absence))?;
+            Some((is_absence && !event.begins(), event.order(), name))
+        });
+        first.min().map(|(.., name)| name.clone())
+    }
+
+    /// Drops the event of a group that goes first.
+    fn push_out(&mut self, name: &str) -> Option<Captured> {
+        let is_absence = self.is_absence();
+        let group = self.groups.get_mut(name)?;
+        let first = group.first(is_absence);
         group.tried -= usize::from(first < group.tried);
-        Some(group.events.remove(first))
+        let event = group.events.remove(first);
+        if group.events.is_empty() {
+            self.groups.remove(name);
+        }
+        self.bytes -= event.size;
+        self.note_dropped(&event);
+        Some(event)
+    }
+
+    /// Takes in that an event is dropped: whoever lists it again need not be told that there is no room.
+    fn note_dropped(&mut self, event: &Captured) {
+        self.dropped += 1;
+        self.used.insert((event.time, event.id.clone()));
+    }
+
+    fn is_absence(&self) -> bool {
+        self.terms.pattern == Pattern::Absent
+    }
+
+    /// Takes in how much room is taken by what waits still.
+    fn weigh(&mut self) {
+        self.bytes = self.captured().map(|event| event.size).sum();
     }
 
     /// Takes in what earlier rounds have found, where these windows are filled anew: that need not be tried again.
@@ -197,6 +259,7 @@ impl Windows {
         for group in self.groups.values_mut() {
             group.let_go(|event| ids.contains(event.id.as_str()));
         }
+        self.weigh();
     }
 
     /// What is complete, given that everything that happened by `known_by` was taken in. Its events are used up.
@@ -215,6 +278,7 @@ impl Windows {
             self.used.insert((event.time, event.id.clone()));
         }
         self.forget(known_by);
+        self.weigh();
         self.has_more = trying.has_more;
         // That too many wait is so for one round, and not for as long as the event waits.
         let before = self.mistake.take().filter(|mistake| mistake.text != TOO_MUCH_AT_ONCE);
@@ -225,7 +289,7 @@ impl Windows {
 
     /// The next instant at which something becomes complete because nothing happens.
     pub fn due(&self) -> Option<Timestamp> {
-        if self.terms.pattern != Pattern::Absent {
+        if !self.is_absence() {
             return None;
         }
         let awaiting = self.captured().filter(|event| event.is(0));
@@ -431,6 +495,7 @@ mod tests {
             group: "g".to_owned(),
             members: vec![member],
             data: Arc::new(json!({"data": {"job": second % 3}})),
+            size: 1,
         }
     }
 
@@ -549,9 +614,61 @@ mod tests {
     fn more_than_can_wait_is_dropped_and_counted() {
         let mut windows = windows(Pattern::Sequence(2));
         let numbered = |number: usize| Captured { id: format!("{number:05}"), ..event("a1") };
-        let dropped: Vec<_> = (0..=IN_A_GROUP).filter_map(|number| windows.take(numbered(number))).collect();
+        let dropped: Vec<_> = (0..=IN_A_GROUP).flat_map(|number| windows.take(numbered(number))).collect();
         assert_eq!(dropped, [numbered(0)], "and whoever gave it is told which");
+        assert_eq!(windows.take(numbered(0)), [], "a list has it once more");
         assert_eq!((windows.dropped(), windows.waiting().count()), (1, IN_A_GROUP));
+    }
+
+    /// An event of a group that takes a third of the room.
+    fn large(text: &str, group: &str) -> Captured {
+        Captured { group: group.to_owned(), size: BYTES / 3, ..event(text) }
+    }
+
+    #[test]
+    fn more_bytes_than_can_wait_are_dropped_oldest_first_whatever_their_group() {
+        let mut windows = windows(Pattern::Sequence(2));
+        let mut take = |event: Captured| {
+            let dropped = windows.take(event);
+            dropped.iter().map(|event| event.id.clone()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(take(large("a2", "y")), "");
+        assert_eq!(take(large("a1", "x")), "");
+        assert_eq!(take(large("a3", "x")), "");
+        assert_eq!(take(large("a3", "x")), "", "it is there");
+        assert_eq!(take(event("a9")), "", "what is left is enough");
+        assert_eq!(take(large("a4", "z")), "a1");
+        assert_eq!(take(Captured { size: BYTES / 2, ..event("a5") }), "a2 a3");
+        assert_eq!(take(large("a0", "x")), "a0", "it is the oldest itself");
+        assert_eq!((windows.dropped(), windows.waiting().collect::<Vec<_>>()), (4, vec!["a5", "a9", "a4"]));
+    }
+
+    #[test]
+    fn what_is_complete_used_or_over_takes_no_room() {
+        let mut windows = windows(Pattern::Sequence(2));
+        for text in ["a1", "b2", "a3"] {
+            assert_eq!(windows.take(large(text, "x")), []);
+        }
+        assert_eq!(windows.found(at(4)).len(), 1);
+        for text in ["a4", "a5"] {
+            assert_eq!(windows.take(large(text, "y")), []);
+        }
+        windows.use_up(["a4"]);
+        assert_eq!(windows.take(large("a6", "z")), []);
+        assert_eq!(windows.found(at(14)), []);
+        assert_eq!(windows.waiting().collect::<Vec<_>>(), ["a5", "a6"]);
+        assert_eq!(windows.take(large("a7", "y")), []);
+        assert_eq!(windows.dropped(), 0);
+    }
+
+    #[test]
+    fn what_is_expected_goes_when_nothing_is_left_that_awaits_something() {
+        let mut windows = windows(Pattern::Absent);
+        for (text, group) in [("b1", "x"), ("a9", "y"), ("b2", "x")] {
+            assert_eq!(windows.take(large(text, group)), []);
+        }
+        let dropped: Vec<_> = ["b3", "b4"].map(|text| windows.take(large(text, "z"))).concat();
+        assert_eq!(dropped.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["a9", "b1"]);
     }
 
     #[test]

@@ -106,6 +106,7 @@ fn capture(id: &str, found: &Match) -> Option<Captured> {
         group: part.group.clone(),
         members: part.members.clone(),
         data: Arc::new(Value::Null),
+        size: 0,
     })
 }
 

@@ -424,6 +424,7 @@ mod tests {
             group: String::new(),
             members: members.bytes().map(|member| usize::from(member - b'a')).collect(),
             data: Arc::new(json!({"id": text, "type": members, "time": time.to_string(), "data": data})),
+            size: 1,
         }
     }
 

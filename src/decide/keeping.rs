@@ -270,6 +270,7 @@ mod tests {
                 group: String::new(),
                 members: vec![place],
                 data,
+                size: 1,
             };
             (place, captured)
         });

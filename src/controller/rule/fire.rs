@@ -172,21 +172,31 @@ pub async fn edge(
     if let Some(objection) = try_join!(raised, permitted(context, account))?.0 {
         return Ok(suppress(context, case, edge, Suppressed::Unless, Some(objection)).await);
     }
+    answer(context, case, (edge, &live), (id, place, began)).await.map(Decided::Fired)
+}
+
+/// Makes the Execution of an event, for which a place is taken, on its target as it was looked at, and gives its name.
+pub async fn answer(
+    context: &Context,
+    case: Case<'_>,
+    (edge, live): (&Edge, &ObjectReference),
+    (id, place, began): (String, Taken<'_>, Instant),
+) -> Result<String> {
     let making = Making {
-        rule,
+        rule: case.rule,
         id,
         occurrence: edge.occurrence.clone(),
-        target: &live,
+        target: live,
         matched: &edge.event,
         since: Some(edge.time),
         event: edge.recorded.as_ref(),
         captured: &edge.captured,
         depth: edge.depth,
-        passed: passed(compiled),
+        passed: passed(case.compiled),
     };
     let name = making.name();
     create(context, making, (place, Some(Look { began, object: None }))).await?;
-    Ok(Decided::Fired(name))
+    Ok(name)
 }
 
 /// The target with its UID; none if there is none. A name needs no object.

@@ -55,6 +55,8 @@ pub struct Ends {
     decided: Occurrences,
     /// What is over before it was decided about, and is told of.
     told: Occurrences,
+    /// What was over when it was seen first, by this text of the rule: told of, or not worth telling.
+    over: Occurrences,
     windows: Option<Windows>,
     generation: i64,
     /// Until when ends are decided of which no more is known, as of the first look.
@@ -66,6 +68,11 @@ impl Ends {
     pub fn decided(&mut self, occurrence: &str) {
         self.edges.remove(occurrence);
         self.decided.add(occurrence);
+    }
+
+    /// Whether nothing is to be known of an end any more.
+    fn is_done(&self, uid: &str) -> bool {
+        self.decided.has(uid) || self.edges.contains_key(uid) || self.over.has(uid)
     }
 }
 
@@ -159,6 +166,7 @@ pub async fn ends(context: &Context, listener: Listener<'_>, now: Timestamp) -> 
         let generation = listener.rule.metadata.generation.unwrap_or_default();
         if ends.generation != generation {
             ends.generation = generation;
+            ends.over = Occurrences::default();
             ends.windows = listener.compiled.correlation.as_ref().map(Correlation::windows);
         }
     };
@@ -185,24 +193,16 @@ fn fresh(context: &Context, compiled: &CompiledRule, now: Timestamp) -> Vec<(Arc
     let Some(trigger) = &compiled.spec.trigger.execution else { return Vec::new() };
     let facts = &compiled.facts;
     let of_rules = trigger.rules.iter().flat_map(|rule| context.executions.of_rule(&facts.namespace, rule));
-    // What is decided is not looked at: what an Execution was made of may be much.
-    let is_done = |execution: &Execution| {
-        let uid = execution.metadata.uid.as_deref().unwrap_or_default();
-        context.evaluators.with_ends(&facts.namespace, &facts.name, |known| {
-            known.decided.has(uid) || known.edges.contains_key(uid)
-        })
-    };
-    let here = of_rules.filter(|execution| execution.is_finished() && !is_done(execution));
-    let ends = here.filter_map(|execution| end(&execution, trigger).map(|end| (execution, end)));
+    let is_done =
+        |uid: &str| context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| ends.is_done(uid));
+    let ends = undecided(of_rules, is_done, |execution| end(execution, trigger));
     let window = compiled.spec.correlate.as_ref().map(|correlate| correlate.within.signed());
     let oldest = now.saturating_sub(OLDEST + window.unwrap_or_default()).unwrap_or(Timestamp::MIN);
-    let (ends, mut over): (Vec<_>, Vec<_>) =
+    let (ends, over): (Vec<_>, Vec<_>) =
         ends.partition(|(_, end)| end.time > oldest && end.time >= compiled.created_at);
-    context.evaluators.with_ends(&facts.namespace, &facts.name, |known| {
-        over.retain(|(_, end)| !known.told.has(&end.event.id));
-    });
     let unled = context.unled.filter(|unled| super::seen::unled(compiled, *unled).is_some());
     for (execution, end) in over {
+        context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| ends.over.add(&end.event.id));
         let why = if end.time > oldest { Why::BeforeRule } else { Why::TooOld };
         let is_lost = why == Why::BeforeRule || is_lost(context, (compiled, unled), &end);
         if is_lost && matches(compiled, &end.event, now).unwrap_or(false) {
@@ -210,6 +210,19 @@ fn fresh(context: &Context, compiled: &CompiledRule, now: Timestamp) -> Vec<(Arc
         }
     }
     ends
+}
+
+/// Those that have ended and with which nobody is done, each with its end. Of the others nothing is read: what an Execution was
+/// made of may be much, and all of them are looked at in each round.
+fn undecided(
+    executions: impl Iterator<Item = Arc<Execution>>,
+    is_done: impl Fn(&str) -> bool,
+    read: impl Fn(&Execution) -> Option<End>,
+) -> impl Iterator<Item = (Arc<Execution>, End)> {
+    let is_open = move |execution: &Arc<Execution>| {
+        execution.is_finished() && !is_done(execution.metadata.uid.as_deref().unwrap_or_default())
+    };
+    executions.filter(is_open).filter_map(move |execution| read(&execution).map(|end| (execution, end)))
 }
 
 /// Whether an end of long ago was never answered, for all that is known: who led then was about to go, and the next came too late.
@@ -309,7 +322,7 @@ async fn together(
     let (mut found, mut over) = (Vec::new(), Vec::new());
     context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| {
         let Some(windows) = &mut ends.windows else { return };
-        let dropped = captured.drain(..).filter_map(|event| windows.take(event));
+        let dropped = captured.drain(..).flat_map(|event| windows.take(event));
         over.extend(dropped.map(|event| (event, Why::TooMany)));
         used(&context.executions, compiled, windows);
         found = windows.found(now);
@@ -412,4 +425,41 @@ async fn led(
         captured: Vec::new(),
         depth: told.depth,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    fn execution(uid: &str, finished: Option<&str>) -> Arc<Execution> {
+        let execution = json!({
+            "apiVersion": "fother.dev/v1alpha1", "kind": "Execution", "metadata": {"name": uid, "uid": uid},
+            "spec": {"serviceAccountName": "h"}, "status": {"finishedAt": finished},
+        });
+        Arc::new(serde_json::from_value(execution).expect("an Execution"))
+    }
+
+    #[test]
+    fn of_an_end_with_which_the_rule_is_done_nothing_is_read() {
+        let mut ends = Ends::default();
+        let edge = Edge::of_event(&json!({}), NOWHERE.clone(), ("waits".to_owned(), now()), Vec::new());
+        ends.edges.insert("waits".to_owned(), edge);
+        ends.decided("decided");
+        ends.over.add("over");
+        let finished = Some("2026-01-01T00:00:00Z");
+        let all = ["new", "waits", "decided", "over"].map(|uid| execution(uid, finished));
+        let all = all.into_iter().chain([execution("running", None)]);
+        let read = RefCell::new(Vec::new());
+        let found = undecided(
+            all,
+            |uid| ends.is_done(uid),
+            |execution| {
+                read.borrow_mut().push(execution.name_any());
+                None
+            },
+        );
+        assert_eq!((found.count(), read.take()), (0, vec!["new".to_owned()]));
+    }
 }

@@ -55,18 +55,18 @@ impl Capturing {
         })
     }
 
-    /// Takes an Event in that matches, and gives the one that is dropped for it, if too many wait.
+    /// Takes an Event in that matches, and gives those that are dropped for it, if too many wait.
     pub fn take(
         &mut self,
         event: &Value,
         occurrence: (&str, Timestamp),
         now: Timestamp,
-    ) -> Result<Option<Captured>, EvalError> {
-        let Some(correlation) = &self.rule.correlation else { return Ok(None) };
+    ) -> Result<Vec<Captured>, EvalError> {
+        let Some(correlation) = &self.rule.correlation else { return Ok(Vec::new()) };
         let data = Arc::new(envelope(event));
         let bindings = Bindings::at(now).with("event", data.clone());
         let captured = correlation.capture(occurrence, &bindings, data)?;
-        Ok(captured.and_then(|captured| self.windows.take(captured)))
+        Ok(captured.map(|captured| self.windows.take(captured)).unwrap_or_default())
     }
 
     /// Takes in what has happened to an object and leads to a target, beside what else leads there.
@@ -75,8 +75,8 @@ impl Capturing {
         happening: &Happening,
         target: &ObjectReference,
         now: Timestamp,
-    ) -> Result<Option<Captured>, EvalError> {
-        let Some(correlation) = &self.rule.correlation else { return Ok(None) };
+    ) -> Result<Vec<Captured>, EvalError> {
+        let Some(correlation) = &self.rule.correlation else { return Ok(Vec::new()) };
         let Happening { object, event } = happening;
         let bindings = received(&json!(event), &self.rule.spec.trigger, now).with("object", object.clone());
         let matched = matched(object);
@@ -87,7 +87,7 @@ impl Capturing {
             let key = TargetKey::from(target);
             Captured { group: format!("{} {key} {}", key.hash(), captured.group), ..captured }
         };
-        Ok(captured.map(of_target).and_then(|captured| self.windows.take(captured)))
+        Ok(captured.map(|captured| self.windows.take(of_target(captured))).unwrap_or_default())
     }
 
     /// Takes in what Executions have used, which a list brings again.

@@ -14,7 +14,7 @@ use fother::sandbox::apiserver::{ApiServer, User};
 use fother::source::watch::now;
 use fother::telemetry::Metrics;
 use http::{Request, Response};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use kube::client::Body;
@@ -65,7 +65,15 @@ pub struct Bay {
 impl Bay {
     /// With a controller that leads.
     pub async fn new() -> Self {
-        let server = ApiServer::new();
+        Self::on(ApiServer::new()).await
+    }
+
+    /// The same where the API server, by its clock, makes everything so long ago.
+    pub async fn of_old(age: SignedDuration) -> Self {
+        Self::on(ApiServer::with_seed(now() - age, 7)).await
+    }
+
+    async fn on(server: ApiServer) -> Self {
         let admin = server.client(&User::admin());
         let mut bay =
             Self { admin, server, faults: Arc::default(), metrics: Arc::default(), controller: None };
@@ -189,6 +197,14 @@ impl Bay {
     /// An Action that keeps what is to be seen of its target.
     pub async fn evidence(&self, name: &str) {
         self.own("Action", name, json!({"collect": {}})).await;
+    }
+
+    /// A Webhook to which nobody sends.
+    pub async fn webhook(&self, name: &str) {
+        let authentication = json!({"bearer": {"secretRef": {"name": name, "key": "token"}}});
+        let spec = json!({"serviceAccountName": "healer", "authentication": authentication,
+            "generic": {"id": "body.id", "type": "body.kind"}});
+        self.own("Webhook", name, spec).await;
     }
 
     /// Starts a controller.

@@ -1,6 +1,9 @@
 //! What an Execution waits for, and for how long.
 
 use fother::api::Execution;
+use fother::decide::definition::canonical;
+use fother::decide::identity::{digest, readable};
+use fother::source::watch::now;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -39,6 +42,61 @@ async fn an_account_that_is_not_allowed_ends_what_has_not_begun_at_once() {
     bay.run("hand", MEND, ark()).await;
     let ended = bay.only("it ends", Execution::is_finished).await;
     assert_eq!(ended.reason(), Some("MissingPermissions"), "{ended:#?}");
+}
+
+/// Keeps what a later version would of a Rule with a trigger, and an Execution that runs it; gives the name of the definition.
+async fn of_a_later_version(bay: &Bay, name: &str, trigger: Value) -> String {
+    let rule = json!({"serviceAccountName": "healer", "mode": "Enforce", "trigger": trigger, "ladder": [{"run": MEND}]});
+    let actions = json!({MEND: {"kubernetes": {"patch": {"merge": {"data": {"hull": "tight"}}}}}});
+    let data = json!({"rule": rule, "ladder": [{"run": MEND}], "actions": actions});
+    let definition = readable(name, &digest(&[&canonical(&data)])[..32]);
+    bay.apply(json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": 1, "data": data,
+        "metadata": {"name": definition, "namespace": NAMESPACE}}))
+        .await;
+    let id = &digest(&[name])[..32];
+    let decision = json!({"id": id, "time": format!("{:.0}", now()), "rule": {"name": name}, "mode": "Enforce",
+        "occurrence": name, "matched": {"object": ark()}, "definition": definition});
+    bay.apply(json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"serviceAccountName": "healer", "target": ark(), "decision": decision}}))
+        .await;
+    definition
+}
+
+#[tokio::test]
+async fn what_a_later_version_decided_by_a_trigger_that_only_it_knows_waits_for_it() {
+    let mut bay = Bay::new().await;
+    bay.boat("ark", "leaking").await;
+    let resource = json!({"apiVersion": "v1", "kind": "ConfigMap", "lifecycle": ["Renamed"]});
+    let triggers = [
+        ("renamed", json!({"resource": resource}), "rule.trigger.resource.lifecycle"),
+        ("queued", json!({"queue": {"name": "harbor"}}), "rule.trigger.queue"),
+    ];
+    let mut expected = Vec::new();
+    for (name, trigger, field) in triggers {
+        let definition = of_a_later_version(&bay, name, trigger).await;
+        let why = format!("definition {definition} has {field}, which this version of fother does not know");
+        expected.push((name.to_owned(), format!("stands still: {why}")));
+    }
+    expected.sort();
+    let say_so = |executions: &[Execution]| {
+        let said = |one: &Execution| {
+            let conditions = &one.status.as_ref()?.conditions;
+            let succeeded = conditions.iter().find(|condition| condition.type_ == "Succeeded")?;
+            Some((one.name_any(), succeeded.message.clone()))
+        };
+        executions.iter().filter_map(said).collect::<Vec<_>>() == expected
+    };
+    bay.all("both say what is not known", say_so).await;
+    bay.restart().await;
+    // One that is understood is done meanwhile.
+    bay.boat("brig", "leaking").await;
+    let brig = json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": NAMESPACE, "name": "brig"});
+    bay.run("hand", MEND, brig).await;
+    let all = bay.all("another is done", |all| all.iter().any(Execution::is_finished)).await;
+    let (done, waiting): (Vec<_>, Vec<_>) = all.into_iter().partition(Execution::is_finished);
+    assert_eq!((done.len(), waiting.len()), (1, 2), "{waiting:#?}");
+    assert!(say_so(&waiting) && waiting.iter().all(|one| one.reason() == Some("UnsupportedValue")));
 }
 
 /// All Executions are held in memory: what is too large for that is not.

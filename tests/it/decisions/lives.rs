@@ -1,7 +1,8 @@
 //! Objects that are created and deleted: each is answered once, through restarts and gaps in the watch, and nothing else is
 //! taken for it.
 
-use fother::api::Execution;
+use fother::api::{Execution, Rule};
+use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::bay::{Bay, NAMESPACE, PAINT};
@@ -97,6 +98,63 @@ async fn what_is_created_is_answered_once_also_if_nobody_watched() {
     bay.restart().await;
     boat(&bay, "dhow", "raft").await;
     until_answered(&bay, &["Created ark", "Created brig", "Created cog", "Created dhow"]).await;
+}
+
+/// It would take for new what is younger than the Rule, wherever that looked until then.
+#[tokio::test]
+async fn a_rule_that_comes_to_watch_objects_does_not_make_up_for_what_came_before() {
+    for elsewhere in
+        [json!({"schedule": {"at": ["2200-01-01T00:00:00Z"]}}), json!({"webhook": {"name": "harbor"}})]
+    {
+        let bay = Bay::of_old(SignedDuration::from_mins(10)).await;
+        bay.boat("north", "tight").await;
+        bay.webhook("harbor").await;
+        let target = json!({"ref": {"apiVersion": "v1", "kind": "ConfigMap", "name": "north"}});
+        bay.told_rule("rafts", elsewhere, json!({"target": target})).await;
+        bay.watching("rafts").await;
+        // What is of the same second as the Rule is not new to it in any case.
+        bay.later().await;
+        boat(&bay, "early", "raft").await;
+        rule(&bay, &["Created"], json!({})).await;
+        boat(&bay, "ark", "raft").await;
+        until_answered(&bay, &["Created ark"]).await;
+    }
+}
+
+/// Whether a Rule that works says something.
+fn says(rule: &Rule, text: &str) -> bool {
+    let conditions = rule.status.as_ref().map(|status| &status.conditions[..]).unwrap_or_default();
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+    ready.is_some_and(|ready| ready.status == "True" && ready.message.contains(text))
+}
+
+#[tokio::test]
+async fn a_text_that_leads_nowhere_is_said_on_the_rule() {
+    let named = |name: &str| json!({"ref": {"apiVersion": "v1", "kind": "ConfigMap", "name": name}});
+    let together = json!({"groupBy": "object.data.pier", "within": "10m", "count": 2});
+    for (changes, why, is_target, answers) in [
+        (json!({"target": {"key": "object.data.pier"}}), "pier", true, 1),
+        (json!({"target": pier()}), "pier", true, 1),
+        (json!({"target": named("south")}), "ConfigMap/south does not exist", true, 0),
+        (json!({"target": named("north"), "correlate": together}), "pier", false, 0),
+    ] {
+        let bay = Bay::new().await;
+        bay.boat("north", "tight").await;
+        bay.script("look").await;
+        let mut observes = json!({"mode": "Observe", "ladder": [{"run": "look"}]});
+        json_patch::merge(&mut observes, &changes);
+        rule(&bay, &["Created"], observes).await;
+        bay.apply(json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"hull": "tight"},
+            "metadata": {"name": "ark", "namespace": NAMESPACE, "labels": {"kind": "raft"}}}))
+            .await;
+        bay.until_rule("rafts", &format!("it says what leads nowhere by {changes}"), |rule| {
+            says(rule, "watching, but not ark: ") && says(rule, why)
+        })
+        .await;
+        assert_eq!(bay.stopped("rafts", "notarget"), u64::from(is_target), "{changes}");
+        boat(&bay, "brig", "raft").await;
+        until_answered(&bay, &["Created brig"][..answers]).await;
+    }
 }
 
 #[tokio::test]
@@ -209,11 +267,7 @@ async fn that_nobody_watched_is_said_where_deletions_are_missed() {
     gone(&bay, "ark").await;
     bay.start();
     bay.until_rule("rafts", "it says what it cannot know", |rule| {
-        let conditions = rule.status.as_ref().map(|status| &status.conditions[..]).unwrap_or_default();
-        let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
-        ready.is_some_and(|ready| {
-            ready.status == "True" && ready.message.ends_with("nobody knows what was deleted meanwhile")
-        })
+        says(rule, "nobody knows what was deleted meanwhile")
     })
     .await;
     gone(&bay, "brig").await;

@@ -3,14 +3,12 @@
 use fother::api::{EventBatch, Execution, Guard, Rule};
 use fother::controller::Standing;
 use fother::journal::{File, Filter};
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
-use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use super::stage::{Running, Scene, UNMATCHED, alert, at, notification};
+use super::stage::{Scene, UNMATCHED, alert, at, count, notification, say, until_taken};
 use crate::support::wait::{DEADLINE, eventually};
 
 async fn scene(mut changes: Value) -> Scene {
@@ -26,20 +24,6 @@ async fn scene(mut changes: Value) -> Scene {
 async fn ready(scene: &Scene) {
     scene.ready("Rule", "full").await;
     scene.ready("Webhook", "am").await;
-}
-
-async fn say(running: &Running, alerts: &[Value]) {
-    let answer = running.post("am", &notification(alerts)).await;
-    assert_eq!(answer.status, 202, "{answer:?}");
-}
-
-/// Waits until there are so many Executions, and says which.
-async fn count(scene: &Scene, count: usize) -> Vec<Execution> {
-    eventually(&format!("{count} Executions"), DEADLINE, || async {
-        let found = scene.executions().await;
-        if found.len() == count { Ok(found) } else { Err(format!("{} Executions", found.len())) }
-    })
-    .await
 }
 
 async fn closed(scene: &Scene) {
@@ -122,21 +106,13 @@ async fn any_replica_receives_and_twins_change_nothing() {
 async fn what_was_accepted_is_decided_by_whoever_leads_next() {
     let scene = scene(json!({})).await;
     // Somebody else leads, and does nothing: the leader died between accepting and deciding.
-    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": {"name": "fother", "namespace": "fother"},
-        "spec": {"holderIdentity": "dead", "leaseDurationSeconds": 3600, "renewTime": format!("{:.6}", Timestamp::now())}});
-    scene.apply(&lease).await;
+    scene.lease_to_nobody().await;
     let running = scene.start("one").await;
     let firing = notification(&[alert("sda", &at(-5), None)]);
-    eventually("it is accepted", DEADLINE, || async {
-        let answer = running.post("am", &firing).await;
-        if answer.status == 202 { Ok(()) } else { Err(answer.text) }
-    })
-    .await;
+    until_taken(&running, &firing).await;
     assert_eq!((scene.batches().await.len(), scene.executions().await.len()), (1, 0));
     drop(running);
-    let leases: Api<Lease> = Api::namespaced(scene.admin.clone(), "fother");
-    leases.delete("fother", &DeleteParams::default()).await.unwrap();
+    scene.free_lease().await;
     let next = scene.start("two").await;
     count(&scene, 1).await;
     assert_eq!(next.post("am", &firing).await.status, 200, "and is known to it");

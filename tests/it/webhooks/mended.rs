@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::stage::{NAMESPACE, Running, Scene, UNMATCHED, alert, at, notification};
+use super::stage::{NAMESPACE, Running, Scene, UNMATCHED, alert, at, notification, say, until_taken};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// A Rule about a disk that there is not.
@@ -28,11 +28,6 @@ fn about(disk: &str) -> Value {
 
 async fn mend(scene: &Scene, disk: &str) {
     scene.patch::<Rule>("full", json!({"spec": {"when": about(disk)["when"]}})).await;
-}
-
-async fn say(running: &Running, alerts: &[Value]) {
-    let answer = running.post("am", &notification(alerts)).await;
-    assert_eq!(answer.status, 202, "{answer:?}");
 }
 
 #[tokio::test]
@@ -178,11 +173,7 @@ async fn an_alert_that_very_many_rules_want_is_accepted_and_each_decides() {
     scene.ready("Webhook", "am").await;
     let starts = at(-5);
     let firing = notification(&[alert("sda", &starts, None)]);
-    eventually("it is accepted", DEADLINE, || async {
-        let answer = running.post("am", &firing).await;
-        if answer.status == 202 { Ok(()) } else { Err(format!("{answer:?}")) }
-    })
-    .await;
+    until_taken(&running, &firing).await;
     let batches = scene.batches().await;
     let mut listed: Vec<_> = batches.iter().map(|batch| batch.spec.events[0].rules.len()).collect();
     listed.sort_unstable();

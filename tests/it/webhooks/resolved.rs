@@ -1,13 +1,11 @@
 //! Rules about alerts that are resolved: each end is acted on once, unless the alert fires again by then.
 
 use fother::api::{EventBatch, Execution, Rule};
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::stage::{Running, Scene, alert, at, notification};
+use super::stage::{Running, Scene, alert, at, count, notification, say, until_taken};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// A Rule that marks disks whose alert is resolved.
@@ -30,21 +28,8 @@ async fn start(scene: &Scene, identity: &str) -> Running {
     running
 }
 
-async fn say(running: &Running, alerts: &[Value]) {
-    let answer = running.post("am", &notification(alerts)).await;
-    assert_eq!(answer.status, 202, "{answer:?}");
-}
-
 fn name(execution: &Execution) -> String {
     execution.metadata.name.clone().unwrap()
-}
-
-async fn count(scene: &Scene, count: usize) -> Vec<Execution> {
-    eventually(&format!("{count} Executions"), DEADLINE, || async {
-        let found = scene.executions().await;
-        if found.len() == count { Ok(found) } else { Err(format!("{} Executions", found.len())) }
-    })
-    .await
 }
 
 #[tokio::test]
@@ -78,11 +63,7 @@ async fn an_end_has_one_execution_whoever_tells_of_it_and_however_often() {
     for batch in scene.batches().await {
         batches.delete(&batch.name_any(), &DeleteParams::default()).await.unwrap();
     }
-    eventually("it is taken in again", DEADLINE, || async {
-        let answer = next.post("am", &end).await;
-        if answer.status == 202 { Ok(()) } else { Err(answer.text) }
-    })
-    .await;
+    until_taken(&next, &end).await;
     scene.came_to(&[&fired]).await;
     assert_eq!(name(&count(&scene, 1).await[0]), name(&found[0]));
     // What fires anew and is resolved is another end.
@@ -131,8 +112,7 @@ async fn an_end_is_owed_until_nothing_is_in_its_way_or_the_alert_fires_again() {
     scene.came_to(&all.each_ref().map(String::as_str)).await;
     // Another process knows of what is owed.
     drop(running);
-    let leases: Api<Lease> = Api::namespaced(scene.admin.clone(), "fother");
-    leases.delete("fother", &DeleteParams::default()).await.unwrap();
+    scene.free_lease().await;
     let next = start(&scene, "two").await;
     for name in ["sda", "sdb"] {
         scene.own("v1", "ConfigMap", name, disk("no")).await;
@@ -193,21 +173,13 @@ async fn an_end_that_was_accepted_is_decided_by_whoever_leads_next() {
     let scene = scene(json!({})).await;
     // Once for the age of the Rule.
     start(&scene, "one").await.stop().await;
-    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": {"name": "fother", "namespace": "fother"},
-        "spec": {"holderIdentity": "dead", "leaseDurationSeconds": 3600, "renewTime": format!("{:.6}", Timestamp::now())}});
-    scene.apply(&lease).await;
+    scene.lease_to_nobody().await;
     let running = scene.start("two").await;
     let end = notification(&[alert("sda", &at(-5), Some(&at(0)))]);
-    eventually("it is accepted", DEADLINE, || async {
-        let answer = running.post("am", &end).await;
-        if answer.status == 202 { Ok(()) } else { Err(answer.text) }
-    })
-    .await;
+    until_taken(&running, &end).await;
     assert_eq!((scene.batches().await.len(), scene.executions().await.len()), (1, 0));
     drop(running);
-    let leases: Api<Lease> = Api::namespaced(scene.admin.clone(), "fother");
-    leases.delete("fother", &DeleteParams::default()).await.unwrap();
+    scene.free_lease().await;
     let next = scene.start("three").await;
     scene.ended(&["TargetRecovered"]).await;
     assert_eq!(next.post("am", &end).await.status, 200, "and is known to it");

@@ -5,7 +5,7 @@ use fother::controller::Standing;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::stage::{Running, Scene, alert, at, notification};
+use super::stage::{Running, Scene, alert, at, notification, say};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// A Rule over the alerts of disks that fire together.
@@ -75,11 +75,6 @@ impl Told {
         let resolved = format!("{}-{}/{}/resolved full Resolved", self.name, self.disk, self.starts);
         [self.came_to(what), resolved]
     }
-}
-
-async fn say(running: &Running, alerts: &[Value]) {
-    let answer = running.post("am", &notification(alerts)).await;
-    assert_eq!(answer.status, 202, "{answer:?}");
 }
 
 async fn came_to(scene: &Scene, expected: impl IntoIterator<Item = String>) {

@@ -19,9 +19,10 @@ use fother::journal::{Keeping, Limits, Place};
 use fother::sandbox::apiserver::{ApiServer, User};
 use fother::server::hooks;
 use fother::telemetry::Metrics;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::SignedDuration;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -310,6 +311,21 @@ impl Scene {
         .await;
     }
 
+    /// Has the Lease be that of a leader who died: nobody leads until it is free.
+    pub async fn lease_to_nobody(&self) {
+        let now = k8s_openapi::jiff::Timestamp::now();
+        self.apply(&json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "fother", "namespace": "fother"},
+            "spec": {"holderIdentity": "dead", "leaseDurationSeconds": 3600, "renewTime": format!("{now:.6}")}}))
+            .await;
+    }
+
+    /// Has whoever comes next lead.
+    pub async fn free_lease(&self) {
+        let leases: Api<Lease> = Api::namespaced(self.admin.clone(), "fother");
+        leases.delete("fother", &DeleteParams::default()).await.unwrap();
+    }
+
     pub async fn executions(&self) -> Vec<Execution> {
         let mut found = self.api::<Execution>().list(&ListParams::default()).await.unwrap().items;
         found.sort_by_key(|execution| execution.spec.decision.as_ref().map(|decision| decision.time.clone()));
@@ -400,7 +416,7 @@ impl Scene {
     }
 
     pub async fn delete_rule(&self, name: &str) {
-        self.api::<Rule>().delete(name, &kube::api::DeleteParams::default()).await.unwrap();
+        self.api::<Rule>().delete(name, &DeleteParams::default()).await.unwrap();
     }
 }
 
@@ -416,6 +432,30 @@ pub fn outcomes_in(batches: &[EventBatch]) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// Sends a notification to the Webhook `am`, which takes it in.
+pub async fn say(running: &Running, alerts: &[Value]) {
+    let answer = running.post("am", &notification(alerts)).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+}
+
+/// Sends an event to the Webhook `am` until it is taken in.
+pub async fn until_taken(running: &Running, body: &Value) {
+    eventually("it is accepted", DEADLINE, || async {
+        let answer = running.post("am", body).await;
+        if answer.status == 202 { Ok(()) } else { Err(answer.text) }
+    })
+    .await;
+}
+
+/// Waits until there are so many Executions, and says which.
+pub async fn count(scene: &Scene, count: usize) -> Vec<Execution> {
+    eventually(&format!("{count} Executions"), DEADLINE, || async {
+        let found = scene.executions().await;
+        if found.len() == count { Ok(found) } else { Err(format!("{} Executions", found.len())) }
+    })
+    .await
 }
 
 /// An alert about a disk; it fires, or is resolved at `ends`.

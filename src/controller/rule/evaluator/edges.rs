@@ -79,7 +79,7 @@ impl Eye {
             return match capturing.take(event, (&occurrence, time), now()) {
                 Ok(dropped) => {
                     self.judged(&key);
-                    self.pushed_out(dropped);
+                    self.pushed_out(&dropped);
                 }
                 Err(error) => {
                     self.count("error");
@@ -127,11 +127,11 @@ impl Eye {
         }
     }
 
-    /// Counts and tells of an Event for which there was no room among those that wait for others.
-    pub(super) fn pushed_out(&mut self, event: Option<Captured>) {
-        let (Some(event), Some(capturing)) = (event, &self.capturing) else { return };
+    /// Counts and tells of Events for which there was no room among those that wait for others.
+    pub(super) fn pushed_out(&mut self, events: &[Captured]) {
+        let Some(capturing) = self.capturing.as_ref().filter(|_| !events.is_empty()) else { return };
         self.state.lock().dropped = capturing.dropped();
-        self.never_counts(&[event], Why::TooMany);
+        self.never_counts(events, Why::TooMany);
         self.wake();
     }
 

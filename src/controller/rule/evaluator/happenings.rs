@@ -167,7 +167,7 @@ impl Eye {
             return self.wait_for_decision(Edge::of_object(happening, target));
         };
         match capturing.take_happening(&happening, &target, now()) {
-            Ok(dropped) => self.pushed_out(dropped),
+            Ok(dropped) => self.pushed_out(&dropped),
             Err(error) => {
                 self.count("error");
                 self.mistake(&key_of(&happening.object), &error.to_string());

@@ -8,8 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::{Listener, known};
 use crate::api::{Execution, Mode, ObjectReference, OutcomeKind};
 use crate::cluster::Result;
-use crate::controller::looks::Look;
-use crate::controller::rule::fire::{self, Making};
+use crate::controller::rule::fire;
 use crate::controller::rule::held::Hold;
 use crate::controller::rule::load::Counted;
 use crate::controller::rule::seen::Edge;
@@ -83,20 +82,7 @@ impl Listener<'_> {
             self.wait_for(key, &edge.target, (Held::Unless, None));
             return Ok(());
         }
-        let making = Making {
-            rule: case.rule,
-            id,
-            occurrence: edge.occurrence.clone(),
-            target: &live,
-            matched: &edge.event,
-            since: Some(edge.time),
-            event: edge.recorded.as_ref(),
-            captured: &[],
-            depth: 0,
-            passed: fire::passed(case.compiled),
-        };
-        let name = making.name();
-        fire::create(context, making, (place, Some(Look { began, object: None }))).await?;
+        let name = fire::answer(context, case, (edge, &live), (id, place, began)).await?;
         self.note(item, OutcomeKind::Fired, "", Some(name));
         Ok(())
     }

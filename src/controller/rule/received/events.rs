@@ -224,7 +224,8 @@ impl Listener<'_> {
                 Ok(Some(captured)) => {
                     filled.items.insert(id, item);
                     let dropped = filled.windows.take(captured);
-                    filled.dropped.extend(dropped.and_then(|dropped| filled.items.remove(&dropped.id)));
+                    let dropped = dropped.iter().filter_map(|dropped| filled.items.remove(&dropped.id));
+                    filled.dropped.extend(dropped);
                 }
                 Ok(None) => {
                     filled.nowhere.push((item, Lead::Nowhere("no member of the pattern".to_owned())));
