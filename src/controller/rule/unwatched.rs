@@ -194,22 +194,31 @@ fn fresh(context: &Context, compiled: &CompiledRule, now: Timestamp) -> Vec<(Arc
     };
     let here = of_rules.filter(|execution| execution.is_finished() && !is_done(execution));
     let ends = here.filter_map(|execution| end(&execution, trigger).map(|end| (execution, end)));
-    let window = compiled.spec.correlate.as_ref().map(|correlate| correlate.within.signed());
-    let oldest = now.saturating_sub(OLDEST + window.unwrap_or_default()).unwrap_or(Timestamp::MIN);
     let (ends, mut over): (Vec<_>, Vec<_>) =
-        ends.partition(|(_, end)| end.time > oldest && end.time >= compiled.created_at);
+        ends.partition(|(_, end)| over_already(compiled, end, now).is_none());
     context.evaluators.with_ends(&facts.namespace, &facts.name, |known| {
         over.retain(|(_, end)| !known.told.has(&end.event.id));
     });
     let unled = context.unled.filter(|unled| super::seen::unled(compiled, *unled).is_some());
     for (execution, end) in over {
-        let why = if end.time > oldest { Why::BeforeRule } else { Why::TooOld };
+        let Some(why) = over_already(compiled, &end, now) else { continue };
         let is_lost = why == Why::BeforeRule || is_lost(context, (compiled, unled), &end);
         if is_lost && matches(compiled, &end.event, now).unwrap_or(false) {
             pass_over(context, compiled, (execution.spec.target.as_ref(), &end.event), why);
         }
     }
     ends
+}
+
+/// Why an end is over before it is decided about; none if it is not.
+pub(super) fn over_already(compiled: &CompiledRule, end: &End, now: Timestamp) -> Option<Why> {
+    let window = compiled.spec.correlate.as_ref().map(|correlate| correlate.within.signed());
+    let oldest = now.saturating_sub(OLDEST + window.unwrap_or_default()).unwrap_or(Timestamp::MIN);
+    match () {
+        () if end.time <= oldest => Some(Why::TooOld),
+        () if end.time < compiled.created_at => Some(Why::BeforeRule),
+        () => None,
+    }
 }
 
 /// Whether an end of long ago was never answered, for all that is known: who led then was about to go, and the next came too late.
