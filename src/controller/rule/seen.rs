@@ -20,6 +20,7 @@ use crate::decide::ends::OLDEST;
 use crate::decide::episode::STALE_AFTER;
 use crate::decide::hearing::COMES_AGAIN;
 use crate::decide::identity::{self, TargetKey};
+use crate::decide::lifecycle::as_of;
 use crate::decide::matching::{CompiledRule, envelope};
 use crate::decide::view::{Match, ObjectKey, Sight, Targets, View, key};
 
@@ -64,9 +65,14 @@ impl Edge {
 
 impl Edge {
     /// What has happened to an object.
-    pub fn of_object(Happening { object, event }: Happening, target: ObjectReference) -> Self {
+    pub fn of_object(
+        rule: &CompiledRule,
+        Happening { object, event }: Happening,
+        target: ObjectReference,
+    ) -> Self {
         let (data, occurrence) = (Arc::new(serde_json::json!(event)), identity::occurrence(&event));
-        let (event, time, recorded) = (matched(&object), event.time.0, Some(event));
+        let time = as_of(rule, &object, &event);
+        let (event, recorded) = (matched(&object), Some(event));
         Self { target, event, occurrence, time, data, recorded, captured: Vec::new(), depth: 0 }
     }
 }

@@ -143,7 +143,7 @@ impl Eye {
     /// Has the rule decide about what has happened, or lets it wait for others.
     fn led(&mut self, happening: Happening, target: ObjectReference) {
         let Some(capturing) = &mut self.capturing else {
-            return self.wait_for_decision(Edge::of_object(happening, target));
+            return self.wait_for_decision(Edge::of_object(&self.rule, happening, target));
         };
         match capturing.take_happening(&happening, &target, now()) {
             Ok(dropped) => self.pushed_out(dropped),
