@@ -4,6 +4,8 @@ mod before;
 mod cache;
 mod checks;
 mod concern;
+#[cfg(test)]
+mod deliveries;
 mod evaluator;
 mod evaluators;
 mod fire;
