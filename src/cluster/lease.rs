@@ -1,12 +1,13 @@
 //! Leadership by a Lease. It gives liveness, and one guard: no request that changes something is sent once the last
 //! renewal is too old. Safety does not rest on it: names are deterministic.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use kube::api::{Api, PostParams};
 use parking_lot::Mutex;
@@ -23,6 +24,44 @@ const PERIOD: Duration = Duration::from_secs(2);
 const RENEWAL: Duration = Duration::from_secs(3);
 /// How long after a renewal that failed the next one is tried: one that was not answered leaves time for another.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long one has to lead until what was found at the beginning is done. Whoever ends sooner may have found what had
+/// happened while nobody led, and not have decided about it: for the next that counts as not led.
+pub const SETTLED: SignedDuration = SignedDuration::from_mins(2);
+/// On the Lease: when it was taken by who has it, and until when it had been led by then so that nothing was left over, if it
+/// ever had.
+const MARK: &str = "fother.dev/settled-before";
+
+/// The mark of who took the Lease at a time.
+fn mark(taken: Timestamp, settled_before: Option<Timestamp>) -> BTreeMap<String, String> {
+    let before = settled_before.map(|before| format!(" {before}")).unwrap_or_default();
+    BTreeMap::from([(MARK.to_owned(), format!("{taken}{before}"))])
+}
+
+/// Until when it was led so that nothing is left over from then, for whoever takes the Lease now; none if it never was.
+fn settled_until(lease: &Lease) -> Option<Timestamp> {
+    let spec = lease.spec.as_ref()?;
+    let renewed = spec.renew_time.as_ref()?.0;
+    let taken = spec.acquire_time.as_ref().map_or(renewed, |taken| taken.0);
+    let text = lease.metadata.annotations.as_ref().and_then(|all| all.get(MARK)).map_or("", String::as_str);
+    let (by, before) = text.split_once(' ').unwrap_or((text, ""));
+    // Who writes no marks leaves that of another.
+    let is_his = by.parse().is_ok_and(|by: Timestamp| by == taken);
+    if is_his && renewed.duration_since(taken) < SETTLED { before.parse().ok() } else { Some(renewed) }
+}
+
+/// The same for the next after a process that led from a time to another.
+#[cfg(test)]
+pub fn settled_by(before: Option<Timestamp>, (taken, renewed): (Timestamp, Timestamp)) -> Option<Timestamp> {
+    settled_until(&Lease {
+        metadata: ObjectMeta { annotations: Some(mark(taken, before)), ..ObjectMeta::default() },
+        spec: Some(LeaseSpec {
+            acquire_time: Some(MicroTime(taken)),
+            renew_time: Some(MicroTime(renewed)),
+            ..LeaseSpec::default()
+        }),
+    })
+}
 
 /// Whether requests that change something may be sent.
 #[derive(Debug, Default)]
@@ -61,8 +100,12 @@ pub struct Candidate {
     observed: Option<(LeaseSpec, Instant)>,
     /// The Lease as this candidate wrote it last: while nobody else writes to it, it is renewed without being read.
     held: Option<Lease>,
-    /// When the Lease was renewed last before this candidate took it.
+    /// When this candidate took the Lease. Whoever has had its name before is another.
+    taken: Option<Timestamp>,
+    /// When it was renewed last before that.
     led_before: Option<Timestamp>,
+    /// Until when it was led before that so that nothing was left over.
+    settled_before: Option<Timestamp>,
 }
 
 impl Candidate {
@@ -75,7 +118,9 @@ impl Candidate {
             guard: Arc::default(),
             observed: None,
             held: None,
+            taken: None,
             led_before: None,
+            settled_before: None,
         }
     }
 
@@ -87,6 +132,11 @@ impl Candidate {
     /// When somebody led last before this candidate took the Lease, by his clock; none if nobody has.
     pub fn led_before(&self) -> Option<Timestamp> {
         self.led_before
+    }
+
+    /// Until when somebody led before that for so long that nothing is left over from then; none if nobody has.
+    pub fn settled_before(&self) -> Option<Timestamp> {
+        self.settled_before
     }
 
     /// Waits until this candidate leads; calls `stands_by` whenever it has seen that another does.
@@ -154,8 +204,10 @@ impl Candidate {
         }
         let found = optional(self.api.get(&self.name).await).map_err(Error::request("read the Lease"))?;
         let Some(lease) = found else {
+            let taken = self.take(None);
+            let annotations = Some(mark(taken, None));
             let lease = Lease {
-                metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+                metadata: ObjectMeta { name: Some(self.name.clone()), annotations, ..ObjectMeta::default() },
                 spec: Some(self.spec(None)),
             };
             let created = self.api.create(&PostParams::default(), &lease).await;
@@ -165,8 +217,29 @@ impl Candidate {
         if !self.may_take(&spec) {
             return Ok(false);
         }
-        self.led_before = spec.renew_time.as_ref().map(|time| time.0);
+        if self.is_mine(&spec) {
+            return self.replace(lease).await;
+        }
+        let settled = settled_until(&lease);
+        let taken = self.take(spec.renew_time.as_ref().map(|time| (time.0, settled)));
+        let mut lease = lease;
+        lease.metadata.annotations.get_or_insert_default().extend(mark(taken, settled));
         self.replace(lease).await
+    }
+
+    /// Whether it is what this candidate took: a write without an answer may have been one.
+    fn is_mine(&self, spec: &LeaseSpec) -> bool {
+        let taken = spec.acquire_time.as_ref().map(|time| time.0);
+        spec.holder_identity.as_ref() == Some(&self.identity) && taken.is_some() && taken == self.taken
+    }
+
+    /// Takes it at this moment, as the API server keeps it, from who led before.
+    fn take(&mut self, before: Option<(Timestamp, Option<Timestamp>)>) -> Timestamp {
+        let now = Timestamp::now();
+        let now = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
+        (self.taken, self.led_before) = (Some(now), before.map(|(led, _)| led));
+        self.settled_before = before.and_then(|(_, settled)| settled);
+        now
     }
 
     /// Renews what this candidate wrote last by one request, which the API server refuses if anybody has written or
@@ -205,10 +278,9 @@ impl Candidate {
     fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
         let now = MicroTime(Timestamp::now());
         let mine = before.is_some_and(|b| b.holder_identity.as_deref() == Some(&self.identity));
-        let acquired = before.filter(|_| mine).and_then(|b| b.acquire_time.clone());
         let transitions = before.and_then(|b| b.lease_transitions).unwrap_or(0) + i32::from(!mine);
         LeaseSpec {
-            acquire_time: Some(acquired.unwrap_or_else(|| now.clone())),
+            acquire_time: Some(self.taken.map_or_else(|| now.clone(), MicroTime)),
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
             lease_transitions: Some(transitions),
@@ -309,6 +381,51 @@ mod tests {
         assert!(candidate.attempt().await.unwrap() && candidate.attempt().await.unwrap());
         assert_eq!(server.asked(), ["PUT", "PUT"]);
         assert!(candidate.guard().holds());
+    }
+
+    #[test]
+    fn who_has_not_led_for_long_leaves_what_he_found_to_the_next() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        for (before, taken, renewed, expected) in [
+            (Some(100), 700, 720, Some(100)),
+            (Some(100), 700, 819, Some(100)),
+            (Some(100), 700, 820, Some(820)),
+            (None, 700, 720, None),
+            (None, 700, 820, Some(820)),
+        ] {
+            let settled = settled_by(before.map(at), (at(taken), at(renewed)));
+            assert_eq!(settled, expected.map(at), "{before:?} {taken} {renewed}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_left_over_is_known_to_whoever_comes_after_who_hardly_led() {
+        let server = Server::default();
+        let before = async |identity: &str| {
+            let mut candidate = server.candidate(identity);
+            assert!(candidate.attempt().await.unwrap() && candidate.attempt().await.unwrap());
+            candidate.release().await.unwrap();
+            (candidate.led_before(), candidate.settled_before())
+        };
+        let renewed = || {
+            let lease = server.lease.lock();
+            let time = lease.as_ref().unwrap().1["spec"]["renewTime"].as_str().map(str::to_owned).unwrap();
+            Some(time.parse::<Timestamp>().unwrap())
+        };
+        assert_eq!(before("one").await, (None, None));
+        // A container that starts again has the name of the one before.
+        for name in ["two", "two"] {
+            let led = renewed();
+            assert_eq!(before(name).await, (led, None));
+        }
+        let hour_ago = Timestamp::now() - SignedDuration::from_hours(1);
+        server.lease.lock().as_mut().unwrap().1["spec"]["acquireTime"] = json!(MicroTime(hour_ago));
+        let settled = renewed();
+        assert_eq!(before("three").await, (settled, settled), "for an hour, or by one who writes no mark");
+        for name in ["four", "five"] {
+            let led = renewed();
+            assert_eq!(before(name).await, (led, settled));
+        }
     }
 
     #[tokio::test]

@@ -69,6 +69,8 @@ pub struct Context {
     pub unheard: Unheard,
     /// From when to when nobody led before this process did; none if nobody knows.
     pub unled: Option<(Timestamp, Timestamp)>,
+    /// Until when somebody led before so that nothing is left over from then; none if nobody knows.
+    pub settled: Option<Timestamp>,
     /// What is to be reconciled.
     pub queue: Queue,
     /// The most that may go on at once.

@@ -140,6 +140,16 @@ impl Executions {
         })
     }
 
+    /// The identity of the decision that a Rule made of an occurrence, wherever that led: where it would lead by now may be
+    /// somewhere else, as objects change, and Rules are edited.
+    pub fn made_of(&self, rule: &RuleFacts, occurrence: &str) -> Option<String> {
+        self.with(|objects| {
+            let of_rule = objects.of_rule(&rule.namespace, &rule.name);
+            let mut decisions = of_rule.filter_map(|execution| execution.spec.decision.as_ref());
+            decisions.find(|decision| decision.occurrence == occurrence).map(|decision| decision.id.clone())
+        })
+    }
+
     /// When a Rule fired last, as far as there are Executions that tell.
     pub fn last_fired(&self, rule: &RuleFacts) -> Option<Timestamp> {
         let rule = (rule.namespace.clone(), rule.name.clone());

@@ -176,7 +176,8 @@ async fn compete(
     let recorder = Recorder::new(journal.clone());
     let began = now();
     let unled = candidate.led_before().map(|before| (before.min(began), began));
-    let work = lead(receiver, home.clone(), (settings, unled), (metrics, teller, recorder), tell);
+    let before = (unled, candidate.settled_before());
+    let work = lead(receiver, home.clone(), (settings, before), (metrics, teller, recorder), tell);
     let (led, leads) = tokio::select! {
         lacks = work => (Err(anyhow::anyhow!("fother's kinds cannot be used any more: {}", lacks?)), true),
         () = candidate.keep() => (Err(anyhow::anyhow!("the lease was lost: another controller may lead now")), false),
@@ -212,11 +213,14 @@ async fn elect(candidate: &mut Candidate, counted: &Client, tell: &impl Fn(Stand
     }
 }
 
+/// From when to when nobody led, and until when somebody had so that nothing is left over; none if nobody knows.
+type Before = (Option<(Timestamp, Timestamp)>, Option<Timestamp>);
+
 /// Does the work of whoever leads, until fother's kinds cannot be used any more; gives what is wrong with them.
 async fn lead(
     receiver: &Receiver,
     home: Client,
-    (settings, unled): (Settings, Option<(Timestamp, Timestamp)>),
+    (settings, (unled, settled)): (Settings, Before),
     (metrics, teller, journal): (Arc<Metrics>, Teller, Recorder),
     tell: impl Fn(Standing),
 ) -> anyhow::Result<String> {
@@ -241,6 +245,7 @@ async fn lead(
         listening: receiver.listening(),
         unheard: receiver.unheard(),
         unled,
+        settled,
         queue: queue.clone(),
         caps: settings.caps,
         pods: settings.pods,

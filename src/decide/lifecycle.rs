@@ -46,6 +46,15 @@ pub fn created_by(object: &Value, now: Timestamp) -> Timestamp {
     by.map_or(now, |by| by.min(now))
 }
 
+/// As of when something that has happened to an object is decided about. A creation is known to the second, and counts from its
+/// beginning, whenever it is told: what stood in its way must not be over for whoever is told of it later.
+pub fn as_of(rule: &CompiledRule, object: &Value, event: &TriggerEvent) -> Timestamp {
+    let by = event.time.0;
+    let created = created(object).filter(|_| event.event_type == name(Moment::Created));
+    let is_kept = |created: &Timestamp| by.duration_since(*created) <= KEPT;
+    created.filter(is_kept).map_or(by, |created| created.max(rule.created_at).min(by))
+}
+
 /// What expressions see of a moment.
 pub(super) fn with_moment(bindings: Bindings, event: &Value) -> Bindings {
     let fields = FIELDS.map(|field| (field.to_owned(), event[field].clone()));
@@ -187,6 +196,27 @@ mod tests {
             |second: u32| -> Timestamp { format!("2026-01-01T00:00:{second:02}Z").parse().expect("a time") };
         assert_eq!(created(&boat("raft", 3)), Some(at(7)));
         assert_eq!([7, 8, 30].map(|now| created_by(&boat("raft", 3), at(now))), [at(7), at(8), at(8)]);
+    }
+
+    #[test]
+    fn a_creation_is_decided_about_as_of_the_same_moment_whenever_it_is_told() {
+        let at = |millisecond| Timestamp::from_millisecond(millisecond).expect("a time");
+        let boat = json!({"metadata": {"uid": "u", "creationTimestamp": at(20_000).to_string()}});
+        let mut rule = rule(json!({}));
+        let mut as_of = |created_at, moment, time| {
+            rule.created_at = at(created_at);
+            super::as_of(&rule, &boat, &rule.moment(&boat, moment, at(time)))
+        };
+        for (rule, moment, time, expected) in [
+            (0, Moment::Created, 20_300, 20_000),
+            (0, Moment::Created, 21_000, 20_000),
+            // Not before the rule, nor before what it has taken the place of.
+            (20_200, Moment::Created, 20_300, 20_200),
+            (0, Moment::Created, 29_000, 29_000),
+            (0, Moment::Deleted, 20_300, 20_300),
+        ] {
+            assert_eq!(as_of(rule, moment, time), at(expected), "{rule} {moment:?} {time}");
+        }
     }
 
     #[test]

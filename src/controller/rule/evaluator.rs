@@ -24,7 +24,9 @@ use super::held::Waiting;
 use super::later::Later;
 use super::lives::{Lives, Shown};
 use super::passed_over::{self, Why};
-use super::seen::{Judged, Occurrences, Seen, State, blind, handled_by, horizon, key_of, unled as unled_for};
+use super::seen::{
+    Judged, Looked, Occurrences, Seen, State, blind, handled_by, horizon, key_of, unled as unled_for,
+};
 use super::windows::Capturing;
 use crate::api::ObjectReference;
 use crate::cluster::account::Account;
@@ -58,8 +60,8 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// A running evaluator. Dropping it stops it.
 pub struct Evaluator {
     started: Instant,
-    /// Until when somebody looked before.
-    looked: Option<Timestamp>,
+    /// The same as a time, and until when somebody looked before.
+    looked: (Timestamp, Looked),
     state: Arc<Mutex<State>>,
     task: AbortHandle,
     relist: Arc<Notify>,
@@ -85,7 +87,7 @@ impl Evaluator {
         context: &Context,
         rule: Arc<CompiledRule>,
         (generation, account): (i64, Account),
-        (forgotten, looked): (Option<Timestamp>, Option<Timestamp>),
+        (forgotten, looked): (Option<Timestamp>, Looked),
     ) -> Result<Self> {
         let started_for = (generation, account.user().to_owned());
         let view = View::of(rule.correlation.clone());
@@ -94,7 +96,7 @@ impl Evaluator {
         let watched = watched(context, &rule, &account).await?;
         let relist = Arc::new(Notify::new());
         let unwatched = match rule.is_about_lifecycle() {
-            true => looked.map(|looked| (looked, now())),
+            true => looked.until.map(|until| (until, now())),
             false => context.unled,
         };
         let unled = unwatched.and_then(|unled| unled_for(&rule, unled));
@@ -102,7 +104,7 @@ impl Evaluator {
         let eye = Eye {
             capturing: Capturing::of(&rule, &context.executions),
             before: rule.is_about_changes().then(Before::default),
-            lives: rule.is_about_lifecycle().then(|| Lives::since(&rule, horizon(&rule, looked))),
+            lives: rule.is_about_lifecycle().then(|| Lives::since(&rule, horizon(&rule, looked.settled))),
             unled: Unled::default(),
             rule,
             account,
@@ -122,13 +124,14 @@ impl Evaluator {
         };
         let (queue, facts) = (eye.queue.clone(), eye.rule.facts.clone());
         let task = tokio::spawn(contained(eye.follow(watched), queue, facts)).abort_handle();
-        let (started, waiting) = (Instant::now(), Waiting::default());
+        let (started, looked, waiting) = (Instant::now(), (now(), looked), Waiting::default());
         Ok(Self { started, looked, state, task, relist, blind, forgotten, waiting, started_for })
     }
 
     /// Until when it, or whoever looked before, has looked.
-    pub fn looked(&self) -> Option<Timestamp> {
-        self.state.lock().heard_at.or(self.looked)
+    pub fn looked(&self) -> Looked {
+        let ((began, before), heard_at) = (self.looked, self.state.lock().heard_at);
+        heard_at.map_or(before, |heard| before.and((began, heard)))
     }
 
     /// In how long there is something to say of it, if it has only just started.
@@ -189,14 +192,12 @@ impl Evaluator {
 /// The occurrences that the rule's Executions were made of, where a list may show them again and lead them elsewhere, as an
 /// object may have got other owners or labels.
 fn answered(context: &Context, rule: &CompiledRule) -> Occurrences {
-    let mut answered = Occurrences::default();
-    if rule.is_about_lifecycle() {
-        let of_rule = context.executions.of_rule(&rule.facts.namespace, &rule.facts.name);
-        for decision in of_rule.iter().filter_map(|execution| execution.spec.decision.as_ref()) {
-            answered.add(&decision.occurrence);
-        }
+    if !rule.is_about_lifecycle() {
+        return Occurrences::default();
     }
-    answered
+    let of_rule = context.executions.of_rule(&rule.facts.namespace, &rule.facts.name);
+    let decisions = of_rule.iter().filter_map(|execution| execution.spec.decision.as_ref());
+    Occurrences::of(decisions.map(|decision| decision.occurrence.as_str()))
 }
 
 /// Lets an eye look until it panics, and has its rule start another after a pause.

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::cache::Cache;
 use super::evaluator::Evaluator;
 use super::held::Waiting;
+use super::seen::Looked;
 use super::unwatched::Ends;
 use crate::api::Guard;
 use crate::decide::correlation::Tried;
@@ -20,7 +21,7 @@ pub struct Evaluators {
     pub(super) good: Cache,
     running: Mutex<BTreeMap<(String, String), Arc<Evaluator>>>,
     /// Until when those that have ended had looked.
-    looked: Mutex<BTreeMap<(String, String), Timestamp>>,
+    looked: Mutex<BTreeMap<(String, String), Looked>>,
     ends: Mutex<BTreeMap<(String, String), Ends>>,
     /// What waits of the rules that listen to a Webhook, which have no evaluator.
     listening: Mutex<BTreeMap<(String, String), Arc<Waiting>>>,
@@ -82,7 +83,8 @@ impl Evaluators {
             Some(evaluator) => running.insert(key.clone(), evaluator),
             None => running.remove(&key),
         };
-        if let Some(looked) = ended.and_then(|ended| ended.looked()) {
+        let looked = ended.map(|ended| ended.looked());
+        if let Some(looked) = looked.filter(|looked| looked.until.is_some()) {
             self.looked.lock().insert(key, looked);
         }
     }
@@ -90,14 +92,15 @@ impl Evaluators {
     /// Takes in that a rule does not watch objects: what happened to them until now is not made up for if it comes to.
     pub(super) fn looks_elsewhere(&self, namespace: &str, name: &str, now: Timestamp) {
         self.set(namespace, name, None);
-        self.looked.lock().insert((namespace.to_owned(), name.to_owned()), now);
+        let looked = Looked { until: Some(now), settled: Some(now) };
+        self.looked.lock().insert((namespace.to_owned(), name.to_owned()), looked);
     }
 
     /// Until when it was looked for a rule: by its evaluator, or by one that has ended.
-    pub(super) fn looked(&self, namespace: &str, name: &str) -> Option<Timestamp> {
+    pub(super) fn looked(&self, namespace: &str, name: &str) -> Option<Looked> {
         let key = (namespace.to_owned(), name.to_owned());
-        let running = self.running.lock().get(&key).and_then(|running| running.looked());
-        running.or_else(|| self.looked.lock().get(&key).copied())
+        let running = self.running.lock().get(&key).map(|running| running.looked());
+        running.filter(|looked| looked.until.is_some()).or_else(|| self.looked.lock().get(&key).copied())
     }
 
     /// Looks at what a rule knows of the ends of Executions.

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
-use super::load::{Counted, Taken};
+use super::load::{Counted, Places, Taken};
 use super::seen::Edge;
 use super::{Case, checks, objection, past_of, told};
 use crate::api::{
@@ -22,12 +22,14 @@ use crate::cluster::objects::{MANAGER, Objects};
 use crate::cluster::{Error, Result, owners, status};
 use crate::controller::context::Context;
 use crate::controller::definitions;
+use crate::controller::executions::Executions;
 use crate::controller::lead::matched;
 use crate::controller::looks::Look;
 use crate::controller::queue::Kind;
 use crate::controller::recheck::{self, Standing};
 use crate::decide::definition::Definition;
-use crate::decide::episode::{self, EdgeQuestion, Past, Question, Suppressed, Verdict};
+use crate::decide::ended::{self, End};
+use crate::decide::episode::{self, Caps, EdgeQuestion, Question, Suppressed, Verdict};
 use crate::decide::execution::EXECUTION_FINALIZER;
 use crate::decide::guards::asked;
 use crate::decide::identity::{TargetKey, execution_name, occurrence};
@@ -138,30 +140,18 @@ pub async fn edge(
     (edge, known): (&Edge, &[Arc<Execution>]),
 ) -> Result<Decided> {
     let Case { rule, compiled, account, .. } = case;
-    let target = TargetKey::from(&edge.target);
     note(context, compiled, edge);
     let objected = rule.status.as_ref().map_or(&[][..], |status| &status.objected);
     let is_forgotten = case.seen.forgotten.is_some_and(|until| edge.time < until);
     if is_forgotten || objected.iter().any(|event| event.id == edge.occurrence) {
         return Ok(Decided::Suppressed(Suppressed::Unless, None));
     }
-    let past = past_of(known);
-    let counted = Counted { rule: &compiled.facts, target: &target, since: Some(edge.time), now: now() };
-    let question = asking(compiled, edge, (&target, &past));
-    let taken = context.places.take(&context.executions, counted, |load| {
-        episode::decide_edge(question, load, context.caps).map(|id| (id, ()))
-    });
-    let (id, place) = match taken {
-        Ok((id, ..)) if past.iter().any(|past| past.id == id) => {
-            return Ok(Decided::Fired(execution_name(&rule.name_any(), &id)));
-        }
-        Ok((id, (), place)) => (id, place),
+    let stores = (&context.places, &context.executions);
+    let (id, place) = match ask(stores, compiled, (edge, known), (context.caps, now())) {
+        Ok(Asked::Has(name)) => return Ok(Decided::Fired(name)),
+        Ok(Asked::Fires(id, place)) => (id, place),
         Err(suppressed) => return Ok(suppress(context, case, edge, suppressed, None).await),
     };
-    // Its own record may be gone: of those of a rule that observes only so many are kept.
-    if compiled.facts.mode == Mode::Enforce && context.executions.observed_at(&compiled.facts, edge.time) {
-        return Ok(suppress(context, case, edge, Suppressed::BeforeRule, None).await);
-    }
     // Only for who would fire: in a flood hardly anybody does.
     let Some(live) = live(context, account, &edge.target).await? else {
         return Ok(Decided::Failed(format!("{} does not exist", edge.target)));
@@ -199,6 +189,78 @@ pub async fn answer(
     Ok(name)
 }
 
+/// What an event comes to that is not suppressed, by what is known of Executions.
+pub enum Asked<'p> {
+    /// The Execution of this name was made of it.
+    Has(String),
+    /// It gets one with this identity, for which a place is taken.
+    Fires(String, Taken<'p>),
+}
+
+/// Asks what an event comes to, given the Executions of the rule and its target.
+///
+/// # Errors
+/// Why it comes to nothing.
+pub fn ask<'p>(
+    (places, executions): (&'p Places, &Executions),
+    compiled: &CompiledRule,
+    (edge, known): (&Edge, &[Arc<Execution>]),
+    (caps, now): (Caps, Timestamp),
+) -> std::result::Result<Asked<'p>, Suppressed> {
+    let (facts, target, past) = (&compiled.facts, TargetKey::from(&edge.target), past_of(known));
+    let counted = Counted { rule: facts, target: &target, since: Some(edge.time), now };
+    let question = EdgeQuestion {
+        rule: facts,
+        rule_created_at: compiled.created_at,
+        target: &target,
+        occurrence: &edge.occurrence,
+        time: edge.time,
+        depth: edge.depth,
+        past: &past,
+    };
+    let decide = |load| episode::decide_edge(question, load, caps).map(|id| (id, ()));
+    let (id, (), place) = places.take(executions, counted, decide)?;
+    let has = past.iter().any(|past| past.id == id).then(|| id.clone());
+    if let Some(id) = has.or_else(|| executions.made_of(facts, &edge.occurrence)) {
+        return Ok(Asked::Has(execution_name(&facts.name, &id)));
+    }
+    // Its own record may be gone: of those of a rule that observes only so many are kept.
+    if facts.mode == Mode::Enforce && executions.observed_at(facts, edge.time) {
+        return Err(Suppressed::BeforeRule);
+    }
+    Ok(Asked::Fires(id, place))
+}
+
+/// Asks what is to be done about the end of an alert, given the Executions of the rule and its target: a place is taken for
+/// the one that is to be created, of this identity.
+///
+/// # Errors
+/// What is to be done otherwise.
+pub fn ask_end<'p>(
+    (places, executions): (&'p Places, &Executions),
+    compiled: &CompiledRule,
+    (edge, known): (&Edge, &[Arc<Execution>]),
+    (caps, now): (Caps, Timestamp),
+) -> std::result::Result<(String, Taken<'p>), ended::Verdict> {
+    let (facts, target, past) = (&compiled.facts, TargetKey::from(&edge.target), past_of(known));
+    let (rule_created_at, occurrence, time) = (compiled.created_at, &edge.occurrence, edge.time);
+    let end = End { rule: facts, rule_created_at, target: &target, occurrence, time, past: &past };
+    let counted = Counted { rule: facts, target: &target, since: None, now };
+    let decide = |load| match ended::decide(end, load, caps, now) {
+        ended::Verdict::Fire(id) => Ok((id, ())),
+        otherwise => Err(otherwise),
+    };
+    let (id, (), place) = places.take(executions, counted, decide)?;
+    if let Some(id) = executions.made_of(facts, &edge.occurrence) {
+        return Err(ended::Verdict::Fired(id));
+    }
+    // Its own record may be gone: of those of a rule that observes only so many are kept.
+    if facts.mode == Mode::Enforce && executions.observed_at(facts, edge.time) {
+        return Err(ended::Verdict::Dropped(Suppressed::BeforeRule));
+    }
+    Ok((id, place))
+}
+
 /// The target with its UID; none if there is none. A name needs no object.
 pub async fn live(
     context: &Context,
@@ -231,22 +293,6 @@ fn note(context: &Context, compiled: &CompiledRule, edge: &Edge) {
             context.journal.told(event, &compiled.facts.namespace);
         }
         Some(_) => {}
-    }
-}
-
-fn asking<'q>(
-    compiled: &'q CompiledRule,
-    edge: &'q Edge,
-    (target, past): (&'q TargetKey, &'q [Past]),
-) -> EdgeQuestion<'q> {
-    EdgeQuestion {
-        rule: &compiled.facts,
-        rule_created_at: compiled.created_at,
-        target,
-        occurrence: &edge.occurrence,
-        time: edge.time,
-        depth: edge.depth,
-        past,
     }
 }
 
@@ -341,7 +387,8 @@ async fn adopt(api: &Api<Execution>, making: &Making<'_>, name: &str) -> Result<
     Err(Error::Unexpected(format!("Execution {name} exists with another identity; refusing to take it over")))
 }
 
-fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
+/// The Execution of a decision that is made at a time.
+pub(super) fn build(making: &Making<'_>, definition: &str, time: Timestamp) -> Execution {
     let rule = making.rule;
     let annotation = |key: &str| rule.annotations().get(key).cloned();
     let decision = Decision {

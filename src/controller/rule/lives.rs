@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::before::KNOWN;
 use super::seen::key_of;
 use crate::api::Moment;
-use crate::decide::lifecycle::created;
+use crate::decide::lifecycle::{created, created_by};
 use crate::decide::matching::CompiledRule;
 use crate::decide::view::ObjectKey;
 
@@ -47,13 +47,24 @@ pub enum Shown {
 
 /// What is new of an object.
 #[derive(Debug, PartialEq)]
-pub struct News {
+struct News {
     /// Whether it was created since it was looked last.
-    pub is_new: bool,
+    is_new: bool,
     /// Whether that is known because it was not there before, and not only by its time.
-    pub is_certain: bool,
+    is_certain: bool,
     /// What had its name before, and is gone.
-    pub replaced: Option<Arc<Value>>,
+    replaced: Option<Arc<Value>>,
+}
+
+/// A moment of an object's life that was seen, or is known by what is seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turn {
+    /// The object, as it is, or was seen last.
+    pub object: Arc<Value>,
+    /// What has happened.
+    pub moment: Moment,
+    /// By when.
+    pub time: Timestamp,
 }
 
 impl Lives {
@@ -70,8 +81,66 @@ impl Lives {
         }
     }
 
-    /// Takes in an object that is there.
-    pub fn show(&mut self, rule: &CompiledRule, object: &Arc<Value>, shown: Shown) -> News {
+    /// Takes in an object that is there, and gives what has happened by that, in its order.
+    pub fn take(
+        &mut self,
+        rule: &CompiledRule,
+        object: &Arc<Value>,
+        shown: Shown,
+        now: Timestamp,
+    ) -> Vec<Turn> {
+        let News { is_new, is_certain, replaced } = self.show(rule, object, shown);
+        let gone = replaced.and_then(|gone| self.lose(rule, &gone, now));
+        let came = is_new.then(|| self.came(rule, object, is_certain, now)).flatten();
+        gone.into_iter().chain(came).collect()
+    }
+
+    /// Takes in that an object is gone, as it was seen last.
+    pub fn lose(&mut self, rule: &CompiledRule, object: &Arc<Value>, now: Timestamp) -> Option<Turn> {
+        if !rule.is_about(Moment::Deleted) {
+            return None;
+        }
+        let time = now.max(rule.created_at);
+        self.gone_at = self.gone_at.max(time);
+        Some(Turn { object: object.clone(), moment: Moment::Deleted, time })
+    }
+
+    /// Takes in which objects a complete list has, whose others are gone. What was created before `horizon` is known with it.
+    pub fn compare(
+        &mut self,
+        rule: &CompiledRule,
+        listed: &BTreeSet<ObjectKey>,
+        (horizon, now): (Timestamp, Timestamp),
+    ) -> Vec<Turn> {
+        let gone = self.retain(listed, horizon);
+        gone.iter().filter_map(|object| self.lose(rule, object, now)).collect()
+    }
+
+    /// That an object was created, if that has happened since the rule was.
+    fn came(
+        &self,
+        rule: &CompiledRule,
+        object: &Arc<Value>,
+        is_certain: bool,
+        now: Timestamp,
+    ) -> Option<Turn> {
+        if !rule.is_about(Moment::Created) {
+            return None;
+        }
+        let by = created_by(object, now);
+        let time = if is_certain {
+            // It was not there when the rule was, whose creation is known to the second.
+            by.max(rule.created_at).max(self.gone_at)
+        } else {
+            // What was there before the rule is nothing that happened.
+            created(object).filter(|created| *created >= rule.created_at)?;
+            by
+        };
+        Some(Turn { object: object.clone(), moment: Moment::Created, time })
+    }
+
+    /// What is new of an object that is there.
+    fn show(&mut self, rule: &CompiledRule, object: &Arc<Value>, shown: Shown) -> News {
         let (key, uid) = (key_of(object), uid_of(object));
         let before = self.known.get(&key);
         let is_known = before.is_some_and(|life| *life.uid == *uid);
@@ -91,24 +160,13 @@ impl Lives {
         News { is_new, is_certain, replaced: before.filter(|_| !is_known).and_then(|life| life.last) }
     }
 
-    /// Takes in that something is gone.
-    pub fn loses(&mut self, at: Timestamp) {
-        self.gone_at = self.gone_at.max(at);
-    }
-
-    /// When something was last told to be gone.
-    pub fn gone_at(&self) -> Timestamp {
-        self.gone_at
-    }
-
     /// Forgets an object that is gone.
     pub fn forget(&mut self, key: &ObjectKey) {
         self.known.remove(key);
     }
 
-    /// Forgets the objects that a complete list does not have, and gives them back as they were seen last. What was
-    /// created before `horizon` is known with it.
-    pub fn retain(&mut self, listed: &BTreeSet<ObjectKey>, horizon: Timestamp) -> Vec<Arc<Value>> {
+    /// Forgets the objects that a complete list does not have, and gives them back as they were seen last.
+    fn retain(&mut self, listed: &BTreeSet<ObjectKey>, horizon: Timestamp) -> Vec<Arc<Value>> {
         let gone =
             self.known.extract_if(.., |key, _| !listed.contains(key)).filter_map(|(_, life)| life.last);
         let gone = gone.collect();

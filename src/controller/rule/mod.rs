@@ -4,6 +4,8 @@ mod before;
 mod cache;
 mod checks;
 mod concern;
+#[cfg(test)]
+mod deliveries;
 mod evaluator;
 mod evaluators;
 mod fire;
@@ -54,7 +56,7 @@ use held::{Hold, Holds, Waiting};
 use load::Counted;
 pub use load::Places;
 use origin::Origin;
-use seen::{Edge, Seen, handled_by};
+use seen::{Edge, Looked, Seen, handled_by};
 
 /// How often a rule is looked at although nothing changed: an account's annotation may be gone.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -143,8 +145,10 @@ async fn evaluator_for(
         return Ok(running);
     }
     // Whoever led before this process has looked for all rules that there were.
-    let led = context.unled.filter(|(_, began)| compiled.created_at < *began).map(|(from, _)| from);
-    let before = (objected_until(rule), context.evaluators.looked(&namespace, &name).or(led));
+    let led = context.unled.filter(|(_, began)| compiled.created_at < *began);
+    let led = led.map(|(from, _)| Looked { until: Some(from), settled: context.settled }.for_rule(rule));
+    let looked = context.evaluators.looked(&namespace, &name).or(led).unwrap_or_default();
+    let before = (objected_until(rule), looked);
     let started_for = (generation, account);
     let evaluator = Arc::new(Evaluator::start(context, compiled, started_for, before).await?);
     context.evaluators.set(&namespace, &name, Some(evaluator.clone()));

@@ -7,7 +7,11 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::happening::Happening;
-use crate::api::{CapturedEvent, Duration, MatchedObject, Moment, ObjectReference, TriggerEvent};
+use crate::api::{
+    CapturedEvent, ConditionStatus, ConditionType, Duration, MatchedObject, Moment, ObjectReference, Rule,
+    TriggerEvent, condition,
+};
+use crate::cluster::lease::SETTLED;
 use crate::cluster::owners;
 use crate::controller::lead::matched;
 use crate::decide::capture::Correlation;
@@ -16,6 +20,7 @@ use crate::decide::ends::OLDEST;
 use crate::decide::episode::STALE_AFTER;
 use crate::decide::hearing::COMES_AGAIN;
 use crate::decide::identity::{self, TargetKey};
+use crate::decide::lifecycle::as_of;
 use crate::decide::matching::{CompiledRule, envelope};
 use crate::decide::view::{Match, ObjectKey, Sight, Targets, View, key};
 
@@ -60,9 +65,14 @@ impl Edge {
 
 impl Edge {
     /// What has happened to an object.
-    pub fn of_object(Happening { object, event }: Happening, target: ObjectReference) -> Self {
+    pub fn of_object(
+        rule: &CompiledRule,
+        Happening { object, event }: Happening,
+        target: ObjectReference,
+    ) -> Self {
         let (data, occurrence) = (Arc::new(serde_json::json!(event)), identity::occurrence(&event));
-        let (event, time, recorded) = (matched(&object), event.time.0, Some(event));
+        let time = as_of(rule, &object, &event);
+        let (event, recorded) = (matched(&object), Some(event));
         Self { target, event, occurrence, time, data, recorded, captured: Vec::new(), depth: 0 }
     }
 }
@@ -88,6 +98,15 @@ pub struct Occurrences {
 }
 
 impl Occurrences {
+    /// These.
+    pub fn of<'a>(occurrences: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut known = Self::default();
+        for occurrence in occurrences {
+            known.add(occurrence);
+        }
+        known
+    }
+
     /// Whether one is among them.
     pub fn has(&self, occurrence: &str) -> bool {
         self.known.contains(occurrence)
@@ -217,6 +236,37 @@ fn window(rule: &CompiledRule) -> Option<SignedDuration> {
     let waits = rule.facts.once.as_ref().map(|once| once.within);
     let window = rule.correlation.as_ref().map(Correlation::within);
     window.max(waits.map(Duration::signed))
+}
+
+/// Until when somebody has looked for a rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Looked {
+    /// Until when at all; none if nobody is known to have.
+    pub until: Option<Timestamp>,
+    /// Until when so that nothing is left over: what was found at the beginning, and had happened while nobody looked, may be
+    /// as long as it was not looked for [`SETTLED`].
+    pub settled: Option<Timestamp>,
+}
+
+impl Looked {
+    /// Takes in that it was looked from a time to another after that.
+    #[must_use]
+    pub fn and(self, (began, until): (Timestamp, Timestamp)) -> Self {
+        let is_settled = until.duration_since(began) >= SETTLED;
+        Self { until: Some(until), settled: if is_settled { Some(until) } else { self.settled } }
+    }
+
+    /// The same for one rule, where another process has looked: while the rule was not ready it has not, and says so in the
+    /// rule's status.
+    #[must_use]
+    pub fn for_rule(self, rule: &Rule) -> Self {
+        let conditions = rule.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let ready = condition(conditions, ConditionType::Ready);
+        let unready = ready.filter(|ready| ready.status == ConditionStatus::False.as_str());
+        let Some(since) = unready.map(|ready| ready.last_transition_time.0) else { return self };
+        let until = |time: Timestamp| time.min(since);
+        Self { until: self.until.map(until), settled: self.settled.map(until) }
+    }
 }
 
 /// From when on what is created is looked at by whoever comes after somebody who has looked until then: what that one knew
@@ -426,6 +476,39 @@ mod tests {
         assert_eq!(horizon(&alone, None), handled_by(Timestamp::MIN), "nobody is known to have looked");
         assert_eq!([79, 80, 81].map(|now| too_old(&alone, at(20), at(now))), [false, false, true]);
         assert!(!too_old(&window, at(20), at(110)) && too_old(&window, at(20), at(111)));
+    }
+
+    #[test]
+    fn who_has_not_looked_for_long_leaves_what_he_found_to_the_next() {
+        let at = |second| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second);
+        let looked = |until: Option<i64>, settled: Option<i64>| Looked {
+            until: until.map(at),
+            settled: settled.map(at),
+        };
+        let before = looked(Some(100), Some(90));
+        assert_eq!(before.and((at(500), at(619))), looked(Some(619), Some(90)));
+        assert_eq!(before.and((at(500), at(620))), looked(Some(620), Some(620)));
+        assert_eq!(Looked::default().and((at(500), at(600))), looked(Some(600), None));
+    }
+
+    #[test]
+    fn for_a_rule_that_was_not_ready_nobody_has_looked() {
+        let at = |second| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second);
+        let led = Looked { until: Some(at(500)), settled: Some(at(500)) };
+        for (status, since, until) in
+            [("True", 400, 500), ("False", 400, 400), ("False", 600, 500), ("Unknown", 400, 500)]
+        {
+            let rule = serde_json::json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Rule",
+                "metadata": {"name": "r", "namespace": "a"},
+                "spec": {"serviceAccountName": "h", "ladder": [{"run": "x"}],
+                    "trigger": {"resource": {"apiVersion": "v1", "kind": "Pod", "lifecycle": ["Created"]}}},
+                "status": {"conditions": [{"type": "Ready", "status": status, "reason": "Active", "message": "",
+                    "lastTransitionTime": at(since).to_string()}]}});
+            let rule: Rule = serde_json::from_value(rule).expect("a Rule");
+            let expected = Looked { until: Some(at(until)), settled: Some(at(until)) };
+            assert_eq!(led.for_rule(&rule), expected, "{status} since {since}");
+            assert_eq!(Looked::default().for_rule(&rule), Looked::default());
+        }
     }
 
     #[test]

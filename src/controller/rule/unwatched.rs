@@ -196,14 +196,12 @@ fn fresh(context: &Context, compiled: &CompiledRule, now: Timestamp) -> Vec<(Arc
     let is_done =
         |uid: &str| context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| ends.is_done(uid));
     let ends = undecided(of_rules, is_done, |execution| end(execution, trigger));
-    let window = compiled.spec.correlate.as_ref().map(|correlate| correlate.within.signed());
-    let oldest = now.saturating_sub(OLDEST + window.unwrap_or_default()).unwrap_or(Timestamp::MIN);
     let (ends, over): (Vec<_>, Vec<_>) =
-        ends.partition(|(_, end)| end.time > oldest && end.time >= compiled.created_at);
+        ends.partition(|(_, end)| over_already(compiled, end, now).is_none());
     let unled = context.unled.filter(|unled| super::seen::unled(compiled, *unled).is_some());
     for (execution, end) in over {
         context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| ends.over.add(&end.event.id));
-        let why = if end.time > oldest { Why::BeforeRule } else { Why::TooOld };
+        let Some(why) = over_already(compiled, &end, now) else { continue };
         let is_lost = why == Why::BeforeRule || is_lost(context, (compiled, unled), &end);
         if is_lost && matches(compiled, &end.event, now).unwrap_or(false) {
             pass_over(context, compiled, (execution.spec.target.as_ref(), &end.event), why);
@@ -223,6 +221,17 @@ fn undecided(
         execution.is_finished() && !is_done(execution.metadata.uid.as_deref().unwrap_or_default())
     };
     executions.filter(is_open).filter_map(move |execution| read(&execution).map(|end| (execution, end)))
+}
+
+/// Why an end is over before it is decided about; none if it is not.
+pub(super) fn over_already(compiled: &CompiledRule, end: &End, now: Timestamp) -> Option<Why> {
+    let window = compiled.spec.correlate.as_ref().map(|correlate| correlate.within.signed());
+    let oldest = now.saturating_sub(OLDEST + window.unwrap_or_default()).unwrap_or(Timestamp::MIN);
+    match () {
+        () if end.time <= oldest => Some(Why::TooOld),
+        () if end.time < compiled.created_at => Some(Why::BeforeRule),
+        () => None,
+    }
 }
 
 /// Whether an end of long ago was never answered, for all that is known: who led then was about to go, and the next came too late.

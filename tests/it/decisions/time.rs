@@ -371,6 +371,34 @@ async fn a_rule_follows_the_end_of_another() {
 }
 
 #[tokio::test]
+async fn an_end_is_answered_once_wherever_an_edited_rule_leads() {
+    let mut bay = Bay::new().await;
+    bay.boat("ark", "leaking").await;
+    bay.script("look").await;
+    let rescue = async |bay: &Bay, key: &str| {
+        let changes = json!({"mode": "Observe", "ladder": [{"run": "look"}], "target": {"key": key}});
+        bay.told_rule("rescue", json!({"execution": {"rules": ["ark"]}}), changes).await;
+        bay.watching("rescue").await;
+    };
+    rescue(&bay, "'north'").await;
+    bay.rule("ark", json!({})).await;
+    bay.all("both have ended", |executions| all_ended(executions, 2)).await;
+    bay.kill().await;
+    let changes = json!({"spec": {"target": {"key": "'south'"}}});
+    let rules: Api<Rule> = Api::namespaced(bay.admin.clone(), NAMESPACE);
+    rules.patch("rescue", &PatchParams::default(), &Patch::Merge(changes)).await.unwrap();
+    bay.start();
+    bay.boat("ark-2", "leaking").await;
+    let all = bay.all("the second end is answered", |executions| all_ended(executions, 4)).await;
+    let decided =
+        all.iter().filter(|one| one.spec.decision.as_ref().is_some_and(|d| d.rule.name == "rescue"));
+    let mut targets: Vec<_> =
+        decided.filter_map(|one| Some(one.spec.target.as_ref()?.name.clone())).collect();
+    targets.sort();
+    assert_eq!(targets, ["north", "south"]);
+}
+
+#[tokio::test]
 async fn a_circle_of_rules_comes_to_an_end() {
     let bay = Bay::new().await;
     bay.boat("ark", "leaking").await;

@@ -4,21 +4,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::Eye;
-use crate::api::{Moment, ObjectReference};
+use crate::api::ObjectReference;
 use crate::cluster::Error;
 use crate::controller::lead::{self, matched};
 use crate::controller::rule::before::{Before, Change, Was};
 use crate::controller::rule::happening::Happening;
-use crate::controller::rule::lives::{Lives, News, Shown};
+use crate::controller::rule::lives::{Shown, Turn};
 use crate::controller::rule::passed_over::Why;
 use crate::controller::rule::seen::{Edge, handled_by, key_of, too_old};
 use crate::decide::change::LARGEST;
 use crate::decide::identity;
-use crate::decide::lifecycle::{created, created_by};
 use crate::decide::view::ObjectKey;
 use crate::source::watch::{Synced, now};
 
@@ -65,52 +63,33 @@ impl Eye {
     /// Looks at an object that is there, for a rule about creation or deletion.
     async fn lives(&mut self, object: &Arc<Value>, shown: Shown) {
         let Some(lives) = &mut self.lives else { return };
-        let News { is_new, is_certain, replaced } = lives.show(&self.rule, object, shown);
-        if let Some(gone) = replaced {
-            self.gone(&gone).await;
-        }
-        if is_new && self.rule.is_about(Moment::Created) {
-            self.came(object, is_certain).await;
-        }
-    }
-
-    /// Takes in that an object was created.
-    async fn came(&mut self, object: &Arc<Value>, is_certain: bool) {
-        let time = created_by(object, now());
-        let gone_at = self.lives.as_ref().map_or(Timestamp::MIN, Lives::gone_at);
-        if is_certain {
-            // It was not there when the rule was, whose creation is known to the second.
-            let time = time.max(self.rule.created_at).max(gone_at);
-            return self.moment(object, Moment::Created, time).await;
-        }
-        // What was there before the rule is nothing that happened.
-        if created(object).is_some_and(|created| created >= self.rule.created_at) {
-            self.moment(object, Moment::Created, time).await;
+        for turn in lives.take(&self.rule, object, shown, now()) {
+            self.moment(&turn).await;
         }
     }
 
     /// Takes in that an object is gone, as it was seen last.
     pub(super) async fn gone(&mut self, object: &Arc<Value>) {
-        let Some(lives) = self.lives.as_mut().filter(|_| self.rule.is_about(Moment::Deleted)) else { return };
-        let time = now().max(self.rule.created_at);
-        lives.loses(time);
-        self.moment(object, Moment::Deleted, time).await;
+        let Some(lives) = &mut self.lives else { return };
+        if let Some(turn) = lives.lose(&self.rule, object, now()) {
+            self.moment(&turn).await;
+        }
     }
 
     /// Takes in which objects a complete list does not have.
     pub(super) async fn retain(&mut self, listed: &BTreeSet<ObjectKey>, synced: &Synced) {
         self.before.as_mut().into_iter().for_each(|before| before.retain(listed));
-        let lives = self.lives.as_mut();
-        let gone = lives.map(|lives| lives.retain(listed, handled_by(synced.asked))).unwrap_or_default();
-        for object in gone {
-            self.gone(&object).await;
+        let (rule, until) = (&self.rule, (handled_by(synced.asked), now()));
+        let gone = self.lives.as_mut().map(|lives| lives.compare(rule, listed, until)).unwrap_or_default();
+        for turn in gone {
+            self.moment(&turn).await;
         }
         self.notice_narrowness();
     }
 
     /// Leads a moment of an object's life that matches to its target, to be decided about.
-    async fn moment(&mut self, object: &Arc<Value>, moment: Moment, time: Timestamp) {
-        let (event, key) = (self.rule.moment(object, moment, time), key_of(object));
+    async fn moment(&mut self, Turn { object, moment, time }: &Turn) {
+        let (event, key) = (self.rule.moment(object, *moment, *time), key_of(object));
         let (occurrence, now) = (identity::occurrence(&event), now());
         if matched(object).object.uid.is_none_or(|uid| uid.is_empty()) {
             self.count("error");
@@ -123,7 +102,7 @@ impl Eye {
         if !self.is_match(&key, self.rule.matches_moment(object, &event, now)) {
             return;
         }
-        if too_old(&self.rule, time, now) {
+        if too_old(&self.rule, *time, now) {
             self.journal.told(&event, &self.rule.facts.namespace);
             return self.passes_over((&matched(object).object, &occurrence), Why::TooOld);
         }
@@ -164,7 +143,7 @@ impl Eye {
     /// Has the rule decide about what has happened, or lets it wait for others.
     fn led(&mut self, happening: Happening, target: ObjectReference) {
         let Some(capturing) = &mut self.capturing else {
-            return self.wait_for_decision(Edge::of_object(happening, target));
+            return self.wait_for_decision(Edge::of_object(&self.rule, happening, target));
         };
         match capturing.take_happening(&happening, &target, now()) {
             Ok(dropped) => self.pushed_out(&dropped),

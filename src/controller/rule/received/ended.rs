@@ -6,15 +6,14 @@ use std::time::Instant;
 use k8s_openapi::jiff::Timestamp;
 
 use super::{Listener, known};
-use crate::api::{Execution, Mode, ObjectReference, OutcomeKind};
+use crate::api::{Execution, ObjectReference, OutcomeKind};
 use crate::cluster::Result;
 use crate::controller::rule::fire;
 use crate::controller::rule::held::Hold;
-use crate::controller::rule::load::Counted;
 use crate::controller::rule::seen::Edge;
-use crate::controller::rule::{LOOK_AGAIN, executions_of, objection, past_of};
-use crate::decide::ended::{self, End, Verdict};
-use crate::decide::episode::{Held, Suppressed};
+use crate::controller::rule::{LOOK_AGAIN, executions_of, objection};
+use crate::decide::ended::Verdict;
+use crate::decide::episode::Held;
 use crate::decide::identity::{TargetKey, execution_name};
 use crate::decide::inbox::{Inbox, Item};
 use crate::decide::matching::received;
@@ -45,30 +44,16 @@ impl Listener<'_> {
         edge: &Edge,
         (key, executions): (&TargetKey, &[Arc<Execution>]),
     ) -> Result<()> {
-        let (context, case, past) = (self.context, self.case, past_of(executions));
-        let facts = &case.compiled.facts;
-        let counted = Counted { rule: facts, target: key, since: None, now: now() };
-        let (rule_created_at, occurrence, time) = (case.compiled.created_at, &edge.occurrence, edge.time);
-        let end = End { rule: facts, rule_created_at, target: key, occurrence, time, past: &past };
-        let taken = context.places.take(&context.executions, counted, |load| {
-            match ended::decide(end, load, context.caps, now()) {
-                Verdict::Fire(id) => Ok((id, ())),
-                otherwise => Err(otherwise),
-            }
-        });
-        let (id, (), place) = match taken {
-            Ok(taken) => taken,
+        let (context, case) = (self.context, self.case);
+        let stores = (&context.places, &context.executions);
+        let asked = fire::ask_end(stores, case.compiled, (edge, executions), (context.caps, now()));
+        let (id, place) = match asked {
+            Ok(asked) => asked,
             Err(otherwise) => {
                 self.end_otherwise(item, edge, (key, otherwise)).await;
                 return Ok(());
             }
         };
-        // Its own record may be gone: of those of a rule that observes only so many are kept.
-        if facts.mode == Mode::Enforce && context.executions.observed_at(facts, edge.time) {
-            drop(place);
-            self.end_otherwise(item, edge, (key, Verdict::Dropped(Suppressed::BeforeRule))).await;
-            return Ok(());
-        }
         let began = Instant::now();
         let Some(live) = fire::live(context, case.account, &edge.target).await? else {
             self.note(item, OutcomeKind::Failed, format!("{} does not exist", edge.target), None);
