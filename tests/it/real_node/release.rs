@@ -1,9 +1,11 @@
-//! What becomes of Executions that run when fother is taken from under them: the leader's Pod is deleted, the release is
+//! What becomes of Executions that run when fother is taken from under them: the leader's Pod is evicted, the release is
 //! upgraded to other values, and it is uninstalled and installed again. On a cluster of its own, as nobody else's fother
 //! should go.
 
 use k8s_openapi::api::batch::v1::Job;
-use kube::ResourceExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, EvictParams, ListParams};
+use kube::{Error, ResourceExt};
 use serde_json::{Value, json};
 
 use super::harbor::{HOME, Harbor};
@@ -11,6 +13,24 @@ use super::port::{Port, pod_of};
 use crate::support::wait::{DEADLINE, eventually};
 
 impl Port {
+    /// Has a Pod of fother's go as `kubectl drain` does, and sees that its budget keeps the other one.
+    async fn evict(&self, pod: &str) {
+        let pods = Api::<Pod>::namespaced(self.harbor.client().await, HOME);
+        let found = pods.list(&ListParams::default()).await.unwrap();
+        let other = found.iter().map(ResourceExt::name_any).find(|name| name != pod).unwrap();
+        let evict = async |name: &str| pods.evict(name, &EvictParams::default()).await;
+        eventually("the budget knows that both are well", DEADLINE, || async {
+            evict(pod).await.map_err(|error| error.to_string())
+        })
+        .await;
+        match evict(&other).await {
+            Err(Error::Api(refusal)) if refusal.code == 429 => {
+                assert!(refusal.message.contains("disruption budget"), "{refusal:?}");
+            }
+            answer => panic!("both replicas go at once: {answer:?}"),
+        }
+    }
+
     /// Uninstalls the release, and waits until none of its Pods is left.
     async fn uninstall(&self) {
         self.harbor.helm.run(&["uninstall", "fother", "-n", HOME]).await;
@@ -33,8 +53,7 @@ async fn executions_outlive_a_leader_an_upgrade_and_a_release() {
     let first = port.leader("").await;
     let ark = port.breaks("ark").await;
 
-    let delete = ["-n", HOME, "delete", "pod", pod_of(&first), "--wait=false"];
-    port.harbor.kubectl.run(&delete).await;
+    port.evict(pod_of(&first)).await;
     let second = port.leader(&first).await;
     let brig = port.breaks("brig").await;
 

@@ -112,7 +112,9 @@ impl World {
             Step::Back(from, count) => {
                 let mut old = self.past(from, count);
                 old.reverse();
-                old.into_iter().for_each(|one| self.post(vec![one]));
+                for one in old {
+                    self.post(vec![one]);
+                }
             }
             Step::Decide(ends) => self.decide(ends),
             Step::Finish => self.store.finish(at(self.now)),
@@ -295,7 +297,7 @@ proptest! {
     #[test]
     fn each_end_is_answered_and_none_twice(steps in prop::collection::vec(step(), 1..60)) {
         let mut world = World::new();
-        steps.into_iter().for_each(|step| world.take(step));
+        for step in steps { world.take(step); }
         world.settle();
     }
 }

@@ -279,7 +279,9 @@ impl World {
             Told::Changed => {}
             Told::Deleted => self.misses(uid),
         }
-        turns.into_iter().for_each(|turn| self.moment(&turn));
+        for turn in turns {
+            self.moment(&turn);
+        }
     }
 
     /// So many objects of a list, from its beginning.
@@ -291,9 +293,13 @@ impl World {
             // What has taken the name of another shows that the other is gone.
             let same = |other: &usize| self.boats[*other].name == self.boats[*uid].name && other != uid;
             let gone: Vec<_> = self.process.told.iter().filter(|other| same(other)).copied().collect();
-            gone.into_iter().for_each(|gone| self.misses(gone));
+            for gone in gone {
+                self.misses(gone);
+            }
             self.sees(*uid);
-            turns.into_iter().for_each(|turn| self.moment(&turn));
+            for turn in turns {
+                self.moment(&turn);
+            }
         }
         listed.into_iter().map(|uid| key_of(&self.boats[uid].object(uid))).collect()
     }
@@ -302,7 +308,9 @@ impl World {
         self.pending.clear();
         let (listed, now) = (self.pages(NAMES), at(self.now));
         let turns = self.process.lives.compare(&self.compiled, &listed, (handled_by(now), now));
-        turns.into_iter().for_each(|turn| self.moment(&turn));
+        for turn in turns {
+            self.moment(&turn);
+        }
         let gone: Vec<_> = self
             .process
             .told
@@ -310,7 +318,9 @@ impl World {
             .filter(|uid| !self.there.values().any(|there| there == *uid))
             .copied()
             .collect();
-        gone.into_iter().for_each(|uid| self.misses(uid));
+        for uid in gone {
+            self.misses(uid);
+        }
         (self.is_watched, self.last) = (true, None);
     }
 
@@ -449,7 +459,9 @@ fn occurrence(uid: usize, moment: &str) -> String {
 /// Whatever happens to objects of one target each, all of one, or of one that is another by the time.
 fn lives(key: &str, steps: Vec<Step>) -> TestCaseResult {
     let mut world = World::of(key);
-    steps.into_iter().for_each(|step| world.take(step));
+    for step in steps {
+        world.take(step);
+    }
     world.settle();
     world.all_are_answered()
 }

@@ -122,7 +122,9 @@ impl World {
             Step::Pass(halves) => {
                 self.now += halves * 500;
                 let late = self.untold(self.now - LATE);
-                late.into_iter().for_each(|number| self.tell(number));
+                for number in late {
+                    self.tell(number);
+                }
                 self.sight.heard_at = self.sight.heard_at.map(|_| at(self.now));
             }
             Step::Happen(lag) => self.happen(lag * 500),
@@ -274,7 +276,7 @@ proptest! {
     #[test]
     fn the_first_of_many_is_acted_on_and_no_other_near_it(steps in steps((120, true, 0)), within in 2..120i64) {
         let mut world = World::of("First", within, true);
-        steps.into_iter().for_each(|step| world.take(step));
+        for step in steps { world.take(step); }
         world.settle();
         let mut acted = world.acted();
         acted.sort_unstable();
@@ -287,7 +289,7 @@ proptest! {
     #[test]
     fn the_last_of_each_window_is_acted_on_and_no_other(steps in steps((0, false, 3)), within in 2..120i64) {
         let mut world = World::of("Last", within, true);
-        steps.into_iter().for_each(|step| world.take(step));
+        for step in steps { world.take(step); }
         world.settle();
         let lasts: BTreeSet<_> = world.lasts(within * 1000).into_iter().map(|n| at(world.events[n].time)).collect();
         let acted = world.store.acted();
@@ -307,7 +309,7 @@ proptest! {
     #[test]
     fn no_earlier_one_is_acted_on_after_the_last(steps in steps((240, true, 0)), within in 2..120i64) {
         let mut world = World::of("Last", within, false);
-        steps.into_iter().for_each(|step| world.take(step));
+        for step in steps { world.take(step); }
         world.settle();
         let acted = world.acted();
         for (place, time) in acted.iter().enumerate() {

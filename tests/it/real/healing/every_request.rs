@@ -58,11 +58,12 @@ fn is_thorough() -> bool {
 /// What becomes of a request, and of the first that the next process writes.
 fn fates(kind: &Kind, stands: Stands) -> Vec<(Fate, Option<Fate>)> {
     let first: &[Fate] = match (kind.is_read(), stands) {
-        // Right after the answer everything is as it is right before the next request is sent: one kill there a kind is enough.
+        (true, _) if is_thorough() => &[Fate::NeverSent, Fate::Answered],
+        // Right after the answer everything is as it is right before the next request is sent: one kill there a kind will do.
         (true, Stands::Certain { is_last: true }) => &[Fate::NeverSent, Fate::Answered],
         (true, _) => &[Fate::NeverSent],
-        (false, Stands::ByChance) => &[Fate::NeverSent, Fate::Unanswered],
-        (false, Stands::Certain { .. }) => &[Fate::NeverSent, Fate::Late, Fate::Unanswered, Fate::Answered],
+        (false, Stands::ByChance) if !is_thorough() => &[Fate::NeverSent, Fate::Unanswered],
+        (false, _) => &[Fate::NeverSent, Fate::Late, Fate::Unanswered, Fate::Answered],
     };
     let mut fates: Vec<_> = first.iter().map(|fate| (*fate, None)).collect();
     let is_certain = stands != Stands::ByChance && is_thorough();
@@ -345,14 +346,15 @@ async fn killed_at_every_request_it_comes_to_the_same_end() {
     }
     let starts: Vec<_> = first.iter().flat_map(|(_, starts, _)| starts.clone()).collect();
     let walks: Vec<_> = first.iter().flat_map(|(_, _, walks)| walks.clone()).collect();
+    let chances = if is_thorough() { 4 } else { 1 };
     // Nothing of its start is left to chance.
-    let starts = Points::of(&starts, |kind, stands| {
-        let is_last = is_thorough() || stands == Stands::Certain { is_last: true };
+    let starts = Points::of(&starts, chances, |kind, stands| {
+        let is_last = stands == Stands::Certain { is_last: true };
         fates(kind, Stands::Certain { is_last })
     });
     let on_the_path =
         |kind: &Kind, stands| if is_on_the_path(kind) { fates(kind, stands) } else { Vec::new() };
-    let walks = Points::of(&walks, on_the_path);
+    let walks = Points::of(&walks, chances, on_the_path);
     let (at_start, on_the_way) = (&starts, &walks);
     let killing = stream::select(stream::iter(first), opening);
     killing

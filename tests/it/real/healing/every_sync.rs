@@ -182,7 +182,8 @@ async fn a_sync_that_is_killed_at_any_write_comes_to_the_same_objects() {
         walks.push(follower.walk().await);
     }
     let fates = [Fate::NeverSent, Fate::Late, Fate::Unanswered, Fate::Answered].map(|fate| (fate, None));
-    let points = Points::of(&walks, |kind, _| if is_of_the_sync(kind) { fates.to_vec() } else { Vec::new() });
+    let of_it = |kind: &Kind, _| if is_of_the_sync(kind) { fates.to_vec() } else { Vec::new() };
+    let points = Points::of(&walks, 1, of_it);
     points.each(async |point, _| follower.killed_at(point).await).await;
     points.assert_reached("sync", &[]);
     assert!(follower.scenario.stage.api::<Pack>().get("ops").await.unwrap().finalizers().is_empty());

@@ -1,7 +1,7 @@
 //! Where a program is killed: at each request of its way through a piece of work, and what becomes of the request.
 //!
 //! The way is walked a few times undisturbed first. What is asked every time has to be reached by a kill, if need be by
-//! another attempt. What is asked only sometimes is tried once and may be missed, and the test says what that is and why.
+//! another attempt. What is asked only sometimes is tried less often and may be missed, and the test says what that is and why.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -13,8 +13,7 @@ use crate::support::proxy::{Deed, Fault, Kind, Moment, Proxy, Requests};
 /// How often each kind of request was made.
 pub type Counts = BTreeMap<Kind, usize>;
 
-/// Attempts at what has to be reached: somebody may be faster, or have asked for something else first. At what need not be
-/// there at all it is one.
+/// Attempts at what has to be reached: somebody may be faster, or have asked for something else first.
 const ATTEMPTS: usize = 8;
 
 /// What becomes of the request at which a program is killed.
@@ -98,11 +97,18 @@ pub struct Points {
     todo: Mutex<VecDeque<(Point, usize)>>,
     missed: Mutex<Vec<Point>>,
     planned: usize,
+    /// Attempts at what need not be there at all.
+    chances: usize,
 }
 
 impl Points {
-    /// The points of what was counted on walks. `fates` says what is to become of a request, at first and then.
-    pub fn of(walks: &[Counts], fates: impl Fn(&Kind, Stands) -> Vec<(Fate, Option<Fate>)>) -> Self {
+    /// The points of what was counted on walks; what not each of them had is tried `chances` times. `fates` says what is to
+    /// become of a request, at first and then.
+    pub fn of(
+        walks: &[Counts],
+        chances: usize,
+        fates: impl Fn(&Kind, Stands) -> Vec<(Fate, Option<Fate>)>,
+    ) -> Self {
         let kinds: BTreeSet<_> = walks.iter().flat_map(BTreeMap::keys).collect();
         let mut points = Vec::new();
         for kind in kinds {
@@ -128,14 +134,14 @@ impl Points {
         }
         let planned = points.len();
         let todo = points.into_iter().map(|point| (point, 0)).collect();
-        Self { todo: Mutex::new(todo), missed: Mutex::default(), planned }
+        Self { todo: Mutex::new(todo), missed: Mutex::default(), planned, chances }
     }
 
     /// Has `attempt` made at each that is left, until it says that it came there or has been made often enough. It is told how
     /// often it has been made.
     pub async fn each(&self, mut attempt: impl AsyncFnMut(&Point, usize) -> bool) {
         while let Some((point, attempts)) = { self.todo.lock().pop_front() } {
-            let enough = if point.certain { ATTEMPTS } else { 1 };
+            let enough = if point.certain { ATTEMPTS } else { self.chances };
             match attempt(&point, attempts).await {
                 true => {}
                 false if attempts + 1 < enough => self.todo.lock().push_back((point, attempts + 1)),
