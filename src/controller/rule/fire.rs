@@ -142,7 +142,7 @@ pub async fn edge(
     let Case { rule, compiled, account, .. } = case;
     note(context, compiled, edge);
     let objected = rule.status.as_ref().map_or(&[][..], |status| &status.objected);
-    let is_forgotten = case.seen.forgotten.is_some_and(|until| edge.time < until);
+    let is_forgotten = case.seen.forgotten.is_some_and(|until| edge.since < until);
     if is_forgotten || objected.iter().any(|event| event.id == edge.occurrence) {
         return Ok(Decided::Suppressed(Suppressed::Unless, None));
     }
@@ -178,7 +178,7 @@ pub async fn answer(
         occurrence: edge.occurrence.clone(),
         target: live,
         matched: &edge.event,
-        since: Some(edge.time),
+        since: Some(edge.since),
         event: edge.recorded.as_ref(),
         captured: &edge.captured,
         depth: edge.depth,
@@ -208,13 +208,13 @@ pub fn ask<'p>(
     (caps, now): (Caps, Timestamp),
 ) -> std::result::Result<Asked<'p>, Suppressed> {
     let (facts, target, past) = (&compiled.facts, TargetKey::from(&edge.target), past_of(known));
-    let counted = Counted { rule: facts, target: &target, since: Some(edge.time), now };
+    let counted = Counted { rule: facts, target: &target, since: Some(edge.since), now };
     let question = EdgeQuestion {
         rule: facts,
         rule_created_at: compiled.created_at,
         target: &target,
         occurrence: &edge.occurrence,
-        time: edge.time,
+        time: edge.since,
         depth: edge.depth,
         past: &past,
     };
@@ -225,7 +225,7 @@ pub fn ask<'p>(
         return Ok(Asked::Has(execution_name(&facts.name, &id)));
     }
     // Its own record may be gone: of those of a rule that observes only so many are kept.
-    if facts.mode == Mode::Enforce && executions.observed_at(facts, edge.time) {
+    if facts.mode == Mode::Enforce && executions.observed_at(facts, edge.since) {
         return Err(Suppressed::BeforeRule);
     }
     Ok(Asked::Fires(id, place))

@@ -7,6 +7,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::happening::Happening;
+use super::windows::Happened;
 use crate::api::{
     CapturedEvent, ConditionStatus, ConditionType, Duration, MatchedObject, Moment, ObjectReference, Rule,
     TriggerEvent, condition,
@@ -38,8 +39,10 @@ pub struct Edge {
     pub event: MatchedObject,
     /// What tells this occurrence from others.
     pub occurrence: String,
-    /// When it happened.
+    /// When it happened, as it was told: what is told later comes after it.
     pub time: Timestamp,
+    /// As of when it is decided about, however often and whenever it is told.
+    pub since: Timestamp,
     /// What expressions see as `event`.
     pub data: Arc<Value>,
     /// The same, to be recorded because nobody else keeps it.
@@ -59,7 +62,7 @@ impl Edge {
         captured: Vec<CapturedEvent>,
     ) -> Self {
         let (data, event) = (Arc::new(envelope(event)), matched(event));
-        Self { target, event, occurrence, time, data, recorded: None, captured, depth: 0 }
+        Self { target, event, occurrence, time, since: time, data, recorded: None, captured, depth: 0 }
     }
 }
 
@@ -71,9 +74,9 @@ impl Edge {
         target: ObjectReference,
     ) -> Self {
         let (data, occurrence) = (Arc::new(serde_json::json!(event)), identity::occurrence(&event));
-        let time = as_of(rule, &object, &event);
+        let (time, since) = (event.time.0, as_of(rule, &object, &event));
         let (event, recorded) = (matched(&object), Some(event));
-        Self { target, event, occurrence, time, data, recorded, captured: Vec::new(), depth: 0 }
+        Self { target, event, occurrence, time, since, data, recorded, captured: Vec::new(), depth: 0 }
     }
 }
 
@@ -81,12 +84,24 @@ impl Edge {
     /// What has happened to objects that mean something only together, the last of them known with its target.
     pub fn together(
         found: &Found,
-        (event, matched, target): (TriggerEvent, MatchedObject, ObjectReference),
+        (Happened { event, matched, since }, target): (Happened, ObjectReference),
         captured: Vec<CapturedEvent>,
     ) -> Self {
         let (occurrence, time) = (found.occurrence.clone(), found.time);
+        // What stays away is noticed when it should have come by.
+        let since = if time == event.time.0 { since } else { time };
         let data = Arc::new(serde_json::json!(event));
-        Self { target, event: matched, occurrence, time, data, recorded: Some(event), captured, depth: 0 }
+        Self {
+            target,
+            event: matched,
+            occurrence,
+            time,
+            since,
+            data,
+            recorded: Some(event),
+            captured,
+            depth: 0,
+        }
     }
 }
 
@@ -356,6 +371,27 @@ mod tests {
         let rule = CompiledRule::of(&spec, "a", "r", Timestamp::UNIX_EPOCH);
         let rule = rule.unwrap_or_else(|problems| panic!("{problems:?}"));
         blind(&rule, Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes))
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_deleted_object_comes_after_it_and_counts_from_its_own_second() {
+        let at = |millisecond| Timestamp::from_millisecond(millisecond).expect("a time");
+        let mut spec = serde_json::json!({"serviceAccountName": "h", "ladder": [{"run": "x"}],
+            "target": {"ref": {"apiVersion": "'v1'", "kind": "'Service'", "name": "'harbor'"}},
+            "trigger": {"resource": {"apiVersion": "v1", "kind": "ConfigMap", "lifecycle": ["Created", "Deleted"]}}});
+        spec["when"] = "true".into();
+        let spec = serde_json::from_value(spec).expect("a Rule");
+        let rule = CompiledRule::of(&spec, "a", "r", at(0)).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let edge = |uid: &str, moment, time| {
+            let object = Arc::new(serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "boat", "namespace": "a", "uid": uid, "creationTimestamp": at(20_000).to_string()}}));
+            let event = rule.moment(&object, moment, at(time));
+            Edge::of_object(&rule, Happening { object, event }, ObjectReference::default())
+        };
+        let (gone, fresh) = (edge("1", Moment::Deleted, 20_400), edge("2", Moment::Created, 20_500));
+        assert!(gone.time < fresh.time, "the order in which they were told");
+        assert_eq!([gone.since, fresh.since], [at(20_400), at(20_000)]);
+        assert_eq!(edge("2", Moment::Created, 21_000).since, fresh.since, "told of in a list");
     }
 
     #[test]

@@ -429,6 +429,7 @@ async fn led(
         event: told.matched,
         occurrence: told.event.id.clone(),
         time: told.time,
+        since: told.time,
         data,
         recorded: Some(ends::recorded(compiled, told.event)),
         captured: Vec::new(),

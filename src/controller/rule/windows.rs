@@ -14,6 +14,7 @@ use crate::decide::change::is_state;
 use crate::decide::correlation::{Captured, Found, Windows};
 use crate::decide::gathering::known_by;
 use crate::decide::identity::TargetKey;
+use crate::decide::lifecycle::as_of;
 use crate::decide::matching::{CompiledRule, envelope, received};
 use crate::decide::view::ObjectKey;
 use crate::expr::{Bindings, EvalError};
@@ -24,6 +25,8 @@ const TARGET: &str = "target";
 const MATCHED: &str = "matched";
 /// Where the whole event is.
 const EVENT: &str = "event";
+/// And as of when it is decided about.
+const SINCE: &str = "since";
 
 /// Events that wait for others.
 pub struct Capturing {
@@ -81,7 +84,7 @@ impl Capturing {
         let bindings = received(&json!(event), &self.rule.spec.trigger, now).with("object", object.clone());
         let matched = matched(object);
         let data = json!({"type": event.event_type, "data": known_by(&matched.object, object),
-            TARGET: target, MATCHED: matched, EVENT: event});
+            TARGET: target, MATCHED: matched, EVENT: event, SINCE: as_of(&self.rule, object, event)});
         let captured = correlation.capture((&event.id, event.time.0), &bindings, Arc::new(data))?;
         let of_target = |captured: Captured| {
             let key = TargetKey::from(target);
@@ -133,12 +136,21 @@ impl Capturing {
     }
 }
 
-/// What has happened to an object, as it was captured, with its target.
-pub fn happened(captured: &Captured) -> Option<(TriggerEvent, MatchedObject, ObjectReference)> {
+/// What has happened to an object, as it was captured.
+pub struct Happened {
+    pub event: TriggerEvent,
+    pub matched: MatchedObject,
+    /// As of when it is decided about.
+    pub since: Timestamp,
+}
+
+/// What has happened to an object, with its target.
+pub fn happened(captured: &Captured) -> Option<(Happened, ObjectReference)> {
     let read = |part: &str| captured.data.get(part).cloned();
     let event = serde_json::from_value(read(EVENT)?).ok()?;
     let matched = serde_json::from_value(read(MATCHED)?).ok()?;
-    Some((event, matched, serde_json::from_value(read(TARGET)?).ok()?))
+    let since = serde_json::from_value(read(SINCE)?).ok()?;
+    Some((Happened { event, matched, since }, serde_json::from_value(read(TARGET)?).ok()?))
 }
 
 /// Takes the events out of windows that Executions of the rule have used.

@@ -196,11 +196,13 @@ impl World {
         let (compiled, event) = (self.compiled.clone(), &item.accepted().event);
         let object =
             ObjectReference { kind: "Webhook".into(), name: "am".into(), ..ObjectReference::default() };
+        let time = event.time.0.min(received_at(&item.batch));
         let edge = Edge {
             target,
             event: MatchedObject { object, resource_version: String::new() },
             occurrence: occurrence(event),
-            time: event.time.0.min(received_at(&item.batch)),
+            time,
+            since: time,
             data: Arc::new(json!(event)),
             recorded: Some(event.clone()),
             captured: Vec::new(),

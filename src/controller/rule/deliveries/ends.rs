@@ -147,6 +147,7 @@ impl World {
                 event: MatchedObject { object: reference_to(execution), resource_version: String::new() },
                 occurrence: found.event.id.clone(),
                 time: found.time,
+                since: found.time,
                 data: Arc::new(json!(found.event)),
                 recorded: Some(recorded(&text, found.event)),
                 captured: Vec::new(),

@@ -130,7 +130,7 @@ impl Store {
             occurrence: edge.occurrence.clone(),
             target: &edge.target,
             matched: &edge.event,
-            since: Some(edge.time),
+            since: Some(edge.since),
             event: edge.recorded.as_ref(),
             captured: &edge.captured,
             depth: edge.depth,
@@ -147,7 +147,7 @@ impl Store {
         let occurrence = &edge.occurrence;
         assert_eq!(self.made(occurrence).count(), 0, "{occurrence} is decided twice: {:#?}", self.server);
         execution.metadata.uid = Some(format!("{id}-uid"));
-        self.times.insert(id, (now, edge.time));
+        self.times.insert(id, (now, edge.since));
         self.write(execution);
     }
 

@@ -13,7 +13,7 @@ use crate::controller::lead::matched;
 use crate::controller::rule::passed_over::Why;
 use crate::controller::rule::seen::{Edge, key_of};
 use crate::controller::rule::unwatched::recorded;
-use crate::controller::rule::windows::happened;
+use crate::controller::rule::windows::{Happened, happened};
 use crate::decide::correlation::{Captured, Found};
 use crate::decide::matching::{event_identity, is_own, occurred};
 use crate::decide::view::ObjectKey;
@@ -114,8 +114,8 @@ impl Eye {
         }
         for found in found {
             let Some((_, event)) = found.events.last() else { continue };
-            if let Some((event, matched, target)) = happened(event) {
-                let edge = Edge::together(&found, (event, matched, target), recorded(&self.rule, &found));
+            if let Some(happened) = happened(event) {
+                let edge = Edge::together(&found, happened, recorded(&self.rule, &found));
                 self.wait_for_decision(edge);
                 continue;
             }
@@ -138,7 +138,7 @@ impl Eye {
     /// Tells of Events that waited for others and will not any more.
     fn never_counts(&mut self, events: &[Captured], why: Why) {
         for over in events.iter().filter(|over| !self.told.has(&over.id)).collect::<Vec<_>>() {
-            if let Some((event, _, target)) = happened(over) {
+            if let Some((Happened { event, .. }, target)) = happened(over) {
                 self.journal.told(&event, &self.rule.facts.namespace);
                 self.passes_over((&target, &over.id), why);
                 continue;

@@ -141,12 +141,14 @@ impl Listener<'_> {
     pub(super) fn edge(&self, item: &Item, target: ObjectReference, captured: Vec<CapturedEvent>) -> Edge {
         let event = &item.accepted().event;
         let MatchedObject { object, resource_version } = self.matched();
+        // A clock that goes ahead gets no event past a cooldown.
+        let time = event.time.0.min(received_at(&item.batch));
         Edge {
             target,
             event: MatchedObject { object, resource_version },
             occurrence: occurrence(event),
-            // A clock that goes ahead gets no event past a cooldown.
-            time: event.time.0.min(received_at(&item.batch)),
+            time,
+            since: time,
             data: Arc::new(json!(event)),
             recorded: Some(event.clone()),
             captured,
@@ -250,7 +252,10 @@ impl Listener<'_> {
             .and_then(|(_, last)| parts.iter().find(|item| occurrence(&item.accepted().event) == last.id))?;
         let target = self.lead(last)?;
         let edge = self.edge(last, target, correlation.record(found));
-        Some((Edge { occurrence: found.occurrence.clone(), time: found.time, ..edge }, parts))
+        Some((
+            Edge { occurrence: found.occurrence.clone(), time: found.time, since: found.time, ..edge },
+            parts,
+        ))
     }
 }
 
