@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest after a look that itself took long.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
@@ -36,7 +36,7 @@ where
         };
         let asked_for = asked.elapsed();
         assert!(started.elapsed() < deadline, "not within {deadline:?}: {what}\n  last seen: {seen}");
-        let pause = (started.elapsed() / 5).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        let pause = (started.elapsed() / 10).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         tokio::time::sleep(pause.max((asked_for * 3).min(LONGEST_REST))).await;
     }
 }
