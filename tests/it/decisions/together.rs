@@ -180,3 +180,24 @@ async fn events_beyond_those_that_can_wait_for_their_decision_are_counted() {
     })
     .await;
 }
+
+/// Kubernetes has it still: the Rule is asked about it as it reads by now.
+#[tokio::test]
+async fn an_event_that_did_not_match_is_asked_anew_by_an_edited_rule() {
+    let bay = Bay::new().await;
+    bay.boat("ark", "leaking").await;
+    let rule = |when: &str| json!({"when": when, "ladder": [{"run": MEND}]});
+    bay.event_rule("springs", rule("event.data.note.startsWith('sprang')")).await;
+    bay.answers("springs").await;
+    bay.event("springs", regarding("ark")).await;
+    let labels = format!("{{namespace=\"{NAMESPACE}\",rule=\"springs\",decision=\"not_matched\"}}");
+    bay.until("it does not match", || {
+        let count = bay.metric(&format!("fother_rule_evaluations_total{labels}"));
+        if count > 0 { Ok(()) } else { Err("nobody was asked".to_owned()) }
+    })
+    .await;
+    assert!(bay.executions().await.is_empty());
+    bay.event_rule("springs", rule("event.data.note == 'springs'")).await;
+    let acted = bay.only("it matches by now", Execution::is_finished).await;
+    assert_eq!(acted.spec.target.map(|target| target.name).as_deref(), Some("ark"));
+}
