@@ -55,7 +55,8 @@ fn at(seconds: usize) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_secs(i64::try_from(seconds).expect("a moment"))
 }
 
-fn target() -> ObjectReference {
+/// What all that is delivered leads to.
+pub fn target() -> ObjectReference {
     ObjectReference {
         api_version: "apps/v1".into(),
         kind: "Deployment".into(),

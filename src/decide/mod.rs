@@ -36,7 +36,7 @@ pub mod check;
 pub mod correlation;
 pub mod definition;
 #[cfg(test)]
-mod deliveries;
+pub mod deliveries;
 pub mod ended;
 pub mod ends;
 pub mod episode;

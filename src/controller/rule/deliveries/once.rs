@@ -9,9 +9,10 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
 use super::*;
-use crate::api::{ObjectReference, Once, Take};
+use crate::api::{Once, Take};
 use crate::controller::rule::chosen;
 use crate::controller::rule::seen::{Occurrences, Seen};
+use crate::decide::deliveries::target;
 use crate::decide::guard::Chosen;
 use crate::decide::matching::{event_identity, occurred};
 use crate::decide::view::Sight;
@@ -59,15 +60,6 @@ fn step((lag, fails, behind): Badness) -> impl Strategy<Value = Step> {
 
 fn steps(badness: Badness) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step(badness), 1..70)
-}
-
-fn target() -> ObjectReference {
-    ObjectReference {
-        api_version: "apps/v1".into(),
-        kind: "Deployment".into(),
-        name: "web".into(),
-        ..Default::default()
-    }
 }
 
 /// An event that has happened.
