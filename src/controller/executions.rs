@@ -33,6 +33,8 @@ struct OfRule {
     names: BTreeSet<Key>,
     /// By the time of their decision.
     decided: BTreeSet<(Timestamp, Key)>,
+    /// By the occurrence that they were decided of.
+    occurrences: BTreeSet<(String, Key)>,
     /// Those that hold the episode of their target open.
     open: BTreeSet<(TargetKey, Key)>,
 }
@@ -60,6 +62,7 @@ impl ByUse {
         of_rule.names.insert(key.clone());
         if let Some(decision) = &execution.spec.decision {
             of_rule.decided.insert((decision.time.0, key.clone()));
+            of_rule.occurrences.insert((decision.occurrence.clone(), key.clone()));
         }
         if let Some(target) = target.filter(|_| is_open(execution)) {
             of_rule.open.insert((target, key.clone()));
@@ -87,6 +90,7 @@ impl ByUse {
         of_rule.names.remove(key);
         if let Some(decision) = &execution.spec.decision {
             of_rule.decided.remove(&(decision.time.0, key.clone()));
+            of_rule.occurrences.remove(&(decision.occurrence.clone(), key.clone()));
         }
         if let Some(target) = target {
             of_rule.open.remove(&(target, key.clone()));
@@ -143,10 +147,12 @@ impl Executions {
     /// The identity of the decision that a Rule made of an occurrence, wherever that led: where it would lead by now may be
     /// somewhere else, as objects change, and Rules are edited.
     pub fn made_of(&self, rule: &RuleFacts, occurrence: &str) -> Option<String> {
+        let rule = (rule.namespace.clone(), rule.name.clone());
         self.with(|objects| {
-            let of_rule = objects.of_rule(&rule.namespace, &rule.name);
-            let mut decisions = of_rule.filter_map(|execution| execution.spec.decision.as_ref());
-            decisions.find(|decision| decision.occurrence == occurrence).map(|decision| decision.id.clone())
+            let from = (occurrence.to_owned(), Key::default());
+            let (of, key) = objects.index.rules.get(&rule)?.occurrences.range(from..).next()?;
+            let execution = objects.get(key).filter(|_| of == occurrence)?;
+            Some(execution.spec.decision.as_ref()?.id.clone())
         })
     }
 
@@ -224,7 +230,7 @@ mod tests {
         (0..6u8, 0..3u8, 0..3u8, 0..9u8, status, by_hand).prop_map(|(name, rule, target, second, status, by_hand)| {
             let pod = json!({"apiVersion": "v1", "kind": "Pod", "namespace": "a", "name": format!("p{target}")});
             let mode = if second % 2 == 0 { "Observe" } else { "Enforce" };
-            let decision = json!({"id": "i", "time": time(second), "rule": {"name": format!("r{rule}")}, "mode": mode,
+            let decision = json!({"id": "i", "time": time(second), "occurrence": format!("o{}", second % 3), "rule": {"name": format!("r{rule}")}, "mode": mode,
                 "matched": {"object": pod}, "definition": "d"});
             let decision = if by_hand { Value::Null } else { decision };
             let execution = json!({
@@ -261,6 +267,10 @@ mod tests {
                     prop_assert_eq!(names(&store.of_rule("a", rule)), names(&all));
                     let decided = all.iter().filter_map(|e| e.spec.decision.as_ref().map(|d| d.time.0));
                     prop_assert_eq!(store.last_fired(&facts), decided.max());
+                    for occurrence in ["o", "o0", "o1", "o2", "o3"] {
+                        let is_of_it = |e: &Arc<Execution>| e.spec.decision.as_ref().is_some_and(|d| d.occurrence == occurrence);
+                        prop_assert_eq!(store.made_of(&facts, occurrence).is_some(), all.iter().any(is_of_it));
+                    }
                     let at = Timestamp::from_second(5).expect("a time");
                     let later = |e: &&Arc<Execution>| {
                         e.spec.decision.as_ref().is_some_and(|d| observes(e) && d.time.0 + KEPT >= at)

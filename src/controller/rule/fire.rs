@@ -208,6 +208,9 @@ pub fn ask<'p>(
     (caps, now): (Caps, Timestamp),
 ) -> std::result::Result<Asked<'p>, Suppressed> {
     let (facts, target, past) = (&compiled.facts, TargetKey::from(&edge.target), past_of(known));
+    if let Some(id) = executions.made_of(facts, &edge.occurrence) {
+        return Ok(Asked::Has(execution_name(&facts.name, &id)));
+    }
     let counted = Counted { rule: facts, target: &target, since: Some(edge.since), now };
     let question = EdgeQuestion {
         rule: facts,
@@ -220,8 +223,7 @@ pub fn ask<'p>(
     };
     let decide = |load| episode::decide_edge(question, load, caps).map(|id| (id, ()));
     let (id, (), place) = places.take(executions, counted, decide)?;
-    let has = past.iter().any(|past| past.id == id).then(|| id.clone());
-    if let Some(id) = has.or_else(|| executions.made_of(facts, &edge.occurrence)) {
+    if past.iter().any(|past| past.id == id) {
         return Ok(Asked::Has(execution_name(&facts.name, &id)));
     }
     // Its own record may be gone: of those of a rule that observes only so many are kept.
@@ -244,6 +246,9 @@ pub fn ask_end<'p>(
 ) -> std::result::Result<(String, Taken<'p>), ended::Verdict> {
     let (facts, target, past) = (&compiled.facts, TargetKey::from(&edge.target), past_of(known));
     let (rule_created_at, occurrence, time) = (compiled.created_at, &edge.occurrence, edge.time);
+    if let Some(id) = executions.made_of(facts, occurrence) {
+        return Err(ended::Verdict::Fired(id));
+    }
     let end = End { rule: facts, rule_created_at, target: &target, occurrence, time, past: &past };
     let counted = Counted { rule: facts, target: &target, since: None, now };
     let decide = |load| match ended::decide(end, load, caps, now) {
@@ -251,9 +256,6 @@ pub fn ask_end<'p>(
         otherwise => Err(otherwise),
     };
     let (id, (), place) = places.take(executions, counted, decide)?;
-    if let Some(id) = executions.made_of(facts, &edge.occurrence) {
-        return Err(ended::Verdict::Fired(id));
-    }
     // Its own record may be gone: of those of a rule that observes only so many are kept.
     if facts.mode == Mode::Enforce && executions.observed_at(facts, edge.time) {
         return Err(ended::Verdict::Dropped(Suppressed::BeforeRule));
