@@ -20,6 +20,9 @@ const GROUPS: usize = 10_000;
 /// The most bytes that wait in all groups of one rule: as much as is kept of what the Webhooks of a namespace receive. Of
 /// all groups the same goes first as in one.
 const BYTES: usize = 20 * 1024 * 1024;
+/// How many of them are left where more would wait: what goes is looked for among all that waits, which is not to be done for
+/// each event.
+const LEFT: usize = BYTES / 10 * 9;
 /// What is said of one that goes because too many wait.
 pub const TOO_MANY: &str = "dropped: too many wait";
 /// What is said of one that waited in vain.
@@ -190,22 +193,33 @@ impl Windows {
         let is_full = group.events.len() > IN_A_GROUP;
         self.bytes += size;
         let mut dropped = Vec::from_iter(is_full.then(|| self.push_out(&name)).flatten());
-        while self.bytes > BYTES
-            && let Some(name) = self.first_to_go()
-        {
-            dropped.extend(self.push_out(&name));
+        if self.bytes > BYTES {
+            dropped.extend(self.make_room());
         }
         dropped
     }
 
-    /// The group of the event that goes if what waits takes too much room.
-    fn first_to_go(&self) -> Option<String> {
+    /// Drops what goes first if what waits takes too much room, whatever its group.
+    fn make_room(&mut self) -> Vec<Captured> {
         let is_absence = self.is_absence();
-        let first = self.groups.iter().filter_map(|(name, group)| {
-            let event = group.events.get(group.first(is_absence))?;
-            Some((is_absence && !event.begins(), event.order(), name))
+        let rank = |event: &Captured| (is_absence && !event.begins(), event.time, event.id.clone());
+        let mut waiting: Vec<_> = self.captured().map(|event| (rank(event), event.size)).collect();
+        waiting.sort_unstable();
+        let (mut freed, excess) = (0, self.bytes.saturating_sub(LEFT));
+        let mut enough = waiting.into_iter().filter(|(_, size)| {
+            freed += size;
+            freed >= excess
         });
-        first.min().map(|(.., name)| name.clone())
+        let Some((last, _)) = enough.next() else { return Vec::new() };
+        let goes = |event: &Captured| rank(event) <= last;
+        let mut dropped: Vec<_> = self.groups.values_mut().flat_map(|group| group.let_go(goes)).collect();
+        dropped.sort_by_cached_key(rank);
+        self.groups.retain(|_, group| !group.events.is_empty());
+        self.weigh();
+        for event in &dropped {
+            self.note_dropped(event);
+        }
+        dropped
     }
 
     /// Drops the event of a group that goes first.
@@ -637,8 +651,8 @@ mod tests {
         assert_eq!(take(large("a3", "x")), "");
         assert_eq!(take(large("a3", "x")), "", "it is there");
         assert_eq!(take(event("a9")), "", "what is left is enough");
-        assert_eq!(take(large("a4", "z")), "a1");
-        assert_eq!(take(Captured { size: BYTES / 2, ..event("a5") }), "a2 a3");
+        assert_eq!(take(large("a4", "z")), "a1 a2", "not only as much as has to");
+        assert_eq!(take(Captured { size: BYTES / 2, ..event("a5") }), "a3");
         assert_eq!(take(large("a0", "x")), "a0", "it is the oldest itself");
         assert_eq!((windows.dropped(), windows.waiting().collect::<Vec<_>>()), (4, vec!["a5", "a9", "a4"]));
     }
