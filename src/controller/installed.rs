@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kube::Client;
+use tokio::time::Instant;
 
 use super::Standing;
 use crate::cluster::installed;
@@ -12,18 +13,19 @@ const LOOK_FOR_KINDS: Duration = Duration::from_secs(2);
 /// How often to look whether what was there is still.
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
 
-/// Waits until the kinds can be used, and tells what is wrong with them until then.
-pub async fn wait(client: &Client, tell: &impl Fn(Standing)) {
+/// Waits until the kinds can be used, and tells what is wrong with them until then. Gives the moment at which they were good.
+pub async fn wait(client: &Client, tell: &impl Fn(Standing)) -> Instant {
     let mut tick = tokio::time::interval(LOOK_FOR_KINDS);
     let mut told = String::new();
     loop {
-        tick.tick().await;
+        let asked = tick.tick().await;
         let lacks = match installed::lacking(client).await {
-            Ok(None) => return,
+            Ok(None) => return asked,
             Ok(Some(lacks)) => lacks.text,
             // Whoever may not read what everybody may read has been shut off from it on purpose.
             Err(error) if error.is_forbidden() => {
-                return tracing::warn!(%error, "it is not known whether fother's kinds are of this version");
+                tracing::warn!(%error, "it is not known whether fother's kinds are of this version");
+                return asked;
             }
             Err(error) => error.to_string(),
         };
@@ -36,9 +38,9 @@ pub async fn wait(client: &Client, tell: &impl Fn(Standing)) {
 }
 
 /// Waits until the kinds have become older, and gives what is wrong with them. If they are gone it is told, and goes on: nothing
-/// can be written then.
+/// can be written then. Whoever comes here has asked for them already.
 pub async fn watch(client: &Client, tell: &impl Fn(Standing)) -> String {
-    let mut tick = tokio::time::interval(LOOK_AGAIN);
+    let mut tick = tokio::time::interval_at(Instant::now() + LOOK_AGAIN, LOOK_AGAIN);
     let (mut before, mut told) = (false, false);
     loop {
         tick.tick().await;
@@ -63,9 +65,11 @@ pub async fn watch(client: &Client, tell: &impl Fn(Standing)) -> String {
     }
 }
 
-/// Whether the kinds are older than this version: asked by whoever may lead from now on.
-pub async fn are_older(client: &Client) -> bool {
-    installed::lacking(client).await.is_ok_and(|lacks| lacks.is_some_and(|lacks| lacks.is_older))
+/// Whether the kinds have become older than this version: asked by whoever may lead from now on, unless they were good a
+/// moment ago.
+pub async fn are_older(client: &Client, good_at: Instant) -> bool {
+    good_at.elapsed() > LOOK_FOR_KINDS
+        && installed::lacking(client).await.is_ok_and(|lacks| lacks.is_some_and(|lacks| lacks.is_older))
 }
 
 #[cfg(test)]
@@ -132,5 +136,14 @@ mod tests {
     async fn kinds_that_are_published_late_are_no_news() {
         let (ended, told) = told(&["good", "none", "good"]).await;
         assert_eq!((ended, told), (None, vec![]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waited_for_the_lease_asks_again_whether_they_are_older() {
+        let client = server(&["good", "older"]);
+        let good_at = wait(&client, &drop).await;
+        assert!(!are_older(&client, good_at).await, "it is not asked at once");
+        tokio::time::advance(LOOK_FOR_KINDS + Duration::from_millis(1)).await;
+        assert!(are_older(&client, good_at).await);
     }
 }

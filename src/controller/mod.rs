@@ -202,10 +202,10 @@ async fn compete(
 /// Waits until this process leads, with kinds that it can use.
 async fn elect(candidate: &mut Candidate, counted: &Client, tell: &impl Fn(Standing)) -> anyhow::Result<()> {
     loop {
-        installed::wait(counted, tell).await;
+        let good_at = installed::wait(counted, tell).await;
         candidate.acquire(|| tell(Standing::StandingBy)).await;
         tell(Standing::Starting);
-        if !installed::are_older(counted).await {
+        if !installed::are_older(counted, good_at).await {
             return Ok(());
         }
         // They have become so while another led.
