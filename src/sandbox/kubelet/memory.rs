@@ -4,13 +4,19 @@
 //! several times a second: whatever stays above its limit for that long is found out. A process that
 //! allocates and frees between two looks is not; on systems without `/proc` none is.
 
+use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::process::Pid;
 
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// The processes of each group, below `/proc`.
+type Groups = HashMap<Pid, Vec<PathBuf>>;
+
 /// Waits until the processes of `group` together hold more than `limit` bytes.
 pub async fn exceeds(group: Pid, limit: Option<u64>) {
     let Some(limit) = limit else { return std::future::pending().await };
@@ -22,9 +28,29 @@ pub async fn exceeds(group: Pid, limit: Option<u64>) {
 
 /// The bytes that the processes of `group` hold for themselves.
 fn used(group: Pid) -> u64 {
-    let Ok(entries) = fs::read_dir("/proc") else { return 0 };
-    let members = entries.flatten().filter(|entry| group_of(&entry.path()) == Some(group));
-    members.filter_map(|entry| private(&entry.path())).sum()
+    members(group).iter().filter_map(|process| private(process)).sum()
+}
+
+/// The processes of a group. All that there are have to be asked which is theirs, so it is done once in an interval, for
+/// whoever wants to know.
+fn members(group: Pid) -> Vec<PathBuf> {
+    static SEEN: Mutex<Option<(Instant, Groups)>> = Mutex::new(None);
+    let mut seen = SEEN.lock();
+    let (_, groups) = match seen.take() {
+        Some((at, groups)) if at.elapsed() < INTERVAL => seen.insert((at, groups)),
+        _ => seen.insert((Instant::now(), groups())),
+    };
+    groups.get(&group).cloned().unwrap_or_default()
+}
+
+fn groups() -> Groups {
+    let mut found = Groups::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if let Some(group) = group_of(&process) {
+            found.entry(group).or_default().push(process);
+        }
+    }
+    found
 }
 
 fn group_of(process: &Path) -> Option<Pid> {
@@ -71,8 +97,12 @@ mod tests {
         let mut said = String::new();
         let told = holder.stdout.take().expect("its output");
         BufReader::new(told).read_line(&mut said).expect("a line");
+        let began = Instant::now();
         let group = Pid::from_raw(i32::try_from(holder.id()).expect("an id")).expect("a group");
-        let held = used(group);
+        // Another test may have looked right before this group began.
+        let mut looks =
+            std::iter::repeat_with(|| used(group)).take_while(|_| began.elapsed() < 10 * INTERVAL);
+        let held = looks.find(|held| *held > 0).unwrap_or_default();
         drop(holder.stdin.take());
         holder.wait().expect("its end");
         assert!((32 << 20..256 << 20).contains(&held), "{said}{held}");
