@@ -128,6 +128,9 @@ async fn the_pod_has_no_more_than_it_needs() {
     assert!(pod["volumes"].as_array().unwrap().iter().all(|v| v["emptyDir"]["sizeLimit"].is_string()));
     assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/healthz");
     assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
+    // The default, of a second, is too short for whoever shares a busy machine.
+    assert_eq!(container["livenessProbe"]["timeoutSeconds"], 10);
+    assert_eq!(container["readinessProbe"]["timeoutSeconds"], 5);
     assert!(container["resources"]["limits"]["memory"].is_string());
 }
 
