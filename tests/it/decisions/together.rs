@@ -1,6 +1,7 @@
 //! Events that mean something only together; through restarts.
 
 use fother::api::Execution;
+use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::bay::{Bay, MEND, NAMESPACE};
@@ -172,9 +173,8 @@ async fn events_beyond_those_that_can_wait_for_their_decision_are_counted() {
     bay.boat("ark", "leaking").await;
     bay.event_rule("springs", json!({"limits": {"once": {"take": "Last", "within": "1h"}}})).await;
     bay.answers("springs").await;
-    for number in 0..1003 {
-        bay.event(&format!("event-{number}"), regarding("ark")).await;
-    }
+    let events = (0..1003).map(|number| format!("event-{number}"));
+    join_all(events.map(async |name| bay.event(&name, regarding("ark")).await)).await;
     bay.until_rule("springs", "three were too many", |rule| {
         rule.status.as_ref().is_some_and(|status| status.dropped == Some(3))
     })

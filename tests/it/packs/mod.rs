@@ -19,6 +19,7 @@ use fother::decide::pod::PodPolicy;
 use fother::git::{FetcherOptions, Limits};
 use fother::sandbox::apiserver::{ApiServer, User};
 use fother::telemetry::Metrics;
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::client::Body;
@@ -452,33 +453,35 @@ async fn a_pack_whose_account_lacks_a_right_changes_nothing_and_names_it() {
 
 #[tokio::test]
 async fn killed_at_any_write_it_converges() {
-    for fails_from in 0..8 {
-        let mut scene = Scene::new().await;
-        let files = [
-            ("action.yaml", ACTION),
-            ("scripts/clean.sh", "true\n"),
-            ("a.yaml", &rule("a", "1m")),
-            ("b.yaml", &rule("b", "1m")),
-        ];
-        scene.origin.push(&files).await;
-        scene.start(fails_from);
-        scene.follow(json!({})).await;
-        eventually("a write that fails", DEADLINE, async || {
-            let writes = scene.writes.load(Ordering::SeqCst);
-            if writes > fails_from { Ok(()) } else { Err(writes.to_string()) }
-        })
-        .await;
-        scene.kill().await;
-        scene.origin.git(&["rm", "-q", "b.yaml"]).await;
-        let second = scene.origin.push(&[("a.yaml", &rule("a", "2m"))]).await;
-        scene.start(usize::MAX);
-        scene.ready("Synced", &second).await;
-        assert_eq!(scene.rule_names().await, ["a"], "killed at write {fails_from}");
-        let inventory = scene.pack().await.status.unwrap().inventory;
-        let kinds: Vec<_> = inventory.iter().map(|entry| entry.kind.as_str()).collect();
-        assert_eq!(kinds, ["Action", "ConfigMap", "Rule"], "killed at write {fails_from}");
-        scene.kill().await;
-    }
+    join_all((0..8).map(killed_at_write)).await;
+}
+
+async fn killed_at_write(fails_from: usize) {
+    let mut scene = Scene::new().await;
+    let files = [
+        ("action.yaml", ACTION),
+        ("scripts/clean.sh", "true\n"),
+        ("a.yaml", &rule("a", "1m")),
+        ("b.yaml", &rule("b", "1m")),
+    ];
+    scene.origin.push(&files).await;
+    scene.start(fails_from);
+    scene.follow(json!({})).await;
+    eventually("a write that fails", DEADLINE, async || {
+        let writes = scene.writes.load(Ordering::SeqCst);
+        if writes > fails_from { Ok(()) } else { Err(writes.to_string()) }
+    })
+    .await;
+    scene.kill().await;
+    scene.origin.git(&["rm", "-q", "b.yaml"]).await;
+    let second = scene.origin.push(&[("a.yaml", &rule("a", "2m"))]).await;
+    scene.start(usize::MAX);
+    scene.ready("Synced", &second).await;
+    assert_eq!(scene.rule_names().await, ["a"], "killed at write {fails_from}");
+    let inventory = scene.pack().await.status.unwrap().inventory;
+    let kinds: Vec<_> = inventory.iter().map(|entry| entry.kind.as_str()).collect();
+    assert_eq!(kinds, ["Action", "ConfigMap", "Rule"], "killed at write {fails_from}");
+    scene.kill().await;
 }
 
 #[tokio::test]

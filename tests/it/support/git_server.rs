@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -240,9 +240,16 @@ impl Origin {
     }
 }
 
+/// Where git is. Whoever runs a program by its name alone, and gives it an environment of its own, has this process copied to
+/// look for it, with all the memory that the tests beside it have.
+static GIT: LazyLock<PathBuf> = LazyLock::new(|| {
+    let path = std::env::var_os("PATH").expect("a PATH");
+    std::env::split_paths(&path).map(|folder| folder.join("git")).find(|git| git.exists()).expect("git")
+});
+
 /// Runs git without anybody's configuration and returns what it printed.
 pub async fn git(folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("git")
+    let output = Command::new(&*GIT)
         .args(arguments)
         .current_dir(folder)
         .env_clear()
