@@ -155,8 +155,15 @@ impl Exchange {
         self.send("PATCH", resource, "application/merge-patch+json", patch).await
     }
 
+    /// The next one finds what this one left: an API server tries a patch on what it has in its cache, and though it tries it
+    /// again on what is stored, what it warned of stays.
     pub async fn strategic(&mut self, resource: &str, patch: &Value) -> Answer {
-        self.send("PATCH", resource, "application/strategic-merge-patch+json", patch).await
+        let answer = self.send("PATCH", resource, "application/strategic-merge-patch+json", patch).await;
+        // Answered when the cache has it.
+        let path = resource.split('?').next().unwrap();
+        let cached = format!("{path}?resourceVersion={}", answer.version());
+        self.ask("GET", &cached, JSON, &Value::Null).await;
+        answer
     }
 
     pub async fn json_patch(&mut self, resource: &str, patch: &Value) -> Answer {
