@@ -173,8 +173,16 @@ async fn events_beyond_those_that_can_wait_for_their_decision_are_counted() {
     bay.boat("ark", "leaking").await;
     bay.event_rule("springs", json!({"limits": {"once": {"take": "Last", "within": "1h"}}})).await;
     bay.answers("springs").await;
-    let events = (0..1003).map(|number| format!("event-{number}"));
-    join_all(events.map(async |name| bay.event(&name, regarding("ark")).await)).await;
+    let received = || bay.metric("fother_events_received_total{source=\"event\",result=\"accepted\"}");
+    for first in (0..1003).step_by(100) {
+        let some = first..1003.min(first + 100);
+        // Those that are too many are not accepted.
+        let all = 1000.min(some.end);
+        join_all(some.map(async |number| bay.event(&format!("event-{number}"), regarding("ark")).await))
+            .await;
+        let shown = || if received() >= all { Ok(()) } else { Err(received().to_string()) };
+        bay.until("it is shown them", shown).await;
+    }
     bay.until_rule("springs", "three were too many", |rule| {
         rule.status.as_ref().is_some_and(|status| status.dropped == Some(3))
     })

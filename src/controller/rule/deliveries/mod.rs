@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::fire::{self, Asked, Making};
 use super::load::Places;
 use super::seen::Edge;
-use crate::api::{Execution, Rule};
+use crate::api::{Execution, MatchedObject, ObjectReference, Rule};
 use crate::controller::executions::Executions;
 use crate::decide::ended::Verdict;
 use crate::decide::episode::{Caps, KEPT, Suppressed};
@@ -47,8 +47,7 @@ const MANY: Caps = Caps { rule: 100, namespace: 100, total: 100 };
 
 /// A rule and its text.
 fn rule(changes: &Value) -> (Rule, Arc<CompiledRule>) {
-    let mut spec =
-        json!({"mode": "Enforce", "serviceAccountName": "h", "ladder": [{"run": "x"}], "cooldown": "0s"});
+    let mut spec = json!({"mode": "Enforce", "serviceAccountName": "h", "ladder": [{"run": "x"}]});
     json_patch::merge(&mut spec, changes);
     let rule = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Rule", "spec": spec,
         "metadata": {"name": "r", "namespace": "a", "creationTimestamp": at(-1000).to_string()}});
@@ -214,4 +213,44 @@ impl Store {
 
 fn occurrence_of(execution: &Execution) -> &str {
     execution.spec.decision.as_ref().map_or("", |decision| &decision.occurrence)
+}
+
+/// Something of an occurrence that leads to a target.
+fn leading(occurrence: &str, target: &str, time: Timestamp) -> Edge {
+    let object = |kind: &str, name: &str| ObjectReference {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        ..ObjectReference::default()
+    };
+    Edge {
+        target: object("Key", target),
+        event: MatchedObject { object: object("Webhook", "am"), resource_version: String::new() },
+        occurrence: occurrence.to_owned(),
+        time,
+        since: time,
+        data: Arc::new(Value::Null),
+        recorded: None,
+        captured: Vec::new(),
+        depth: 0,
+    }
+}
+
+/// As objects change, and Rules are edited, it leads elsewhere than it did. What stands in the way there is nothing to it.
+#[test]
+fn what_has_its_execution_on_another_target_has_it() {
+    let (rule, compiled) =
+        rule(&json!({"trigger": {"alert": {"webhook": "am"}}, "limits": {"cooldown": "1h"},
+        "target": {"key": "alert.labels.node"}}));
+    let mut store = Store { caps: MANY, ..Store::of(&rule) };
+    for (occurrence, target) in [("one", "ark"), ("two", "brig")] {
+        let came = store.edge(&compiled, &leading(occurrence, target, at(1000)), (true, at(1000)));
+        assert_eq!(came, Came::Made);
+        store.finish(at(2000));
+    }
+    let [known, another] = ["one", "three"].map(|occurrence| leading(occurrence, "brig", at(3000)));
+    assert_eq!(store.edge(&compiled, &another, (true, at(3000))), Came::Suppressed(Suppressed::Cooldown));
+    assert_eq!(store.end(&compiled, &another, at(3000)), Came::Held);
+    assert_eq!(store.edge(&compiled, &known, (true, at(3000))), Came::Made);
+    assert_eq!(store.end(&compiled, &known, at(3000)), Came::Made);
+    assert_eq!(store.server.len(), 2);
 }
