@@ -29,7 +29,7 @@ use super::wait::{DEADLINE, eventually};
 /// The kubeconfig of a cluster that tests share instead of starting one.
 const EXTERNAL: &str = "FOTHER_TEST_KUBECONFIG";
 const PARTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
-/// The controllers that somebody here has to do with. Each of the others has an account, watches of its own and requests to
+/// The controllers that somebody has to do with on a control plane without nodes. Each of the others has an account, watches of its own and requests to
 /// make, and one finds again and again that nobody has a volume for the claims.
 const OF_USE: [&str; 20] = [
     "clusterrole-aggregation",
@@ -101,8 +101,8 @@ struct Ports {
 /// What a control plane has beyond the ordinary one, or has not.
 #[derive(Default)]
 pub struct Variant {
-    /// Controllers that do not run.
-    pub without: Vec<String>,
+    /// The controllers that run; otherwise all that do by default.
+    pub controllers: Vec<String>,
     /// Addresses and names in the API server's certificate, besides loopback.
     pub names: Vec<String>,
     /// Further users: token, name, and group.
@@ -149,8 +149,9 @@ impl ControlPlane {
 
     /// The same without some of the controllers, whose part the test plays.
     pub async fn private_without(controllers: &[&str]) -> Option<Self> {
-        let without = controllers.iter().map(|controller| (*controller).to_owned()).collect();
-        let variant = Variant { without, ..Variant::default() };
+        let of_use = OF_USE.iter().map(|name| format!("{name}-controller"));
+        let controllers = of_use.filter(|name| !controllers.contains(&name.as_str())).collect();
+        let variant = Variant { controllers, ..Variant::default() };
         Some(Self::variant(&built(&PARTS)?, &Authority::new("test cluster"), &variant).await)
     }
 
@@ -185,7 +186,7 @@ impl ControlPlane {
         let api_server = files.restartable("kube-apiserver", flags);
         wait_until_serving(&admin, &mut *api_server.running.lock().await).await?;
         let controller_manager =
-            files.start("kube-controller-manager", &controller_manager_flags(&files, &variant.without));
+            files.start("kube-controller-manager", &controller_manager_flags(&files, &variant.controllers));
         let etcd_url = etcd_url(ports.etcd);
         let own = Own { files, etcd, api_server, etcd_url, _controller_manager: controller_manager };
         let plane = Self { admin, own: Some(own) };
@@ -463,9 +464,8 @@ fn replaced(mut flags: Vec<String>, others: &[String]) -> Vec<String> {
     flags
 }
 
-fn controller_manager_flags(files: &Files, without: &[String]) -> Vec<String> {
-    let of_use = OF_USE.map(|name| format!("{name}-controller"));
-    let controllers: Vec<_> = of_use.into_iter().filter(|name| !without.contains(name)).collect();
+fn controller_manager_flags(files: &Files, controllers: &[String]) -> Vec<String> {
+    let controllers = if controllers.is_empty() { "*".to_owned() } else { controllers.join(",") };
     let file = |flag: &str, name: &str| format!("--{flag}={}", files.path(name).display());
     vec![
         file("kubeconfig", "controller-manager.kubeconfig"),
@@ -475,7 +475,7 @@ fn controller_manager_flags(files: &Files, without: &[String]) -> Vec<String> {
         file("flex-volume-plugin-dir", "volume-plugins"),
         // As a real cluster does it: each controller acts under its own name.
         "--use-service-account-credentials=true".to_owned(),
-        format!("--controllers={}", controllers.join(",")),
+        format!("--controllers={controllers}"),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),
     ]
