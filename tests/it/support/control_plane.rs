@@ -29,8 +29,8 @@ use super::wait::{DEADLINE, eventually};
 /// The kubeconfig of a cluster that tests share instead of starting one.
 const EXTERNAL: &str = "FOTHER_TEST_KUBECONFIG";
 const PARTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
-/// The controllers that somebody has to do with on a control plane without nodes. Each of the others has an account, watches of its own and requests to
-/// make, and one finds again and again that nobody has a volume for the claims.
+/// The controllers that somebody has to do with on a control plane without nodes. Each of the others has an account, watches of
+/// its own and requests to make, and one finds again and again that nobody has a volume for the claims.
 const OF_USE: [&str; 20] = [
     "clusterrole-aggregation",
     "cronjob",
