@@ -46,7 +46,7 @@ pub struct Harbor {
 impl Harbor {
     /// None where there is none to be had.
     pub async fn open() -> Option<Self> {
-        let plane = ControlPlane::private_without(&["job-controller"]).await?;
+        let plane = ControlPlane::private_with(["*", "-job-controller"].map(str::to_owned).into()).await?;
         Helm::new(plane.admin())?.install(&["--set", "replicas=0"]).await;
         let client = plane.admin().client().await;
         Api::all(client.clone()).create(&PostParams::default(), &floor::definition()).await.unwrap();

@@ -150,7 +150,11 @@ impl ControlPlane {
     /// The same without some of the controllers, whose part the test plays.
     pub async fn private_without(controllers: &[&str]) -> Option<Self> {
         let of_use = OF_USE.iter().map(|name| format!("{name}-controller"));
-        let controllers = of_use.filter(|name| !controllers.contains(&name.as_str())).collect();
+        Self::private_with(of_use.filter(|name| !controllers.contains(&name.as_str())).collect()).await
+    }
+
+    /// The same with exactly these controllers, as the controller manager takes them: `*`, `-job-controller`.
+    pub async fn private_with(controllers: Vec<String>) -> Option<Self> {
         let variant = Variant { controllers, ..Variant::default() };
         Some(Self::variant(&built(&PARTS)?, &Authority::new("test cluster"), &variant).await)
     }
