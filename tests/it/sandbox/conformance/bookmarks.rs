@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::exchange::Exchange;
 
-/// Its end is near enough, and not too near for a bookmark.
-const LIVES: &str = "secrets?watch=true&timeoutSeconds=4";
+/// Its end is near enough, and not too near for a bookmark, which comes two seconds before it: what is written meanwhile is to
+/// be there by then.
+const LIVES: &str = "secrets?watch=true&timeoutSeconds=6";
 
 fn secret(name: &str, tier: &str) -> Value {
     json!({"metadata": {"name": name, "labels": {"tier": tier}}})

@@ -272,14 +272,10 @@ impl Exchange {
         let text = String::from_utf8_lossy(bytes);
         let lines = || text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
         let counts = |event: &Value| self.with_bookmarks || !is_idle(event);
-        // As a real server counts seconds, the one before the end comes once or twice.
-        let is_repeated = |one: &mut Value, before: &mut Value| is_idle(one) && is_idle(before);
         match lines() {
             // A watch that is refused answers with one Status.
             Ok(events) if is_watch && events.iter().all(|event| event["type"].is_string()) => {
-                let mut events: Vec<_> = events.into_iter().filter(counts).collect();
-                events.dedup_by(is_repeated);
-                Value::Array(events)
+                without_overtaken(events.into_iter().filter(counts))
             }
             _ => serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned())),
         }
@@ -310,6 +306,19 @@ impl Exchange {
 
 fn warnings(headers: &HeaderMap) -> Vec<String> {
     headers.get_all("warning").iter().map(|value| value.to_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// Without the bookmarks after which more was told: how many of them there are, and between which events, hangs on when a
+/// real server counts its seconds. Of those at the end it sends one or two.
+fn without_overtaken(events: impl Iterator<Item = Value>) -> Value {
+    let mut told: Vec<Value> = Vec::new();
+    for event in events {
+        if told.last().is_some_and(is_idle) {
+            told.pop();
+        }
+        told.push(event);
+    }
+    Value::Array(told)
 }
 
 /// A bookmark that only says how far the watch has come may be sent at any time.
