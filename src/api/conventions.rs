@@ -111,7 +111,7 @@ mod tests {
     use serde_json::{Value, json};
 
     /// What has no shape of its own, and so no bound but that of the object: each with the reason.
-    const FREE: [(&str, &str); 15] = [
+    const FREE: [(&str, &str); 16] = [
         ("Action.spec.script.pod.overlay", "a Pod's spec, of whatever version the cluster has"),
         ("Action.spec.container.pod.overlay", "the same"),
         ("Action.spec.kubernetes.patch.json[].value", "a value of an object of any kind"),
@@ -123,6 +123,7 @@ mod tests {
         ("Execution.spec.decision.event.data", "the same"),
         ("Execution.spec.decision.captured[].data", "the same"),
         ("Execution.spec.with", "values of parameters of several types; at most 64"),
+        ("Execution.status.rungs[].change", "a patch of an object of any kind, as it is sent"),
         ("Execution.status.rungs[].outputs", "values of outputs of several types; 4096 bytes of them in all"),
         ("Execution.status.rungs[].replacement", "an object of any kind, as it is created anew"),
         ("Rule.spec.ladder[].with", "values of parameters of several types; at most 64"),

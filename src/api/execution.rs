@@ -9,6 +9,11 @@ use super::{
     AnyValue, ConditionType, FreeForm, Guard, Mode, ObjectReference, TriggerEvent, Verify, condition,
 };
 
+/// The most that is told of a rung, in characters.
+pub const LONGEST_MESSAGE: usize = 2048;
+/// The most that is told of a verification, in characters: what the schema lets through.
+const LONGEST_VERDICT: usize = 1024;
+
 /// One episode's remediation, decided by a Rule, or one run of an Action by hand (`spec.run`).
 ///
 /// The spec is immutable, except for `cancel`; `decision` is set by the controller alone.
@@ -270,6 +275,10 @@ pub struct RungStatus {
     /// For an operation that replaces its target: the manifest to create, saved before the old object is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replacement: Option<FreeForm>,
+    /// For an operation that changes its target by a template: the patch that this came to, saved before it is sent, as the
+    /// target is another afterwards: whoever sends it again sends the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<AnyValue>,
     /// The UID of the object that took the target's place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -324,6 +333,25 @@ pub struct VerifyStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub message: String,
+}
+
+impl ExecutionStatus {
+    /// Cuts what is told of the rungs to what the schema lets through: a script, or a server that refuses, may say more, and a
+    /// status that is not written holds its Execution for ever.
+    pub fn cut_messages(&mut self) {
+        for rung in &mut self.rungs {
+            cut(&mut rung.message, LONGEST_MESSAGE);
+            if let Some(verify) = &mut rung.verify {
+                cut(&mut verify.message, LONGEST_VERDICT);
+            }
+        }
+    }
+}
+
+fn cut(text: &mut String, longest: usize) {
+    if let Some((at, _)) = text.char_indices().nth(longest) {
+        text.truncate(at);
+    }
 }
 
 impl Execution {

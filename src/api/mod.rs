@@ -36,8 +36,8 @@ pub use event_batch::{
     AcceptedEvent, AlertState, EventBatch, EventBatchSpec, EventBatchStatus, EventOutcome, OutcomeKind,
 };
 pub use execution::{
-    AttemptState, CapturedEvent, Decision, Execution, ExecutionSpec, ExecutionStatus, MatchedObject,
-    RuleReference, RungStatus, VerifyStatus,
+    AttemptState, CapturedEvent, Decision, Execution, ExecutionSpec, ExecutionStatus, LONGEST_MESSAGE,
+    MatchedObject, RuleReference, RungStatus, VerifyStatus,
 };
 pub use guard::{Guard, HeldTarget};
 pub use name::{MAX_NAME, is_valid_name};

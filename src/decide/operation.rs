@@ -67,6 +67,21 @@ pub struct Context<'a> {
     pub execution: &'a str,
 }
 
+/// Whether what an operation sends hangs on what the target, or what was given, is at that moment.
+pub fn is_template(runner: &KubernetesRunner) -> bool {
+    json!(runner).to_string().contains("${{")
+}
+
+/// A patch that was resolved before.
+pub fn resolved_before(runner: &KubernetesRunner, target: ObjectReference, body: Value) -> Operation {
+    let format = match &runner.patch {
+        Some(patch) if patch.json.is_some() => PatchFormat::Json,
+        Some(patch) if patch.strategic.is_some() => PatchFormat::Strategic,
+        _ => PatchFormat::Merge,
+    };
+    Operation::Patch { target, format, body }
+}
+
 /// Resolves an operation; the error says what cannot be done.
 pub fn resolve(runner: &KubernetesRunner, context: Context<'_>) -> Result<Operation, String> {
     if runner.restart.is_some() {

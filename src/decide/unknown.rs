@@ -68,7 +68,8 @@ mod tests {
             "metadata": {"name": "x", "labels": {"a": "b"}, "ownerReferences": []},
             "spec": {"serviceAccountName": "h", "run": "a", "with": {"any": [{"thing": 1}]}},
             "status": {"rungs": [{"run": "a", "state": "Succeeded", "startedAt": "2026-01-01T00:00:00Z",
-                "outputs": {"any": {"thing": 1}}, "replacement": {"spec": {"any": "thing"}}}]}});
+                "outputs": {"any": {"thing": 1}}, "replacement": {"spec": {"any": "thing"}},
+                "change": [{"any": "thing"}]}]}});
         assert_eq!(unknown::<Execution>(&execution), [""; 0]);
     }
 }

@@ -94,7 +94,8 @@ pub(super) fn cancel(context: Context<'_>, phase: &Phase<'_>) -> Next {
             next
         }
         Phase::Running(index, _) => stop_job(context, *index),
-        Phase::Launching(index, rung) if rung::old_object(context, rung) == OldObject::Gone => {
+        // It is deleted, or about to be: nobody else would create what is missing then.
+        Phase::Launching(index, rung) if rung::old_object(context, rung) != OldObject::There => {
             rung::launching(context, *index, rung)
         }
         _ => finish(context, context.status(), Reason::Canceled, "canceled"),

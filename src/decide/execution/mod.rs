@@ -334,20 +334,30 @@ fn is_observed(execution: &Execution) -> bool {
 
 /// Decides the next step.
 pub fn next(execution: &Execution, definition: &Definition, seen: &Seen, now: Timestamp) -> Next {
-    let context = Context { execution, definition, seen, now };
+    let mut next = step(Context { execution, definition, seen, now });
+    for effect in &mut next.effects {
+        if let Effect::Status(status) = effect {
+            status.cut_messages();
+        }
+    }
+    next
+}
+
+fn step(context: Context<'_>) -> Next {
+    let Context { execution, definition, seen, .. } = context;
     let phase = phase(execution, definition);
     if let Phase::Unknown = phase {
         return Next::wait(Again::OnChange);
+    }
+    if !matches!(phase, Phase::Ended) && is_restored(execution) {
+        let message = "put back from a backup, long after it was decided: not run";
+        return ending::finish(context, context.status(), Reason::Superseded, message);
     }
     if let Some(blind) = &seen.blind {
         return blind::next(context, &phase, blind);
     }
     if let Phase::Ended = phase {
         return ending::release(context);
-    }
-    if is_restored(execution) {
-        let message = "put back from a backup, long after it was decided: not run";
-        return ending::finish(context, context.status(), Reason::Superseded, message);
     }
     if is_observed(execution) {
         return ending::observed(context);
@@ -364,10 +374,12 @@ pub fn next(execution: &Execution, definition: &Definition, seen: &Seen, now: Ti
     }
 }
 
+/// Whether it was created long after it was decided, and has not begun. What stands in its way may have been told by then: a
+/// backup brings accounts back before their rights.
 fn is_restored(execution: &Execution) -> bool {
     let decided = execution.spec.decision.as_ref().map(|d| d.time.0);
     let created = execution.metadata.creation_timestamp.as_ref().map(|t| t.0);
-    let untouched = execution.status.as_ref().is_none_or(|s| s.conditions.is_empty() && s.rungs.is_empty());
+    let untouched = execution.status.as_ref().is_none_or(|status| status.rungs.is_empty());
     match (decided, created) {
         (Some(decided), Some(created)) => untouched && created.duration_since(decided) > RESTORED_AFTER,
         _ => false,

@@ -8,8 +8,9 @@ use super::{
     needless,
 };
 use crate::api::{
-    ActionSpec, AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus, FreeForm,
-    ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
+    ActionSpec, AnyValue, AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus,
+    FreeForm, LONGEST_MESSAGE, ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus,
+    set_condition,
 };
 use crate::decide::capture::with_captured;
 use crate::decide::change::OLD;
@@ -25,9 +26,6 @@ use crate::text::without_secrets;
 /// The variables of a rung's `with`.
 pub const VARIABLES: [&str; 9] =
     ["object", OLD, "event", "alert", "events", "captured", "target", "ladder", "now"];
-
-/// The most that a rung says, in characters.
-const LONGEST_MESSAGE: usize = 2048;
 
 /// Begins a rung, if there still is something to do.
 pub(super) fn begin(context: Context<'_>, index: usize) -> Next {
@@ -226,6 +224,9 @@ fn resolved(
     if let (Some(manifest), true) = (&rung.replacement, runner.recreate.is_some()) {
         return Ok(Operation::Recreate { target: current(context, target), manifest: manifest.to_value() });
     }
+    if let Some(AnyValue(body)) = rung.change {
+        return Ok(operation::resolved_before(runner, current(context, target), body));
+    }
     let live = context.seen.look.target.clone().ok_or_else(|| format!("{target} does not exist"))?;
     let with = context.definition.ladder.get(index).ok_or("the rung is not part of the definition")?;
     let inputs = inputs(context, with, action)?;
@@ -290,16 +291,24 @@ pub(super) fn old_object(context: Context<'_>, rung: &RungStatus) -> OldObject {
     }
 }
 
-/// Does an operation. One that replaces the target first has its new manifest saved: after the old object is deleted
-/// there is nothing else to make it from. It takes several looks until the old object is gone.
+/// Does an operation. What it is made from is another afterwards, so it is saved first: the manifest that replaces the target,
+/// of which nothing else is left then, and a patch that a template made of it. A replacement takes several looks until the old
+/// object is gone.
 fn operate(context: Context<'_>, index: usize, rung: &RungStatus, operation: Operation) -> Next {
-    let Operation::Recreate { manifest, .. } = &operation else {
-        return Next::of(vec![Effect::Operate(Box::new(operation))], Again::Now);
-    };
     let mut status = context.status();
-    if rung.replacement.is_none() {
-        status.rungs[index].replacement = manifest.as_object().cloned().map(FreeForm);
-        return Next::of(vec![Effect::Status(Box::new(status))], Again::Now);
+    match &operation {
+        Operation::Recreate { manifest, .. } if rung.replacement.is_none() => {
+            status.rungs[index].replacement = manifest.as_object().cloned().map(FreeForm);
+            return Next::of(vec![Effect::Status(Box::new(status))], Again::Now);
+        }
+        Operation::Patch { body, .. } if rung.change.is_none() && is_saved(context, rung) => {
+            status.rungs[index].change = Some(AnyValue(body.clone()));
+            return Next::of(vec![Effect::Status(Box::new(status))], Again::Now);
+        }
+        Operation::Recreate { .. } => {}
+        Operation::Patch { .. } | Operation::Delete { .. } => {
+            return Next::of(vec![Effect::Operate(Box::new(operation))], Again::Now);
+        }
     }
     let mut effects = vec![Effect::Operate(Box::new(operation))];
     let waits = "waits until the old object is gone; finalizers may hold it";
@@ -308,6 +317,14 @@ fn operate(context: Context<'_>, index: usize, rung: &RungStatus, operation: Ope
         effects.push(Effect::Status(Box::new(status)));
     }
     Next::of(effects, Again::At(context.look_at(rung.started_at.0)))
+}
+
+/// Whether the patch of a rung is saved before it is sent. What is in a Secret is not for whoever reads Executions.
+fn is_saved(context: Context<'_>, rung: &RungStatus) -> bool {
+    let target = context.execution.spec.target.as_ref();
+    let is_secret = target.is_some_and(|target| (target.group(), target.kind.as_str()) == ("", "Secret"));
+    let runner = context.definition.actions.get(&rung.run).and_then(|action| action.kubernetes.as_ref());
+    !is_secret && runner.is_some_and(operation::is_template)
 }
 
 /// A Job that is known to exist.
@@ -406,7 +423,7 @@ fn ended_badly(context: Context<'_>, index: usize, state: AttemptState, message:
     if unrecorded {
         begun(context, &mut status, index, state, None);
     }
-    status.rungs[index].message = message.chars().take(LONGEST_MESSAGE).collect();
+    message.clone_into(&mut status.rungs[index].message);
     let run = status.rungs[index].run.clone();
     let mut next = over(context, status, index, state);
     let reason = match state {
@@ -455,6 +472,7 @@ fn begun(
         message: String::new(),
         target_uid: live_uid(context).filter(|_| state == AttemptState::Launching),
         replacement: None,
+        change: None,
         replaced_by: None,
         verify: None,
     });

@@ -61,6 +61,62 @@ fn a_replacement_that_has_begun_is_brought_to_its_end() {
 }
 
 #[test]
+fn who_cancels_while_the_old_object_is_going_gets_the_new_one() {
+    let mut world = World::new(&[("recreate", false)]);
+    world.steps_to_come = 9;
+    world.step();
+    (world.deleted_at, world.execution.spec.cancel) = (Some("1970-01-01T00:00:00Z"), true);
+    world.step();
+    assert_eq!((world.states(), world.outcome()), (vec![AttemptState::Launching], ""), "it will be missing");
+    (world.live_uid, world.steps_to_come) = (Value::Null, 0);
+    world.step();
+    assert_eq!(world.states(), [AttemptState::Succeeded]);
+}
+
+#[test]
+fn what_a_template_made_of_the_target_is_sent_again_as_it_was() {
+    let mut world = World::new(&[(RESTART, false)]);
+    let double = json!({"kubernetes": {"scale": {"replicas": "${{ target.spec.replicas * 2 }}"}}});
+    world.definition.actions.insert(RESTART.into(), serde_json::from_value(double).expect("an Action"));
+    // Its answer is lost, and the target is as it left it.
+    world.steps_to_come = 1;
+    world.step();
+    let sent: Vec<_> = world.operations.iter().map(replicas).collect();
+    assert_eq!((sent, world.outcome()), (vec![json!(4), json!(4)], "Completed"));
+}
+
+#[test]
+fn what_is_made_of_a_secret_is_not_kept() {
+    let mut world = World::new(&[(RESTART, false)]);
+    let target = world.execution.spec.target.as_mut().expect("a target");
+    (target.api_version, target.kind) = ("v1".into(), "Secret".into());
+    let copied = json!({"kubernetes": {"annotate": {"values": {"seen": "${{ target.kind }}"}}}});
+    world.definition.actions.insert(RESTART.into(), serde_json::from_value(copied).expect("an Action"));
+    world.step();
+    assert_eq!((world.outcome(), world.status().rungs[0].change.as_ref()), ("Completed", None));
+}
+
+fn replicas(operation: &Operation) -> Value {
+    let Operation::Patch { body, .. } = operation else { panic!("a patch: {operation:?}") };
+    body["spec"]["replicas"].clone()
+}
+
+#[test]
+fn what_a_script_and_a_server_say_too_much_of_is_cut() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.step();
+    let many: Vec<_> = (0..120).map(|number| format!("k{number}=1")).collect();
+    world.end_job(true, &many.join("\n"));
+    world.step();
+    let said = &world.status().rungs[0].message;
+    assert_eq!((world.states(), said.chars().count()), (vec![AttemptState::Succeeded], LONGEST_MESSAGE));
+    let mut status = world.status().clone();
+    status.rungs[0].verify.as_mut().expect("verified").message = "é".repeat(5000);
+    status.cut_messages();
+    assert_eq!(status.rungs[0].verify.as_ref().expect("verified").message, "é".repeat(1024));
+}
+
+#[test]
 fn a_placeholder_is_not_taken_for_the_job() {
     // Superseded, and killed between the placeholder and the status.
     let mut world = World::new(&[(CLEAN, true), (RESTART, true)]);

@@ -12,7 +12,9 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use super::*;
-use crate::api::{AttemptState, ConditionType, condition};
+use crate::api::{
+    AttemptState, ConditionStatus, ConditionType, LONGEST_MESSAGE, Reason, condition, set_condition,
+};
 use crate::decide::outcome::JobEnd;
 
 fn at(seconds: i64) -> Timestamp {
@@ -43,6 +45,10 @@ struct World {
     steps_to_come: usize,
     /// UID of the live target; null if there is none.
     live_uid: Value,
+    /// When the live target was deleted, if it is only about to go.
+    deleted_at: Option<&'static str>,
+    /// Its replicas.
+    replicas: i64,
     /// Other Executions that act on the target.
     others: usize,
 }
@@ -100,6 +106,8 @@ impl World {
             refuses_jobs: false,
             steps_to_come: 0,
             live_uid: json!("d"),
+            deleted_at: None,
+            replicas: 2,
             others: 0,
         }
     }
@@ -131,7 +139,11 @@ impl World {
             ready["lastTransitionTime"] = json!(at(turned));
         }
         let pod = json!({"status": {"conditions": [ready]}});
-        let live = json!({"metadata": {"name": "web", "uid": self.live_uid}, "kind": "Deployment"});
+        let mut live = json!({"metadata": {"name": "web", "uid": self.live_uid}, "kind": "Deployment",
+            "spec": {"replicas": self.replicas}});
+        if let Some(at) = self.deleted_at {
+            live["metadata"]["deletionTimestamp"] = json!(at);
+        }
         seen.look = Look {
             target: (!self.live_uid.is_null()).then(|| Arc::new(live)),
             pods: vec![serde_json::from_value::<Pod>(pod).expect("a Pod")],
@@ -187,6 +199,9 @@ impl World {
                 self.collect_garbage();
             }
             Effect::Operate(operation) => {
+                if let Operation::Patch { body, .. } = &*operation {
+                    self.replicas = body["spec"]["replicas"].as_i64().unwrap_or(self.replicas);
+                }
                 self.operations.push(*operation);
                 let unfinished = self.steps_to_come > 0;
                 self.steps_to_come = self.steps_to_come.saturating_sub(1);
@@ -516,6 +531,10 @@ fn what_was_put_back_from_a_backup_is_not_run() {
     world.execution.metadata.creation_timestamp =
         Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(601)));
     world.now = 602;
+    // Its account came back before its rights.
+    let waits = (ConditionType::Succeeded, ConditionStatus::Unknown, Reason::MissingPermissions);
+    let status = world.execution.status.get_or_insert_default();
+    set_condition(&mut status.conditions, waits, "pods is forbidden", Some(1), at(601));
     world.step();
     assert_eq!((world.outcome(), world.created), ("Superseded", 0));
     assert_eq!(world.status().episode_closed_at, None, "it holds its episode while the target matches");
