@@ -13,6 +13,9 @@ use super::client::acting_as;
 use super::error::{Error, Result, optional};
 use crate::api::ANNOTATION;
 
+/// How long an account is kept that nobody asks for.
+const KEEP: Duration = Duration::from_secs(3600);
+
 /// A `ServiceAccount` that the controller may act as. It can only be had by reading the annotation, so an empty or
 /// forbidden identity cannot be built.
 #[derive(Clone)]
@@ -48,6 +51,17 @@ impl Accounts {
     pub async fn recent(&self, home: &Client, namespace: &str, name: &str, age: Duration) -> Result<Account> {
         let now = Instant::now();
         self.read(home, (namespace, name), now.checked_sub(age).unwrap_or(now)).await
+    }
+
+    /// Forgets those that nobody has read, or could read, for an hour: namespaces come and go, and each account has connections of
+    /// its own.
+    pub fn tidy(&self) {
+        let is_used = |slot: &Slot| {
+            let read = slot.try_lock().map(|known| known.began.is_some_and(|began| began.elapsed() < KEEP));
+            // Whoever holds it, or waits for it, has it.
+            Arc::strong_count(slot) > 1 || read.unwrap_or(true)
+        };
+        self.slots.lock().retain(|_, slot| is_used(slot));
     }
 
     /// The account by a read that began at `since` or later. Only a yes is kept: a no is about to be mended.
@@ -172,6 +186,22 @@ mod tests {
         server.allows.store(false, Ordering::SeqCst);
         server.answers.add_permits(1);
         assert!(live().await.is_err_and(|error| error.is_forbidden()), "what was known does not count");
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_used_is_forgotten_and_what_is_used_is_kept() {
+        let server = server();
+        server.answers.add_permits(3);
+        let accounts = Accounts::default();
+        assert!(accounts.live(&server.home, "a", "used").await.is_ok());
+        server.allows.store(false, Ordering::SeqCst);
+        for name in ["one", "two"] {
+            assert!(accounts.live(&server.home, "gone", name).await.is_err());
+        }
+        let held = accounts.slots.lock().get(&("gone".to_owned(), "two".to_owned())).cloned();
+        accounts.tidy();
+        let names: Vec<_> = accounts.slots.lock().keys().map(|(_, name)| name.clone()).collect();
+        assert_eq!((names, held.is_some()), (vec!["used".to_owned(), "two".to_owned()], true));
     }
 
     #[tokio::test]

@@ -30,6 +30,7 @@ pub async fn run(context: &Context) {
         executions(context).await;
         definitions(context).await;
         context.turns.tidy(&context.executions);
+        context.accounts.tidy();
     }
 }
 

@@ -25,8 +25,7 @@ use super::queue::{Kind, Requeue};
 use super::rights;
 use super::strange::not_known;
 use crate::api::{
-    ConditionStatus, ConditionType, Execution, ExecutionStatus, ObjectReference, Reason, Rung, condition,
-    set_condition,
+    ConditionStatus, ConditionType, Execution, ExecutionStatus, Reason, Rung, condition, set_condition,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
@@ -254,8 +253,7 @@ async fn by_hand(
     account: Account,
 ) -> Result<Option<(Arc<Definition>, Account)>> {
     let namespace = execution.namespace().unwrap_or_default();
-    if let Some(target) = execution.spec.target.as_ref().filter(|target| is_elsewhere(target, &namespace)) {
-        let message = format!("{target} is in another namespace than the Execution");
+    if let Some(message) = misplaced(context, execution, &namespace).await {
         return refuse(context, execution, Reason::Forbidden, &message).await;
     }
     let run = execution.spec.run.clone().unwrap_or_default();
@@ -288,9 +286,21 @@ async fn by_hand(
     Ok(Some((Arc::new(definition), account)))
 }
 
-/// Whether a target is in another namespace than its Execution: there it would stand in the way of others.
-fn is_elsewhere(target: &ObjectReference, own: &str) -> bool {
-    target.namespace.as_ref().is_some_and(|namespace| namespace != own)
+/// Why a target is not where it is said to be. In another namespace than its Execution it would stand in the way of others, and one
+/// of the cluster that is said to be in a namespace would not stand in the way of those who act on it by its name alone.
+async fn misplaced(context: &Context, execution: &Execution, own: &str) -> Option<String> {
+    let target = execution.spec.target.as_ref()?;
+    let namespace = target.namespace.as_ref()?;
+    if namespace != own {
+        return Some(format!("{target} is in another namespace than the Execution"));
+    }
+    if target.is_key() {
+        return None;
+    }
+    // A kind that is not served is told of where it is looked at.
+    let served = context.kinds.find(&context.home, &target.api_version, &target.kind).await.ok()?;
+    let message = || format!("{} has no namespace; leave out target.namespace", target.kind);
+    (!served.namespaced).then(message)
 }
 
 /// What a Rule would be told of its `verify`. Before it is refused it is looked whether its target's kind has changed.

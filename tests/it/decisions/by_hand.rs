@@ -65,6 +65,18 @@ async fn a_target_in_another_namespace_is_refused_whatever_the_account_may_do() 
     assert_eq!(said(&ended), "ConfigMap/ark is in another namespace than the Execution");
 }
 
+/// By its name alone it would be another target than the same Node without a namespace, on which others act.
+#[tokio::test]
+async fn a_target_of_the_cluster_is_in_no_namespace() {
+    let bay = Bay::new().await;
+    bay.apply(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "pier"}})).await;
+    let node = json!({"apiVersion": "v1", "kind": "Node", "name": "pier", "namespace": HARBOR});
+    and_in_the_harbor(&bay, node).await;
+    let ended = until_in_the_harbor(&bay, "it ends", Execution::is_finished).await;
+    assert_eq!(ended.reason(), Some("Forbidden"));
+    assert_eq!(said(&ended), "Node has no namespace; leave out target.namespace");
+}
+
 #[tokio::test]
 async fn a_run_whose_account_may_not_see_the_target_stands_in_no_rules_way() {
     let bay = Bay::new().await;
