@@ -105,6 +105,9 @@ pub async fn is_namespaced(context: &Context, rule: &CompiledRule) -> Result<boo
 }
 
 /// An alert that fires and leads to the target, if there is one.
+///
+/// # Errors
+/// [`Error::Unexpected`] also if none is known to, and one may that cannot be judged.
 pub async fn firing(
     context: &Context,
     rule: &CompiledRule,
@@ -112,15 +115,47 @@ pub async fn firing(
     from: From,
 ) -> Result<Option<Item>> {
     let (namespaced, wanted) = (is_namespaced(context, rule).await?, TargetKey::from(target));
-    let leads = |item: &Item, now: Timestamp| match lead::lead(rule, item.accepted(), namespaced, now) {
-        Lead::To(found) => TargetKey::from(&found) == wanted,
-        Lead::Nowhere(_) | Lead::Unknown(_) => false,
-    };
-    Ok(inbox(context, rule, from).await?.firing.into_iter().find(|item| leads(item, now())))
+    leading(rule, inbox(context, rule, from).await?, (namespaced, &wanted), now())
+}
+
+/// The first alert of these that leads to the target.
+fn leading(
+    rule: &CompiledRule,
+    inbox: Inbox,
+    (namespaced, wanted): (bool, &TargetKey),
+    now: Timestamp,
+) -> Result<Option<Item>> {
+    let mut unknown = None;
+    for item in inbox.firing.into_iter().chain(inbox.unjudged) {
+        match lead::lead(rule, item.accepted(), namespaced, now) {
+            Lead::To(found) if TargetKey::from(&found) == *wanted => return Ok(Some(item)),
+            Lead::Unknown(why) if aimed(rule, &item, namespaced, now).as_ref() == Some(wanted) => {
+                unknown.get_or_insert_with(|| not_judged(&item, &why));
+            }
+            Lead::To(_) | Lead::Nowhere(_) | Lead::Unknown(_) => {}
+        }
+    }
+    unknown.map_or(Ok(None), Err)
+}
+
+/// The target of an alert that cannot be judged: it may match, and others are not concerned. One whose target cannot be
+/// said either leads nowhere, as an object does whose owner is not found.
+pub fn aimed(rule: &CompiledRule, item: &Item, namespaced: bool, now: Timestamp) -> Option<TargetKey> {
+    match lead::aimed(rule, item.accepted(), namespaced, now) {
+        Lead::To(target) => Some(TargetKey::from(&target)),
+        Lead::Nowhere(_) | Lead::Unknown(_) => None,
+    }
+}
+
+fn not_judged(item: &Item, why: &str) -> Error {
+    Error::Unexpected(format!("the alert {} cannot be judged: {why}", item.accepted().event.id))
 }
 
 /// Whether that fires for which an Execution was decided: one of the alerts of which it was made, since whenever, or
 /// any that leads to its target.
+///
+/// # Errors
+/// [`Error::Unexpected`] also if none is known to, and one may that cannot be judged.
 pub async fn fires(
     context: &Context,
     rule: &CompiledRule,
@@ -130,10 +165,24 @@ pub async fn fires(
     if fingerprints(execution).next().is_none() {
         return Ok(firing(context, rule, target, from).await?.is_some());
     }
+    any_of(rule, &inbox(context, rule, from).await?, execution, now())
+}
+
+/// Whether one of these alerts matches of which an Execution was made.
+fn any_of(rule: &CompiledRule, inbox: &Inbox, execution: &Execution, now: Timestamp) -> Result<bool> {
     let is_one_of =
-        |item: &Item| item.fingerprint().is_some_and(|own| fingerprints(execution).any(|one| one == own));
-    let firing = inbox(context, rule, from).await?.firing;
-    Ok(firing.iter().any(|item| is_one_of(item) && lead::matches(rule, item.accepted(), now()).is_ok()))
+        |item: &&Item| item.fingerprint().is_some_and(|own| fingerprints(execution).any(|one| one == own));
+    let mut unknown = None;
+    for item in inbox.firing.iter().chain(&inbox.unjudged).filter(is_one_of) {
+        match lead::matches(rule, item.accepted(), now) {
+            Ok(()) => return Ok(true),
+            Err(Lead::Unknown(why)) => {
+                unknown.get_or_insert_with(|| not_judged(item, &why));
+            }
+            Err(Lead::Nowhere(_) | Lead::To(_)) => {}
+        }
+    }
+    unknown.map_or(Ok(false), Err)
 }
 
 /// Whether an alert fires again, for whose end an Execution was decided.
@@ -156,4 +205,108 @@ pub async fn fires_again(
 pub fn fingerprints(execution: &Execution) -> impl Iterator<Item = &str> {
     let captured = execution.spec.decision.iter().flat_map(|decision| &decision.captured);
     captured.filter_map(|event| event.data.0["fingerprint"].as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::{EventBatchStatus, EventOutcome, OutcomeKind};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).expect("a time")
+    }
+
+    /// A rule about disks that are fuller than this.
+    fn rule(changes: &Value) -> CompiledRule {
+        let mut spec = json!({"serviceAccountName": "h", "ladder": [{"run": "x"}],
+            "trigger": {"alert": {"webhook": "am"}}, "when": "double(alert.annotations.value) > 90.0",
+            "target": {"key": "alert.labels.disk"}});
+        json_patch::merge(&mut spec, changes);
+        let spec = serde_json::from_value(spec).expect("a spec");
+        CompiledRule::of(&spec, "a", "r", at(0)).unwrap_or_else(|found| panic!("{found:?}"))
+    }
+
+    /// A batch of one alert about a disk, which fires.
+    fn told(fingerprint: &str, disk: &str, value: &str) -> Arc<EventBatch> {
+        let batch = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "EventBatch",
+            "metadata": {"name": format!("{fingerprint}-{value}")},
+            "spec": {"webhook": "am", "receivedAt": at(10).to_string(), "events": [{"rules": ["r"],
+                "alert": {"fingerprint": fingerprint, "startsAt": at(5).to_string()},
+                "event": {"id": format!("{fingerprint}/5/firing"), "source": "am", "type": "alert.firing",
+                    "time": at(5).to_string(), "data": {"status": "firing", "fingerprint": fingerprint,
+                        "labels": {"disk": disk}, "annotations": {"value": value}}}}]}});
+        Arc::new(serde_json::from_value(batch).expect("an EventBatch"))
+    }
+
+    /// With what the rule has noted of it: that it could not judge it.
+    fn failed(rule: &CompiledRule, batch: &Arc<EventBatch>) -> Arc<EventBatch> {
+        let item = Item { batch: batch.clone(), index: 0 };
+        let outcome = item.outcome(&rule.facts.name, OutcomeKind::Failed, "", at(50));
+        let outcomes = vec![EventOutcome { judged_by: Some(inbox::text_of(rule)), ..outcome }];
+        let mut batch = EventBatch::clone(batch);
+        batch.status = Some(EventBatchStatus { outcomes });
+        Arc::new(batch)
+    }
+
+    fn kept(rule: &CompiledRule, batches: &[Arc<EventBatch>]) -> Inbox {
+        inbox::of(rule, batches, &BTreeSet::new(), at(100))
+    }
+
+    /// Whether something fires that leads to the disk `sda`, in words.
+    fn look(rule: &CompiledRule, batches: &[Arc<EventBatch>]) -> String {
+        let wanted = TargetKey::from(&ObjectReference::key("a", "sda".to_owned()));
+        let found = leading(rule, kept(rule, batches), (true, &wanted), at(100));
+        found.map_or_else(|error| error.to_string(), |found| found.is_some().to_string())
+    }
+
+    const NOT_JUDGED: &str = "the alert f/5/firing cannot be judged: ";
+
+    #[test]
+    fn an_alert_that_cannot_be_judged_may_lead_to_its_target_and_to_no_other() {
+        let rule = rule(&json!({}));
+        let (high, odd) = (told("f", "sda", "95"), told("f", "sda", "n/a"));
+        assert_eq!(look(&rule, std::slice::from_ref(&high)), "true");
+        assert_eq!(look(&rule, &[told("f", "sda", "5")]), "false");
+        for odd in [odd.clone(), failed(&rule, &odd)] {
+            let said = look(&rule, std::slice::from_ref(&odd));
+            assert!(said.starts_with(NOT_JUDGED), "{said}");
+            assert_eq!(look(&rule, &[odd, told("g", "sda", "95")]), "true", "another one leads to it");
+        }
+        let other = told("f", "sdb", "n/a");
+        assert_eq!(look(&rule, &[failed(&rule, &other)]), "false");
+        assert_eq!(look(&rule, &[other]), "false", "it is about another disk");
+    }
+
+    #[test]
+    fn an_alert_whose_target_cannot_be_said_leads_nowhere() {
+        let rule = rule(&json!({"target": {"key": "alert.labels.shelf"}}));
+        assert_eq!(look(&rule, &[told("f", "sda", "n/a")]), "false");
+        assert_eq!(look(&rule, &[told("f", "sda", "95")]), "false");
+    }
+
+    #[test]
+    fn an_execution_goes_by_the_alerts_of_which_it_was_made() {
+        let rule = rule(&json!({}));
+        let (object, time) = (json!({"apiVersion": "v1", "kind": "K", "name": "a"}), "2026-01-01T00:00:00Z");
+        let decision = json!({"id": "d", "time": time, "rule": {"name": "r"}, "mode": "Enforce", "definition": "x",
+            "matched": {"object": object, "resourceVersion": ""},
+            "captured": [{"id": "1", "type": "t", "time": time, "data": {"fingerprint": "f"}}]});
+        let execution = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
+            "metadata": {"name": "x"}, "spec": {"serviceAccountName": "h", "decision": decision}});
+        let execution: Execution = serde_json::from_value(execution).expect("an Execution");
+        let look = |batches: &[Arc<EventBatch>]| {
+            let found = any_of(&rule, &kept(&rule, batches), &execution, at(100));
+            found.map_or_else(|error| error.to_string(), |fires| fires.to_string())
+        };
+        let odd = told("f", "sda", "n/a");
+        for odd in [odd.clone(), failed(&rule, &odd)] {
+            let said = look(&[odd]);
+            assert!(said.starts_with(NOT_JUDGED), "{said}");
+        }
+        assert_eq!(look(&[told("f", "sda", "95"), told("g", "sda", "n/a")]), "true");
+        assert_eq!(look(&[told("f", "sda", "5")]), "false");
+        assert_eq!(look(&[told("g", "sda", "n/a")]), "false", "it was not made of that");
+    }
 }

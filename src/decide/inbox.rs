@@ -154,6 +154,8 @@ pub fn remember(repeated: &mut AcceptedEvent, known: &Item) {
 pub struct Inbox {
     /// Alerts that fire, one for each fingerprint.
     pub firing: Vec<Item>,
+    /// Alerts that fire, and of which the rule as it reads now could not say whether they match.
+    pub unjudged: Vec<Item>,
     /// Events that wait for their decision, oldest first.
     pub waiting: Vec<Item>,
     /// What is over, and why.
@@ -226,8 +228,12 @@ pub fn open(reader: Reader<'_>, batches: &[Arc<EventBatch>], now: Timestamp) -> 
     let mut inbox = Inbox { refused: refused.into_iter().cloned().collect(), ..Inbox::default() };
     for item in all.iter().filter(|item| own.contains(&item.place()) || firing.contains(&item.place())) {
         let is_first = inbox.hear(item, rule);
-        let stands = standing.get(&item.place());
-        if stands == Some(&Standing::Over) {
+        let stands = standing.get(&item.place()).copied();
+        let fires = || firing.contains(&item.place()) && !said.is_silent(item, now);
+        if stands.is_some_and(Standing::is_unknown) && fires() {
+            inbox.unjudged.push(item.clone());
+        }
+        if let Some(Standing::Over(_)) = stands {
             continue;
         }
         let over = match &item.accepted().alert {
@@ -354,13 +360,21 @@ pub fn starts_at(item: &Item) -> Option<Timestamp> {
     item.accepted().alert.as_ref().map(|alert| alert.starts_at.0)
 }
 
-/// How a rule stands with an event about which there is nothing to decide.
+/// How a rule stands with an event about which there is nothing to decide, and what became of that.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Standing {
     /// It is done with it.
-    Over,
-    /// It is an alert that fires, and that means nothing to the rule as it reads now.
-    Judged,
+    Over(OutcomeKind),
+    /// It is an alert that fires, and that means nothing to the rule as it reads now, or could not be judged.
+    Judged(OutcomeKind),
+}
+
+impl Standing {
+    /// Whether it could not be judged. Of an absence nothing is judged anew, so that it does not matter by which text.
+    fn is_unknown(self) -> bool {
+        let (Self::Over(kind) | Self::Judged(kind)) = self;
+        kind == OutcomeKind::Failed
+    }
 }
 
 fn standing((rule, text): (&str, Option<&str>), batches: &[Arc<EventBatch>]) -> BTreeMap<Place, Standing> {
@@ -368,8 +382,8 @@ fn standing((rule, text): (&str, Option<&str>), batches: &[Arc<EventBatch>]) -> 
     for batch in batches {
         for (index, event, outcome) in settled(batch).filter(|(_, _, outcome)| outcome.rule == rule) {
             let stands = match text.filter(|_| may_be_judged_anew(event, outcome.outcome)) {
-                None => Standing::Over,
-                Some(text) if outcome.judged_by.as_deref() == Some(text) => Standing::Judged,
+                None => Standing::Over(outcome.outcome),
+                Some(text) if outcome.judged_by.as_deref() == Some(text) => Standing::Judged(outcome.outcome),
                 Some(_) => continue,
             };
             standing.insert((Arc::as_ptr(batch), index), stands);
@@ -586,6 +600,29 @@ pub(in crate::decide) mod tests {
         }
         let event = judged(&batch("a", 10, json!([event("1")])), NotMatched, Some("old"));
         assert_eq!(look_as(Some("new"), &[event]), "firing  waiting  over ", "an event is decided once");
+    }
+
+    #[test]
+    fn an_alert_that_could_not_be_judged_is_told_of_while_it_fires() {
+        use OutcomeKind::{Failed, NotMatched};
+        let fires = batch("a", 10, json!([alert("f", 5, None)]));
+        let (end, again) =
+            (batch("b", 20, json!([alert("f", 5, Some(15))])), batch("c", 30, json!([alert("f", 5, None)])));
+        let unjudged = |text: Option<&str>, batches: &[Arc<EventBatch>], now: i64| {
+            let inbox = open(listed("r", text), batches, at(now));
+            (inbox.unjudged.len(), inbox.firing.len())
+        };
+        let failed = judged(&fires, Failed, Some("t"));
+        assert_eq!(unjudged(Some("t"), std::slice::from_ref(&failed), 100), (1, 0));
+        assert_eq!(unjudged(Some("new"), std::slice::from_ref(&failed), 100), (0, 1), "it is judged anew");
+        assert_eq!(unjudged(None, std::slice::from_ref(&failed), 100), (1, 0), "an absence");
+        assert_eq!(unjudged(Some("t"), &[judged(&fires, NotMatched, Some("t"))], 100), (0, 0));
+        for text in [Some("t"), None] {
+            assert_eq!(unjudged(text, &[failed.clone(), end.clone()], 100), (0, 0), "resolved");
+            assert_eq!(unjudged(text, &[failed.clone(), again.clone()], 100), (0, 1), "repeated");
+            let later = 11 + SILENCE.as_secs();
+            assert_eq!(unjudged(text, std::slice::from_ref(&failed), later), (0, 0), "nobody repeats it");
+        }
     }
 
     #[test]

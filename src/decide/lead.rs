@@ -60,9 +60,11 @@ pub fn takes(
 
 /// Where an event leads with a rule; `namespaced` says whether the kind of the rule's targets has namespaces.
 pub fn lead(rule: &CompiledRule, event: &AcceptedEvent, namespaced: bool, now: Timestamp) -> Lead {
-    if let Err(otherwise) = matches(rule, event, now) {
-        return otherwise;
-    }
+    matches(rule, event, now).err().unwrap_or_else(|| aimed(rule, event, namespaced, now))
+}
+
+/// Where an event would lead with a rule if it matched.
+pub fn aimed(rule: &CompiledRule, event: &AcceptedEvent, namespaced: bool, now: Timestamp) -> Lead {
     let Some(aim) = &rule.aim else { return Lead::Unknown("the Rule has no target".to_owned()) };
     let own = &rule.facts.namespace;
     match aim.at(&received(&json!(event.event), &rule.spec.trigger, now), own) {

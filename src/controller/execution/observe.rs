@@ -71,7 +71,10 @@ pub async fn observe(
         }
         Need::Target => {
             seen.look.target = live_target(context, execution, account).await?;
-            seen.object = matching(context, execution, definition, account, From::Store).await?.0;
+            // Of an alert there is no object: one that cannot be judged does not stop what has begun.
+            if definition.rule.as_ref().is_none_or(|rule| rule.trigger.alert.is_none()) {
+                seen.object = matching(context, execution, definition, account, From::Store).await?.0;
+            }
         }
         Need::Look => seen.look = look(context, execution, definition, account).await?,
         Need::Jobs => {

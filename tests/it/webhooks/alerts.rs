@@ -262,6 +262,46 @@ async fn a_rule_that_cannot_decide_about_an_alert_says_so_until_it_is_mended() {
     running.stop().await;
 }
 
+/// Somebody who edits a Rule makes a mistake: that is no sign that what it has acted on is over.
+#[tokio::test]
+async fn an_alert_that_cannot_be_judged_any_more_keeps_its_episode_open() {
+    let (good, bad) = ("alert.labels.disk != ''", "alert.labels.disk == 'sda' && int(alert.labels.disk) > 1");
+    let scene = scene(json!({"when": good, "ladder": [{"run": "mark"}]})).await;
+    let running = scene.start("one").await;
+    ready(&scene).await;
+    let starts = at(-30);
+    say(&running, &["sda", "sdb"].map(|disk| alert(disk, &starts, None))).await;
+    scene.ended(&["Completed", "Completed"]).await;
+    let open = async || {
+        let mut found = scene.executions().await;
+        found.retain(|one| one.status.as_ref().is_none_or(|status| status.episode_closed_at.is_none()));
+        found.into_iter().map(|one| one.spec.target.unwrap().name).collect::<Vec<_>>()
+    };
+    let says = async |wanted: bool| {
+        eventually(&format!("the Rule says that it cannot judge it: {wanted}"), DEADLINE, || async {
+            let rule = scene.api::<Rule>().get("full").await.map_err(|error| error.to_string())?;
+            let said = format!("{:?}", rule.status.unwrap_or_default().conditions);
+            let is_said = said.contains(&format!("f-sda/{starts}/firing: "));
+            if is_said == wanted { Ok(()) } else { Err(said) }
+        })
+        .await;
+    };
+    scene.patch::<Rule>("full", json!({"spec": {"when": bad}})).await;
+    says(true).await;
+    eventually("the other one is over", DEADLINE, || async {
+        let found = open().await;
+        if found.iter().any(|disk| disk == "sdb") { Err(format!("{found:?}")) } else { Ok(()) }
+    })
+    .await;
+    assert_eq!(open().await, ["sda"], "it fires");
+    scene.patch::<Rule>("full", json!({"spec": {"when": "alert.labels.disk == 'sda'"}})).await;
+    says(false).await;
+    assert_eq!((open().await, scene.executions().await.len()), (vec!["sda".to_owned()], 2));
+    say(&running, &[alert("sda", &starts, Some(&at(0)))]).await;
+    closed(&scene).await;
+    running.stop().await;
+}
+
 /// At three in the morning a Rule has a mistake. Whoever mends it does not wait until Alertmanager repeats the alert.
 #[tokio::test]
 async fn a_rule_that_is_mended_or_applied_again_hears_what_still_fires() {

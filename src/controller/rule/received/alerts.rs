@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Listener, known};
 use crate::api::{CapturedEvent, Execution, ObjectReference, OutcomeKind};
-use crate::cluster::Result;
+use crate::cluster::{Error, Result};
 use crate::controller::heard::{self, From};
 use crate::controller::rule::fire::{self, Making};
 use crate::controller::rule::load::Counted;
@@ -19,8 +19,9 @@ use crate::decide::alerts::Set;
 use crate::decide::episode::{self, Held, Load, Past, Question, Verdict};
 use crate::decide::identity::TargetKey;
 use crate::decide::inbox::{Inbox, Item, starts_at};
+use crate::decide::lead::{self, Lead};
 use crate::decide::matching::received;
-use crate::decide::view::TargetView;
+use crate::decide::view::{Sight, TargetView};
 use crate::source::watch::now;
 
 /// The type of an alert that fires, as an event.
@@ -50,12 +51,22 @@ impl Listener<'_> {
             self.sets(inbox, correlation, &executions)
         } else {
             self.note_all(inbox.over);
+            self.unjudged_before(&inbox.unjudged);
             self.grouped(inbox.firing, &executions)
         };
         for target in targets(found.keys(), &executions) {
             let decided = self.target(target, found.get(target), known(&executions, target)).await;
             if let Err(error) = decided {
                 self.round.failed.get_or_insert_with(|| (target.clone(), error));
+            }
+        }
+    }
+
+    /// Takes in alerts that fire and could not be judged earlier, unless time alone has it that they mean nothing by now.
+    fn unjudged_before(&mut self, unjudged: &[Item]) {
+        for item in unjudged {
+            if !matches!(lead::matches(self.case.compiled, item.accepted(), now()), Err(Lead::Nowhere(_))) {
+                self.is_unjudged(item);
             }
         }
     }
@@ -133,7 +144,10 @@ impl Listener<'_> {
         view: Option<&'q TargetView>,
         past: &'q [Past],
     ) -> Question<'q> {
-        Question { rule: &self.case.compiled.facts, target, view, sight: self.case.seen.sight, past }
+        let seen = self.case.seen.sight;
+        let all_resolved = seen.all_resolved && !self.unjudged.contains(target);
+        let sight = Sight { all_resolved, ..seen };
+        Question { rule: &self.case.compiled.facts, target, view, sight, past }
     }
 
     fn verdict(&self, target: &TargetKey, view: Option<&TargetView>, past: &[Past]) -> Verdict {
@@ -175,11 +189,14 @@ impl Listener<'_> {
 
     /// The alert that stands for all, if by what the API server has at this moment it is as it seemed.
     async fn still(&self, alerts: &Alerts) -> Result<Option<Item>> {
-        match &alerts.set {
-            Some(set) => self.still_complete(set).await,
-            None => {
-                heard::firing(self.context, self.case.compiled, &alerts.view.target, From::ApiServer).await
-            }
+        if let Some(set) = &alerts.set {
+            return self.still_complete(set).await;
+        }
+        let (compiled, target) = (self.case.compiled, &alerts.view.target);
+        match heard::firing(self.context, compiled, target, From::ApiServer).await {
+            // What cannot be judged any more is no reason to act.
+            Err(Error::Unexpected(_)) => Ok(None),
+            found => found,
         }
     }
 

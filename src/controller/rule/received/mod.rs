@@ -6,6 +6,7 @@ mod ended;
 mod events;
 mod sets;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,6 +42,8 @@ struct Listener<'a> {
     namespaced: bool,
     /// The hash of the rule's text, by which it says what it says.
     text: String,
+    /// Targets to which alerts may lead that fire and cannot be judged: they are not clear.
+    unjudged: BTreeSet<TargetKey>,
     outcomes: Vec<(Arc<EventBatch>, EventOutcome)>,
     round: Outcome,
     dropped: u64,
@@ -61,7 +64,8 @@ pub async fn reconcile(
     let case = Case { rule, compiled, account, seen: &seen };
     let (outcomes, round) = (Vec::new(), Outcome::default());
     let text = inbox::text_of(compiled);
-    let mut listener = Listener { context, case, namespaced, text, outcomes, round, dropped: 0 };
+    let (unjudged, dropped) = (BTreeSet::new(), 0);
+    let mut listener = Listener { context, case, namespaced, text, unjudged, outcomes, round, dropped };
     let inbox = heard::inbox(context, compiled, From::Store).await?;
     let refused = refused(&inbox.refused);
     if !compiled.spec.trigger.is_state() {
@@ -184,8 +188,18 @@ impl Listener<'_> {
                 if let Some((_, outcome)) = self.outcomes.last_mut() {
                     outcome.judged_by = Some(self.text.clone());
                 }
+                self.is_unjudged(item);
             }
             Lead::To(_) => {}
+        }
+    }
+
+    /// Takes in an alert that cannot be judged: its target may match, and is not clear. Those that mean something only
+    /// together keep open what was made of them.
+    fn is_unjudged(&mut self, item: &Item) {
+        let compiled = self.case.compiled;
+        if compiled.spec.trigger.is_state() && compiled.correlation.is_none() {
+            self.unjudged.extend(heard::aimed(compiled, item, self.namespaced, now()));
         }
     }
 

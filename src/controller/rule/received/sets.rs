@@ -19,7 +19,7 @@ use crate::decide::capture::Correlation;
 use crate::decide::episode::Past;
 use crate::decide::identity::{TargetKey, occurrence};
 use crate::decide::inbox::{Inbox, Item};
-use crate::decide::lead;
+use crate::decide::lead::{self, Lead};
 use crate::decide::view::TargetView;
 use crate::source::watch::now;
 
@@ -31,7 +31,7 @@ impl Listener<'_> {
         correlation: &Correlation,
         executions: &Executions,
     ) -> BTreeMap<TargetKey, Alerts> {
-        let mut found = self.held_open(&inbox.firing, executions);
+        let mut found = self.held_open(&inbox, executions);
         let used = self.used(executions);
         for item in take_used(&mut inbox, &used) {
             match used.get(occurrence(&item.accepted().event).as_str()) {
@@ -104,22 +104,29 @@ impl Listener<'_> {
         mode == Some(Mode::Observe) && self.case.compiled.facts.mode == Mode::Enforce
     }
 
-    /// The targets whose episode is open because an alert fires of which an Execution was made.
-    fn held_open(&self, firing: &[Item], executions: &Executions) -> BTreeMap<TargetKey, Alerts> {
-        let matches = |item: &&Item| lead::matches(self.case.compiled, item.accepted(), now()).is_ok();
-        let fires: BTreeSet<&str> = firing.iter().filter(matches).filter_map(Item::fingerprint).collect();
+    /// The targets whose episode is open because an alert fires of which an Execution was made. Of one that cannot be
+    /// judged it is not known, so that it is not over either.
+    fn held_open(&mut self, inbox: &Inbox, executions: &Executions) -> BTreeMap<TargetKey, Alerts> {
+        let (mut fires, mut unknown) = (BTreeSet::<&str>::new(), BTreeSet::<&str>::new());
+        for item in inbox.firing.iter().chain(&inbox.unjudged) {
+            match lead::matches(self.case.compiled, item.accepted(), now()) {
+                Ok(()) => fires.extend(item.fingerprint()),
+                Err(Lead::Unknown(_)) => unknown.extend(item.fingerprint()),
+                Err(Lead::Nowhere(_) | Lead::To(_)) => {}
+            }
+        }
         let mut found = BTreeMap::new();
         for (key, executions) in executions {
             if latest(executions).is_none_or(|latest| !is_open(latest) || self.is_only_observed(latest)) {
                 continue;
             }
-            let fires = |execution: &&Arc<Execution>| {
-                is_open(execution) && fingerprints(execution).any(|one| fires.contains(one))
-            };
-            let of = executions.iter().find(fires);
+            let of = executions.iter().find(|execution| is_held_by(&fires, execution));
             let Some((target, decision)) =
                 of.and_then(|of| Some((of.spec.target.clone()?, of.spec.decision.as_ref()?)))
             else {
+                if executions.iter().any(|execution| is_held_by(&unknown, execution)) {
+                    self.unjudged.insert(key.clone());
+                }
                 continue;
             };
             let since = decision.since.as_ref().unwrap_or(&decision.time).0;
@@ -159,6 +166,11 @@ fn take_used(inbox: &mut Inbox, used: &BTreeMap<&str, &Arc<Execution>>) -> Vec<I
     let (gone, left) = std::mem::take(&mut inbox.firing).into_iter().partition(is_used);
     inbox.firing = left;
     gone
+}
+
+/// Whether the episode of an Execution is open as long as one of these alerts fires.
+fn is_held_by(alerts: &BTreeSet<&str>, execution: &Execution) -> bool {
+    is_open(execution) && fingerprints(execution).any(|one| alerts.contains(one))
 }
 
 fn is_open(execution: &Execution) -> bool {
