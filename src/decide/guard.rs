@@ -71,7 +71,8 @@ pub fn choose<'a>(
     let mut rest = events.as_slice();
     while let Some(((first, _), _)) = rest.split_first() {
         let end = first.saturating_add(once.within.signed()).unwrap_or(Timestamp::MAX);
-        let window = &rest[..rest.partition_point(|(time, _)| *time < end)];
+        // Without a span each is alone.
+        let window = &rest[..rest.partition_point(|(time, _)| *time < end).max(1)];
         let last = window.len() - 1;
         for (place, (_, id)) in window.iter().enumerate() {
             let what = match once.take {
@@ -112,6 +113,15 @@ mod tests {
         ] {
             let times = decided.iter().copied().map(at);
             assert_eq!(full_until(rate, times, at(now)), until.map(at), "{decided:?} at {now}");
+        }
+    }
+
+    #[test]
+    fn without_a_span_each_event_is_alone() {
+        for take in [Take::First, Take::Last] {
+            let once = Once { take, within: Duration::from_secs(0) };
+            let chosen = choose(&once, [(at(1), "a"), (at(1), "b"), (at(2), "c")], at(3));
+            assert_eq!(chosen.into_values().collect::<Vec<_>>(), [Chosen::Take; 3]);
         }
     }
 

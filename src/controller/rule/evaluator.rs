@@ -423,20 +423,22 @@ impl Eye {
     }
 
     async fn look_again(&mut self) {
+        // What has no target yet may be what is expected: it comes before what is missed.
+        for happening in self.unled.take() {
+            self.happened(happening).await;
+        }
         let heard_at = self.state.lock().heard_at;
         // Of a list that broke off only a part may be known.
         if let Some(heard_at) = heard_at.filter(|_| self.synced) {
             self.complete(handled_by(heard_at)).await;
         }
+        self.lead_again().await;
         let unresolved: Vec<_> = self.unresolved.values().cloned().collect();
         for object in unresolved {
             match self.rule.spec.trigger.event {
                 Some(_) => self.event(&object).await,
                 None => self.judge(&object).await,
             }
-        }
-        for happening in self.unled.take() {
-            self.happened(happening).await;
         }
     }
 
@@ -583,8 +585,101 @@ async fn until(moment: Option<Timestamp>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use http::{Request, Response};
+    use kube::Client;
+    use kube::client::Body;
+    use serde_json::json;
+
     use super::*;
+    use crate::api::ANNOTATION;
+    use crate::controller::executions::Executions;
     use crate::controller::queue::{Requeue, queue};
+
+    /// An API server that knows an account, and ConfigMaps if it is up.
+    pub(super) struct Server {
+        is_up: AtomicBool,
+        asked: AtomicUsize,
+    }
+
+    impl Server {
+        pub(super) fn is_up(&self, is_up: bool) {
+            self.is_up.store(is_up, Ordering::SeqCst);
+        }
+
+        /// How often it was asked for a ConfigMap.
+        pub(super) fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+
+        fn answer(&self, path: &str) -> (u16, Value) {
+            match path {
+                "/api/v1/namespaces/a/serviceaccounts/h" => {
+                    let annotations = json!({ANNOTATION.allow: "true"});
+                    (200, json!({"metadata": {"name": "h", "annotations": annotations}}))
+                }
+                "/api/v1" => {
+                    let kind = json!({"name": "configmaps", "singularName": "configmap", "namespaced": true,
+                        "kind": "ConfigMap", "verbs": ["get"]});
+                    let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "v1",
+                        "resources": [kind]});
+                    (200, list)
+                }
+                _ => {
+                    self.asked.fetch_add(1, Ordering::SeqCst);
+                    let metadata = json!({"namespace": "a", "name": "pier", "uid": "p"});
+                    let pier = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+                    let is_up = self.is_up.load(Ordering::SeqCst);
+                    if is_up { (200, pier) } else { (503, json!({"kind": "Status", "code": 503})) }
+                }
+            }
+        }
+    }
+
+    fn client(server: &Arc<Server>) -> Client {
+        let server = server.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (code, answer) = server.answer(request.uri().path());
+            let body = Body::from(answer.to_string().into_bytes());
+            let response = Response::builder().status(code).body(body);
+            async move { response }
+        });
+        Client::new(service, "a")
+    }
+
+    /// The eye of a rule, which has seen nothing yet, and the server that it asks where something leads.
+    pub(super) async fn eye(changes: &Value) -> (Eye, Arc<Server>) {
+        let mut spec = json!({"serviceAccountName": "h", "ladder": [{"run": "x"}]});
+        json_patch::merge(&mut spec, changes);
+        let spec = serde_json::from_value(spec).expect("a Rule");
+        let rule = CompiledRule::of(&spec, "a", "r", Timestamp::UNIX_EPOCH);
+        let rule = Arc::new(rule.unwrap_or_else(|problems| panic!("{problems:?}")));
+        let server = Arc::new(Server { is_up: AtomicBool::new(true), asked: AtomicUsize::new(0) });
+        let account = Account::read(&client(&server), "a", "h").await.expect("an account");
+        let eye = Eye {
+            capturing: Capturing::of(&rule, &Executions::new()),
+            before: None,
+            lives: rule.is_about_lifecycle().then(|| Lives::since(&rule, Timestamp::MIN)),
+            unled: Unled::default(),
+            rule,
+            account,
+            kinds: Kinds::default(),
+            watches: Watches::default(),
+            queue: queue(1, Metrics::default().work).0,
+            state: Arc::default(),
+            later: Later::default(),
+            unresolved: BTreeMap::new(),
+            resynced: now(),
+            relist: Arc::default(),
+            metrics: Arc::default(),
+            journal: Recorder::default(),
+            told: Occurrences::default(),
+            synced: false,
+            list: None,
+        };
+        (eye, server)
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_rule_whose_evaluator_panics_is_looked_at_again_after_a_pause() {

@@ -11,7 +11,7 @@ use super::evaluator::Evaluator;
 use super::held::Waiting;
 use super::seen::Looked;
 use super::unwatched::Ends;
-use crate::api::Guard;
+use crate::api::{Guard, ObjectedEvent};
 use crate::decide::correlation::Tried;
 
 /// The evaluators that run, by rule.
@@ -23,6 +23,8 @@ pub struct Evaluators {
     /// Until when those that have ended had looked.
     looked: Mutex<BTreeMap<(String, String), Looked>>,
     ends: Mutex<BTreeMap<(String, String), Ends>>,
+    /// Events that something spoke against, until that is in the status of their rule: another write may come between.
+    objected: Mutex<BTreeMap<(String, String), Vec<ObjectedEvent>>>,
     /// What waits of the rules that listen to a Webhook, which have no evaluator.
     listening: Mutex<BTreeMap<(String, String), Arc<Waiting>>>,
     /// The events of such rules of which the last try failed.
@@ -108,6 +110,30 @@ impl Evaluators {
         look(self.ends.lock().entry((namespace.to_owned(), name.to_owned())).or_default())
     }
 
+    /// Events that something spoke against, of which the rule's status does not tell yet.
+    pub(super) fn objected(&self, namespace: &str, name: &str) -> Vec<ObjectedEvent> {
+        self.objected.lock().get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default()
+    }
+
+    /// Takes in events that something spoke against.
+    pub(super) fn object(&self, namespace: &str, name: &str, events: Vec<ObjectedEvent>) {
+        if !events.is_empty() {
+            self.objected.lock().entry((namespace.to_owned(), name.to_owned())).or_default().extend(events);
+        }
+    }
+
+    /// The rule's status tells of these now.
+    pub(super) fn noted(&self, namespace: &str, name: &str, told: &[ObjectedEvent]) {
+        let mut objected = self.objected.lock();
+        let key = (namespace.to_owned(), name.to_owned());
+        if let Some(events) = objected.get_mut(&key) {
+            events.retain(|event| !told.contains(event));
+            if events.is_empty() {
+                objected.remove(&key);
+            }
+        }
+    }
+
     /// Forgets a rule that is gone.
     pub(super) fn forget(&self, namespace: &str, name: &str) {
         self.set(namespace, name, None);
@@ -117,6 +143,29 @@ impl Evaluators {
         self.failing.lock().remove(&key);
         self.tried.lock().remove(&key);
         self.ends.lock().remove(&key);
+        self.objected.lock().remove(&key);
         self.good.forget(namespace, name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    #[test]
+    fn what_was_spoken_against_is_known_until_a_status_tells_of_it() {
+        let evaluators = Evaluators::default();
+        let event = |id: &str| ObjectedEvent { id: id.to_owned(), time: Time(Timestamp::UNIX_EPOCH) };
+        evaluators.object("a", "one", vec![event("1")]);
+        let written = evaluators.objected("a", "one");
+        // Somebody edits the rule meanwhile: that write fails, and the next has both.
+        evaluators.object("a", "one", vec![event("2")]);
+        assert_eq!(evaluators.objected("a", "one"), [event("1"), event("2")]);
+        evaluators.noted("a", "one", &written);
+        assert_eq!(evaluators.objected("a", "one"), [event("2")]);
+        evaluators.noted("a", "one", &[event("2")]);
+        assert!(evaluators.objected.lock().is_empty());
     }
 }

@@ -141,7 +141,8 @@ pub async fn edge(
 ) -> Result<Decided> {
     let Case { rule, compiled, account, .. } = case;
     note(context, compiled, edge);
-    let objected = rule.status.as_ref().map_or(&[][..], |status| &status.objected);
+    let mut objected = context.evaluators.objected(&compiled.facts.namespace, &compiled.facts.name);
+    objected.extend(rule.status.iter().flat_map(|status| &status.objected).cloned());
     let is_forgotten = case.seen.forgotten.is_some_and(|until| edge.since < until);
     if is_forgotten || objected.iter().any(|event| event.id == edge.occurrence) {
         return Ok(Decided::Suppressed(Suppressed::Unless, None));

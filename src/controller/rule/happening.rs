@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use crate::api::TriggerEvent;
@@ -28,6 +29,11 @@ impl Unled {
         self.0.is_empty()
     }
 
+    /// When the oldest of it happened.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.0.iter().map(|happening| happening.event.time.0).min()
+    }
+
     /// Keeps something; the oldest goes if there is too much, and is given back.
     pub fn keep(&mut self, happening: Happening) -> Option<Happening> {
         let is_full = self.0.len() >= UNLED;
@@ -47,7 +53,6 @@ mod tests {
     use super::*;
     use crate::api::AnyValue;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-    use k8s_openapi::jiff::Timestamp;
     use serde_json::json;
 
     #[test]

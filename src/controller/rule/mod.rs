@@ -98,6 +98,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let mut seen = origin.seen();
     let case = Case { rule: &rule, compiled: &compiled, account: &account, seen: &seen };
     let mut fired = decide(context, case).await;
+    context.evaluators.object(namespace, name, std::mem::take(&mut fired.objected));
     origin.decided(context, case, &mut fired).await;
     told::held(context, case, origin.begun(&fired.holds, &rule)).await;
     if let Some((target, error)) = fired.failed.as_ref().filter(|(_, error)| error.is_lasting()) {
@@ -105,7 +106,8 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     }
     seen.mistake = seen.mistake.or_else(|| fired.mistake.take());
     seen.held = fired.held.take();
-    match origin.settles_in().filter(|_| fired.failed.is_none()) {
+    let is_told = fired.failed.is_none() && context.evaluators.objected(namespace, name).is_empty();
+    match origin.settles_in().filter(|_| is_told) {
         Some(pause) => fired.wake_in(pause),
         None => write_status(context, &rule, &checked, Some((&seen, origin.waiting())), &mut fired).await?,
     }
@@ -488,7 +490,9 @@ async fn write_status(
     } else if outcome.schedule.is_some() {
         fresh.schedule.clone_from(&outcome.schedule);
     }
-    fresh.objected.extend(outcome.objected.iter().cloned());
+    let (namespace, name) = (rule.namespace().unwrap_or_default(), rule.name_any());
+    let objected = context.evaluators.objected(&namespace, &name);
+    fresh.objected.extend(objected.iter().cloned());
     remember(&mut fresh, now());
     fresh.unrecorded = i32::try_from(outcome.unrecorded).ok().filter(|count| *count > 0);
     let fired = checked.compiled.as_ref().and_then(|compiled| context.executions.last_fired(&compiled.facts));
@@ -499,6 +503,7 @@ async fn write_status(
         context.rules.insert(Arc::new(written));
         told::trouble(context, rule, &fresh, now());
     }
+    context.evaluators.noted(&namespace, &name, &objected);
     Ok(())
 }
 

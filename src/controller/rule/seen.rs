@@ -247,7 +247,7 @@ pub fn blind(rule: &CompiledRule, started: Timestamp) -> Option<(Timestamp, Stri
 }
 
 /// How long a rule waits for others.
-fn window(rule: &CompiledRule) -> Option<SignedDuration> {
+pub(super) fn window(rule: &CompiledRule) -> Option<SignedDuration> {
     let waits = rule.facts.once.as_ref().map(|once| once.within);
     let window = rule.correlation.as_ref().map(Correlation::within);
     window.max(waits.map(Duration::signed))

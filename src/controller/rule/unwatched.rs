@@ -53,6 +53,8 @@ const UNKNOWN: i64 = -1;
 pub struct Ends {
     edges: BTreeMap<String, Edge>,
     decided: Occurrences,
+    /// What is part of a pattern that is decided, or waits to be.
+    used: Occurrences,
     /// What is over before it was decided about, and is told of.
     told: Occurrences,
     /// What was over when it was seen first, by this text of the rule: told of, or not worth telling.
@@ -64,15 +66,39 @@ pub struct Ends {
 }
 
 impl Ends {
+    /// What an earlier text of the rule left out may be in the window of this one; what it decided stays decided.
+    fn read_anew(&mut self, generation: i64, windows: impl FnOnce() -> Option<Windows>) {
+        if self.generation == generation {
+            return;
+        }
+        self.generation = generation;
+        self.over = Occurrences::default();
+        self.windows = windows();
+    }
+
     /// Forgets an event that has been decided.
     pub fn decided(&mut self, occurrence: &str) {
         self.edges.remove(occurrence);
         self.decided.add(occurrence);
     }
 
+    /// Takes in where a pattern leads: what it is made of is part of no other, whatever becomes of the rule's text.
+    fn found(&mut self, compiled: &CompiledRule, found: &Found, led: Led) {
+        if let Led::Waits = led {
+            return;
+        }
+        for (_, event) in &found.events {
+            self.used.add(&event.id);
+        }
+        if let Led::To(edge) = led {
+            let (occurrence, captured) = (found.occurrence.clone(), recorded(compiled, found));
+            self.edges.insert(occurrence.clone(), Edge { occurrence, captured, ..*edge });
+        }
+    }
+
     /// Whether nothing is to be known of an end any more.
     fn is_done(&self, uid: &str) -> bool {
-        self.decided.has(uid) || self.edges.contains_key(uid) || self.over.has(uid)
+        self.decided.has(uid) || self.used.has(uid) || self.edges.contains_key(uid) || self.over.has(uid)
     }
 }
 
@@ -163,12 +189,9 @@ pub async fn ends(context: &Context, listener: Listener<'_>, now: Timestamp) -> 
     let facts = &listener.compiled.facts;
     let of_rule = |ends: &mut Ends| {
         ends.forgotten.get_or_init(|| super::objected_until(listener.rule));
-        let generation = listener.rule.metadata.generation.unwrap_or_default();
-        if ends.generation != generation {
-            ends.generation = generation;
-            ends.over = Occurrences::default();
-            ends.windows = listener.compiled.correlation.as_ref().map(Correlation::windows);
-        }
+        ends.read_anew(listener.rule.metadata.generation.unwrap_or_default(), || {
+            listener.compiled.correlation.as_ref().map(Correlation::windows)
+        });
     };
     context.evaluators.with_ends(&facts.namespace, &facts.name, of_rule);
     let unled = context.unled.and_then(|unled| super::seen::unled(listener.compiled, unled));
@@ -225,8 +248,8 @@ fn undecided(
 
 /// Why an end is over before it is decided about; none if it is not.
 pub(super) fn over_already(compiled: &CompiledRule, end: &End, now: Timestamp) -> Option<Why> {
-    let window = compiled.spec.correlate.as_ref().map(|correlate| correlate.within.signed());
-    let oldest = now.saturating_sub(OLDEST + window.unwrap_or_default()).unwrap_or(Timestamp::MIN);
+    let window = super::seen::window(compiled).unwrap_or_default();
+    let oldest = now.saturating_sub(OLDEST + window).unwrap_or(Timestamp::MIN);
     match () {
         () if end.time <= oldest => Some(Why::TooOld),
         () if end.time < compiled.created_at => Some(Why::BeforeRule),
@@ -279,12 +302,14 @@ async fn alone(
 ) -> Result<()> {
     let facts = &listener.compiled.facts;
     for (execution, end) in fresh {
-        let edge = lead_or_say(context, listener, (told(execution, end), seen), now).await?;
-        context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| match edge {
-            Some(edge) => drop(ends.edges.insert(edge.occurrence.clone(), edge)),
-            None => {
-                ends.decided.add(&end.event.id);
-            }
+        let led = lead_or_say(context, listener, (told(execution, end), seen), now).await?;
+        if let Led::Astray = led {
+            pass_over(context, listener.compiled, (None, &end.event), Why::NoTarget);
+        }
+        context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| match led {
+            Led::To(edge) => drop(ends.edges.insert(edge.occurrence.clone(), *edge)),
+            Led::Nowhere | Led::Astray => drop(ends.decided.add(&end.event.id)),
+            Led::Waits => {}
         });
     }
     Ok(())
@@ -353,6 +378,7 @@ async fn together(
             pass_over(context, compiled, (execution.spec.target.as_ref(), &end.event), why);
         }
     }
+    let mut is_led = true;
     for found in found {
         let of = |id: &str| fresh.iter().find(|(_, end)| end.event.id == id);
         let Some((execution, end)) = found.events.last().and_then(|(_, event)| of(&event.id)) else {
@@ -360,13 +386,16 @@ async fn together(
         };
         let depth = found.events.iter().filter_map(|(_, event)| Some(of(&event.id)?.1.depth)).max();
         let told = Told { time: found.time, depth: depth.unwrap_or(end.depth), ..told(execution, end) };
-        if let Some(edge) = lead_or_say(context, listener, (told, seen), now).await? {
-            let edge =
-                Edge { occurrence: found.occurrence.clone(), captured: recorded(compiled, &found), ..edge };
-            context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| {
-                drop(ends.edges.insert(edge.occurrence.clone(), edge));
-            });
+        let led = lead_or_say(context, listener, (told, seen), now).await?;
+        match &led {
+            Led::Waits => is_led = false,
+            Led::Astray => pass_over(context, compiled, (None, &end.event), Why::NoTarget),
+            Led::To(_) | Led::Nowhere => {}
         }
+        context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| ends.found(compiled, &found, led));
+    }
+    if !is_led {
+        return Ok(());
     }
     let generation = listener.rule.metadata.generation.unwrap_or_default();
     context.evaluators.with_ends(&facts.namespace, &facts.name, |ends| ends.generation = generation);
@@ -386,19 +415,42 @@ fn matches(compiled: &CompiledRule, event: &TriggerEvent, now: Timestamp) -> Res
     }
 }
 
-/// The same, where what will not be better the next time is said and left.
+/// Where an event leads.
+enum Led {
+    To(Box<Edge>),
+    /// It does not match.
+    Nowhere,
+    /// Its target is not there, or cannot be told, and the next time will be no better.
+    Astray,
+    /// Its target may not be read, which somebody is about to mend: it is tried again.
+    Waits,
+}
+
+/// For how long it is tried again to read a target that may not be read, and how often.
+const FORBIDDEN: (SignedDuration, SignedDuration) =
+    (SignedDuration::from_mins(10), SignedDuration::from_secs(10));
+
+/// Leads an event to its target; what stands in its way is said.
 async fn lead_or_say(
     context: &Context,
     listener: Listener<'_>,
     (told, seen): (Told<'_>, &mut Seen),
     now: Timestamp,
-) -> Result<Option<Edge>> {
+) -> Result<Led> {
+    let (patience, pause) = FORBIDDEN;
+    let may_wait = now.duration_since(told.event.time.0) < patience;
     match led(context, listener, told, now).await {
+        Ok(Some(edge)) => Ok(Led::To(Box::new(edge))),
+        Ok(None) => Ok(Led::Nowhere),
         Err(error) if error.is_lasting() => {
+            let waits = error.is_forbidden() && may_wait;
             seen.mistake = Some(error.to_string());
-            Ok(None)
+            if waits {
+                seen.next = now.checked_add(pause).ok().into_iter().chain(seen.next).min();
+            }
+            Ok(if waits { Led::Waits } else { Led::Astray })
         }
-        other => other,
+        Err(error) => Err(error),
     }
 }
 
@@ -471,5 +523,17 @@ mod tests {
             },
         );
         assert_eq!((found.count(), read.take()), (0, vec!["new".to_owned()]));
+    }
+
+    #[test]
+    fn another_text_of_the_rule_looks_again_at_what_was_over_and_not_at_what_was_decided() {
+        let mut ends = Ends::default();
+        ends.read_anew(1, || None);
+        ends.over.add("over");
+        ends.decided("decided");
+        ends.read_anew(1, || panic!("it is the same text"));
+        assert_eq!(["over", "decided"].map(|uid| ends.is_done(uid)), [true, true]);
+        ends.read_anew(2, || None);
+        assert_eq!(["over", "decided"].map(|uid| ends.is_done(uid)), [false, true]);
     }
 }

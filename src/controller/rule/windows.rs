@@ -28,6 +28,10 @@ const EVENT: &str = "event";
 /// And as of when it is decided about.
 const SINCE: &str = "since";
 
+/// The members of an absence, by their place: what something is awaited after, and what is expected.
+const AFTER: usize = 0;
+const EXPECTED: usize = 1;
+
 /// Events that wait for others.
 pub struct Capturing {
     rule: Arc<CompiledRule>,
@@ -81,7 +85,7 @@ impl Capturing {
     ) -> Result<Vec<Captured>, EvalError> {
         let Some(correlation) = &self.rule.correlation else { return Ok(Vec::new()) };
         let Happening { object, event } = happening;
-        let bindings = received(&json!(event), &self.rule.spec.trigger, now).with("object", object.clone());
+        let bindings = self.bindings(happening, now);
         let matched = matched(object);
         let data = json!({"type": event.event_type, "data": known_by(&matched.object, object),
             TARGET: target, MATCHED: matched, EVENT: event, SINCE: as_of(&self.rule, object, event)});
@@ -98,10 +102,40 @@ impl Capturing {
         used(&self.executions, &self.rule, &mut self.windows);
     }
 
-    /// What is complete, given that all that happened by a time is known, and what was and has been put back.
+    /// What has become complete, given that all that happened by a time is known.
     pub fn complete(&mut self, known_by: Timestamp) -> Vec<Found> {
-        self.found.extend(self.windows.found(known_by));
+        self.windows.found(known_by)
+    }
+
+    /// What was complete and has been put back, to try again.
+    pub fn take_back(&mut self) -> Vec<Found> {
         std::mem::take(&mut self.found)
+    }
+
+    /// Lets go of what awaits something that may have happened with this, wherever that leads; gives it.
+    pub fn let_go(&mut self, happening: &Happening, now: Timestamp) -> Vec<Captured> {
+        let Some(correlation) = self.rule.correlation.as_ref().filter(|one| one.is_absence()) else {
+            return Vec::new();
+        };
+        let bindings = self.bindings(happening, now);
+        // What cannot be evaluated is not taken in either, wherever it leads.
+        let part = correlation.part(&bindings).ok().flatten();
+        if part.is_none_or(|part| !part.members.contains(&EXPECTED)) {
+            return Vec::new();
+        }
+        let (time, within) = (happening.event.time.0, correlation.within());
+        let awaits = |event: &&Captured| {
+            let end = event.time.saturating_add(within).unwrap_or(Timestamp::MAX);
+            event.members == [AFTER] && event.time <= time && time <= end
+        };
+        let awaiting: Vec<_> = self.windows.captured().filter(awaits).cloned().collect();
+        self.windows.use_up(awaiting.iter().map(|event| event.id.as_str()));
+        awaiting
+    }
+
+    /// What expressions see of what has happened to an object.
+    fn bindings(&self, Happening { object, event }: &Happening, now: Timestamp) -> Bindings {
+        received(&json!(event), &self.rule.spec.trigger, now).with("object", object.clone())
     }
 
     /// The Event that nothing is unsaid of any more, and one of which something cannot be said.
@@ -120,9 +154,12 @@ impl Capturing {
         self.windows.take_ended()
     }
 
-    /// Keeps what could not be led to its target yet.
-    pub fn put_back(&mut self, found: Found) {
+    /// Keeps what could not be led to its target yet, up to so much; the oldest goes if there is more, and is given back.
+    pub fn put_back(&mut self, found: Found, most: usize) -> Option<Found> {
+        let is_full = self.found.len() >= most;
+        let oldest = is_full.then(|| self.found.remove(0));
         self.found.push(found);
+        oldest
     }
 
     /// Whether something would be complete now if it were known that nothing has happened.

@@ -13,14 +13,14 @@ use crate::controller::lead::matched;
 use crate::controller::rule::passed_over::Why;
 use crate::controller::rule::seen::{Edge, key_of};
 use crate::controller::rule::unwatched::recorded;
-use crate::controller::rule::windows::{Happened, happened};
+use crate::controller::rule::windows::{Capturing, Happened, happened};
 use crate::decide::correlation::{Captured, Found};
 use crate::decide::matching::{event_identity, is_own, occurred};
 use crate::decide::view::ObjectKey;
 use crate::expr::{EvalError, EvalErrorKind};
 use crate::source::watch::now;
 
-/// Events that wait for their decision, at the most: a flood is cut, not hoarded.
+/// Events that wait for their decision, and sets of them for their target, at the most: a flood is cut, not hoarded.
 const EDGES: usize = 1000;
 /// How long a list that is to show that nothing has happened rests.
 const PROVE_EVERY: SignedDuration = SignedDuration::from_secs(5);
@@ -50,7 +50,8 @@ impl Eye {
     /// Has the rule decide about an event.
     pub(super) fn wait_for_decision(&self, edge: Edge) {
         let mut state = self.state.lock();
-        let room = state.edges.len() < EDGES;
+        // A list brings again what waits already.
+        let room = state.edges.len() < EDGES || state.edges.contains_key(&edge.occurrence);
         if room {
             state.edges.insert(edge.occurrence.clone(), edge);
         } else {
@@ -98,8 +99,9 @@ impl Eye {
         }
     }
 
-    /// Leads what has become complete to its targets, given that all that happened by a time is known.
-    pub(super) async fn complete(&mut self, known_by: Timestamp) {
+    /// Leads what has become complete to its targets, given that all that happened by a time was told.
+    pub(super) async fn complete(&mut self, told_by: Timestamp) {
+        let known_by = self.led_by(told_by);
         let Some(capturing) = &mut self.capturing else { return };
         let found = capturing.complete(known_by);
         let ended = capturing.ended();
@@ -113,17 +115,28 @@ impl Eye {
             self.mistake(&key, &text);
         }
         for found in found {
-            let Some((_, event)) = found.events.last() else { continue };
-            if let Some(happened) = happened(event) {
-                let edge = Edge::together(&found, happened, recorded(&self.rule, &found));
-                self.wait_for_decision(edge);
-                continue;
-            }
-            let event = Arc::new(event.data["data"].clone());
-            let captured = recorded(&self.rule, &found);
-            if !self.lead(&event, (found.occurrence.clone(), found.time), captured).await {
-                self.put_back(found);
-            }
+            self.lead_together(found).await;
+        }
+    }
+
+    /// Leads again what is complete and could not be led. Not with each delivery: it costs a request for each of them.
+    pub(super) async fn lead_again(&mut self) {
+        let found = self.capturing.as_mut().map(Capturing::take_back).unwrap_or_default();
+        for found in found {
+            self.lead_together(found).await;
+        }
+    }
+
+    async fn lead_together(&mut self, found: Found) {
+        let Some((_, event)) = found.events.last() else { return };
+        if let Some(happened) = happened(event) {
+            let edge = Edge::together(&found, happened, recorded(&self.rule, &found));
+            return self.wait_for_decision(edge);
+        }
+        let event = Arc::new(event.data["data"].clone());
+        let captured = recorded(&self.rule, &found);
+        if !self.lead(&event, (found.occurrence.clone(), found.time), captured).await {
+            self.put_back(found);
         }
     }
 
@@ -136,7 +149,7 @@ impl Eye {
     }
 
     /// Tells of Events that waited for others and will not any more.
-    fn never_counts(&mut self, events: &[Captured], why: Why) {
+    pub(super) fn never_counts(&mut self, events: &[Captured], why: Why) {
         for over in events.iter().filter(|over| !self.told.has(&over.id)).collect::<Vec<_>>() {
             if let Some((Happened { event, .. }, target)) = happened(over) {
                 self.journal.told(&event, &self.rule.facts.namespace);
@@ -149,15 +162,22 @@ impl Eye {
         }
     }
 
+    /// Keeps what could not be led yet. The oldest goes if there is too much, and is told of with all that makes it.
     fn put_back(&mut self, found: Found) {
-        if let Some(capturing) = &mut self.capturing {
-            capturing.put_back(found);
-        }
+        let oldest = self.capturing.as_mut().and_then(|capturing| capturing.put_back(found, EDGES));
+        let Some(oldest) = oldest else { return };
+        self.state.lock().overflown += 1;
+        self.metrics.received("event", "dropped", now().as_second());
+        let events: Vec<_> = oldest.events.into_iter().map(|(_, event)| event).collect();
+        self.never_counts(&events, Why::TooMany);
+        self.wake();
     }
 
     /// Whether something would be complete if a list showed that nothing has happened.
     pub(super) fn is_due(&self) -> bool {
-        let due = self.capturing.as_ref().is_some_and(|capturing| capturing.is_due(now()));
+        // A list does not say where that leads which has no target yet.
+        let by = self.led_by(now());
+        let due = self.capturing.as_ref().is_some_and(|capturing| capturing.is_due(by));
         due && now().duration_since(self.resynced) > PROVE_EVERY
     }
 
@@ -223,7 +243,54 @@ fn led_by_event(regarding: ObjectReference, live: Option<&Value>) -> ObjectRefer
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::rule::evaluator::tests::eye;
     use serde_json::json;
+
+    fn event(number: usize) -> Arc<Value> {
+        let time = "1970-01-02T00:00:00Z";
+        let pier =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": "a", "name": "pier", "uid": "p"});
+        let metadata = json!({"namespace": "a", "name": format!("e{number}"), "uid": number.to_string(),
+            "creationTimestamp": time});
+        Arc::new(json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "reason": "Odd",
+            "metadata": metadata, "eventTime": time, "regarding": pier}))
+    }
+
+    #[tokio::test]
+    async fn what_waits_already_is_not_dropped_when_a_list_brings_it_again() {
+        let (eye, _server) = eye(&json!({"trigger": {"event": {"reasons": ["Odd"]}}})).await;
+        let edge = |number: usize| {
+            let (event, occurrence) = (event(number), (number.to_string(), Timestamp::UNIX_EPOCH));
+            Edge::of_event(&event, regarding(&event), occurrence, Vec::new())
+        };
+        for number in (0..=EDGES).chain([0]) {
+            eye.wait_for_decision(edge(number));
+        }
+        let state = eye.state.lock();
+        assert_eq!((state.edges.len(), state.overflown), (EDGES, 1), "for the last there is no room");
+    }
+
+    #[tokio::test]
+    async fn sets_without_a_target_are_cut_and_not_tried_with_each_delivery() {
+        let any = json!({"within": "10m", "any": [{"name": "odd", "when": "true"}]});
+        let rule = json!({"trigger": {"event": {"reasons": ["Odd"]}}, "correlate": any});
+        let (mut eye, server) = eye(&rule).await;
+        server.is_up(false);
+        // All at once are more than a window has room for.
+        for (first, end) in [(0, EDGES / 2), (EDGES / 2, EDGES + 1)] {
+            for number in first..end {
+                eye.event(&event(number)).await;
+            }
+            eye.complete(now()).await;
+        }
+        assert_eq!((server.asked(), eye.state.lock().overflown), (EDGES + 1, 1));
+        assert!(eye.told.has("0/0"), "the oldest goes");
+        server.is_up(true);
+        eye.look_again().await;
+        assert_eq!((server.asked(), eye.state.lock().edges.len()), (EDGES + 1 + EDGES, EDGES));
+        eye.look_again().await;
+        assert_eq!(server.asked(), EDGES + 1 + EDGES, "they are led");
+    }
 
     #[test]
     fn the_name_of_a_node_is_not_taken_for_its_uid() {

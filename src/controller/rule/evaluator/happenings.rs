@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::Eye;
@@ -15,6 +16,7 @@ use crate::controller::rule::happening::Happening;
 use crate::controller::rule::lives::{Shown, Turn};
 use crate::controller::rule::passed_over::Why;
 use crate::controller::rule::seen::{Edge, handled_by, key_of, too_old};
+use crate::decide::capture::Correlation;
 use crate::decide::change::LARGEST;
 use crate::decide::identity;
 use crate::decide::view::ObjectKey;
@@ -162,11 +164,137 @@ impl Eye {
         self.passes_over((&matched(&happening.object).object, &occurrence), Why::NoTarget);
     }
 
+    /// Keeps what has no target yet, to look again. In an absence nothing later is missed as long as it waits, so there it waits
+    /// until nobody would answer it any more, and not for ever.
     fn waits_for_target(&mut self, happening: Happening) {
-        let Some(Happening { object, event }) = self.unled.keep(happening) else { return };
+        if self.is_about_absence() && too_old(&self.rule, happening.event.time.0, now()) {
+            return self.gives_up(&happening, Why::TooOld);
+        }
+        let Some(oldest) = self.unled.keep(happening) else { return };
         self.state.lock().overflown += 1;
         self.metrics.received("resource", "dropped", now().as_second());
-        self.passes_over((&matched(&object).object, &event.id), Why::TooMany);
+        self.gives_up(&oldest, Why::TooMany);
+    }
+
+    /// Tells of what will never be led, and of what awaited something like it: that may not be said to stay away.
+    fn gives_up(&mut self, happening: &Happening, why: Why) {
+        let Happening { object, event } = happening;
+        self.journal.told(event, &self.rule.facts.namespace);
+        self.passes_over((&matched(object).object, &event.id), why);
+        let awaited = self.capturing.as_mut().map(|capturing| capturing.let_go(happening, now()));
+        self.never_counts(&awaited.unwrap_or_default(), why);
         self.wake();
+    }
+
+    fn is_about_absence(&self) -> bool {
+        self.rule.correlation.as_ref().is_some_and(Correlation::is_absence)
+    }
+
+    /// By when all that happened has been led, given that it was told by a time. What has no target yet may be what is
+    /// expected, or await what has come and is not to be forgotten before.
+    pub(super) fn led_by(&self, told_by: Timestamp) -> Timestamp {
+        let unled = self.unled.since().filter(|_| self.is_about_absence());
+        unled.map_or(told_by, |since| since.min(told_by))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::SignedDuration;
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::Moment;
+    use crate::controller::rule::evaluator::tests::eye;
+
+    /// Pods that go, and none that comes within five minutes; all of one target.
+    fn absence() -> Value {
+        json!({"trigger": {"resource": {"apiVersion": "v1", "kind": "Pod", "lifecycle": ["Created", "Deleted"]}},
+            "target": {"ref": {"apiVersion": "v1", "kind": "ConfigMap", "name": "pier"}},
+            "correlate": {"within": "5m", "absent": {
+                "after": {"name": "went", "when": "event.type == 'Deleted'"},
+                "expected": {"name": "came", "when": "event.type == 'Created'"}}}})
+    }
+
+    fn ago(now: Timestamp, seconds: i64) -> Timestamp {
+        now - SignedDuration::from_secs(seconds)
+    }
+
+    /// Shows an eye a moment of a Pod's life.
+    async fn show(eye: &mut Eye, (uid, moment): (&str, Moment), time: Timestamp) {
+        let metadata = json!({"namespace": "a", "name": uid, "uid": uid});
+        let object = Arc::new(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata}));
+        let event = eye.rule.moment(&object, moment, time);
+        eye.happened(Happening { object, event }).await;
+    }
+
+    /// What is to be decided about.
+    fn acts(eye: &Eye) -> String {
+        let edges: Vec<_> = eye.state.lock().edges.keys().cloned().collect();
+        edges.join(" ")
+    }
+
+    #[tokio::test]
+    async fn what_has_no_target_yet_may_be_what_is_expected() {
+        let (now, (mut eye, server)) = (now(), eye(&absence()).await);
+        show(&mut eye, ("1", Moment::Deleted), ago(now, 1200)).await;
+        show(&mut eye, ("2", Moment::Deleted), ago(now, 600)).await;
+        server.is_up(false);
+        show(&mut eye, ("3", Moment::Created), ago(now, 301)).await;
+        eye.synced = true;
+        eye.resynced = Timestamp::UNIX_EPOCH;
+        eye.replace(&Synced { asked: now, version: String::new() }).await;
+        assert_eq!(acts(&eye), "1/Deleted", "what was over before is not held");
+        eye.look_again().await;
+        assert_eq!(acts(&eye), "1/Deleted");
+        assert!(!eye.unled.is_empty() && !eye.is_due(), "a list does not help");
+        server.is_up(true);
+        eye.look_again().await;
+        assert!(eye.unled.is_empty() && eye.told.has("2/Deleted"), "led before it is asked what is missed");
+        eye.complete(now).await;
+        assert_eq!(acts(&eye), "1/Deleted");
+    }
+
+    #[tokio::test]
+    async fn what_has_come_is_not_forgotten_before_what_awaited_it_is_led() {
+        let (now, (mut eye, server)) = (now(), eye(&absence()).await);
+        show(&mut eye, ("2", Moment::Created), ago(now, 599)).await;
+        server.is_up(false);
+        show(&mut eye, ("1", Moment::Deleted), ago(now, 600)).await;
+        eye.complete(now).await;
+        server.is_up(true);
+        eye.look_again().await;
+        eye.complete(now).await;
+        assert_eq!((acts(&eye).as_str(), eye.unled.is_empty()), ("", true));
+    }
+
+    #[tokio::test]
+    async fn what_is_never_led_holds_nothing_for_ever_and_nothing_is_missed_for_it() {
+        let (now, (mut eye, server)) = (now(), eye(&absence()).await);
+        show(&mut eye, ("1", Moment::Deleted), ago(now, 7200)).await;
+        show(&mut eye, ("2", Moment::Deleted), ago(now, 6000)).await;
+        server.is_up(false);
+        show(&mut eye, ("3", Moment::Created), ago(now, 6901)).await;
+        show(&mut eye, ("4", Moment::Deleted), ago(now, 5990)).await;
+        assert!(eye.unled.is_empty(), "they are of more than an hour before the window");
+        assert!(["1/Deleted", "3/Created", "4/Deleted"].iter().all(|event| eye.told.has(event)));
+        eye.complete(now).await;
+        assert_eq!(acts(&eye), "2/Deleted", "nothing that may have followed it was lost");
+    }
+
+    #[tokio::test]
+    async fn what_is_pushed_out_may_be_what_is_expected() {
+        let (now, (mut eye, server)) = (now(), eye(&absence()).await);
+        show(&mut eye, ("1", Moment::Deleted), ago(now, 600)).await;
+        server.is_up(false);
+        show(&mut eye, ("2", Moment::Created), ago(now, 500)).await;
+        // As many as there is room for.
+        for number in 100..200 {
+            show(&mut eye, (&number.to_string(), Moment::Created), ago(now, 200)).await;
+        }
+        assert_eq!(eye.state.lock().overflown, 1);
+        eye.complete(now).await;
+        assert_eq!(acts(&eye), "");
+        assert!(eye.told.has("1/Deleted") && eye.told.has("2/Created"));
     }
 }
