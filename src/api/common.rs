@@ -6,6 +6,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// The field manager as which fother writes.
+pub const MANAGER: &str = "fother";
 /// The API group of all kinds.
 pub const GROUP: &str = "fother.dev";
 

@@ -27,7 +27,7 @@ pub use action::{
     KubernetesRunner, MetadataChange, ObjectPatch, PatchOperation, PatchVerb, Recreate, Restart, Runner,
     RunnerKind, Scale, ScriptRunner, SecretMount,
 };
-pub use common::{ANNOTATION, AnyValue, FreeForm, GROUP, LABEL, VERSION};
+pub use common::{ANNOTATION, AnyValue, FreeForm, GROUP, LABEL, MANAGER, VERSION};
 pub use condition::{
     Condition, ConditionStatus, ConditionType, Progress, Reason, condition, set_condition, set_progress,
 };

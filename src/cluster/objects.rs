@@ -10,10 +10,8 @@ use serde_json::{Value, json};
 
 use super::discovery::{Kinds, Served};
 use super::error::{Error, Result, optional};
+pub use crate::api::MANAGER;
 use crate::api::ObjectReference;
-
-/// The field manager of everything that fother writes.
-pub const MANAGER: &str = "fother";
 
 /// Objects of one kind in one namespace, reached as one user.
 pub struct Objects {

@@ -114,14 +114,16 @@ impl Due {
         self.order.insert((at, key))
     }
 
-    fn next(&self) -> Option<Instant> {
-        self.order.first().map(|(at, _)| *at)
+    /// When the first is due, of those that may begin.
+    fn next(&self, may_begin: impl Fn(&Key) -> bool) -> Option<Instant> {
+        self.order.iter().find(|(_, key)| may_begin(key)).map(|(at, _)| *at)
     }
 
-    /// Takes out the first, if it is due.
-    fn take(&mut self, now: Instant) -> Option<(Instant, Key)> {
-        self.next().filter(|at| *at <= now)?;
-        let (at, key) = self.order.pop_first()?;
+    /// Takes out the first that may begin, if it is due.
+    fn take(&mut self, now: Instant, may_begin: impl Fn(&Key) -> bool) -> Option<(Instant, Key)> {
+        let due = self.order.iter().take_while(|(at, _)| *at <= now);
+        let (at, key) = due.into_iter().find(|(_, key)| may_begin(key))?.clone();
+        self.order.remove(&(at, key.clone()));
         self.at.remove(&key);
         Some((at, key))
     }
@@ -227,8 +229,8 @@ impl Worker {
         if self.running.len() >= self.concurrency {
             return None;
         }
-        let now = Instant::now();
-        let (at, key) = self.due.take(now)?;
+        let (now, has_room) = (Instant::now(), self.has_room_for_packs());
+        let (at, key) = self.due.take(now, |key| has_room || key.kind != Kind::Pack)?;
         self.running.insert(key.clone(), now);
         self.metrics.began(key.kind.as_str(), now.duration_since(at));
         Some(key)
@@ -236,7 +238,15 @@ impl Worker {
 
     fn wake_at(&self) -> Instant {
         let full = self.running.len() >= self.concurrency;
-        self.due.next().filter(|_| !full).unwrap_or_else(|| Instant::now() + LONGEST_BACKOFF)
+        let has_room = self.has_room_for_packs();
+        let next = self.due.next(|key| has_room || key.kind != Kind::Pack);
+        next.filter(|_| !full).unwrap_or_else(|| Instant::now() + LONGEST_BACKOFF)
+    }
+
+    /// A git server that does not answer holds each Pack for minutes: three quarters of the places are not for them.
+    fn has_room_for_packs(&self) -> bool {
+        let packs = self.running.keys().filter(|key| key.kind == Kind::Pack).count();
+        packs < (self.concurrency / 4).max(1)
     }
 
     fn ended(&mut self, key: Key, requeue: Requeue) {
@@ -282,6 +292,33 @@ mod tests {
 
     fn key(name: &str) -> Key {
         Key { kind: Kind::Rule, namespace: "a".into(), name: name.into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn packs_that_wait_for_a_git_server_leave_room_for_others() {
+        let (queue, worker) = queue(4, Metrics::default().work);
+        let (log, gate) = (Arc::new(Mutex::new(Vec::new())), Arc::new(tokio::sync::Semaphore::new(0)));
+        for name in ["one", "two", "three", "four", "five"] {
+            queue.add(Kind::Pack, "a", name);
+        }
+        queue.add(Kind::Rule, "a", "rule");
+        let (began, opened) = (log.clone(), gate.clone());
+        let running = tokio::spawn(worker.run(move |key: Key| {
+            let (log, gate) = (began.clone(), opened.clone());
+            async move {
+                log.lock().push(key.name.clone());
+                if key.kind == Kind::Pack {
+                    gate.acquire().await.expect("open").forget();
+                }
+                Requeue::OnChange
+            }
+        }));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(*log.lock(), ["one", "rule"], "one pack, and what is no pack");
+        gate.add_permits(5);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(log.lock().len(), 6, "all have their turn");
+        running.abort();
     }
 
     #[tokio::test(start_paused = true)]

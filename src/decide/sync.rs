@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::identity::digest;
 use super::pack::{Object, Source, Written, resolve_scripts};
-use crate::api::{ANNOTATION, Action, GROUP, InventoryEntry, LABEL, Pack, Rule, RuleSpec, VERSION, Webhook};
+use crate::api::{
+    ANNOTATION, Action, GROUP, InventoryEntry, LABEL, MANAGER, Pack, Rule, RuleSpec, VERSION, Webhook,
+};
 
 /// An object that a revision wants.
 #[derive(Clone, Debug, PartialEq)]
@@ -169,7 +171,7 @@ fn order(entry: &InventoryEntry) -> (u8, String) {
 }
 
 /// Whether an object is not what a revision wants. Labels and annotations of others make no difference, nor does the
-/// revision: a commit that does not touch an object does not write it.
+/// revision: a commit that does not touch an object does not write it. Those that an earlier revision put there go with it.
 fn differs(desired: &Desired, live: &Value) -> bool {
     let has = |pointer: &str| {
         let members =
@@ -177,7 +179,21 @@ fn differs(desired: &Desired, live: &Value) -> bool {
         let (wanted, there) = (members(&desired.manifest), members(live));
         wanted.iter().all(|(key, value)| key == ANNOTATION.revision || there.get(key) == Some(value))
     };
-    desired.is_contradicted_by(live) || !has("/metadata/labels") || !has("/metadata/annotations")
+    let left = |field: &str| {
+        let wanted = &desired.manifest["metadata"][field];
+        applied(live, field).any(|key| wanted.get(key).is_none())
+    };
+    let has_all = has("/metadata/labels") && has("/metadata/annotations");
+    desired.is_contradicted_by(live) || !has_all || left("labels") || left("annotations")
+}
+
+/// The labels or annotations that an object has from being applied.
+fn applied<'a>(live: &'a Value, field: &str) -> impl Iterator<Item = &'a str> {
+    let entries = live["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let own = entries.filter(|entry| entry["manager"] == MANAGER && entry["operation"] == "Apply");
+    let pointer = format!("/fieldsV1/f:metadata/f:{field}");
+    let fields = own.filter_map(move |entry| entry.pointer(&pointer)?.as_object());
+    fields.flat_map(|fields| fields.keys().filter_map(|key| key.strip_prefix("f:")))
 }
 
 fn content(kind: &str, object: &Value) -> Value {
@@ -317,6 +333,23 @@ mod tests {
         let script = &plan.apply[1].manifest["spec"]["script"];
         assert_eq!(script["configMap"], json!({"name": plan.apply[0].entry.name, "key": "clean.sh"}));
         assert_eq!(script.get("file"), None);
+    }
+
+    #[test]
+    fn a_label_that_left_the_repository_goes() {
+        let before = RULE.replace("{name: crash}", "{name: crash, labels: {team: a}}");
+        let mut live = live_of(&wanted(&[("r.yaml", &before)]));
+        let changes = |live: &BTreeMap<_, _>| {
+            let wanted = wanted(&[("r.yaml", RULE)]);
+            plan(&pack(&[], json!({})), REVISION, wanted, live).expect("a plan").apply.len()
+        };
+        assert_eq!(changes(&live), 0, "somebody put it there");
+        let rule = live.values_mut().next().expect("the Rule");
+        rule.object["metadata"]["managedFields"] = json!([
+            {"manager": "kubectl", "operation": "Apply", "fieldsV1": {"f:metadata": {"f:annotations": {"f:x": {}}}}},
+            {"manager": "fother", "operation": "Apply", "fieldsV1": {"f:metadata": {"f:labels": {"f:team": {}}}}},
+        ]);
+        assert_eq!(changes(&live), 1);
     }
 
     #[test]

@@ -113,7 +113,8 @@ impl Reference {
             Self::Branch(name) => Some(format!("refs/heads/{name}")),
             Self::Tag(name) => Some(format!("refs/tags/{name}")),
             Self::Semver(range) => highest(range, heads),
-            Self::Commit(hash) => return Ok(by_commit(&hash.to_ascii_lowercase(), heads)),
+            // Asked for by its hash, though a branch may be there now: that one may move before it is fetched.
+            Self::Commit(hash) => return Ok(Target::Hidden { commit: hash.to_ascii_lowercase() }),
         };
         let target = found.and_then(|reference| {
             let (object, commit) = peeled(&reference, heads)?;
@@ -194,19 +195,6 @@ fn highest(range: &str, heads: &[Head]) -> Option<String> {
     matching.filter(|(version, _)| range.matches(version)).max().map(|(_, name)| name.clone())
 }
 
-fn by_commit(hash: &str, heads: &[Head]) -> Target {
-    let advertised = heads.iter().find(|head| head.oid == hash && head.name != "HEAD");
-    match advertised {
-        // The peeled line of a tag is not a reference one can ask for; the tag is.
-        Some(head) => Target::Advertised {
-            reference: head.name.trim_end_matches("^{}").to_owned(),
-            object: hash.to_owned(),
-            commit: hash.to_owned(),
-        },
-        None => Target::Hidden { commit: hash.to_owned() },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,8 +238,7 @@ mod tests {
             (Reference::Semver("1".into()), annotated("refs/tags/v1.10.0", '4', '5')),
             (Reference::Semver("~1.2".into()), advertised("refs/tags/v1.2.0", '3')),
             (Reference::Semver(">=2.0.0-rc.0".into()), advertised("refs/tags/2.0.0-rc.1", '6')),
-            (Reference::Commit(oid('2')), advertised("refs/heads/dev", '2')),
-            (Reference::Commit(oid('5')), advertised("refs/tags/v1.10.0", '5')),
+            (Reference::Commit(oid('2')), Target::Hidden { commit: oid('2') }),
             (Reference::Commit(oid('A')), Target::Hidden { commit: oid('a') }),
         ];
         for (reference, expected) in cases {

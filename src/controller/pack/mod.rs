@@ -99,6 +99,10 @@ async fn sync(context: &Context, pack: &Arc<Pack>) -> Result<Report> {
     }
     match apply_revision(context, pack, &account, (&snapshot, reading)).await {
         Err(error) if error.lacks_a_right() => Ok(forbidden(pack, &error)),
+        // Such as an inventory that has no room in the status.
+        Err(error) if error.is_lasting() => {
+            Ok(Report::failed(pack, Reason::ApplyFailed, &error.to_string()).again_soon())
+        }
         other => other,
     }
 }
