@@ -83,6 +83,8 @@ fn field(parent: &Map<String, Value>, name: &str, value: &Value, secret: bool) -
     let is_opaque = OPAQUE.contains(&name) || (name == "data" && text(parent, "kind") == Some("Secret"));
     let kept = match value {
         _ if is_opaque => REDACTED.into(),
+        // Further below a number says how, as `secret.defaultMode` does.
+        Value::Number(_) if sounds_secret(name) => REDACTED.into(),
         // `secretName`, and the name in a `secretRef`, say which it is, not what.
         Value::String(name_of) if name.to_lowercase().ends_with("name") => {
             Value::String(scrub(name_of).into_owned())
@@ -124,10 +126,11 @@ mod tests {
                 "volumes": [{"secret": {"secretName": "db", "defaultMode": 420}}]},
             "labels": {"auth_token": "canary", "tokens": ["canary"], "credentials": {"user": "canary", "age": 3}},
             "headers": {"Authorization": "Bearer canary", "X-Hub-Signature-256": "sha256=canary"},
+            "pin": {"password": 31_415_926},
             "pairs": [{"key": "password", "value": {"is": "canary"}}],
         });
         let kept = redact(&event);
-        assert!(!kept.to_string().contains("canary"), "{kept}");
+        assert!(!kept.to_string().contains("canary") && !kept.to_string().contains("31415926"), "{kept}");
         for pointer in ["/spec/volumes", "/spec/imagePullSecrets", "/spec/automountServiceAccountToken"] {
             assert_eq!(kept.pointer(pointer), event.pointer(pointer), "{pointer}");
         }

@@ -10,7 +10,8 @@ static LOOKS_SECRET: LazyLock<Regex> = LazyLock::new(|| {
     let patterns = [
         r"(?P<scheme>(?i:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{6,}",
         r"(?P<url>://)[^/\s@]+@",
-        r"(?P<named>(?i:password|passwd|secret|token|api[_-]?key|authorization)[\x22']?\s*[=:]\s*[\x22']?)(?:(?i:bearer|basic)\s+)?[^\s\x22'&,;]+",
+        r"(?P<header>(?i:authorization)\\?[\x22']?\s*[=:]\s*\\?[\x22']?)(?:[A-Za-z][A-Za-z0-9-]*\s+)?[^\s\x22'\\&,;]+",
+        r"(?P<named>(?i:(?:password|passwd|secret|token|api[_-]?key)(?:[_-]\w+)?)\\?[\x22']?\s*[=:]\s*\\?[\x22']?)[^\s\x22'\\&,;]+",
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
         r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*",
         r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|AKIA|sk-)[A-Za-z0-9_-]{12,}",
@@ -20,7 +21,7 @@ static LOOKS_SECRET: LazyLock<Regex> = LazyLock::new(|| {
 
 /// The same text without what looks like a secret.
 pub fn without_secrets(text: &str) -> Cow<'_, str> {
-    LOOKS_SECRET.replace_all(text, "${scheme}${url}${named}(redacted)")
+    LOOKS_SECRET.replace_all(text, "${scheme}${url}${header}${named}(redacted)")
 }
 
 #[cfg(test)]
@@ -35,6 +36,12 @@ mod tests {
             ("clone https://bot:canary@git.example/x", "clone https://(redacted)git.example/x"),
             ("GET /?token=canary&x=1", "GET /?token=(redacted)&x=1"),
             ("{\"password\": \"canary\"}", "{\"password\": \"(redacted)\"}"),
+            (
+                "AWS_SECRET_ACCESS_KEY=canary and secret_key: canary",
+                "AWS_SECRET_ACCESS_KEY=(redacted) and secret_key: (redacted)",
+            ),
+            ("Authorization: Token canary", "Authorization: (redacted)"),
+            ("got {\\\"password\\\":\\\"canary\\\"}", "got {\\\"password\\\":\\\"(redacted)\\\"}"),
             ("-----BEGIN RSA PRIVATE KEY-----\ncanary\n-----END RSA PRIVATE KEY----- end", "(redacted) end"),
             ("-----BEGIN PRIVATE KEY-----\ncanary", "(redacted)"),
             ("got eyJhbGciOi.canary.canary there", "got (redacted) there"),
