@@ -42,6 +42,8 @@ pub fn is_full(rate: Rate, acted: impl IntoIterator<Item = Timestamp>, at: Times
 pub fn is_superseded(once: &Once, acted: impl IntoIterator<Item = Timestamp>, at: Timestamp) -> bool {
     let within = once.within.signed();
     acted.into_iter().any(|time| match once.take {
+        // Without a span each is alone.
+        _ if within.is_zero() => false,
         Take::First => time.duration_since(at).abs() < within + KEPT,
         Take::Last => time >= at && time.duration_since(at) < within,
     })
@@ -122,6 +124,7 @@ mod tests {
             let once = Once { take, within: Duration::from_secs(0) };
             let chosen = choose(&once, [(at(1), "a"), (at(1), "b"), (at(2), "c")], at(3));
             assert_eq!(chosen.into_values().collect::<Vec<_>>(), [Chosen::Take; 3]);
+            assert!(!is_superseded(&once, [at(1), at(2)], at(1)));
         }
     }
 

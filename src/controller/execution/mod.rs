@@ -253,7 +253,7 @@ async fn by_hand(
     account: Account,
 ) -> Result<Option<(Arc<Definition>, Account)>> {
     let namespace = execution.namespace().unwrap_or_default();
-    if let Some(message) = misplaced(context, execution, &namespace).await {
+    if let Some(message) = misplaced(context, execution, &namespace).await? {
         return refuse(context, execution, Reason::Forbidden, &message).await;
     }
     let run = execution.spec.run.clone().unwrap_or_default();
@@ -288,19 +288,23 @@ async fn by_hand(
 
 /// Why a target is not where it is said to be. In another namespace than its Execution it would stand in the way of others, and one
 /// of the cluster that is said to be in a namespace would not stand in the way of those who act on it by its name alone.
-async fn misplaced(context: &Context, execution: &Execution, own: &str) -> Option<String> {
-    let target = execution.spec.target.as_ref()?;
-    let namespace = target.namespace.as_ref()?;
-    if namespace != own {
-        return Some(format!("{target} is in another namespace than the Execution"));
+async fn misplaced(context: &Context, execution: &Execution, own: &str) -> Result<Option<String>> {
+    let Some(target) = &execution.spec.target else { return Ok(None) };
+    match &target.namespace {
+        None => return Ok(None),
+        Some(namespace) if namespace != own => {
+            return Ok(Some(format!("{target} is in another namespace than the Execution")));
+        }
+        Some(_) if target.is_key() => return Ok(None),
+        Some(_) => {}
     }
-    if target.is_key() {
-        return None;
+    match context.kinds.find(&context.home, &target.api_version, &target.kind).await {
+        Ok(served) if served.namespaced => Ok(None),
+        Ok(_) => Ok(Some(format!("{} has no namespace; leave out target.namespace", target.kind))),
+        // It is told of where it is looked at.
+        Err(Error::UnknownKind { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
-    // A kind that is not served is told of where it is looked at.
-    let served = context.kinds.find(&context.home, &target.api_version, &target.kind).await.ok()?;
-    let message = || format!("{} has no namespace; leave out target.namespace", target.kind);
-    (!served.namespaced).then(message)
 }
 
 /// What a Rule would be told of its `verify`. Before it is refused it is looked whether its target's kind has changed.

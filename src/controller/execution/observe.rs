@@ -10,7 +10,7 @@ use crate::api::{Decision, Execution, ObjectReference, RuleSpec, Target};
 use crate::cluster::account::Account;
 use crate::cluster::jobs::Jobs;
 use crate::cluster::objects::Objects;
-use crate::cluster::{Result, evidence, owners};
+use crate::cluster::{Error, Result, evidence, owners};
 use crate::controller::context::Context;
 use crate::controller::heard::{self, From};
 use crate::controller::{looks, recheck};
@@ -207,7 +207,12 @@ pub async fn look(
     account: &Account,
 ) -> Result<Look> {
     let target = live_target(context, execution, account).await?;
-    let (_, matches) = matching(context, execution, definition, account, From::Store).await?;
+    let is_alert = definition.rule.as_ref().is_some_and(|rule| rule.trigger.alert.is_some());
+    let matches = match matching(context, execution, definition, account, From::Store).await {
+        // An alert that cannot be judged is not over, for all that is known; whatever else proves the remedy can be looked at.
+        Err(Error::Unexpected(_)) if is_alert => Some(true),
+        other => other?.1,
+    };
     with_pods(execution, definition, account, Look { target, matches, ..Look::default() }).await
 }
 

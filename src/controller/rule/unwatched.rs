@@ -438,7 +438,7 @@ async fn lead_or_say(
     now: Timestamp,
 ) -> Result<Led> {
     let (patience, pause) = FORBIDDEN;
-    let may_wait = now.duration_since(told.event.time.0) < patience;
+    let may_wait = now.duration_since(told.time) < patience;
     match led(context, listener, told, now).await {
         Ok(Some(edge)) => Ok(Led::To(Box::new(edge))),
         Ok(None) => Ok(Led::Nowhere),
@@ -494,6 +494,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
+    use crate::decide::correlation::Captured;
 
     fn execution(uid: &str, finished: Option<&str>) -> Arc<Execution> {
         let execution = json!({
@@ -535,5 +536,37 @@ mod tests {
         assert_eq!(["over", "decided"].map(|uid| ends.is_done(uid)), [true, true]);
         ends.read_anew(2, || None);
         assert_eq!(["over", "decided"].map(|uid| ends.is_done(uid)), [false, true]);
+    }
+
+    #[test]
+    fn what_a_pattern_is_made_of_is_part_of_no_other() {
+        let rule = serde_json::from_value(json!({"serviceAccountName": "h", "ladder": [{"run": "x"}],
+            "trigger": {"execution": {"rules": ["r"]}}, "correlate": {"within": "1h", "count": 2}}));
+        let rule = CompiledRule::of(&rule.expect("a Rule"), "a", "r", Timestamp::UNIX_EPOCH);
+        let rule = rule.unwrap_or_else(|problems| panic!("{problems:?}"));
+        let event = |id: &str| Captured {
+            id: id.to_owned(),
+            time: Timestamp::UNIX_EPOCH,
+            lasts: (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
+            group: String::new(),
+            members: vec![0],
+            data: Arc::new(json!({})),
+            size: 2,
+        };
+        let found = Found {
+            group: String::new(),
+            occurrence: "two".to_owned(),
+            time: Timestamp::UNIX_EPOCH,
+            events: ["one", "two"].map(|id| (0, event(id))).into(),
+        };
+        let mut ends = Ends::default();
+        let is_done = |ends: &Ends| ["one", "two"].map(|uid| ends.is_done(uid));
+        ends.found(&rule, &found, Led::Waits);
+        assert_eq!(is_done(&ends), [false, false], "it is tried again");
+        let edge = Edge::of_event(&json!({}), NOWHERE.clone(), ("two".to_owned(), now()), Vec::new());
+        ends.found(&rule, &found, Led::To(Box::new(edge)));
+        ends.decided("two");
+        ends.read_anew(2, || None);
+        assert_eq!(is_done(&ends), [true, true]);
     }
 }

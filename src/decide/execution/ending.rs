@@ -95,9 +95,19 @@ pub(super) fn cancel(context: Context<'_>, phase: &Phase<'_>) -> Next {
         }
         Phase::Running(index, _) => stop_job(context, *index),
         // It is deleted, or about to be: nobody else would create what is missing then.
-        Phase::Launching(index, rung) if rung::old_object(context, rung) != OldObject::There => {
-            rung::launching(context, *index, rung)
-        }
+        Phase::Launching(index, rung) => match rung::old_object(context, rung) {
+            OldObject::There => finish(context, context.status(), Reason::Canceled, "canceled"),
+            OldObject::Going if rung::is_late(context, rung) => {
+                let kept = format!("its manifest is in status.rungs[{index}].replacement");
+                let target =
+                    context.execution.spec.target.as_ref().map(ToString::to_string).unwrap_or_default();
+                let message = format!(
+                    "canceled; {target} is being deleted, and will be missing when its finalizers are gone: {kept}"
+                );
+                finish(context, context.status(), Reason::Canceled, &message)
+            }
+            OldObject::Going | OldObject::Gone => rung::launching(context, *index, rung),
+        },
         _ => finish(context, context.status(), Reason::Canceled, "canceled"),
     }
 }

@@ -35,7 +35,7 @@ use crate::api::{
 /// The finalizer that keeps an Execution until no Job of it is live.
 pub const EXECUTION_FINALIZER: &str = "fother.dev/execution";
 
-/// An Execution without status that is so much younger than its decision was put back from a backup.
+/// An Execution of which nothing has begun, and that is so much younger than its decision, was put back from a backup.
 const RESTORED_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
 /// How long is waited for what cannot be looked at or used: a right that was granted or taken away a moment ago, a

@@ -159,8 +159,7 @@ pub(super) fn launching(context: Context<'_>, index: usize, rung: &RungStatus) -
         Some(Err(message)) => return refused(context, index, (rung, action), message),
         None => {}
     }
-    let deadline = rung.started_at.0.saturating_add(action.timeout.signed()).unwrap_or(context.now);
-    if context.now > deadline && old_object(context, rung) == OldObject::There {
+    if is_late(context, rung) && old_object(context, rung) == OldObject::There {
         return late(context, index, &format!("not done within {}", action.timeout));
     }
     match action.runner() {
@@ -178,6 +177,11 @@ pub(super) fn launching(context: Context<'_>, index: usize, rung: &RungStatus) -
         },
         _ => failed(context, index, "the Action has no single runner"),
     }
+}
+
+/// Whether the time is over that an operation has.
+pub(super) fn is_late(context: Context<'_>, rung: &RungStatus) -> bool {
+    rung.started_at.0.checked_add(timeout(context, rung).signed()).is_ok_and(|end| context.now > end)
 }
 
 /// An operation that was refused fails its rung, unless the old object is gone already and only its successor was: that is

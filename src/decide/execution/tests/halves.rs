@@ -68,6 +68,12 @@ fn who_cancels_while_the_old_object_is_going_gets_the_new_one() {
     (world.deleted_at, world.execution.spec.cancel) = (Some("1970-01-01T00:00:00Z"), true);
     world.step();
     assert_eq!((world.states(), world.outcome()), (vec![AttemptState::Launching], ""), "it will be missing");
+    let mut held = World { execution: world.execution.clone(), ..World::new(&[("recreate", false)]) };
+    (held.deleted_at, held.now, held.steps_to_come) = (world.deleted_at, 100_000, 9);
+    held.step();
+    assert_eq!(held.outcome(), "Canceled", "a finalizer that nobody takes off holds nobody else up for ever");
+    let said = condition(&held.status().conditions, ConditionType::Succeeded).expect("set");
+    assert!(said.message.contains("its manifest is in status.rungs[0].replacement"), "{}", said.message);
     (world.live_uid, world.steps_to_come) = (Value::Null, 0);
     world.step();
     assert_eq!(world.states(), [AttemptState::Succeeded]);

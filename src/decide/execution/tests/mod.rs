@@ -526,21 +526,6 @@ fn observing_does_nothing_and_says_what_it_would_have_done() {
 }
 
 #[test]
-fn what_was_put_back_from_a_backup_is_not_run() {
-    let mut world = World::new(&[(CLEAN, true)]);
-    world.execution.metadata.creation_timestamp =
-        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(601)));
-    world.now = 602;
-    // Its account came back before its rights.
-    let waits = (ConditionType::Succeeded, ConditionStatus::Unknown, Reason::MissingPermissions);
-    let status = world.execution.status.get_or_insert_default();
-    set_condition(&mut status.conditions, waits, "pods is forbidden", Some(1), at(601));
-    world.step();
-    assert_eq!((world.outcome(), world.created), ("Superseded", 0));
-    assert_eq!(world.status().episode_closed_at, None, "it holds its episode while the target matches");
-}
-
-#[test]
 fn templates_read_what_matched() {
     for (trigger, template, path) in [
         (json!({"resource": {"apiVersion": "v1", "kind": "Pod"}}), "${{ object.note }}", "seen"),

@@ -130,3 +130,18 @@ fn the_end_of_an_alert_is_no_reason_to_act_any_more_when_it_fires_again() {
         assert_eq!((world.outcome(), world.status().rungs.len()), (outcome, rungs), "{fires_again} {acted}");
     }
 }
+
+#[test]
+fn what_was_put_back_from_a_backup_is_not_run() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.execution.metadata.creation_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(601)));
+    world.now = 602;
+    // Its account came back before its rights.
+    let waits = (ConditionType::Succeeded, ConditionStatus::Unknown, Reason::MissingPermissions);
+    let status = world.execution.status.get_or_insert_default();
+    set_condition(&mut status.conditions, waits, "pods is forbidden", Some(1), at(601));
+    world.step();
+    assert_eq!((world.outcome(), world.created), ("Superseded", 0));
+    assert_eq!(world.status().episode_closed_at, None, "it holds its episode while the target matches");
+}
