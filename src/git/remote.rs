@@ -1,6 +1,6 @@
 //! Talks to the server: lists its references and downloads commits, bounded in bytes and bound to one origin.
 
-use git2::{AutotagOption, ErrorCode, FetchOptions, RemoteRedirect, Repository};
+use git2::{AutotagOption, ErrorClass, ErrorCode, FetchOptions, RemoteRedirect, Repository};
 use http::StatusCode;
 
 use super::error::{Error, Failure};
@@ -84,6 +84,11 @@ impl<'a> Remote<'a> {
         let (origin, url) = (self.location.origin(), self.location.to_string());
         let trouble = self.gate.as_ref().and_then(Gate::take_trouble);
         let error = match trouble {
+            // Another cache would not help.
+            _ if error.class() == ErrorClass::NoMemory => {
+                let cause = "it takes too much memory to unpack; keep large files out of the repository";
+                Error::FetchFailed { url, cause: cause.to_owned() }
+            }
             Some(Trouble::Elsewhere(to)) => Error::Redirected { origin, to },
             Some(Trouble::Untrusted(cause)) => Error::CertificateInvalid { origin, cause },
             Some(Trouble::Unreachable(cause)) => Error::FetchFailed { url, cause },

@@ -32,6 +32,9 @@ pub struct Limits {
     pub transfer_bytes: u64,
     /// Bytes of one cached repository, beyond which it is thrown away and fetched again.
     pub cache_bytes: u64,
+    /// Bytes of memory that a worker may have of its own, which no file backs. libgit2 unpacks there what a server sends as a small
+    /// change of something large; and as many workers as fetch at a time have to fit into the controller's limit, beside itself.
+    pub memory_bytes: u64,
 }
 
 impl Default for Limits {
@@ -44,6 +47,7 @@ impl Default for Limits {
             depth: 32,
             transfer_bytes: 256 * MIB,
             cache_bytes: 512 * MIB,
+            memory_bytes: 96 * MIB,
         }
     }
 }

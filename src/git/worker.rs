@@ -104,10 +104,14 @@ pub fn run() -> ExitCode {
 }
 
 fn serve() -> io::Result<()> {
-    limit_resources()?;
+    limit(Resource::As, MEMORY_BYTES)?;
+    limit(Resource::Fsize, FILE_BYTES)?;
+    // A core dump would hold the credentials.
+    limit(Resource::Core, 0)?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     let request: Request = serde_json::from_str(&line)?;
+    limit(Resource::Data, request.limits.memory_bytes)?;
     end_in_time(request.timeout);
     let result =
         super::repository::sync(&request.cache, &request.source, request.transports, &request.limits);
@@ -116,13 +120,8 @@ fn serve() -> io::Result<()> {
     stdout.flush()
 }
 
-fn limit_resources() -> io::Result<()> {
-    let at_most = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
-    setrlimit(Resource::As, at_most(MEMORY_BYTES))?;
-    setrlimit(Resource::Fsize, at_most(FILE_BYTES))?;
-    // A core dump would hold the credentials.
-    setrlimit(Resource::Core, at_most(0))?;
-    Ok(())
+fn limit(resource: Resource, bytes: u64) -> io::Result<()> {
+    Ok(setrlimit(resource, Rlimit { current: Some(bytes), maximum: Some(bytes) })?)
 }
 
 /// Ends the process at its deadline or when its parent is gone, whichever comes first.

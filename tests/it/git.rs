@@ -277,6 +277,23 @@ async fn refuses_symlinks_and_large_transfers() {
     assert!(error.ends_with("the transfer exceeds 50 bytes"), "{error}");
 }
 
+/// A server sends the second as a small delta of the first: whoever wants it has to have both in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_much_memory_to_unpack_is_refused() {
+    let fixture = Fixture::new().await;
+    for name in ["one", "two"] {
+        let mut content = vec![0; 40 << 20];
+        content.extend(name.as_bytes());
+        std::fs::write(fixture.origin.work().join(name), content).unwrap();
+    }
+    fixture.origin.push_work().await;
+    let mut options = options(&fixture.cache);
+    options.limits.memory_bytes = 32 << 20;
+    let error =
+        Fetcher::new(options).fetch(&fixture.source(Reference::Default)).await.unwrap_err().to_string();
+    assert!(error.ends_with("too much memory to unpack; keep large files out of the repository"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn local_repositories_need_consent() {
     let fixture = Fixture::new().await;
