@@ -87,7 +87,7 @@ reasons! {
     Authorized,
     /// The `ServiceAccount` lacks a right, is not annotated, or the namespace is not enrolled.
     MissingPermissions,
-    /// What is watched cannot be read at the moment.
+    /// What is watched cannot be read at the moment, or nobody listens to what a Webhook receives.
     SourceUnavailable,
     /// The revision in git is what the cluster has.
     Synced,

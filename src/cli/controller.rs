@@ -105,6 +105,7 @@ impl Controller {
             identity: self.identity.clone().unwrap_or_else(identity),
             git: self.git(scratch.path())?,
             journal: self.journal.clone().map(|place| Keeping { place, limits: self.limits() }),
+            receives: self.webhook_address.is_some(),
             pods: PodPolicy { overlays: self.allow_pod_overlays, digests: self.require_image_digests },
             caps: Caps { rule: self.max_per_rule, namespace: self.max_per_namespace, total: self.max_total },
         };

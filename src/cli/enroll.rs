@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -21,6 +21,8 @@ use crate::cluster::rights;
 
 /// How long the cluster may take to say who is enrolled, where its answer is only welcome.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What the documents call the controller's account and its namespace.
+const USUAL: &str = "fother";
 
 /// Let the controller act as accounts of a namespace.
 ///
@@ -40,9 +42,9 @@ pub struct Enroll {
     /// An account of the namespace that Rules or Packs name (repeatable).
     #[arg(long = "service-account", required = true, value_name = "NAME")]
     accounts: Vec<String>,
-    /// The controller's own account.
-    #[arg(long, value_name = "NAMESPACE/NAME", default_value = "fother/fother")]
-    controller: ControllerAccount,
+    /// The controller's own account. Default: the one that the cluster has, else fother/fother.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    controller: Option<ControllerAccount>,
     /// Apply instead of printing.
     #[arg(long)]
     apply: bool,
@@ -53,36 +55,48 @@ pub struct Enroll {
 impl Enroll {
     /// Prints or applies it.
     pub fn run(self) -> anyhow::Result<Exit> {
-        if let Some(reason) = refusal(&self.namespace, &self.controller.namespace) {
-            anstream::eprintln!("fother: refused: {reason}");
-            return Ok(Exit::No);
-        }
-        super::on_runtime(async move { if self.apply { self.apply().await } else { self.print().await } })
+        super::on_runtime(async move {
+            // What needs no cluster to be refused is refused first.
+            if let Some(reason) = refusal(&self.namespace, self.controller.as_ref()) {
+                return Ok(refused(&reason));
+            }
+            if self.apply { self.apply().await } else { self.print().await }
+        })
     }
 
     /// The accounts that are enrolled now, and a Role that names those that were enrolled before, too.
-    fn objects(&self, together: &[String]) -> serde_json::Result<Vec<Value>> {
-        let mut objects = rights::enroll(&self.namespace, together, self.controller.parts())?;
+    fn objects(&self, together: &[String], controller: &ControllerAccount) -> serde_json::Result<Vec<Value>> {
+        let mut objects = rights::enroll(&self.namespace, together, controller.parts())?;
         let is_named = |object: &Value| self.accounts.iter().any(|name| object["metadata"]["name"] == **name);
         objects.retain(|object| object["kind"] != "ServiceAccount" || is_named(object));
         Ok(objects)
     }
 
     async fn print(&self) -> anyhow::Result<Exit> {
-        let asked =
-            tokio::time::timeout(PATIENCE, async { self.together(&self.connection.client().await?).await });
-        let together = match asked.await.context("no answer").flatten() {
-            Ok(together) => together,
-            Err(error) => {
-                let namespace = &self.namespace;
-                anstream::eprintln!(
-                    "fother: warning: the cluster could not be asked who is enrolled in {namespace} already ({error:#}): \
-                     applying this takes it from all that it does not name"
-                );
-                self.accounts.clone()
-            }
+        let asked = tokio::time::timeout(PATIENCE, async {
+            let client = self.connection.client().await?;
+            anyhow::Ok((ControllerAccount::find(&client).await, self.together(&client).await))
+        });
+        let (installed, together) = match asked.await.context("no answer").flatten() {
+            Ok(answers) => answers,
+            Err(error) => (Err(anyhow!("{error:#}")), Err(error)),
         };
-        for object in self.objects(&together)? {
+        let (controller, doubt) = chosen(self.controller.as_ref(), installed);
+        if let Some(reason) = refusal(&self.namespace, Some(&controller)) {
+            return Ok(refused(&reason));
+        }
+        if let Some(doubt) = doubt {
+            anstream::eprintln!("fother: warning: {doubt}");
+        }
+        let together = together.unwrap_or_else(|error| {
+            let namespace = &self.namespace;
+            anstream::eprintln!(
+                "fother: warning: the cluster could not be asked who is enrolled in {namespace} already ({error:#}): \
+                 applying this takes it from all that it does not name"
+            );
+            self.accounts.clone()
+        });
+        for object in self.objects(&together, &controller)? {
             anstream::print!("---\n{}", serde_saphyr::to_string(&object)?);
         }
         Ok(Exit::Yes)
@@ -90,14 +104,28 @@ impl Enroll {
 
     async fn apply(&self) -> anyhow::Result<Exit> {
         let client = self.connection.client().await?;
-        if let Some(reason) = self.obstacle(&client).await? {
-            anstream::eprintln!("fother: refused: {reason}");
-            return Ok(Exit::No);
+        let installed = ControllerAccount::find(&client).await?;
+        if let Some(other) = other_than(self.controller.as_ref(), installed.as_ref()) {
+            let reason = format!(
+                "the controller of this cluster is {other}: give --controller {other}, or leave it out"
+            );
+            return Ok(refused(&reason));
+        }
+        let (controller, doubt) = chosen(self.controller.as_ref(), Ok(installed));
+        let obstacle = match refusal(&self.namespace, Some(&controller)) {
+            Some(reason) => Some(reason),
+            None => self.obstacle(&client).await?,
+        };
+        if let Some(reason) = obstacle {
+            return Ok(refused(&reason));
+        }
+        if let Some(doubt) = doubt {
+            anstream::eprintln!("fother: warning: {doubt}");
         }
         for name in &self.accounts {
             self.allow(&client, name).await?;
         }
-        for object in self.objects(&self.together(&client).await?)? {
+        for object in self.objects(&self.together(&client).await?, &controller)? {
             // The accounts are there and annotated.
             if object["kind"] != "ServiceAccount" {
                 apply::object(&client, &object).await?;
@@ -109,10 +137,6 @@ impl Enroll {
 
     /// What in the cluster stands against it.
     async fn obstacle(&self, client: &Client) -> anyhow::Result<Option<String>> {
-        let installed = ControllerAccount::find(client).await?;
-        if let Some(other) = installed.filter(|installed| *installed != self.controller) {
-            return Ok(Some(format!("the controller of this cluster is {other}: give --controller {other}")));
-        }
         let namespace = &self.namespace;
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
         for name in &self.accounts {
@@ -154,12 +178,56 @@ impl Enroll {
     }
 }
 
-/// Why a namespace is never enrolled.
-fn refusal(namespace: &str, home: &str) -> Option<String> {
+/// Says why nothing is enrolled.
+fn refused(reason: &str) -> Exit {
+    anstream::eprintln!("fother: refused: {reason}");
+    Exit::No
+}
+
+/// The controller of a cluster, if another one was given.
+fn other_than<'a>(
+    given: Option<&ControllerAccount>,
+    installed: Option<&'a ControllerAccount>,
+) -> Option<&'a ControllerAccount> {
+    installed.filter(|installed| given.is_some_and(|given| given != *installed))
+}
+
+/// The controller to enroll for, and what may be wrong with it: it cannot be asked everywhere who that is.
+fn chosen(
+    given: Option<&ControllerAccount>,
+    installed: anyhow::Result<Option<ControllerAccount>>,
+) -> (ControllerAccount, Option<String>) {
+    let usual = || ControllerAccount { namespace: USUAL.to_owned(), name: USUAL.to_owned() };
+    let remedy = "if that is not the controller, give --controller NAMESPACE/NAME";
+    match (given, installed) {
+        (Some(given), installed) => {
+            let installed = installed.unwrap_or_default();
+            let doubt = other_than(Some(given), installed.as_ref()).map(|other| {
+                format!("this is for {given}, and the controller of this cluster is {other}: give --controller {other}, or leave it out")
+            });
+            (given.clone(), doubt)
+        }
+        (None, Ok(Some(found))) => (found, None),
+        (None, Ok(None)) => {
+            let doubt =
+                format!("this cluster has no controller yet, so this is for {USUAL}/{USUAL}; {remedy}");
+            (usual(), Some(doubt))
+        }
+        (None, Err(error)) => {
+            let doubt = format!(
+                "the cluster could not be asked who its controller is ({error:#}), so this is for {USUAL}/{USUAL}; {remedy}"
+            );
+            (usual(), Some(doubt))
+        }
+    }
+}
+
+/// Why a namespace is never enrolled; of its own the controller has to be known.
+fn refusal(namespace: &str, controller: Option<&ControllerAccount>) -> Option<String> {
     if rights::SYSTEM_NAMESPACES.contains(&namespace) {
         return Some(format!("what runs in {namespace} runs the cluster: who acts there can do anything"));
     }
-    (namespace == home).then(|| {
+    controller.is_some_and(|controller| controller.namespace == namespace).then(|| {
         format!("the controller itself runs in {namespace}: it could be told to change or replace itself")
     })
 }
@@ -168,12 +236,43 @@ fn refusal(namespace: &str, home: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn account(text: &str) -> ControllerAccount {
+        text.parse().expect("an account")
+    }
+
     #[test]
     fn what_runs_the_cluster_or_fother_is_refused() {
+        let ops = account("ops/fother");
         for namespace in rights::SYSTEM_NAMESPACES {
-            assert!(refusal(namespace, "fother").is_some_and(|reason| reason.contains("runs the cluster")));
+            for controller in [None, Some(&ops)] {
+                let reason = refusal(namespace, controller);
+                assert!(reason.is_some_and(|reason| reason.contains("runs the cluster")), "{namespace}");
+            }
         }
-        assert!(refusal("ops", "ops").is_some_and(|reason| reason.contains("the controller itself")));
-        assert_eq!(refusal("payments", "fother"), None);
+        assert!(refusal("ops", Some(&ops)).is_some_and(|reason| reason.contains("the controller itself")));
+        assert_eq!(refusal("payments", Some(&ops)), None);
+        assert_eq!(refusal("ops", None), None, "it is not known yet where it runs");
+    }
+
+    #[test]
+    fn the_controller_is_the_one_that_is_given_or_that_the_cluster_has() {
+        let (ops, usual) = (account("ops/fother"), account("fother/fother"));
+        let unknown = || Err(anyhow!("no answer"));
+        for (given, installed, expected, doubts) in [
+            (None, Ok(Some(ops.clone())), &ops, None),
+            (None, Ok(None), &usual, Some("has no controller yet")),
+            (None, unknown(), &usual, Some("(no answer)")),
+            (Some(&ops), Ok(Some(ops.clone())), &ops, None),
+            (Some(&ops), Ok(None), &ops, None),
+            (Some(&ops), unknown(), &ops, None),
+            (Some(&usual), Ok(Some(ops.clone())), &usual, Some("give --controller ops/fother")),
+        ] {
+            let (account, doubt) = chosen(given, installed);
+            assert_eq!(&account, expected);
+            match doubts {
+                None => assert_eq!(doubt, None),
+                Some(text) => assert!(doubt.as_ref().is_some_and(|doubt| doubt.contains(text)), "{doubt:?}"),
+            }
+        }
     }
 }

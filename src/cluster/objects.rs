@@ -144,6 +144,21 @@ impl Objects {
         tried.map(drop).map_err(Error::request(format!("try {} {name}, so nothing was written", self.kind)))
     }
 
+    /// Takes the finalizers from one of this UID that is being deleted, whoever put them there.
+    pub async fn release(&self, name: &str, uid: &str) -> Result<()> {
+        let patch = json!([
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "remove", "path": "/metadata/finalizers"},
+        ]);
+        let patch: json_patch::Patch =
+            serde_json::from_value(patch).map_err(|error| Error::Unexpected(error.to_string()))?;
+        match self.patch(name, &Patch::Json(patch)).await {
+            // It is gone, or is another; or it has none.
+            Err(error) if matches!(error.code(), Some(404 | 422)) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
     /// Deletes one of this UID; gone already is as well.
     pub async fn delete(
         &self,

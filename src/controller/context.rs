@@ -77,6 +77,8 @@ pub struct Context {
     pub caps: Caps,
     /// What Actions may say about their Pods.
     pub pods: PodPolicy,
+    /// Whether somebody listens for what Webhooks receive.
+    pub receives: bool,
     /// Fetches Packs.
     pub fetcher: Fetcher,
     /// What is counted.

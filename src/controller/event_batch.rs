@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::jiff::SignedDuration;
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, ResourceExt};
@@ -13,7 +14,7 @@ use kube::{Api, ResourceExt};
 use super::context::Context;
 use super::outcomes;
 use super::queue::Requeue;
-use crate::api::{AcceptedEvent, EventBatch};
+use crate::api::{AcceptedEvent, EventBatch, EventOutcome, Rule};
 use crate::cluster::Result;
 use crate::cluster::error::{Error, optional};
 use crate::decide::inbox::{REMEMBERED, SILENCE};
@@ -26,6 +27,9 @@ const LOOK: Duration = Duration::from_mins(10);
 /// How often a batch that is only remembered is looked at: its room may be needed.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(30);
 
+/// Rules that are asked for at a time.
+const AT_A_TIME: usize = 8;
+
 /// Reconciles one batch.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
     let Some(batch) = context.batches.get(namespace, name) else { return Ok(Requeue::OnChange) };
@@ -37,7 +41,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     // What fires first: what ends it goes after it.
     outcomes::record(context, ended_by(&batch, &beside, true, now())).await?;
     let mut fresh = noted(&batch, &beside, now());
-    fresh.extend(orphaned(&batch, listens, now()));
+    fresh.extend(of_those_gone(context, namespace, orphaned(&batch, listens, now())).await?);
     if !fresh.is_empty() {
         outcomes::record_in(context, batch, &fresh).await?;
         return Ok(Requeue::After(Duration::ZERO));
@@ -63,6 +67,36 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     outcomes::record(context, ended_by(&batch, &beside, false, now())).await?;
     delete(context, &batch).await?;
     Ok(Requeue::OnChange)
+}
+
+/// Leaves out what is said of Rules of which this process has not heard yet: whoever accepted the batch may have been faster.
+/// When they come they look at it themselves.
+async fn of_those_gone(
+    context: &Context,
+    namespace: &str,
+    orphaned: Vec<EventOutcome>,
+) -> Result<Vec<EventOutcome>> {
+    let api: Api<Rule> = Api::namespaced(context.home.clone(), namespace);
+    let names: BTreeSet<String> = orphaned.iter().map(|outcome| outcome.rule.clone()).collect();
+    let asked: Vec<_> = names.iter().map(|name| is_unheard(context, &api, namespace, name)).collect();
+    let answers: Vec<bool> = stream::iter(asked).buffered(AT_A_TIME).try_collect().await?;
+    let unheard: BTreeSet<_> =
+        names.iter().zip(answers).filter(|(_, is_unheard)| *is_unheard).map(|(name, _)| name).collect();
+    Ok(orphaned.into_iter().filter(|outcome| !unheard.contains(&outcome.rule)).collect())
+}
+
+/// Whether the API server has a Rule of which this process has not heard, or not as it reads now.
+async fn is_unheard(context: &Context, api: &Api<Rule>, namespace: &str, name: &str) -> Result<bool> {
+    // What cannot be read is known, and hears of nothing.
+    if context.rules.unreadable(namespace, name).is_some() {
+        return Ok(false);
+    }
+    let found = api.get_metadata_opt(name).await.map_err(Error::request(format!("read Rule {name}")))?;
+    let Some(found) = found else { return Ok(false) };
+    let known = context.rules.get(namespace, name);
+    Ok(known.is_none_or(|known| {
+        (known.uid(), known.metadata.generation) != (found.metadata.uid, found.metadata.generation)
+    }))
 }
 
 /// The batches that have something of the same alerts, this one among them.

@@ -103,6 +103,8 @@ pub struct Settings {
     pub caps: Caps,
     /// What Actions may say about their Pods.
     pub pods: PodPolicy,
+    /// Whether it listens for what Webhooks receive.
+    pub receives: bool,
     /// How git repositories are fetched.
     pub git: FetcherOptions,
     /// Where it remembers what it decided, if it is to.
@@ -249,6 +251,7 @@ async fn lead(
         queue: queue.clone(),
         caps: settings.caps,
         pods: settings.pods,
+        receives: settings.receives,
         fetcher: Fetcher::new(settings.git),
         metrics,
         journal,

@@ -47,7 +47,7 @@ pub fn refused(text: &str, (namespace, name): (&str, &str)) -> String {
     match is_enrolled {
         true => text.to_owned(),
         false => format!(
-            "{text}; fother enroll {namespace} --service-account {name} lets the controller act as it"
+            "{text}; fother enroll {namespace} --service-account {name} --apply lets the controller act as it"
         ),
     }
 }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn who_cannot_act_as_an_account_hears_how_it_is_enrolled() {
-        let remedy = "; fother enroll a --service-account healer lets the controller act as it";
+        let remedy = "; fother enroll a --service-account healer --apply lets the controller act as it";
         let user = |user: &str, what: &str| format!("User \"system:serviceaccount:{user}\" cannot {what}");
         for (text, is_account) in [
             (user("fother:fother", "impersonate resource \"serviceaccounts\""), false),

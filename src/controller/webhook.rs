@@ -23,6 +23,10 @@ const RESYNC: Duration = Duration::from_mins(5);
 /// How often one is looked at that lacks something: somebody is about to mend it.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
+/// What a Webhook says that nobody can reach.
+const DEAF: &str =
+    "nobody listens: the controller runs without --webhook-address (in the chart receiver.enabled=true)";
+
 /// Where a Webhook is served.
 pub fn path(namespace: &str, name: &str) -> String {
     format!("/hooks/{namespace}/{name}")
@@ -87,7 +91,10 @@ async fn write(context: &Context, webhook: &Arc<Webhook>, problems: [Option<Stri
     let path = path(&webhook.namespace().unwrap_or_default(), &webhook.name_any());
     let ready =
         [&accepted, &resolved, &authorized].into_iter().find(|(status, ..)| *status == S::False).cloned();
-    let ready = ready.unwrap_or_else(|| (S::True, R::Active, format!("receiving at {path}")));
+    let ready = ready.unwrap_or_else(|| match context.receives {
+        true => (S::True, R::Active, format!("receiving at {path}")),
+        false => (S::False, R::SourceUnavailable, DEAF.to_owned()),
+    });
     let progress = if ready.0 == S::True { Progress::Settled } else { Progress::Stalled };
     set_progress(&mut fresh.conditions, (progress, ready.1), &ready.2, generation, now());
     for (of, (status, reason, message)) in

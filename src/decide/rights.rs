@@ -56,11 +56,14 @@ pub fn needed<'a>(rule: &RuleSpec, actions: impl IntoIterator<Item = &'a ActionS
     // An Execution that ends looks for Jobs of its own, whatever it ran.
     needed.all(&["list"], JOB);
     let targets = targets(rule);
-    if !targets.is_empty() {
-        needed.any("get", &targets);
-    }
     if target(rule) == Some(Target::Workload) {
+        // That of a Pod alone leads to none of its owners.
+        let workloads: Vec<_> =
+            targets.iter().filter(|kind| **kind != Kind::of(CORE, "Pod")).cloned().collect();
+        needed.any("get", &workloads);
         needed.any("get", &kinds(&OWNERS));
+    } else if !targets.is_empty() {
+        needed.any("get", &targets);
     }
     if rule.ladder.iter().filter_map(|rung| rung.verify.as_ref()).any(|verify| verify.when.is_none())
         && !matches!(rule.target, Some(Target::Key(_)))
@@ -126,8 +129,12 @@ impl Needed {
                 self.all(&["list"], (CORE, "Pod"));
             }
             Some(Runner::Kubernetes(runner)) if !targets.is_empty() => {
+                let workloads = kinds(&WORKLOADS);
+                // Who may restart none of what can be restarted is not helped by a right to the rest.
+                let is_meant = |kind: &&Kind| runner.restart.is_none() || workloads.contains(kind);
+                let meant: Vec<_> = targets.iter().filter(is_meant).cloned().collect();
                 for verb in verbs(runner) {
-                    self.any(verb, targets);
+                    self.any(verb, if meant.is_empty() { targets } else { &meant });
                 }
             }
             Some(Runner::Kubernetes(_)) | None => {}
@@ -186,6 +193,12 @@ mod tests {
         );
         let pods =
             lines(json!({"trigger": {"resource": {"apiVersion": "v1", "kind": "Pod"}}}), restart.clone());
+        for expected in ["get Deployment|StatefulSet|DaemonSet|Job", "patch Deployment|StatefulSet|DaemonSet"]
+        {
+            assert!(pods.contains(&expected.to_owned()), "{pods:?}");
+        }
+        let label = json!({"kubernetes": {"label": {"values": {"a": "b"}}}});
+        let pods = lines(json!({"trigger": {"resource": {"apiVersion": "v1", "kind": "Pod"}}}), label);
         assert!(pods.contains(&"patch Deployment|StatefulSet|DaemonSet|Job|Pod".to_owned()), "{pods:?}");
         let event = lines(json!({"trigger": {"event": {}}}), restart);
         assert_eq!(event, ["list Event", "list Job", "watch Event"], "an event may regard anything");

@@ -37,13 +37,33 @@ pub struct Live {
     pub object: Value,
 }
 
+impl Live {
+    /// An object, and the Pack that its label names.
+    pub fn of(object: Value) -> Self {
+        let pack = object["metadata"]["labels"][LABEL.pack].as_str().map(str::to_owned);
+        Self { pack, object }
+    }
+}
+
+/// An object that is to be deleted: the one that was seen, and none that took its name since.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deletion {
+    /// Kind and name.
+    pub entry: InventoryEntry,
+    /// Its UID.
+    pub uid: Option<String>,
+}
+
 /// What a sync does.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
+    /// What somebody put in the place of scripts, to be deleted before they are applied: the API server lets nobody change it
+    /// back.
+    pub displace: Vec<Deletion>,
     /// Objects to apply, in order: what is named before what names it.
     pub apply: Vec<Desired>,
     /// Objects to delete, in order: what names before what is named.
-    pub delete: Vec<InventoryEntry>,
+    pub delete: Vec<Deletion>,
     /// All that may exist while it goes on.
     pub inventory_during: Vec<InventoryEntry>,
     /// All that exists after it.
@@ -53,6 +73,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// How many changes it makes.
+    pub fn changes(&self) -> usize {
+        self.apply.len() + self.delete.len()
+    }
+
+    /// Whether something is deleted before this is applied.
+    pub fn displaces(&self, entry: &InventoryEntry) -> bool {
+        self.displace.iter().any(|displaced| displaced.entry == *entry)
+    }
+
     /// All that is applied, as it is tried before. First what names an account or Actions, of those that name the same one:
     /// they are refused together, for a right that admission policies alone ask for. Then the others.
     pub fn rehearsal(&self) -> [Vec<&Desired>; 2] {
@@ -224,16 +254,19 @@ pub fn plan(
     if pack.spec.prune {
         hold_mass_deletion(pack, revision, &known, &left)?;
     }
+    let displace = desired.iter().filter(|d| is_displaced(d, live)).map(|d| deletion(d.entry.clone(), live));
+    let displace = displace.collect();
     let ours = |entry: &InventoryEntry| live.get(entry).is_some_and(|l| l.pack.as_deref() == Some(name));
     let left = left.into_iter().filter(|entry| ours(entry));
     // What may stay is still the Pack's: it goes when pruning is turned on.
     let (mut delete, kept): (Vec<_>, Vec<_>) = left.partition(|_| pack.spec.prune);
     delete.sort_by_key(|entry| std::cmp::Reverse(order(entry)));
-    let counts = |desired: &&Desired| desired.entry.kind != "ConfigMap";
+    let counts = |desired: &&Desired| !is_script(&desired.entry);
     let objects = desired.iter().filter(counts).count();
     let after: BTreeSet<_> = wanted.into_iter().chain(kept).collect();
     let during: BTreeSet<_> = after.iter().chain(&delete).cloned().collect();
     Ok(Plan {
+        displace,
         inventory_during: during.into_iter().collect(),
         inventory_after: after.into_iter().collect(),
         objects,
@@ -241,8 +274,24 @@ pub fn plan(
             .into_iter()
             .filter(|d| live.get(&d.entry).is_none_or(|l| differs(d, &l.object)))
             .collect(),
-        delete,
+        delete: delete.into_iter().map(|entry| deletion(entry, live)).collect(),
     })
+}
+
+fn deletion(entry: InventoryEntry, live: &BTreeMap<InventoryEntry, Live>) -> Deletion {
+    let uid = live.get(&entry).and_then(|live| live.object["metadata"]["uid"].as_str()).map(str::to_owned);
+    Deletion { entry, uid }
+}
+
+/// Whether something else is in the place of a script, whose name says what is in it: that is nobody's.
+fn is_displaced(desired: &Desired, live: &BTreeMap<InventoryEntry, Live>) -> bool {
+    let there = live.get(&desired.entry);
+    is_script(&desired.entry) && there.is_some_and(|live| desired.is_contradicted_by(&live.object))
+}
+
+/// Whether it is a script, which belongs to the Actions that name it.
+pub fn is_script(entry: &InventoryEntry) -> bool {
+    entry.kind == "ConfigMap"
 }
 
 /// What exists and is not the Pack's is not taken over.
@@ -254,7 +303,10 @@ fn refuse_taken(
     let foreign = desired.iter().filter_map(|desired| {
         let owner = &live.get(&desired.entry)?.pack;
         let owner = match owner {
+            _ if is_displaced(desired, live) => return None,
             Some(owner) if owner == name => return None,
+            // Somebody took the label away.
+            None if is_script(&desired.entry) => return None,
             Some(owner) => format!("belongs to Pack {owner:?}"),
             None => "was not created by a Pack".to_owned(),
         };
@@ -274,7 +326,7 @@ fn hold_mass_deletion(
     known: &BTreeSet<InventoryEntry>,
     delete: &[InventoryEntry],
 ) -> Result<(), Refusal> {
-    let counts = |entry: &&InventoryEntry| entry.kind != "ConfigMap";
+    let counts = |entry: &&InventoryEntry| !is_script(entry);
     let (all, gone) = (known.iter().filter(counts).count(), delete.iter().filter(counts).count());
     let agreed = pack.metadata.annotations.as_ref().and_then(|a| a.get(ANNOTATION.allow_prune));
     if gone * 2 <= all || agreed.is_some_and(|agreed| agreed == revision || agreed == commit) {
@@ -321,6 +373,10 @@ mod tests {
 
     fn kinds(entries: impl IntoIterator<Item = InventoryEntry>) -> Vec<String> {
         entries.into_iter().map(|entry| entry.kind).collect()
+    }
+
+    fn deleted(plan: Plan) -> Vec<String> {
+        kinds(plan.delete.into_iter().map(|deletion| deletion.entry))
     }
 
     const REVISION: (&str, &str) = ("main@sha1:1", "1");
@@ -428,9 +484,33 @@ mod tests {
         let mut live = live_of(&before);
         let pack = pack(&inventory, json!({}));
         let plan_of = |live: &_| plan(&pack, REVISION, after.clone(), live).expect("a plan");
-        assert_eq!(kinds(plan_of(&live).delete), ["Rule"]);
+        assert_eq!(deleted(plan_of(&live)), ["Rule"]);
         live.get_mut(&before[2].entry).expect("there").pack = None;
         assert_eq!(plan_of(&live).delete, [], "somebody took it over");
+    }
+
+    #[test]
+    fn what_took_the_place_of_a_script_is_deleted_and_the_script_created() {
+        let files = files();
+        let live_with = |data: Value, pack: Option<&str>| {
+            let mut live = live_of(&files);
+            let script = live.get_mut(&files[0].entry).expect("the script");
+            script.object["data"] = data;
+            script.object["metadata"]["uid"] = json!("u-1");
+            script.pack = pack.map(str::to_owned);
+            live
+        };
+        let plan_of = |live: &_| plan(&pack(&[], json!({})), REVISION, files.clone(), live);
+        for owner in [Some("p"), Some("other"), None] {
+            let plan = plan_of(&live_with(json!({"clean.sh": "false"}), owner)).expect("a plan");
+            let gone = Deletion { entry: files[0].entry.clone(), uid: Some("u-1".to_owned()) };
+            assert_eq!(plan.displace, [gone]);
+            assert_eq!(kinds(plan.apply.iter().map(|d| d.entry.clone())), ["ConfigMap"]);
+            assert_eq!((plan.changes(), plan.displaces(&files[0].entry)), (1, true));
+        }
+        let same = || json!({"clean.sh": "true"});
+        assert_eq!(plan_of(&live_with(same(), None)).expect("a plan").displace, []);
+        assert!(matches!(plan_of(&live_with(same(), Some("other"))), Err(Refusal::Taken(_))));
     }
 
     #[test]
@@ -448,7 +528,7 @@ mod tests {
         assert_eq!(kinds(stays.inventory_after.clone()), ["Action", "ConfigMap", "Rule"]);
         assert_eq!(stays.inventory_during, stays.inventory_after);
         let goes = of(true, &after, &live).expect("a plan");
-        assert_eq!((kinds(goes.delete), goes.inventory_after.len()), (vec!["Rule".to_owned()], 2));
+        assert_eq!((goes.inventory_after.len(), deleted(goes)), (2, vec!["Rule".to_owned()]));
         assert!(of(false, &[], &live).is_ok(), "nothing is deleted");
         assert!(matches!(of(true, &[], &live), Err(Refusal::Held(_))), "all of it would be, at once");
         live.get_mut(&before[2].entry).expect("there").pack = Some("other".into());
@@ -470,7 +550,7 @@ mod tests {
         for agreed in ["main@sha1:1", "1"] {
             let pack = pack(&inventory, json!({"fother.dev/allow-prune": agreed}));
             let plan = plan(&pack, REVISION, Vec::new(), &live).expect("agreed");
-            assert_eq!(kinds(plan.delete), ["Rule", "Action", "ConfigMap"]);
+            assert_eq!(deleted(plan), ["Rule", "Action", "ConfigMap"]);
         }
         let other = pack(&inventory, json!({"fother.dev/allow-prune": "main@sha1:0"}));
         assert!(plan(&other, REVISION, Vec::new(), &live).is_err(), "another revision was agreed to");

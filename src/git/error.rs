@@ -79,12 +79,12 @@ pub enum Error {
         /// What the transport said.
         cause: String,
     },
-    /// The server sends too much.
+    /// The server sends too much, over all its answers.
     #[error("failed to fetch {url}: the transfer exceeds {bytes} bytes")]
     TooLarge {
         /// The URL, redacted.
         url: String,
-        /// The limit.
+        /// The limit, for all of them together.
         bytes: u64,
     },
     /// The deadline passed.

@@ -18,6 +18,7 @@
 //! ```
 
 mod address;
+mod cache;
 mod error;
 mod fetcher;
 mod gate;

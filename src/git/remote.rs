@@ -28,10 +28,10 @@ pub(super) struct Remote<'a> {
 }
 
 impl<'a> Remote<'a> {
-    /// Prepares, without connecting.
-    pub(super) fn new(location: &'a Location, source: &Source, answer_bytes: u64) -> Result<Self, Error> {
+    /// Prepares, without connecting. Everything that the server sends may have `transfer_bytes` together.
+    pub(super) fn new(location: &'a Location, source: &Source, transfer_bytes: u64) -> Result<Self, Error> {
         let authenticated = source.access.credentials.is_some();
-        let gate = Gate::open(location, source, answer_bytes)?;
+        let gate = Gate::open(location, source, transfer_bytes)?;
         Ok(Self { location, authenticated, gate })
     }
 

@@ -1,16 +1,17 @@
 //! One cached repository: locked, opened or rebuilt, brought to the wanted commit, read.
 //!
 //! Runs in the worker. The cache is only a cache: it is thrown away when it is damaged (a worker may have been
-//! killed at any point), when it has grown too large, and when nobody used it for a day.
+//! killed at any point), when it has grown too large, and when [`cache::sweep`] has no more room for it.
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::iter;
+use std::path::Path;
 
 use git2::{Oid, Repository};
 use sha2::{Digest, Sha256};
 
+use super::cache;
 use super::error::{Error, Failure};
 use super::history::{self, Lineage};
 use super::reference::{Head, Reference, Revision, Target};
@@ -26,10 +27,11 @@ const KEPT: &str = "refs/fother/commits/";
 const INCOMING: &str = "refs/fother/incoming";
 /// How deep to search all branches for a commit before asking for everything.
 const SEARCH_DEPTH: i32 = 100;
-/// Repositories that were not used for so long are removed.
-const UNUSED: Duration = Duration::from_hours(24);
-/// Every fetch leaves a pack behind; libgit2 cannot repack.
-const MAX_PACKS: usize = 64;
+/// Below what a server's references are searched for a commit.
+const SEARCHED: [&str; 2] = ["refs/heads/", "refs/tags/"];
+/// How many files and folders such a search may make. Every reference becomes a file, each part of its name a folder, and each of them
+/// takes a block of the disk; real repositories with more of them are on servers that serve a commit by its hash.
+const MAX_SEARCHED: usize = 5_000;
 
 /// Brings the source's revision into the cache and reads it.
 pub(super) fn sync(
@@ -40,12 +42,12 @@ pub(super) fn sync(
 ) -> Result<Snapshot, Error> {
     let location = source.locate(transports)?;
     let folder = cache.join(key(source));
-    let _lock = lock(cache, &folder).map_err(cache_failed)?;
-    sweep(cache, &folder).map_err(cache_failed)?;
+    let _lock = cache::lock(cache, &folder).map_err(cache_failed)?;
+    cache::sweep(cache, &folder, limits.caches_bytes).map_err(cache_failed)?;
     let attempt = || attempt(&folder, source, &location, limits);
     let result = match attempt() {
         Err(Failure::Cache(_)) => {
-            remove(&folder).map_err(cache_failed)?;
+            cache::remove(&folder).map_err(cache_failed)?;
             attempt()
         }
         other => other,
@@ -104,7 +106,7 @@ fn find(
         Target::Hidden { commit } => {
             fetch_commit(repository, &remote, &heads, &commit)?;
             if !kept(repository, &commit) {
-                return Err(source.reference.not_found(String::new()).into());
+                return Err(source.reference.not_found(unsearchable(&heads).unwrap_or_default()).into());
             }
             found_commit(commit)
         }
@@ -175,10 +177,13 @@ fn fetch_commit(
 ) -> Result<(), Failure> {
     let wanted = Oid::from_str(commit)?;
     let by_hash = remote.download(repository, &[&format!("+{commit}:{INCOMING}")], Depth::Last(1));
-    if by_hash.is_ok() && repository.find_commit(wanted).is_ok() {
-        return Ok(keep(repository, wanted)?);
+    match by_hash {
+        Ok(()) if repository.find_commit(wanted).is_ok() => return Ok(keep(repository, wanted)?),
+        Err(failure @ Failure::Final(Error::TooLarge { .. })) => return Err(failure),
+        // Not every server serves those, and each has its own words for that.
+        _ => {}
     }
-    if heads.is_empty() {
+    if heads.is_empty() || unsearchable(heads).is_some() {
         return Ok(());
     }
     let all = ["+refs/heads/*:refs/fother/search/heads/*", "+refs/tags/*:refs/fother/search/tags/*"];
@@ -191,6 +196,29 @@ fn fetch_commit(
     Ok(())
 }
 
+/// What to tell where the references are too many to search, as names on the disk; none where they are not.
+fn unsearchable(heads: &[Head]) -> Option<String> {
+    let mut paths = BTreeSet::new();
+    // What a tag peels to is listed as well, and is not downloaded as a reference.
+    for name in heads.iter().map(|head| head.name.as_str()).filter(|name| !name.ends_with("^{}")) {
+        let Some(root) = SEARCHED.iter().find(|root| name.starts_with(**root)) else { continue };
+        let with_folders = iter::successors(Some(name), |path| Some(path.rsplit_once('/')?.0));
+        for path in with_folders.take_while(|path| path.len() > root.len()) {
+            // With a folder those above it are known.
+            if !paths.insert(path) {
+                break;
+            }
+        }
+        if paths.len() > MAX_SEARCHED {
+            return Some(format!(
+                "; the server has more than {MAX_SEARCHED} branches, tags and folders of them to look through; \
+                 name a branch or tag"
+            ));
+        }
+    }
+    None
+}
+
 fn kept(repository: &Repository, commit: &str) -> bool {
     repository.find_reference(&format!("{KEPT}{commit}")).is_ok()
 }
@@ -200,24 +228,13 @@ fn keep(repository: &Repository, commit: Oid) -> Result<(), git2::Error> {
 }
 
 fn open(folder: &Path, limits: &Limits) -> Result<Repository, Failure> {
-    if oversized(folder, limits) {
-        remove(folder).map_err(cache_failed)?;
+    if cache::oversized(folder, limits) {
+        cache::remove(folder).map_err(cache_failed)?;
     }
     if folder.exists() {
         return Ok(Repository::open_bare(folder)?);
     }
     Ok(Repository::init_bare(folder)?)
-}
-
-fn oversized(folder: &Path, limits: &Limits) -> bool {
-    let packs: Vec<u64> = fs::read_dir(folder.join("objects/pack"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.metadata().ok())
-        .map(|metadata| metadata.len())
-        .collect();
-    packs.len() > 2 * MAX_PACKS || packs.iter().sum::<u64>() > limits.cache_bytes
 }
 
 /// Owner and URL, length-prefixed so that no two pairs look alike.
@@ -233,49 +250,6 @@ fn key(source: &Source) -> String {
     format!("{:032x}.git", u128::from_be_bytes(start))
 }
 
-/// One worker at a time for one repository, across processes: the kernel drops the lock of a killed one.
-fn lock(cache: &Path, folder: &Path) -> io::Result<fs::File> {
-    fs::create_dir_all(cache)?;
-    let file = fs::File::create(lock_path(folder))?;
-    file.lock()?;
-    file.set_modified(SystemTime::now())?;
-    Ok(file)
-}
-
-fn lock_path(folder: &Path) -> PathBuf {
-    folder.with_extension("lock")
-}
-
-/// Removes repositories that nobody used for a day; the lock file's time says when.
-fn sweep(cache: &Path, current: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(cache)?.flatten() {
-        let lock = entry.path();
-        let old = entry
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .is_ok_and(|used| SystemTime::now().duration_since(used).is_ok_and(|age| age > UNUSED));
-        let folder = lock.with_extension("git");
-        if lock.extension().is_none_or(|extension| extension != "lock") || !old || folder == current {
-            continue;
-        }
-        let file = fs::File::open(&lock)?;
-        if file.try_lock().is_ok() {
-            remove(&folder)?;
-            fs::remove_file(&lock)?;
-        }
-    }
-    Ok(())
-}
-
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Something else than a folder sits there.
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(folder),
-        other => other,
-    }
-}
-
 #[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
 fn cache_failed(error: io::Error) -> Error {
     Error::CacheFailed { cause: error.to_string() }
@@ -283,6 +257,9 @@ fn cache_failed(error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
     use super::super::source::Access;
     use super::*;
 
@@ -450,32 +427,51 @@ mod tests {
     }
 
     #[test]
-    fn removes_what_nobody_uses() {
-        let fixture = Fixture::new();
-        fixture.commit("main", "a", "1");
-        let old = fixture.source(Reference::Default);
-        fixture.sync(&old).unwrap();
-        let folder = fixture.folder(&old);
-        let day_ago = SystemTime::now() - UNUSED - Duration::from_secs(1);
-        fs::File::open(lock_path(&folder)).unwrap().set_modified(day_ago).unwrap();
-        let mut current = old.clone();
-        current.owner = "other".into();
-        fixture.sync(&current).unwrap();
-        assert!(!folder.exists() && !lock_path(&folder).exists());
-        assert!(fixture.folder(&current).exists());
-    }
-
-    #[test]
     fn starts_afresh_when_the_cache_has_grown() {
         let fixture = Fixture::new();
         fixture.commit("main", "a", "1");
         let source = fixture.source(Reference::Default);
         fixture.sync(&source).unwrap();
         let marker = fixture.folder(&source).join("objects/pack/old.keep");
-        fs::write(&marker, "x".repeat(2000)).unwrap();
-        let small = Limits { cache_bytes: 1000, ..Limits::default() };
-        sync(&fixture.cache(), &source, Transports::RemoteAndLocal, &small).unwrap();
-        assert!(!marker.exists());
+        let small = Limits { cache_bytes: 4 << 20, ..Limits::default() };
+        for (bytes, stays) in [(1 << 20, true), (5 << 20, false)] {
+            fs::write(&marker, vec![0; bytes]).unwrap();
+            sync(&fixture.cache(), &source, Transports::RemoteAndLocal, &small).unwrap();
+            assert_eq!(marker.exists(), stays, "{bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn makes_room_among_all_repositories() {
+        let fixture = Fixture::new();
+        fixture.commit("main", "a", "1");
+        let first = fixture.source(Reference::Default);
+        fixture.sync(&first).unwrap();
+        let second = Source { owner: "other/pack".into(), ..first.clone() };
+        let small = Limits { caches_bytes: 1000, ..Limits::default() };
+        sync(&fixture.cache(), &second, Transports::RemoteAndLocal, &small).unwrap();
+        assert!(!fixture.folder(&first).exists());
+        assert!(fixture.folder(&second).exists());
+    }
+
+    #[test]
+    fn too_many_references_are_not_searched() {
+        let head = |name: String| Head { name, oid: String::new(), target: None };
+        let mut flat: Vec<Head> =
+            (0..MAX_SEARCHED).map(|number| head(format!("refs/tags/{number}"))).collect();
+        flat.extend((0..MAX_SEARCHED).map(|number| head(format!("refs/tags/{number}^{{}}"))));
+        flat.extend((0..MAX_SEARCHED).map(|number| head(format!("refs/pull/{number}/head"))));
+        assert_eq!(unsearchable(&flat), None);
+        flat.push(head("refs/heads/main".into()));
+        let hint = "; the server has more than 5000 branches, tags and folders of them to look through; \
+                    name a branch or tag";
+        assert_eq!(unsearchable(&flat).as_deref(), Some(hint));
+
+        let shared: Vec<Head> =
+            (1..MAX_SEARCHED).map(|number| head(format!("refs/heads/team/{number}"))).collect();
+        assert_eq!(unsearchable(&shared), None, "one folder for all");
+        let nested = head(format!("refs/heads{}", "/x".repeat(MAX_SEARCHED + 1)));
+        assert!(unsearchable(&[nested]).is_some(), "one name of many folders");
     }
 
     #[test]

@@ -28,10 +28,13 @@ pub struct Limits {
     pub total_bytes: u64,
     /// Folders within folders.
     pub depth: usize,
-    /// Bytes of one answer of the server.
+    /// Bytes of all answers of the server in one sync; a cache that turns out to be damaged has it begin anew.
     pub transfer_bytes: u64,
-    /// Bytes of one cached repository, beyond which it is thrown away and fetched again.
+    /// Bytes of the disk that one cached repository may take; beyond, it is thrown away and fetched again.
     pub cache_bytes: u64,
+    /// Bytes of the disk that all cached repositories may take together when a sync begins; beyond, those unused for longest go. What
+    /// the syncs that run transfer comes on top: the chart's volume for the caches has room for that of four.
+    pub caches_bytes: u64,
     /// Bytes of memory that a worker may have of its own, which no file backs. libgit2 unpacks there what a server sends as a small
     /// change of something large; and as many workers as fetch at a time have to fit into the controller's limit, beside itself.
     pub memory_bytes: u64,
@@ -47,6 +50,7 @@ impl Default for Limits {
             depth: 32,
             transfer_bytes: 256 * MIB,
             cache_bytes: 512 * MIB,
+            caches_bytes: 768 * MIB,
             memory_bytes: 96 * MIB,
         }
     }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::controller::receiver::network;
+
 /// Connections at a time, and those from one address: behind a proxy all senders are one.
 const ALL: usize = 1024;
 const OF_ADDRESS: usize = ALL / 4;
@@ -32,7 +34,6 @@ pub struct Door {
 impl Doors {
     /// Lets a connection in, if there is room.
     pub fn open(&self, address: IpAddr) -> Option<Door> {
-        // One sender can have as many addresses as he likes of an IPv6 network of his own.
         let address = network(address);
         let mut held = self.held.lock();
         let of_it = held.of.get(&address).copied().unwrap_or_default();
@@ -53,14 +54,6 @@ impl Drop for Door {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(held.of.remove(&self.address)),
         }
-    }
-}
-
-/// The address itself, or the network of 64 bits that it is in.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(six) => IpAddr::V6((six.to_bits() >> 64 << 64).into()),
-        four @ IpAddr::V4(_) => four,
     }
 }
 

@@ -1,19 +1,21 @@
 //! The listener for Webhooks: strangers can reach it, so every wait has an end and everything has a bound.
 //!
-//! Bounds: connections (`doors`) × 16 KiB of head, plus bodies (`places`) × 1 MiB, whatever is sent and however slowly.
+//! Bounds: connections (`doors`) × 16 KiB of head, plus bodies (`places`) × 2 MiB (1 MiB each, and what holds one grows by
+//! doubling), whatever is sent, in whatever pieces and however slowly. A body has its place from before its first byte until
+//! its answer: it has ten seconds to come, and the answer as many.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use axum::{BoxError, Router};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -22,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::doors::Doors;
-use super::places::{Places, Taker};
+use super::places::{Place, Places, Taker};
 use crate::controller::receiver::{Answer, Open, Receiver, Refusal};
 
 /// How long a head and a body may take; a connection without a request is closed after the same time.
@@ -104,18 +106,19 @@ async fn take(
         Err(answer) => return respond(&answer, true),
     };
     match read(&hooks, &open, &headers, body).await {
-        Ok(body) => respond(&hooks.receiver.accept(&open, &headers, &body).await, false),
+        // The place is free again when the body is gone, and that is after the answer.
+        Ok((_place, body)) => respond(&hooks.receiver.accept(&open, &headers, &body).await, false),
         Err((refusal, text)) => respond(&hooks.receiver.refuse_body(&open, refusal, &text), true),
     }
 }
 
-/// Reads a body within its bounds.
-async fn read(
-    hooks: &Hooks,
+/// Reads a body within its bounds, and says what place it has.
+async fn read<'h>(
+    hooks: &'h Hooks,
     open: &Open,
     headers: &HeaderMap,
     body: Body,
-) -> Result<bytes::Bytes, (Refusal, String)> {
+) -> Result<(Place<'h>, Vec<u8>), (Refusal, String)> {
     let most = open.max_body();
     let too_large = || (Refusal::TooLarge, format!("body exceeds {}", in_words(most)));
     let announced =
@@ -124,17 +127,29 @@ async fn read(
         return Err(too_large());
     }
     let taker = Taker { webhook: open.webhook(), address: open.sender(), is_proven: open.is_proven() };
-    let Some(_place) = hooks.bodies.take(taker).await else {
+    let Some(place) = hooks.bodies.take(taker).await else {
         return Err((Refusal::Overloaded, "queue full; retry".to_owned()));
     };
-    match tokio::time::timeout(READ_TIMEOUT, Limited::new(body, most).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+    match tokio::time::timeout(READ_TIMEOUT, whole(body, most)).await {
+        Ok(Ok(body)) => Ok((place, body)),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err((Refusal::TooSlow, "the body broke off; retry".to_owned())),
         Err(_) => {
             Err((Refusal::TooSlow, format!("body not received within {} s; retry", READ_TIMEOUT.as_secs())))
         }
     }
+}
+
+/// A body in one piece. None that it comes in is kept: one of a single byte takes many, and holds on to all that was read from the
+/// connection with it.
+async fn whole(body: Body, most: usize) -> Result<Vec<u8>, BoxError> {
+    let (mut body, mut whole) = (Limited::new(body, most), Vec::new());
+    while let Some(frame) = body.frame().await {
+        if let Ok(piece) = frame?.into_data() {
+            whole.extend_from_slice(&piece);
+        }
+    }
+    Ok(whole)
 }
 
 fn in_words(bytes: usize) -> String {
@@ -156,4 +171,42 @@ fn respond(answer: &Answer, close: bool) -> Response {
         response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::Bytes;
+    use futures::stream;
+
+    /// A byte, and how many of its kind there are.
+    struct Piece(Arc<AtomicUsize>);
+
+    impl AsRef<[u8]> for Piece {
+        fn as_ref(&self) -> &[u8] {
+            b"x"
+        }
+    }
+
+    impl Drop for Piece {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_held_once_however_small_its_pieces_are() {
+        let held = Arc::<AtomicUsize>::default();
+        let pieces = (0..100).map(move |_| {
+            assert_eq!(held.fetch_add(1, Ordering::SeqCst), 0, "the one before is gone");
+            Ok::<_, Infallible>(Bytes::from_owner(Piece(held.clone())))
+        });
+        let read = whole(Body::from_stream(stream::iter(pieces)), 100).await.expect("a body");
+        assert_eq!(read, [b'x'; 100]);
+        let broken = whole(Body::from("xxx"), 2).await.expect_err("too large");
+        assert!(broken.is::<LengthLimitError>());
+    }
 }

@@ -1,6 +1,6 @@
-//! Places for bodies that are read: a bound of memory, and shares of it. Of a request that is signed nobody knows who sent it
-//! before its body is there, so whoever shows no more than that shares a part with his like, and no Webhook and no address
-//! has all of that.
+//! Places for bodies, each from before it is read until it is answered: a bound of memory, and shares of it. Of a request
+//! that is signed nobody knows who sent it before its body is there, so whoever shows no more than that shares a part with
+//! his like, and no Webhook and no address has all of that.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,7 +8,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Bodies that are read at a time, those of one Webhook, and those from one address: behind a proxy all senders are one.
+use crate::controller::receiver::network;
+
+/// Bodies at a time, those of one Webhook, and those from one address (`network`): behind a proxy all senders are one.
 const ALL: usize = 64;
 const OF_WEBHOOK: usize = 32;
 const OF_ADDRESS: usize = 48;
@@ -84,7 +86,8 @@ impl Places {
 
 fn has_room(held: &[Taker], taker: &Taker) -> bool {
     let of_webhook = |other: &&Taker| other.webhook == taker.webhook;
-    let of_address = |other: &&Taker| other.address == taker.address;
+    let from = network(taker.address);
+    let of_address = |other: &&Taker| network(other.address) == from;
     let all = held.len() < ALL
         && held.iter().filter(of_webhook).count() < OF_WEBHOOK
         && held.iter().filter(of_address).count() < OF_ADDRESS;
@@ -126,6 +129,16 @@ mod tests {
         let (places, mut taken) = (Places::default(), Vec::new());
         let mut take = |webhook, host| fill(&places, &mut taken, &taker(webhook, host, true));
         assert_eq!([take("am", 1), take("disks", 1), take("disks", 2)], [32, 16, 16]);
+    }
+
+    #[test]
+    fn a_network_of_one_sender_is_one_address() {
+        let (places, mut taken) = (Places::default(), Vec::new());
+        let mut take = |address: &str| {
+            let address = address.parse().expect("an address");
+            fill(&places, &mut taken, &Taker { address, ..taker("hub", 1, false) })
+        };
+        assert_eq!([take("2001:db8::1"), take("2001:db8::2:1"), take("2001:db8:0:1::1")], [8, 0, 8]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,7 +22,7 @@ impl Fixture {
         Self { server, origin, fetcher, cache }
     }
 
-    /// The same, where no more than `bytes` may be transferred at a time.
+    /// The same, where no more than `bytes` may be transferred in one sync.
     fn with_transfers_of(mut self, bytes: u64) -> Self {
         let mut options = FetcherOptions::new(env!("CARGO_BIN_EXE_fother"), self.cache.path());
         options.limits.transfer_bytes = bytes;

@@ -1,17 +1,20 @@
 //! What an administrator installs once a cluster: is it there, is it of this version, may it do what it must?
 
 use anyhow::Context;
-use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion,
 };
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
+use super::release::{Installed, Release};
 use super::report::Report;
 use crate::cli::installed::ControllerAccount;
 use crate::cluster::error::optional;
@@ -20,7 +23,6 @@ use crate::cluster::rights;
 
 /// The first minor version of Kubernetes 1 that has all that is needed.
 const OLDEST_MINOR: u32 = 30;
-const INSTALL: &str = "helm upgrade --install fother charts/fother -n fother --create-namespace";
 /// The admission policies of the chart.
 const POLICIES: [&str; 6] = [
     "fother-packs",
@@ -30,6 +32,10 @@ const POLICIES: [&str; 6] = [
     "fother-controller",
     "fother-enrolment",
 ];
+/// Those of them that name the controller. One that names another account refuses what the controller does, or holds it
+/// back from nothing.
+const NAMING: [&str; 4] =
+    ["fother-executions", "fother-eventbatches", "fother-controller", "fother-enrolment"];
 
 /// Looks at the cluster's version.
 pub async fn cluster(client: &Client, report: &mut Report) -> anyhow::Result<()> {
@@ -46,20 +52,18 @@ pub async fn cluster(client: &Client, report: &mut Report) -> anyhow::Result<()>
 }
 
 /// Looks at fother's own kinds, and says whether they can be used.
-pub async fn kinds(client: &Client, report: &mut Report) -> anyhow::Result<bool> {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+pub fn kinds(Installed { kinds, release, .. }: &Installed, report: &mut Report) -> bool {
     let mut usable = true;
-    for wanted in crate::api::crds() {
+    for (wanted, found) in kinds {
         let name = wanted.name_any();
-        let found = optional(api.get(&name).await).with_context(|| format!("failed to read {name}"))?;
-        match found.as_ref().map(|found| (is_established(found), age(&wanted, found))) {
-            None => report.error(format!("kind {name} is not installed"), INSTALL),
+        match found.as_ref().map(|found| (is_established(found), age(wanted, found))) {
+            None => report.error(format!("kind {name} is not installed"), release.install_kinds()),
             Some((false, _)) => {
                 report.error(format!("kind {name} is not served"), format!("kubectl describe crd {name}"));
             }
             Some((true, Age::Other)) => {
                 let what = format!("kind {name} is of another version than this fother");
-                report.error(what, "fother crds | kubectl apply --server-side -f -, or upgrade the chart");
+                report.error(what, release.install_kinds());
             }
             Some((true, Age::Later)) => {
                 let what = format!("kind {name} is of a later version than this fother");
@@ -67,9 +71,9 @@ pub async fn kinds(client: &Client, report: &mut Report) -> anyhow::Result<bool>
             }
             Some((true, Age::Same)) => report.good(format!("kind {name}")),
         }
-        usable &= found.is_some_and(|found| is_established(&found));
+        usable &= found.as_ref().is_some_and(is_established);
     }
-    Ok(usable)
+    usable
 }
 
 fn is_established(crd: &CustomResourceDefinition) -> bool {
@@ -119,34 +123,38 @@ fn has_all(wanted: &Value, found: &Value) -> bool {
     }
 }
 
-/// Looks at the controller, its rights and what guards them. None if there is no controller.
-pub async fn controller(client: &Client, report: &mut Report) -> anyhow::Result<Option<ControllerAccount>> {
-    let Some(account) = ControllerAccount::find(client).await? else {
-        report.error(format!("no account has the ClusterRole {}", rights::CONTROLLER_ROLE), INSTALL);
-        return Ok(None);
-    };
-    deployment(client, &account.namespace, report).await?;
-    own_rights(client, &account, report).await?;
-    policies(client, report).await?;
-    Ok(Some(account))
-}
-
-async fn deployment(client: &Client, namespace: &str, report: &mut Report) -> anyhow::Result<()> {
-    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let ours = "app.kubernetes.io/name=fother,app.kubernetes.io/component=controller";
-    let found = api.list(&ListParams::default().labels(ours)).await.context("failed to list Deployments")?;
-    let Some(deployment) = found.items.first() else {
-        report.error(format!("no controller is deployed in namespace {namespace}"), INSTALL);
+/// Looks at the controller, its rights and what guards them.
+pub async fn controller(client: &Client, installed: &Installed, report: &mut Report) -> anyhow::Result<()> {
+    let release = &installed.release;
+    let Some(account) = &installed.account else {
+        report
+            .error(format!("no account has the ClusterRole {}", rights::CONTROLLER_ROLE), release.install());
         return Ok(());
     };
-    let name = format!("Deployment {namespace}/{}", deployment.name_any());
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    if let Some(found) = &installed.deployment {
+        deployment(found, &account.namespace, report);
+    } else {
+        let what = format!("no controller is deployed in namespace {}", account.namespace);
+        report.error(what, release.install());
+    }
+    own_rights(client, account, release, report).await?;
+    policies(client, account, release, report).await
+}
+
+fn deployment(deployment: &Deployment, namespace: &str, report: &mut Report) {
+    let of = deployment.name_any();
+    let name = format!("Deployment {namespace}/{of}");
+    let wanted = replicas(deployment);
     let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
     let what = format!("{name}: {ready} of {wanted} replicas ready");
     let look = format!("kubectl -n {namespace} get pods,events");
     match ready {
         0 => report.error(what, look),
         some if some < wanted => report.warning(what, look),
+        _ if !is_rolled_out(deployment) => report.warning(
+            format!("{what}, but not all are of its newest version"),
+            format!("kubectl -n {namespace} rollout status deployment/{of}"),
+        ),
         _ => report.good(what),
     }
     let version = deployment.labels().get("app.kubernetes.io/version").cloned().unwrap_or_default();
@@ -154,11 +162,30 @@ async fn deployment(client: &Client, namespace: &str, report: &mut Report) -> an
         let what = format!("{name} is of version {version}, this fother of {}", env!("CARGO_PKG_VERSION"));
         report.warning(what, "use the same version, or believe `fother version` of the controller");
     }
-    Ok(())
+}
+
+/// How many replicas a Deployment is to have.
+fn replicas(deployment: &Deployment) -> i32 {
+    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+}
+
+/// Whether all replicas are what the Deployment says now. Those of before stay until the new ones are ready, so that after
+/// an upgrade that fails as many are ready as are wanted, and none of them is new.
+fn is_rolled_out(deployment: &Deployment) -> bool {
+    let Some(status) = &deployment.status else { return false };
+    let updated = status.updated_replicas.unwrap_or(0);
+    status.observed_generation >= deployment.metadata.generation
+        && updated >= replicas(deployment)
+        && status.replicas.unwrap_or(0) <= updated
 }
 
 /// Asks for each of the rights that the controller needs, and for those that it must not have.
-async fn own_rights(client: &Client, account: &ControllerAccount, report: &mut Report) -> anyhow::Result<()> {
+async fn own_rights(
+    client: &Client,
+    account: &ControllerAccount,
+    release: &Release,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let who = account.parts();
     let home = rights::lease(&account.namespace);
     let mut lacking = Vec::new();
@@ -172,7 +199,7 @@ async fn own_rights(client: &Client, account: &ControllerAccount, report: &mut R
     let name = format!("the controller, ServiceAccount {account},");
     match lacking.is_empty() {
         true => report.good(format!("{name} has its rights")),
-        false => report.error(format!("{name} may not {}", lacking.join(", ")), INSTALL),
+        false => report.error(format!("{name} may not {}", lacking.join(", ")), release.install()),
     }
     for namespace in ["", "kube-system", account.namespace.as_str()] {
         let asked = impersonation(namespace, None);
@@ -225,28 +252,55 @@ pub fn words(asked: &ResourceAttributes) -> String {
     format!("{} {}{slash}{subresource}", text(&asked.verb), text(&asked.resource))
 }
 
-/// Whether a policy refuses; one that only warns keeps nobody from anything.
-fn denies(binding: &ValidatingAdmissionPolicyBinding) -> bool {
-    let spec = binding.spec.as_ref();
-    spec.and_then(|spec| spec.validation_actions.as_ref())
-        .is_some_and(|all| all.iter().any(|one| one == "Deny"))
+/// Whether a binding has its policy refuse; one that only warns keeps nobody from anything.
+fn denies(binding: &ValidatingAdmissionPolicyBinding, policy: &str) -> bool {
+    binding.spec.as_ref().is_some_and(|spec| {
+        spec.policy_name.as_deref() == Some(policy)
+            && spec.validation_actions.iter().flatten().any(|action| action == "Deny")
+    })
 }
 
-async fn policies(client: &Client, report: &mut Report) -> anyhow::Result<()> {
-    let api: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
-    let mut missing = Vec::new();
+/// Whether a policy speaks of an account, by the name that the API server has for it.
+fn names(policy: &ValidatingAdmissionPolicy, account: &ControllerAccount) -> bool {
+    let Some(spec) = &policy.spec else { return false };
+    let user = format!("'system:serviceaccount:{}:{}'", account.namespace, account.name);
+    let conditions = spec.match_conditions.iter().flatten().map(|condition| &condition.expression);
+    let validations = spec.validations.iter().flatten().map(|validation| &validation.expression);
+    conditions.chain(validations).any(|expression| expression.contains(&user))
+}
+
+async fn policies(
+    client: &Client,
+    account: &ControllerAccount,
+    release: &Release,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    let failed = "failed to read the admission policies";
+    let (mut missing, mut foreign) = (Vec::new(), Vec::new());
     for name in POLICIES {
-        let found = optional(api.get(name).await).context("failed to read the admission policies")?;
-        if !found.is_some_and(|binding| denies(&binding)) {
-            missing.push(name);
+        let binding = optional(bindings.get(name).await).context(failed)?;
+        let policy = optional(policies.get(name).await).context(failed)?;
+        match policy.filter(|_| binding.is_some_and(|binding| denies(&binding, name))) {
+            None => missing.push(name),
+            Some(policy) if NAMING.contains(&name) && !names(&policy, account) => foreign.push(name),
+            Some(_) => {}
         }
     }
-    match missing.is_empty() {
-        true => report.good("admission policies"),
-        false => report.warning(
-            format!("admission policies are missing, or refuse nothing: {}", missing.join(", ")),
-            format!("{INSTALL} --set admissionPolicies.enabled=true"),
-        ),
+    if missing.is_empty() && foreign.is_empty() {
+        report.good("admission policies");
+    }
+    if !missing.is_empty() {
+        let what = format!("admission policies are missing, or refuse nothing: {}", missing.join(", "));
+        report.warning(what, release.install_with("admissionPolicies.enabled=true"));
+    }
+    if !foreign.is_empty() {
+        let what = format!(
+            "admission policies do not name the controller, ServiceAccount {account}: {}",
+            foreign.join(", ")
+        );
+        report.error(what, release.install());
     }
     Ok(())
 }
@@ -301,5 +355,49 @@ mod tests {
         assert_eq!(with(&[]), Age::Same);
         assert_eq!(with(&own[..1]), Age::Other);
         assert_eq!(with(&[&own[..], &[".spec.run"]].concat()), Age::Later);
+    }
+
+    #[test]
+    fn a_rollout_that_is_not_over_is_noticed() {
+        let with = |replicas: i32, status: Value| {
+            let spec = json!({"replicas": replicas, "selector": {}, "template": {}});
+            let deployment = json!({"metadata": {"generation": 3}, "spec": spec, "status": status});
+            is_rolled_out(&serde_json::from_value(deployment).expect("a Deployment"))
+        };
+        let status = |seen: i64, replicas: i32, updated: i32| json!({"observedGeneration": seen, "replicas": replicas, "readyReplicas": 2, "updatedReplicas": updated});
+        assert!(with(2, status(3, 2, 2)));
+        assert!(!with(2, status(2, 2, 2)), "what it was changed to is not begun");
+        assert!(!with(2, status(3, 3, 1)), "a new one is there, of two");
+        assert!(!with(1, status(3, 2, 1)), "the one of before is there, too");
+        assert!(!with(2, json!({"replicas": 2, "readyReplicas": 2})), "nobody has said anything");
+    }
+
+    #[test]
+    fn a_policy_names_the_controller_in_its_expressions() {
+        let account: ControllerAccount = "ops/fother".parse().expect("an account");
+        let policy = |spec: Value| -> ValidatingAdmissionPolicy {
+            serde_json::from_value(json!({"spec": spec})).expect("a policy")
+        };
+        let named = |user: &str| format!("request.userInfo.username == 'system:serviceaccount:{user}'");
+        let validation = |user: &str| policy(json!({"validations": [{"expression": named(user)}]}));
+        assert!(names(&validation("ops:fother"), &account));
+        assert!(!names(&validation("fother:fother"), &account));
+        assert!(!names(&validation("ops:fother-2"), &account));
+        let condition = json!([{"name": "is-the-controller", "expression": named("ops:fother")}]);
+        assert!(names(&policy(json!({"matchConditions": condition})), &account));
+        let message = json!([{"expression": "false", "message": named("ops:fother")}]);
+        assert!(!names(&policy(json!({"validations": message})), &account));
+    }
+
+    /// What is asked of them is what the chart's say.
+    #[test]
+    fn the_policies_that_name_the_controller_are_those_of_the_chart() {
+        let chart = include_str!("../../../charts/fother/templates/policies.yaml");
+        let policies =
+            chart.split("\n---\n").filter(|policy| policy.contains("kind: ValidatingAdmissionPolicy\n"));
+        let naming = policies.filter(|policy| policy.contains("'{{ include \"fother.user\" . }}'"));
+        let name =
+            |policy: &str| policy.lines().find_map(|line| line.strip_prefix("  name: ")).map(str::to_owned);
+        assert_eq!(naming.filter_map(name).collect::<Vec<_>>(), NAMING);
     }
 }

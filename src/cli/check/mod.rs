@@ -2,6 +2,7 @@
 
 mod installation;
 mod namespaces;
+mod release;
 mod report;
 
 use std::io::Write;
@@ -9,6 +10,7 @@ use std::io::Write;
 use clap::{Args, ValueEnum};
 use kube::Client;
 
+use self::release::Installed;
 use self::report::Report;
 use super::Exit;
 use super::connection::Connection;
@@ -67,10 +69,11 @@ async fn look(client: &Client, namespace: Option<&str>) -> anyhow::Result<Report
     let mut report = Report::default();
     installation::cluster(client, &mut report).await?;
     // Without the kinds there is nothing else to look at, and whoever installs them installs the rest.
-    if !installation::kinds(client, &mut report).await? {
+    let installed = Installed::find(client).await?;
+    if !installation::kinds(&installed, &mut report) {
         return Ok(report);
     }
-    let controller = installation::controller(client, &mut report).await?;
-    namespaces::look(client, namespace, controller.as_ref(), &mut report).await?;
+    installation::controller(client, &installed, &mut report).await?;
+    namespaces::look(client, namespace, installed.account.as_ref(), &mut report).await?;
     Ok(report)
 }

@@ -18,10 +18,14 @@ use crate::cluster::error::optional;
 use crate::cluster::reviews::{Reviews, account_may};
 use crate::cluster::rights;
 use crate::controller::lacking;
-use crate::decide::rights::needed;
+use crate::decide::rights::{Right, needed};
 
 /// The most objects of a kind that are asked for at a time.
 const PAGE: u32 = 500;
+const VERSION: &str = "fother.dev/v1alpha1";
+/// What each Pack's account has to be allowed to keep, and how. `docs/how-to/grant-rights.md` says the same.
+const KEPT: [(&str, &str); 3] = [(VERSION, "Rule"), (VERSION, "Action"), ("v1", "ConfigMap")];
+const KEEPING: [&str; 4] = ["list", "create", "patch", "delete"];
 
 /// What there is of fother's own kinds.
 struct Found {
@@ -66,6 +70,12 @@ pub async fn look(
         }
     }
     let (kinds, reviews) = (Kinds::default(), Reviews::default());
+    for pack in &found.packs {
+        let of = (namespace_of(pack), pack.spec.service_account_name.clone());
+        if let Some(account) = allowed.get(&of) {
+            self::pack((client, &kinds, &reviews), pack, account, report).await?;
+        }
+    }
     for rule in &found.rules {
         let of = (namespace_of(rule), rule.spec.service_account_name.clone());
         self::rule((client, &kinds, &reviews), rule, &found.actions, allowed.get(&of), report).await?;
@@ -191,25 +201,66 @@ async fn enrolment(
     Ok(())
 }
 
+/// What a Pack's account needs: Webhooks are none of its business until the Pack has some.
+fn needed_by(pack: &Pack) -> Vec<Right> {
+    let mut inventory = pack.status.iter().flat_map(|status| &status.inventory);
+    let webhooks = inventory.any(|entry| entry.kind == "Webhook").then_some((VERSION, "Webhook"));
+    let kinds = KEPT.into_iter().chain(webhooks);
+    kinds.flat_map(|kind| KEEPING.map(|verb| Right::to(verb, kind))).collect()
+}
+
+/// Whether a Pack's account may keep what the Pack brings, and read what its repository asks for.
+async fn pack(
+    looking: (&Client, &Kinds, &Reviews),
+    pack: &Pack,
+    account: &Account,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let (namespace, of) = (namespace_of(pack), &pack.spec.service_account_name);
+    let name = format!("Pack {namespace}/{}", pack.name_any());
+    let mut lacks = Vec::new();
+    lacks.extend(lacking(looking, needed_by(pack), account).await?);
+    if let Some(secret) = &pack.spec.secret_ref {
+        lacks.extend(secret_withheld(looking.0, (&namespace, of), &secret.name).await?);
+    }
+    if lacks.is_empty() {
+        report.good(format!("{name}: its account may do what it needs"));
+    }
+    for text in lacks {
+        report.error(format!("{name}: {text}"), "docs/how-to/grant-rights.md lists what");
+    }
+    Ok(())
+}
+
 /// Whether a Webhook's account may read the secret that its senders have to know.
 async fn webhook(client: &Client, webhook: &Webhook, report: &mut Report) -> anyhow::Result<()> {
     let (namespace, account) = (namespace_of(webhook), &webhook.spec.service_account_name);
     let Some(secret) = webhook.spec.secret() else { return Ok(()) };
     let name = format!("Webhook {namespace}/{}", webhook.name_any());
+    match secret_withheld(client, (&namespace, account), &secret.name).await? {
+        None => report.good(format!("{name}: its account may do what it needs")),
+        Some(text) => {
+            report.error(format!("{name}: {text}"), "docs/how-to/receive-alerts.md has the Role");
+        }
+    }
+    Ok(())
+}
+
+/// That an account may not read a Secret of its namespace; none if it may.
+async fn secret_withheld(
+    client: &Client,
+    (namespace, account): (&str, &str),
+    secret: &str,
+) -> anyhow::Result<Option<String>> {
     let asked = ResourceAttributes {
         verb: Some("get".to_owned()),
         resource: Some("secrets".to_owned()),
-        namespace: Some(namespace.clone()),
-        name: Some(secret.name.clone()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(secret.to_owned()),
         ..ResourceAttributes::default()
     };
-    if account_may(client, (&namespace, account), asked).await? {
-        report.good(format!("{name}: its account may do what it needs"));
-    } else {
-        let what = format!("{name}: {account} cannot get Secret {} in namespace {namespace}", secret.name);
-        report.error(what, "docs/how-to/receive-alerts.md has the Role");
-    }
-    Ok(())
+    let may = account_may(client, (namespace, account), asked).await?;
+    Ok((!may).then(|| format!("{account} cannot get Secret {secret} in namespace {namespace}")))
 }
 
 fn enroll(namespace: &str, names: &[&str]) -> String {
@@ -245,4 +296,31 @@ async fn rule(
         Err(error) => return Err(error.into()),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_pack_needs_rights_to_webhooks_once_it_has_some() {
+        let lines = |inventory: Value| {
+            let spec = json!({"url": "https://git.example/packs", "serviceAccountName": "packs"});
+            let pack = json!({"metadata": {"name": "web"}, "spec": spec, "status": {"inventory": inventory}});
+            let pack = serde_json::from_value(pack).expect("a Pack");
+            let kinds = needed_by(&pack).into_iter().map(|Right { verb, any_of }| {
+                format!("{verb} {}", any_of.iter().map(|kind| kind.kind.as_str()).collect::<String>())
+            });
+            kinds.collect::<Vec<_>>()
+        };
+        let always = lines(json!([{"kind": "Rule", "name": "leak"}]));
+        assert_eq!(always.len(), 12, "{always:?}");
+        for right in ["list Rule", "create Action", "patch ConfigMap", "delete Rule"] {
+            assert!(always.iter().any(|line| line == right), "{right}: {always:?}");
+        }
+        let more = lines(json!([{"kind": "Webhook", "name": "alerts"}]));
+        assert_eq!(more.iter().filter(|line| line.ends_with(" Webhook")).count(), 4, "{more:?}");
+        assert_eq!(more.len(), 16, "{more:?}");
+    }
 }

@@ -7,11 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use parking_lot::Mutex;
-use serde_json::Value;
 
 use super::context::Context;
 use super::definitions;
@@ -28,10 +27,10 @@ use crate::decide::lineage::{self, Descent};
 use crate::decide::pack::{self as manifests, Reading, Surroundings};
 use crate::decide::problem::Severity;
 use crate::decide::rights::Right;
-use crate::decide::sync::{self, Desired, Live, Plan, Refusal};
+use crate::decide::sync::{self, Deletion, Desired, Live, Plan, Refusal};
 use crate::git::{self, Access, Lineage, Reference, Snapshot, Source};
 use crate::source::watch::now;
-use report::Report;
+use report::{MESSAGE_LIMIT, Report};
 
 /// The kinds that a Pack applies.
 const KINDS: [(&str, &str); 4] = [
@@ -56,7 +55,13 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let report = match context.packs.unknown_field(namespace, name) {
         _ if pack.spec.suspend => Report::suspended(&pack),
         Some(field) => Report::failed(&pack, Reason::UnsupportedValue, &not_known(&field)),
-        None => sync(context, &pack).await?,
+        None => match sync(context, &pack).await {
+            Ok(report) => report,
+            Err(error) => {
+                still_trying(context, &pack, &error).await;
+                return Err(error);
+            }
+        },
     };
     let mut fresh = newest(context, &pack).status.clone().unwrap_or_default();
     report.write(&mut fresh, &pack, now());
@@ -66,6 +71,17 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         (false, true) => Requeue::Failed,
         (false, false) => Requeue::After(pack.spec.interval.std().max(std::time::Duration::from_secs(1))),
     })
+}
+
+/// Says what keeps a sync from being finished. What is in force stays as it is said to be.
+async fn still_trying(context: &Context, pack: &Arc<Pack>, error: &Error) {
+    let mut fresh = newest(context, pack).status.clone().unwrap_or_default();
+    let trouble = (Progress::Reconciling, Reason::ApplyFailed);
+    let message: String = format!("{error}; it is tried again").chars().take(MESSAGE_LIMIT).collect();
+    set_progress(&mut fresh.conditions, trouble, &message, pack.metadata.generation, now());
+    if let Err(unsaved) = save(context, pack, fresh).await {
+        tracing::debug!(%unsaved, "what keeps the sync from being finished is told here alone");
+    }
 }
 
 async fn sync(context: &Context, pack: &Arc<Pack>) -> Result<Report> {
@@ -195,7 +211,8 @@ async fn apply_revision(
     if let Some(refused) = refused(context, account, needed).await? {
         return Ok(refused);
     }
-    let live = live(context, account, &namespace, &kinds).await?;
+    let mut live = live(context, account, &namespace, &kinds).await?;
+    live.extend(unlabeled_scripts(context, account, &namespace, (&desired, &live)).await?);
     let plan = match sync::plan(pack, (&revision, &snapshot.revision.commit), desired, &live) {
         Ok(plan) => plan,
         Err(Refusal::Held(message)) => return Ok(Report::held(pack, &revision, &message)),
@@ -211,7 +228,7 @@ async fn apply_revision(
     // What is about to be created is written down first: whoever goes on after a crash knows what to delete.
     let mut during = pack.status.clone().unwrap_or_default();
     during.inventory.clone_from(&plan.inventory_during);
-    if !plan.apply.is_empty() || !plan.delete.is_empty() {
+    if plan.changes() > 0 {
         let applying = (Progress::Reconciling, Reason::Progressing);
         let message = format!("applying {revision}");
         set_progress(&mut during.conditions, applying, &message, pack.metadata.generation, now());
@@ -260,7 +277,7 @@ fn stopped(
     let report = if written.is_empty() && !is_partly_applied {
         Report::not_applied(pack, revision, &why)
     } else {
-        let made = sync::so_far(written, plan.apply.len() + plan.delete.len());
+        let made = sync::so_far(written, plan.changes());
         Report::stopped(&newest(context, pack), revision, &format!("{why}; {made}"))
     };
     if error.lacks_a_right() { report.unauthorized() } else { report }
@@ -291,7 +308,8 @@ fn kinds(pack: &Pack, desired: &[Desired]) -> Vec<(&'static str, &'static str)> 
 fn rights(plan: &Plan) -> BTreeSet<Right> {
     let kind = |name: &str| KINDS.into_iter().find(|(_, kind)| *kind == name);
     let applied = plan.apply.iter().filter_map(|desired| kind(&desired.entry.kind));
-    let deleted = plan.delete.iter().filter_map(|entry| kind(&entry.kind));
+    let deleted = plan.displace.iter().chain(&plan.delete);
+    let deleted = deleted.filter_map(|deletion| kind(&deletion.entry.kind));
     let apply = applied.flat_map(|kind| [Right::to("create", kind), Right::to("patch", kind)]);
     apply.chain(deleted.map(|kind| Right::to("delete", kind))).collect()
 }
@@ -309,21 +327,39 @@ async fn live(
         // ConfigMaps of others are none of the Pack's business; script names say what is in them.
         let selector = (kind == "ConfigMap").then_some(LABEL.pack);
         for object in Objects::of(account.client(), &served, Some(namespace)).list(selector).await? {
-            let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-            let entry =
-                InventoryEntry { kind: kind.to_owned(), name: text("/metadata/name").unwrap_or_default() };
-            let pack = object["metadata"]["labels"][LABEL.pack].as_str().map(str::to_owned);
-            found.insert(entry, Live { pack, object });
+            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            found.insert(InventoryEntry { kind: kind.to_owned(), name }, Live::of(object));
         }
     }
     Ok(found)
 }
 
+/// What has the name of a script, and lacks the label.
+async fn unlabeled_scripts(
+    context: &Context,
+    account: &Account,
+    namespace: &str,
+    (desired, live): (&[Desired], &BTreeMap<InventoryEntry, Live>),
+) -> Result<Vec<(InventoryEntry, Live)>> {
+    let served = served(context, "ConfigMap").await?;
+    let objects = Objects::of(account.client(), &served, Some(namespace));
+    let scripts = desired.iter().map(|desired| &desired.entry).filter(|entry| sync::is_script(entry));
+    let unknown: Vec<_> = scripts.filter(|entry| !live.contains_key(entry)).cloned().collect();
+    let looks = unknown.into_iter().map(async |entry| {
+        let found = objects.listed(&entry.name).await?;
+        Ok(found.map(|object| (entry, Live::of(object))))
+    });
+    let found: Vec<Option<_>> = stream::iter(looks).buffered(APPLYING).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
 /// Has the API server look at all that is to be applied, before the first write. Gives what it refuses.
 async fn rehearse(context: &Context, account: &Account, namespace: &str, plan: &Plan) -> Result<Vec<Error>> {
     for tried in plan.rehearsal() {
-        let tries: Vec<_> =
-            tried.into_iter().map(|desired| rehearse_one(context, account, namespace, desired)).collect();
+        let tries: Vec<_> = tried
+            .into_iter()
+            .map(|desired| rehearse_one(context, account, namespace, (desired, plan)))
+            .collect();
         let mut answers = stream::iter(tries).buffered(APPLYING);
         let mut refused = Vec::new();
         while let Some(answer) = answers.next().await {
@@ -343,10 +379,15 @@ async fn rehearse_one(
     context: &Context,
     account: &Account,
     namespace: &str,
-    Desired { entry, manifest }: &Desired,
+    (Desired { entry, manifest }, plan): (&Desired, &Plan),
 ) -> Result<()> {
     let served = served(context, &entry.kind).await?;
-    Objects::of(account.client(), &served, Some(namespace)).rehearse_apply(&entry.name, manifest).await
+    let objects = Objects::of(account.client(), &served, Some(namespace));
+    match plan.displaces(entry) {
+        // What is in its place would refuse it.
+        true => objects.rehearse(manifest).await,
+        false => objects.rehearse_apply(&entry.name, manifest).await,
+    }
 }
 
 /// What was written, or may have been, as the answer was lost.
@@ -359,6 +400,13 @@ async fn carry_out(
     namespace: &str,
     (plan, written): (&Plan, &Written),
 ) -> Result<Vec<InventoryEntry>> {
+    for displaced in &plan.displace {
+        let name = &displaced.entry.name;
+        tracing::warn!(name, "this is not the script that its name says; putting it right");
+        let objects = delete(context, account, namespace, (displaced, written)).await?;
+        // Or whoever put it there could keep it.
+        objects.release(name, displaced.uid.as_deref().unwrap_or_default()).await?;
+    }
     // Kind by kind: what is named is there before what names it.
     for same_kind in plan.apply.chunk_by(|a, b| a.entry.kind == b.entry.kind) {
         let served = served(context, &same_kind[0].entry.kind).await?;
@@ -367,16 +415,27 @@ async fn carry_out(
     }
     let in_use = scripts_in_use(context, namespace).await?;
     // What was decided while an Action still named the old script may not be known yet: it is by the next sync.
-    let stays = |entry: &&InventoryEntry| {
-        entry.kind == "ConfigMap" && (!plan.apply.is_empty() || in_use.contains(&entry.name))
+    let stays = |deletion: &&Deletion| {
+        let entry = &deletion.entry;
+        sync::is_script(entry) && (!plan.apply.is_empty() || in_use.contains(&entry.name))
     };
-    for entry in plan.delete.iter().filter(|entry| !stays(entry)) {
-        let served = served(context, &entry.kind).await?;
-        let objects = Objects::of(account.client(), &served, Some(namespace));
-        noted(objects.delete(&entry.name, None, None).await, entry, written)?;
-        tracing::info!(kind = entry.kind, name = entry.name, "deleted");
+    for deletion in plan.delete.iter().filter(|deletion| !stays(deletion)) {
+        delete(context, account, namespace, (deletion, written)).await?;
     }
-    Ok(plan.delete.iter().filter(stays).cloned().collect())
+    Ok(plan.delete.iter().filter(stays).map(|deletion| deletion.entry.clone()).collect())
+}
+
+async fn delete(
+    context: &Context,
+    account: &Account,
+    namespace: &str,
+    (Deletion { entry, uid }, written): (&Deletion, &Written),
+) -> Result<Objects> {
+    let served = served(context, &entry.kind).await?;
+    let objects = Objects::of(account.client(), &served, Some(namespace));
+    noted(objects.delete(&entry.name, uid.as_deref(), None).await, entry, written)?;
+    tracing::info!(kind = entry.kind, name = entry.name, "deleted");
+    Ok(objects)
 }
 
 /// Applies objects of one kind. After one that fails none is begun; those that are under way are waited for, so that it is

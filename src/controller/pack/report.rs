@@ -14,7 +14,7 @@ use crate::decide::problem::Severity;
 use crate::git::{self, Consequence};
 
 /// The longest message of a condition that still helps.
-const MESSAGE_LIMIT: usize = 2048;
+pub const MESSAGE_LIMIT: usize = 2048;
 
 /// What is kept of the value that asked for a sync: whoever asks may write anything.
 const ASKED_LIMIT: usize = 1024;

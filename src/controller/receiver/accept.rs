@@ -12,7 +12,7 @@ use kube::{Api, ResourceExt};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Answer, Key, Open, Receiver, Refusal};
+use super::{Answer, Key, Open, Receiver, Refusal, UNREAD};
 use crate::api::{AcceptedEvent, AnyValue, EventBatch, EventBatchSpec, LABEL, TriggerEvent};
 use crate::cluster::objects::MANAGER;
 use crate::decide::hearing::UNDER_WAY;
@@ -106,8 +106,9 @@ impl Receiver {
         let secret = self.secrets.get(&self.home, webhook).await.map_err(unready)?;
         let Err(text) = authenticate(spec, &secret, headers, body, at) else { return Ok(()) };
         match self.secrets.renewed(&self.home, webhook).await {
-            Some(secret) if authenticate(spec, &secret, headers, body, at).is_ok() => Ok(()),
-            _ => Err((Refusal::Unauthenticated, text)),
+            Ok(Some(secret)) if authenticate(spec, &secret, headers, body, at).is_ok() => Ok(()),
+            Ok(_) => Err((Refusal::Unauthenticated, text)),
+            Err(_) => Err((Refusal::NotReady, UNREAD.to_owned())),
         }
     }
 
@@ -221,7 +222,7 @@ impl Receiver {
                 Ok(Err(kube::Error::Api(status))) if status.is_already_exists() => {}
                 Ok(Err(error)) => {
                     tracing::warn!(namespace, webhook, %error, "events are not kept");
-                    return Err(overloaded("the events cannot be kept now; retry"));
+                    return Err(not_kept(&error));
                 }
                 Err(_) => return Err(overloaded("the API server does not answer; retry")),
             }
@@ -279,6 +280,20 @@ fn accepted(Received { event, alert }: Received, kept: &Kept) -> AcceptedEvent {
     }
     let rules = kept.wanting.iter().map(|interest| interest.rule.clone()).collect();
     AcceptedEvent { event: read, rules, alert }
+}
+
+/// What the sender hears of events that the API server has not taken. What an EventBatch has no room for it never has; what
+/// an admission policy refuses, which is 422 as well, may be well later.
+fn not_kept(error: &kube::Error) -> (Refusal, String) {
+    let details = match error {
+        kube::Error::Api(status) if status.code == 422 => status.details.as_ref(),
+        _ => None,
+    };
+    let mut fields = details.into_iter().flat_map(|details| &details.causes).map(|cause| &cause.field);
+    match fields.find(|field| field.starts_with("spec.events[")) {
+        Some(field) => (Refusal::Malformed, format!("{field} is not what an EventBatch can hold")),
+        None => overloaded("the events cannot be kept now; retry"),
+    }
 }
 
 fn overloaded(text: &str) -> (Refusal, String) {
@@ -424,27 +439,59 @@ mod tests {
         assert_eq!(names(vec![alert.clone()]), names(vec![alert]));
     }
 
-    /// A quota answers 409, too, when others change it at the same moment: nothing is kept then.
+    /// One whose API server refuses everything.
+    fn refused(code: u16, reason: &str, cause: &Value) -> Arc<Receiver> {
+        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": "x", "reason": reason, "code": code, "details": {"causes": [cause]}});
+        let text = status.to_string().into_bytes();
+        let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+            let answer = http::Response::builder().status(code);
+            let answer = answer.body(kube::client::Body::from(text.clone()));
+            async move { answer }
+        });
+        Receiver::new(kube::Client::new(service, "default"), Arc::default())
+    }
+
+    /// A quota answers 409, too, when others change it at the same moment: nothing is kept then. And a policy of the cluster
+    /// answers 422.
     #[tokio::test]
-    async fn only_what_exists_already_counts_as_kept() {
-        let answers = async |reason: &'static str| {
-            let service = tower::service_fn(move |_: http::Request<kube::client::Body>| async move {
-                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-                    "message": "x", "reason": reason, "code": 409});
-                let answer = http::Response::builder().status(409);
-                Ok::<_, std::io::Error>(
-                    answer
-                        .body(kube::client::Body::from(status.to_string().into_bytes()))
-                        .expect("an answer"),
-                )
-            });
-            let receiver = Receiver::new(kube::Client::new(service, "default"), Arc::default());
+    async fn only_what_exists_already_counts_as_kept_and_only_what_stays_wrong_as_malformed() {
+        let long = json!({"reason": "FieldValueTooLong", "message": "x", "field": "spec.events[0].event.id"});
+        let policy = json!({"message": "x"});
+        for (code, reason, cause, expected) in [
+            (409, "AlreadyExists", &policy, Ok(())),
+            (409, "Conflict", &policy, Err(Refusal::Overloaded)),
+            (422, "Invalid", &long, Err(Refusal::Malformed)),
+            (422, "Invalid", &policy, Err(Refusal::Overloaded)),
+            (403, "Forbidden", &long, Err(Refusal::Overloaded)),
+        ] {
             let sorted = Sorted { fresh: vec![event("1", 1, 1)], ..Sorted::default() };
-            let at = Timestamp::UNIX_EPOCH;
-            receiver.write(("a", "w"), sorted, at).await.map_err(|(refusal, _)| refusal)
-        };
-        assert_eq!(answers("AlreadyExists").await, Ok(()));
-        assert_eq!(answers("Conflict").await, Err(Refusal::Overloaded));
+            let receiver = refused(code, reason, cause);
+            let written = receiver.write(("a", "w"), sorted, Timestamp::UNIX_EPOCH).await;
+            assert_eq!(written.map_err(|(refusal, _)| refusal), expected, "{code} {reason} {cause}");
+        }
+    }
+
+    /// A sender does not come again after 401, and his secret may be the new one.
+    #[tokio::test]
+    async fn who_may_be_right_is_told_to_come_again_while_the_secret_cannot_be_read() {
+        let bearer = json!({"bearer": {"secretRef": {"name": "s", "key": "k"}}});
+        let webhook = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Webhook",
+            "metadata": {"name": "w", "namespace": "a"},
+            "spec": {"serviceAccountName": "r", "alertmanager": {}, "authentication": bearer}});
+        let webhook: crate::api::Webhook = serde_json::from_value(webhook).expect("a Webhook");
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", http::HeaderValue::from_static("Bearer new"));
+        for (code, expected, status) in [(500, Refusal::NotReady, 503), (403, Refusal::Unauthenticated, 401)]
+        {
+            let receiver = refused(code, "x", &json!({"message": "x"}));
+            receiver.secrets.outdated(&webhook, "old");
+            let open = Open { webhook: Arc::new(webhook.clone()), sender: [127, 0, 0, 1].into() };
+            let proven = receiver.authentic(&open, &headers, b"", Timestamp::UNIX_EPOCH).await;
+            assert_eq!(proven.map_err(|(refusal, _)| refusal), Err(expected), "{code}");
+            let answer = receiver.admit(open, &headers).await.err();
+            assert_eq!(answer.map(|answer| answer.status), Some(status), "{code}");
+        }
     }
 
     #[test]

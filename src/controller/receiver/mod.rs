@@ -10,6 +10,7 @@ mod accept;
 mod answer;
 mod known;
 mod listening;
+mod origin;
 mod secret;
 mod senders;
 mod takers;
@@ -39,7 +40,8 @@ use absent::Absences;
 pub use answer::{Answer, Refusal};
 pub use known::Known;
 pub use listening::Listening;
-use secret::Secrets;
+pub use origin::network;
+use secret::{Secrets, UNREAD};
 use senders::Senders;
 use takers::Takers;
 use tally::Tally;
@@ -282,14 +284,19 @@ impl Receiver {
         let Some(webhook) = self.webhooks.get(namespace, name) else {
             return Err(self.unknown(namespace, name).await);
         };
-        let open = Open { webhook, sender };
+        self.admit(Open { webhook, sender }, headers).await
+    }
+
+    /// Whether the sender has shown anything to prove himself with, by the secret as it was read or as it is now.
+    async fn admit(&self, open: Open, headers: &HeaderMap) -> Result<Open, Answer> {
         let secret = self.secrets.get(&self.home, &open.webhook).await.map_err(|_| self.unready(&open))?;
         match has_credentials(&open.webhook.spec, &secret, headers) {
             Ok(()) => Ok(open),
             // The token may be a new one, of which the secret that was read does not know.
             Err(text) => match self.secrets.renewed(&self.home, &open.webhook).await {
-                Some(secret) if has_credentials(&open.webhook.spec, &secret, headers).is_ok() => Ok(open),
-                _ => Err(self.refuse(open.webhook(), Refusal::Unauthenticated, &text)),
+                Ok(Some(secret)) if has_credentials(&open.webhook.spec, &secret, headers).is_ok() => Ok(open),
+                Ok(_) => Err(self.refuse(open.webhook(), Refusal::Unauthenticated, &text)),
+                Err(_) => Err(self.refuse(open.webhook(), Refusal::NotReady, UNREAD)),
             },
         }
     }

@@ -21,6 +21,9 @@ const FAILED: Duration = Duration::from_secs(1);
 /// How long the API server has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What a sender hears whose secret may be a new one that nobody can read now.
+pub(super) const UNREAD: &str = "the Secret cannot be read now; retry";
+
 /// Another text or another object of the same name may mean another secret.
 type Of = (Option<String>, Option<i64>);
 
@@ -30,11 +33,18 @@ struct Read {
     of: Of,
 }
 
+/// A read that failed, and whether it does so until a person has changed something.
+struct Failed {
+    at: Instant,
+    of: Of,
+    is_lasting: bool,
+}
+
 /// What was read of one Webhook, and when that failed last.
 #[derive(Default)]
 struct Slot {
     read: Option<Read>,
-    failed: Option<(Instant, Of)>,
+    failed: Option<Failed>,
 }
 
 /// What was read, by Webhook. Whoever asks while it is being read waits for the same answer.
@@ -59,9 +69,17 @@ impl Secrets {
         self.read(home, webhook, KEEP).await
     }
 
-    /// The secret as it is now, if it may be another than the one that was read.
-    pub(super) async fn renewed(&self, home: &Client, webhook: &Webhook) -> Option<Arc<str>> {
-        self.read(home, webhook, RENEW).await.ok()
+    /// The secret as it is now, if it may be another than the one that was read; none if there is none, or none that may be
+    /// read, until a person has changed something.
+    ///
+    /// # Errors
+    /// Where it may be another, and cannot be read at this moment.
+    pub(super) async fn renewed(&self, home: &Client, webhook: &Webhook) -> Result<Option<Arc<str>>> {
+        match self.read(home, webhook, RENEW).await {
+            Ok(secret) => Ok(Some(secret)),
+            Err(error) if error.is_lasting() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn read(&self, home: &Client, webhook: &Webhook, keep: Duration) -> Result<Arc<str>> {
@@ -71,11 +89,13 @@ impl Secrets {
         if let Some(known) = slot.read.as_ref().filter(|known| known.at.elapsed() < keep && known.of == of) {
             return Ok(known.secret.clone());
         }
-        if slot.failed.as_ref().is_some_and(|(at, failed)| at.elapsed() < FAILED && *failed == of) {
-            return Err(Error::Unexpected("it could not be read a moment ago".to_owned()));
+        let is_recent = |failed: &&Failed| failed.at.elapsed() < FAILED && failed.of == of;
+        if let Some(failed) = slot.failed.as_ref().filter(is_recent) {
+            let text = "it could not be read a moment ago".to_owned();
+            return Err(if failed.is_lasting { Error::Unexpected(text) } else { Error::Busy(text) });
         }
         let asked = tokio::time::timeout(PATIENCE, webhook::secret(home, webhook)).await;
-        match asked.unwrap_or_else(|_| Err(Error::Unexpected("the API server does not answer".to_owned()))) {
+        match asked.unwrap_or_else(|_| Err(Error::Busy("the API server does not answer".to_owned()))) {
             Ok(secret) => {
                 let secret: Arc<str> = secret.into();
                 *slot = Slot {
@@ -85,10 +105,21 @@ impl Secrets {
                 Ok(secret)
             }
             Err(error) => {
-                slot.failed = Some((Instant::now(), of));
+                slot.failed = Some(Failed { at: Instant::now(), of, is_lasting: error.is_lasting() });
                 Err(error)
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Secrets {
+    /// Has a secret be one that was read so long ago that it may be another by now.
+    pub(super) fn outdated(&self, webhook: &Webhook, secret: &str) {
+        let at = Instant::now().checked_sub(RENEW).expect("a time");
+        let of = (webhook.uid(), webhook.metadata.generation);
+        let read = Some(Read { secret: secret.into(), at, of });
+        *self.slot(webhook).try_lock().expect("nobody reads it") = Slot { read, failed: None };
     }
 }
 
@@ -98,6 +129,36 @@ mod tests {
     use kube::client::Body;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    fn webhook() -> Webhook {
+        let webhook = serde_json::json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Webhook",
+            "metadata": {"name": "w", "namespace": "a"}, "spec": {"serviceAccountName": "r", "github": {},
+                "authentication": {"hmac": {"secretRef": {"name": "s", "key": "k"}}}}});
+        serde_json::from_value(webhook).expect("a Webhook")
+    }
+
+    #[tokio::test]
+    async fn that_there_is_no_secret_is_not_that_nobody_can_read_it() {
+        for (code, is_known) in [(500, false), (429, false), (403, true), (404, true)] {
+            let asked = Arc::<AtomicUsize>::default();
+            let count = asked.clone();
+            let service = tower::service_fn(move |_: http::Request<Body>| {
+                count.fetch_add(1, Ordering::Relaxed);
+                let status = serde_json::json!({"kind": "Status", "status": "Failure", "code": code});
+                let answer =
+                    http::Response::builder().status(code).body(Body::from(status.to_string().into_bytes()));
+                async move { answer }
+            });
+            let (home, secrets, webhook) = (Client::new(service, "default"), Secrets::default(), webhook());
+            secrets.outdated(&webhook, "old");
+            for _ in 0..2 {
+                let renewed = secrets.renewed(&home, &webhook).await;
+                assert_eq!(renewed.ok(), is_known.then_some(None), "{code}");
+            }
+            assert_eq!(asked.load(Ordering::Relaxed), 1, "the second hears of the first, {code}");
+            assert_eq!(secrets.get(&home, &webhook).await.ok().as_deref(), Some("old"), "{code}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn of_an_api_server_that_hangs_all_hear_at_once() {
         let asked = Arc::new(AtomicUsize::new(0));
@@ -106,15 +167,11 @@ mod tests {
             count.fetch_add(1, Ordering::Relaxed);
             std::future::pending::<std::result::Result<http::Response<Body>, std::io::Error>>()
         });
-        let (home, secrets) = (Client::new(service, "default"), Secrets::default());
-        let webhook = serde_json::json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Webhook",
-            "metadata": {"name": "w", "namespace": "a"}, "spec": {"serviceAccountName": "r", "github": {},
-                "authentication": {"hmac": {"secretRef": {"name": "s", "key": "k"}}}}});
-        let webhook: Webhook = serde_json::from_value(webhook).expect("a Webhook");
+        let (home, secrets, webhook) = (Client::new(service, "default"), Secrets::default(), webhook());
         let began = tokio::time::Instant::now();
         let waiting = (0..20).map(|_| secrets.get(&home, &webhook));
         let answers = futures::future::join_all(waiting).await;
-        assert!(answers.iter().all(std::result::Result::is_err));
+        assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(|error| !error.is_lasting())));
         assert_eq!((began.elapsed().as_secs(), asked.load(Ordering::Relaxed)), (PATIENCE.as_secs(), 1));
     }
 }

@@ -1,5 +1,5 @@
-//! How many requests an address has had answered in this minute. An address is what the connection comes from: behind a
-//! proxy all senders are one.
+//! How many requests an address has had answered in this minute. An address is what the connection comes from, or its
+//! network (`origin`): behind a proxy all senders are one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::Key;
+use super::{Key, network};
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// Senders that are counted; more than so many authenticated ones in a minute are asked to come back.
@@ -28,7 +28,7 @@ impl Senders {
             counts.retain(|_, (began, _)| !over(*began));
         }
         let is_full = counts.len() >= SENDERS;
-        let key = (webhook, sender);
+        let key = (webhook, network(sender));
         if is_full && !counts.contains_key(&key) {
             return true;
         }
@@ -57,6 +57,19 @@ mod tests {
             [false, false, true, false]
         );
         assert!(!too_much(1, 60), "a new minute");
+    }
+
+    #[test]
+    fn who_has_a_network_has_no_more_than_others() {
+        let (senders, now) = (Senders::default(), Instant::now());
+        let too_much = |address: &str| {
+            let address = address.parse().expect("an address");
+            senders.is_too_much(("a".to_owned(), "w".to_owned()), address, 1, now)
+        };
+        assert_eq!(
+            [too_much("2001:db8::1"), too_much("2001:db8::2"), too_much("2001:db8:0:1::1")],
+            [false, true, false]
+        );
     }
 
     #[test]

@@ -4,9 +4,7 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::{
-    Again, Blind, Context, DEADLINE_GRACE, Effect, Next, PATIENCE, Phase, ending, is_canceled, rung,
-};
+use super::{Again, Blind, Context, Effect, Next, PATIENCE, Phase, ending, is_canceled, rung};
 use crate::api::Reason;
 
 /// How often it is tried again.
@@ -21,9 +19,7 @@ pub(super) fn next(context: Context<'_>, phase: &Phase<'_>, blind: &Blind) -> Ne
         _ if is_canceled(context.execution) => canceled(context, phase, (patience, blind)),
         Phase::Begin(index) | Phase::Launching(index, _) => given_up(context, *index, (patience, blind)),
         Phase::Running(index, rung) => {
-            let timeout = context.definition.actions.get(&rung.run).map(|a| a.timeout).unwrap_or_default();
-            let deadline = after(rung.started_at.0, timeout.signed() + DEADLINE_GRACE);
-            given_up(context, *index, (deadline.max(patience), blind))
+            given_up(context, *index, (context.deadline(rung).max(patience), blind))
         }
         Phase::Verifying(index, rung) => {
             let asked = context.definition.ladder.get(*index).and_then(|rung| rung.verify.as_ref());

@@ -112,30 +112,32 @@ pub(super) fn cancel(context: Context<'_>, phase: &Phase<'_>) -> Next {
     }
 }
 
-/// Deletes the Job, and ends when its Pods are gone.
+/// Deletes the Job, and ends when its Pods are gone; or when it would have ended without being canceled, as the Pods of a node
+/// that does not answer are never gone.
 fn stop_job(context: Context<'_>, index: usize) -> Next {
     let mut status = context.status();
     let Some(rung) = status.rungs.get_mut(index) else { return Next::wait(Again::OnChange) };
     let ObjectReference { name, uid, .. } = rung.job.clone().unwrap_or_default();
-    match context.seen.job.as_ref() {
-        // The Job may be deleted already and its Pods not: whoever stopped it died or was refused in between.
-        Some(job) if job.live_pods > 0 || (!job.deleting && job.end.is_none()) => {
-            Next::of(vec![Effect::DeleteJob(name, job.uid.clone())], Again::At(soon(context)))
-        }
-        None if context.seen.stray_pods > 0 => {
-            let uid = uid.unwrap_or_default();
-            Next::of(vec![Effect::DeleteJob(name, uid)], Again::At(soon(context)))
-        }
-        job => {
-            rung.state = AttemptState::Failed;
-            rung.finished_at = Some(Time(context.now));
-            "canceled".clone_into(&mut rung.message);
-            let release = job.map(|job| Effect::ReleaseJob(name, job.uid.clone()));
-            let mut next = finish(context, status, Reason::Canceled, "canceled; its Job was stopped");
-            next.effects.extend(release);
-            next
-        }
+    let uid = uid.unwrap_or_default();
+    let job = context.seen.job.as_ref().filter(|job| job.uid == uid);
+    // The Job may be deleted already and its Pods not: whoever stopped it died or was refused in between.
+    let may_run = job
+        .map_or(context.seen.stray_pods > 0, |job| job.live_pods > 0 || (!job.deleting && job.end.is_none()));
+    let stop = may_run.then(|| Effect::DeleteJob(name.clone(), uid.clone()));
+    if may_run && context.now < context.deadline(rung) {
+        return Next::of(stop.into_iter().collect(), Again::At(soon(context)));
     }
+    rung.state = AttemptState::Failed;
+    rung.finished_at = Some(Time(context.now));
+    "canceled".clone_into(&mut rung.message);
+    let message = match may_run {
+        true => "canceled; its Job was told to stop, but its Pods may run still",
+        false => "canceled; its Job was stopped",
+    };
+    let mut next = finish(context, status, Reason::Canceled, message);
+    next.effects.extend(stop);
+    next.effects.extend(job.map(|_| Effect::ReleaseJob(name, uid)));
+    next
 }
 
 fn soon(context: Context<'_>) -> k8s_openapi::jiff::Timestamp {

@@ -28,8 +28,8 @@ use super::outcome::{JobSeen, LeftJob};
 use super::pod::PodPolicy;
 use super::verify::Look;
 use crate::api::{
-    ActionSpec, AttemptState, CollectRunner, Execution, ExecutionStatus, FreeForm, Mode, Reason, RungStatus,
-    Runner,
+    ActionSpec, AttemptState, CollectRunner, Duration, Execution, ExecutionStatus, FreeForm, Mode, Reason,
+    RungStatus, Runner,
 };
 
 /// The finalizer that keeps an Execution until no Job of it is live.
@@ -253,6 +253,17 @@ impl Context<'_> {
     fn look_at(&self, began: Timestamp) -> Timestamp {
         let pause = self.now.duration_since(began).clamp(FIRST_LOOK, LOOK_EVERY);
         self.now.saturating_add(pause).unwrap_or(self.now)
+    }
+
+    /// How long the Action of a rung may take.
+    fn timeout(&self, rung: &RungStatus) -> Duration {
+        self.definition.actions.get(&rung.run).map(|action| action.timeout).unwrap_or_default()
+    }
+
+    /// When the Job of a rung is waited for no longer.
+    fn deadline(&self, rung: &RungStatus) -> Timestamp {
+        let limit = self.timeout(rung).signed() + DEADLINE_GRACE;
+        rung.started_at.0.saturating_add(limit).unwrap_or(self.now)
     }
 
     fn runs_in_job(&self, rung: usize) -> bool {

@@ -3,14 +3,10 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::{
-    Again, Context, DEADLINE_GRACE, Effect, LOOK_AT_HEARD, LOOK_EVERY, Next, Notice, Seen, Waits, ending,
-    needless,
-};
+use super::{Again, Context, Effect, LOOK_AT_HEARD, LOOK_EVERY, Next, Notice, Seen, Waits, ending, needless};
 use crate::api::{
-    ActionSpec, AnyValue, AttemptState, ConditionStatus, ConditionType, Duration, Execution, ExecutionStatus,
-    FreeForm, LONGEST_MESSAGE, ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus,
-    set_condition,
+    ActionSpec, AnyValue, AttemptState, ConditionStatus, ConditionType, Execution, ExecutionStatus, FreeForm,
+    LONGEST_MESSAGE, ObjectReference, Reason, Rung, RungStatus, Runner, VerifyStatus, set_condition,
 };
 use crate::decide::capture::with_captured;
 use crate::decide::change::OLD;
@@ -181,7 +177,7 @@ pub(super) fn launching(context: Context<'_>, index: usize, rung: &RungStatus) -
 
 /// Whether the time is over that an operation has.
 pub(super) fn is_late(context: Context<'_>, rung: &RungStatus) -> bool {
-    rung.started_at.0.checked_add(timeout(context, rung).signed()).is_ok_and(|end| context.now > end)
+    rung.started_at.0.checked_add(context.timeout(rung).signed()).is_ok_and(|end| context.now > end)
 }
 
 /// An operation that was refused fails its rung, unless the old object is gone already and only its successor was: that is
@@ -344,7 +340,7 @@ pub(super) fn running(context: Context<'_>, index: usize, rung: &RungStatus) -> 
         return next;
     }
     let mut next = wait_for_job(context, rung).unwrap_or_else(|| {
-        let message = format!("neither ended nor was stopped within {}", timeout(context, rung));
+        let message = format!("neither ended nor was stopped within {}", context.timeout(rung));
         let mut next = late(context, index, &message);
         next.effects.push(Effect::DeleteJob(name.clone(), uid.clone()));
         next.effects.push(Effect::ReleaseJob(name.clone(), uid.clone()));
@@ -358,14 +354,9 @@ pub(super) fn running(context: Context<'_>, index: usize, rung: &RungStatus) -> 
     next
 }
 
-fn timeout(context: Context<'_>, rung: &RungStatus) -> Duration {
-    context.definition.actions.get(&rung.run).map(|action| action.timeout).unwrap_or_default()
-}
-
 /// Looks again soon, or when it is heard of; none if the deadline has passed.
 fn wait_for_job(context: Context<'_>, rung: &RungStatus) -> Option<Next> {
-    let limit = timeout(context, rung).signed() + DEADLINE_GRACE;
-    let deadline = rung.started_at.0.saturating_add(limit).unwrap_or(context.now);
+    let deadline = context.deadline(rung);
     let soon = match context.seen.hears {
         true => context.now.saturating_add(LOOK_AT_HEARD).unwrap_or(deadline),
         false => context.look_at(rung.started_at.0),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use futures::StreamExt;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, USER_AGENT,
 };
@@ -28,6 +29,7 @@ use rustls_pki_types::pem::PemObject;
 use tokio::runtime::Runtime;
 use url::Url;
 
+use super::budget::Budget;
 use super::{REQUEST_BYTES, Trouble, innermost, random_token};
 
 /// What libgit2 may tell the server.
@@ -47,7 +49,7 @@ struct Passage {
     token: String,
     authorization: Option<HeaderValue>,
     client: Client<HttpsConnector<HttpConnector>, Full<bytes::Bytes>>,
-    answer_bytes: u64,
+    budget: Budget,
     trouble: Mutex<Option<Trouble>>,
 }
 
@@ -59,8 +61,8 @@ pub(in crate::git) struct Opening<'a> {
     pub authorization: Option<String>,
     /// PEM certificates to trust instead of the system's.
     pub ca_bundle: Option<&'a str>,
-    /// Bytes that one answer may have.
-    pub answer_bytes: u64,
+    /// Bytes that all answers together may have.
+    pub transfer_bytes: u64,
 }
 
 impl Gate {
@@ -79,7 +81,7 @@ impl Gate {
             token: random_token()?,
             authorization,
             client: Client::builder(TokioExecutor::new()).build(connector),
-            answer_bytes: opening.answer_bytes,
+            budget: Budget::new(opening.transfer_bytes),
             trouble: Mutex::new(None),
         });
         let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
@@ -148,19 +150,24 @@ impl Passage {
             return Err(Trouble::Status(status));
         }
         let content_type = answer.headers().get(CONTENT_TYPE).cloned();
-        let limit = self.answer_bytes;
-        let body = Limited::new(answer.into_body(), usize::try_from(limit).unwrap_or(usize::MAX));
-        let body = body.map_err(move |error| {
-            let too_large = error.is::<http_body_util::LengthLimitError>();
-            *self.trouble.lock() =
-                Some(if too_large { Trouble::TooLarge(limit) } else { unreachable(&*error) });
-            error
-        });
-        let mut response = Response::new(Body::new(body));
+        let pieces = answer.into_body().into_data_stream().map(move |piece| self.count(piece));
+        let mut response = Response::new(Body::from_stream(pieces));
         if let Some(value) = content_type {
             response.headers_mut().insert(CONTENT_TYPE, value);
         }
         Ok(response)
+    }
+
+    /// Lets a piece of an answer through, if there is room for it. What breaks the answer off is noted first.
+    fn count(&self, piece: hyper::Result<bytes::Bytes>) -> io::Result<bytes::Bytes> {
+        let counted = match piece {
+            Ok(bytes) => self.budget.take(bytes.len()).map(|()| bytes),
+            Err(error) => Err(unreachable(&error)),
+        };
+        counted.map_err(|trouble| {
+            *self.trouble.lock() = Some(trouble);
+            io::ErrorKind::ConnectionAborted.into()
+        })
     }
 
     fn uri(&self, path: &str) -> Result<Uri, http::Error> {
@@ -247,7 +254,7 @@ mod tests {
     /// A gate to a port where nobody listens.
     fn gate(origin: &str) -> Gate {
         let origin = &Url::parse(origin).unwrap();
-        Gate::open(Opening { origin, authorization: None, ca_bundle: Some(""), answer_bytes: 1 }).unwrap()
+        Gate::open(Opening { origin, authorization: None, ca_bundle: Some(""), transfer_bytes: 10 }).unwrap()
     }
 
     fn status(gate: &Gate, path: &str) -> String {
@@ -267,6 +274,18 @@ mod tests {
             gate.url("/x").split_once("127.0.0.1:").unwrap().1.split_once('/').unwrap().1.to_owned();
         assert_eq!(status(&gate, &format!("/{with_token}")), "HTTP/1.1 502 Bad Gateway");
         assert!(matches!(gate.take_trouble(), Some(Trouble::Unreachable(_))));
+    }
+
+    #[test]
+    fn all_answers_together_are_bounded() {
+        let gate = gate("https://127.0.0.1:1/x");
+        let piece = |length: usize| gate.passage.count(Ok(bytes::Bytes::from(vec![0; length])));
+        assert_eq!(piece(6).unwrap().len(), 6);
+        assert_eq!(gate.take_trouble(), None);
+        assert!(piece(5).is_err(), "of another answer");
+        assert_eq!(gate.take_trouble(), Some(Trouble::TooLarge(10)));
+        assert!(piece(1).is_err(), "it stays so");
+        assert_eq!(gate.take_trouble(), Some(Trouble::TooLarge(10)));
     }
 
     #[test]

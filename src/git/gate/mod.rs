@@ -2,6 +2,7 @@
 //!
 //! Credentials and trust belong to a gate, not to libgit2, so that they are bound where every request must pass.
 
+mod budget;
 mod https;
 mod known_hosts;
 mod ssh;
@@ -34,7 +35,7 @@ pub(super) enum Trouble {
     Unauthenticated,
     /// The server's git gave up, with these words.
     Complaint(String),
-    /// One answer is larger than allowed.
+    /// The server's answers are larger, together, than so many bytes.
     TooLarge(u64),
 }
 
@@ -47,11 +48,11 @@ pub(super) enum Gate {
 }
 
 impl Gate {
-    /// Opens the gate to a place; none where there is no server.
+    /// Opens the gate to a place; none where there is no server. All answers together may have `transfer_bytes`.
     pub(super) fn open(
         location: &Location,
         source: &Source,
-        answer_bytes: u64,
+        transfer_bytes: u64,
     ) -> Result<Option<Self>, Error> {
         let access = &source.access;
         let failed =
@@ -61,14 +62,14 @@ impl Gate {
             (Location::Https(origin), credentials) => {
                 let authorization = credentials.as_ref().and_then(Credentials::authorization);
                 let ca_bundle = access.ca_bundle.as_deref();
-                let opening = https::Opening { origin, authorization, ca_bundle, answer_bytes };
+                let opening = https::Opening { origin, authorization, ca_bundle, transfer_bytes };
                 let gate = https::Gate::open(opening).map_err(failed)?;
                 Ok(Some(Self::Https { gate, path: origin.path().to_owned() }))
             }
             (Location::Ssh(server), Some(Credentials::Key { identity, passphrase })) => {
                 let known_hosts = access.known_hosts.as_deref().unwrap_or_default();
                 let passphrase = passphrase.as_ref();
-                let opening = ssh::Opening { server, identity, passphrase, known_hosts, answer_bytes };
+                let opening = ssh::Opening { server, identity, passphrase, known_hosts, transfer_bytes };
                 let gate = ssh::Gate::open(&opening).map_err(|error| match error {
                     ssh::OpenError::Secret(problem) => Error::InvalidCredentials { problem },
                     ssh::OpenError::Io(error) => failed(error),

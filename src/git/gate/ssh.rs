@@ -16,6 +16,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
+use super::budget::Budget;
 use super::known_hosts::KnownHost;
 use super::{REQUEST_BYTES, Trouble, innermost, random_token};
 use crate::git::address::Address;
@@ -39,7 +40,7 @@ struct Passage {
     token: String,
     identity: Arc<PrivateKey>,
     known: Arc<KnownHost>,
-    answer_bytes: u64,
+    budget: Budget,
     trouble: Arc<Mutex<Option<Trouble>>>,
 }
 
@@ -53,8 +54,8 @@ pub(in crate::git) struct Opening<'a> {
     pub passphrase: Option<&'a Secret>,
     /// The keys that the server may show.
     pub known_hosts: &'a str,
-    /// Bytes that one answer may have.
-    pub answer_bytes: u64,
+    /// Bytes that all answers together may have.
+    pub transfer_bytes: u64,
 }
 
 /// Why a gate cannot be opened.
@@ -81,7 +82,7 @@ impl Gate {
             known: Arc::new(known.map_err(OpenError::Secret)?),
             server,
             token: random_token()?,
-            answer_bytes: opening.answer_bytes,
+            budget: Budget::new(opening.transfer_bytes),
             trouble: Arc::default(),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -127,8 +128,12 @@ impl Passage {
             return;
         }
         if let Err(trouble) = self.carry(&mut local).await {
-            // What the server's key is refused for is known already and says more.
-            self.trouble.lock().get_or_insert(trouble);
+            let mut noted = self.trouble.lock();
+            // What the server's key is refused for is known already and says more. A transfer comes after that: what it finds noted
+            // is from an earlier one, which went well all the same.
+            if noted.is_none() || matches!(trouble, Trouble::TooLarge(_)) {
+                *noted = Some(trouble);
+            }
         }
         // Only now: whoever sees the connection end finds the trouble noted.
         drop(local);
@@ -184,7 +189,7 @@ impl Passage {
         let (from_local, to_local) = local.split();
         let (from_server, to_server) = channel.split();
         tokio::select! {
-            result = receive(from_server, to_local, self.answer_bytes) => result,
+            result = receive(from_server, to_local, &self.budget) => result,
             // libgit2 has hung up: nobody listens any more.
             () = send(from_local, to_server) => Ok(()),
         }
@@ -197,12 +202,16 @@ async fn send(from_local: ReadHalf<'_>, to_server: ChannelWriteHalf<Msg>) {
     let _ = tokio::io::copy(&mut request, &mut to_server.make_writer()).await;
 }
 
-async fn receive(mut server: ChannelReadHalf, mut local: WriteHalf<'_>, limit: u64) -> Result<(), Trouble> {
-    let (mut left, mut complaint, mut failed) = (limit, Vec::new(), false);
+async fn receive(
+    mut server: ChannelReadHalf,
+    mut local: WriteHalf<'_>,
+    budget: &Budget,
+) -> Result<(), Trouble> {
+    let (mut complaint, mut failed) = (Vec::new(), false);
     while let Some(message) = server.wait().await {
         match message {
             ChannelMsg::Data { data } => {
-                left = left.checked_sub(data.len() as u64).ok_or(Trouble::TooLarge(limit))?;
+                budget.take(data.len())?;
                 if local.write_all(&data).await.is_err() {
                     return Ok(());
                 }
@@ -270,7 +279,7 @@ mod tests {
         let key = PrivateKey::from(Ed25519Keypair::from_seed(&[1; 32]));
         let identity = &Secret::new(key.to_openssh(LineEnding::LF).unwrap().as_str());
         let server = &Address { user: "git".into(), host: "127.0.0.1".into(), port: 1, path: "x".into() };
-        let opening = Opening { server, identity, passphrase: None, known_hosts: "", answer_bytes: 1 };
+        let opening = Opening { server, identity, passphrase: None, known_hosts: "", transfer_bytes: 1 };
         Gate::open(&opening).unwrap_or_else(|_| panic!("it opens"))
     }
 

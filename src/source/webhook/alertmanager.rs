@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 use super::{Message, Received};
 use crate::api::{ALERT_TEXTS, AlertState, AnyValue, TriggerEvent};
 
+/// The longest fingerprint: one of more an EventBatch cannot hold.
+const LONGEST_FINGERPRINT: usize = 128;
+
 /// Reads a notification: each alert is an event.
 pub(super) fn read(body: &Value) -> Result<Message, String> {
     let version = &body["version"];
@@ -34,6 +37,9 @@ fn one(alert: &Value, external_url: &Value) -> Result<Received, String> {
         text.parse::<Timestamp>().map_err(|_| format!("{field} {text:?} is no time"))
     };
     let (fingerprint, status, starts_at) = (text("fingerprint")?, text("status")?, time("startsAt")?);
+    if fingerprint.len() > LONGEST_FINGERPRINT {
+        return Err(format!("fingerprint is {} bytes; want 1 to {LONGEST_FINGERPRINT}", fingerprint.len()));
+    }
     let ends_at = match status {
         "firing" => None,
         "resolved" => Some(time("endsAt")?.max(starts_at)),
@@ -138,6 +144,17 @@ mod tests {
             (&event.data.0["values"]["B"], &event.data.0["panelURL"]),
             (&json!(42.5), &json!("http://grafana/d/1"))
         );
+    }
+
+    #[test]
+    fn the_longest_fingerprint_is_one_that_can_be_kept() {
+        let of = |length: usize| {
+            let mut body = body(&json!({}));
+            body["alerts"][0]["fingerprint"] = "f".repeat(length).into();
+            read(&body).map(|message| message.events.len())
+        };
+        assert_eq!(of(128), Ok(1));
+        assert_eq!(of(129), Err("alerts[0].fingerprint is 129 bytes; want 1 to 128".to_owned()));
     }
 
     #[test]

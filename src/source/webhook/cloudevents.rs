@@ -6,7 +6,8 @@ use k8s_openapi::jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use super::{Message, Received, Request, header, json, plain};
+use super::json::{self, Count};
+use super::{Message, Received, Request, header, plain};
 
 const STRUCTURED: &str = "application/cloudevents+json";
 const BATCH: &str = "application/cloudevents-batch+json";
@@ -15,15 +16,21 @@ const BATCH: &str = "application/cloudevents-batch+json";
 pub(super) fn read(request: Request<'_>, signed: bool) -> Result<Message, String> {
     let content_type = header(request.headers, "content-type").unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let mut count = Count::default();
     let events = match media_type.as_str() {
-        STRUCTURED => vec![structured(&json::parse(request.body)?, request.received_at)?],
+        STRUCTURED => {
+            let event = json::parse_beside(&mut count, request.body)?;
+            vec![structured(event, &mut count, request.received_at)?]
+        }
         BATCH => {
-            let body = json::parse(request.body)?;
-            let items = body.as_array().ok_or("want a list of CloudEvents")?.iter().enumerate();
-            let one = |(index, item)| {
-                structured(item, request.received_at).map_err(|problem| format!("events[{index}]: {problem}"))
+            let Value::Array(items) = json::parse_beside(&mut count, request.body)? else {
+                return Err("want a list of CloudEvents".to_owned());
             };
-            items.map(one).collect::<Result<_, _>>()?
+            let one = |(index, item)| {
+                structured(item, &mut count, request.received_at)
+                    .map_err(|problem| format!("events[{index}]: {problem}"))
+            };
+            items.into_iter().enumerate().map(one).collect::<Result<_, _>>()?
         }
         _ if header(request.headers, "ce-specversion").is_none() => {
             return Err(format!(
@@ -38,14 +45,14 @@ pub(super) fn read(request: Request<'_>, signed: bool) -> Result<Message, String
     Ok(Message { events, truncated: 0 })
 }
 
-fn structured(event: &Value, received_at: Timestamp) -> Result<Received, String> {
+fn structured(mut event: Value, count: &mut Count, received_at: Timestamp) -> Result<Received, String> {
+    let data = event.get_mut("data").map(Value::take).unwrap_or_default();
     let attribute = |name: &str| event[name].as_str().map(str::to_owned);
-    let data = match (&event["data_base64"], &event["data"]) {
-        (Value::String(encoded), _) => {
-            let bytes = STANDARD.decode(encoded).map_err(|_| "data_base64 is no base64")?;
-            payload(&bytes, &attribute("datacontenttype").unwrap_or_default())?
-        }
-        (_, data) => data.clone(),
+    let data = if let Value::String(encoded) = &event["data_base64"] {
+        let bytes = STANDARD.decode(encoded).map_err(|_| "data_base64 is no base64")?;
+        payload(&bytes, &attribute("datacontenttype").unwrap_or_default(), count)?
+    } else {
+        data
     };
     envelope(attribute, data, received_at)
 }
@@ -55,13 +62,13 @@ fn binary(request: Request<'_>, media_type: &str) -> Result<Received, String> {
         let value = header(request.headers, &format!("ce-{name}"))?;
         Some(percent_decode_str(value).decode_utf8().ok()?.into_owned())
     };
-    envelope(attribute, payload(request.body, media_type)?, request.received_at)
+    envelope(attribute, payload(request.body, media_type, &mut Count::default())?, request.received_at)
 }
 
-/// JSON as what it says, text as text, and anything else as base64.
-fn payload(bytes: &[u8], media_type: &str) -> Result<Value, String> {
+/// JSON as what it says, beside what was read of the request; text as text, and anything else as base64.
+fn payload(bytes: &[u8], media_type: &str, count: &mut Count) -> Result<Value, String> {
     if media_type.is_empty() || media_type.ends_with("/json") || media_type.ends_with("+json") {
-        return if bytes.is_empty() { Ok(Value::Null) } else { json::parse(bytes) };
+        return if bytes.is_empty() { Ok(Value::Null) } else { json::parse_beside(count, bytes) };
     }
     let text = std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
     Ok(text.map_or_else(|| STANDARD.encode(bytes), str::to_owned).into())
@@ -146,6 +153,18 @@ mod tests {
         assert_eq!(of(json!({"data_base64": "aGk=", "datacontenttype": "text/plain"})), json!("hi"));
         assert_eq!(of(json!({"data_base64": "/w==", "datacontenttype": "image/png"})), json!("/w=="));
         assert_eq!(of(json!({})), Value::Null);
+    }
+
+    #[test]
+    fn what_is_in_base64_counts_with_the_rest() {
+        let many = STANDARD.encode(format!("[{}]", vec!["0"; 60_000].join(",")));
+        let one = event(json!({"data_base64": many}));
+        let batch = [("content-type", BATCH)];
+        assert!(reads(&batch, &json!([one]).to_string(), false).is_ok());
+        assert_eq!(
+            reads(&batch, &json!([one, one]).to_string(), false),
+            Err("events[1]: 120012 values exceed 100000".to_owned())
+        );
     }
 
     #[test]

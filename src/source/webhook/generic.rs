@@ -1,6 +1,7 @@
 //! Any JSON, by a mapping: expressions say where identity, type, time and source are in it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -19,7 +20,7 @@ pub(super) fn read(
     request: Request<'_>,
 ) -> Result<Message, String> {
     let scope = Scope::of(spec.variables().iter().copied());
-    let body = json_body::parse(request.body)?;
+    let body = Arc::new(json_body::parse(request.body)?);
     let mut bindings = Bindings::at(request.received_at).with("body", body.clone());
     if scope.has("headers") {
         bindings = bindings.with("headers", headers(spec, request));
@@ -45,7 +46,10 @@ pub(super) fn read(
         None => request.received_at,
     };
     let source = mapping.source.as_deref().map_or(Ok(name.to_owned()), |source| text("source", source))?;
-    let event = plain(text("id", &mapping.id)?, source, text("type", &mapping.event_type)?, time, body);
+    let (id, event_type) = (text("id", &mapping.id)?, text("type", &mapping.event_type)?);
+    // The expressions are done with it: it need not be copied.
+    drop(bindings);
+    let event = plain(id, source, event_type, time, Arc::unwrap_or_clone(body));
     Ok(Message { events: vec![event], truncated: 0 })
 }
 

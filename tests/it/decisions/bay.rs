@@ -218,6 +218,7 @@ impl Bay {
             identity: "test".into(),
             caps: Caps::default(),
             pods: PodPolicy::default(),
+            receives: false,
             git: FetcherOptions::new(env!("CARGO_BIN_EXE_fother"), std::env::temp_dir()),
             journal: None,
         };

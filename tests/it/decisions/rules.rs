@@ -199,3 +199,24 @@ async fn an_event_that_cannot_be_judged_is_counted_as_such() {
     let series = "fother_rule_evaluations_total{namespace=\"default\",rule=\"springs\",decision=\"error\"}";
     bay.until("it is an error", || if bay.metric(series) > 0 { Ok(()) } else { Err(String::new()) }).await;
 }
+
+#[tokio::test]
+async fn a_webhook_that_nobody_listens_to_says_so() {
+    let bay = Bay::new().await;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "harbor", "namespace": NAMESPACE},
+        "data": {"token": "eA=="}});
+    bay.apply(secret).await;
+    bay.webhook("harbor").await;
+    eventually("it is not ready", DEADLINE, async || {
+        let webhook = bay.read("fother.dev/v1alpha1", "Webhook", "harbor").await;
+        let conditions = webhook["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
+        let why = ready.map(|ready| (ready["status"].clone(), ready["reason"].clone(), ready["message"].clone()));
+        let deaf = "nobody listens: the controller runs without --webhook-address (in the chart receiver.enabled=true)";
+        match why {
+            Some(why) if why == (json!("False"), json!("SourceUnavailable"), json!(deaf)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}

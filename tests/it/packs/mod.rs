@@ -146,6 +146,7 @@ impl Scene {
             identity: "test".into(),
             caps: Caps::default(),
             pods: PodPolicy::default(),
+            receives: false,
             git,
             journal: None,
         };

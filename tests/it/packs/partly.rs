@@ -106,6 +106,26 @@ async fn what_is_refused_in_a_dry_run_leaves_the_last_revision_in_force() {
     assert_eq!(scene.rule_names().await, ["a", "b"]);
 }
 
+/// Nobody knows then whether it would be applied.
+#[tokio::test]
+async fn what_gets_no_answer_is_said_to_be_tried_again_and_what_is_in_force_is_ready() {
+    let (scene, good) = serving().await;
+    let overloaded = "etcdserver: request timed out";
+    *scene.refusing.lock() = Some(("b", true, status(overloaded, "Timeout", 504)));
+    let newer = scene.origin.push(&[("b.yaml", &rule("b", "1m"))]).await;
+    let trouble = eventually("the trouble is told", DEADLINE, async || {
+        let conditions = scene.pack().await.status.unwrap_or_default().conditions;
+        condition(&conditions, ConditionType::Reconciling).cloned().ok_or_else(|| format!("{conditions:?}"))
+    })
+    .await;
+    let said = format!("failed to try Rule b, so nothing was written: {overloaded}; it is tried again");
+    assert_eq!((&*trouble.reason, &*trouble.message), ("ApplyFailed", &*said));
+    scene.ready("Synced", &good).await;
+    *scene.refusing.lock() = None;
+    scene.ready("Synced", &newer).await;
+    assert!(scene.progress().await.is_empty());
+}
+
 #[tokio::test]
 async fn what_stops_midway_is_not_said_to_serve_the_last_revision() {
     let (scene, good) = serving().await;

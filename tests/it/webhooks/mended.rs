@@ -74,6 +74,25 @@ async fn a_new_rule_hears_of_an_alert_that_is_kept_for_others() {
     running.stop().await;
 }
 
+/// Another replica may hear of a new Rule before whoever leads does, and lists what it accepts for it.
+#[tokio::test]
+async fn a_rule_that_the_leader_has_not_heard_of_yet_is_not_gone() {
+    let scene = Scene::new().await;
+    scene.webhook("am", json!({"alertmanager": {}})).await;
+    scene.disk("sda").await;
+    let late = scene.start_late("one", "rules").await;
+    scene.ready("Webhook", "am").await;
+    scene.rule("full", about("sda")).await;
+    let starts = at(-5);
+    scene.batch_for("fires", "am", (&["full", "never"], &at(0)), &alert("sda", &starts, None)).await;
+    let never = format!("f-sda/{starts}/firing never NotMatched the Rule is gone");
+    scene.came_to(&[&never]).await;
+    late.stop().await;
+    let running = scene.start_listening("two").await;
+    scene.came_to(&[&format!("f-sda/{starts}/firing full Fired"), &never]).await;
+    running.stop().await;
+}
+
 /// What it goes by may be another when the alert is resolved: nothing is listed for the Rule then.
 #[tokio::test]
 async fn an_alert_is_over_for_a_rule_that_its_end_is_not_listed_for() {

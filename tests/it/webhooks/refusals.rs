@@ -13,6 +13,14 @@ use crate::support::wait::{DEADLINE, eventually};
 
 /// Webhooks of three kinds, and a rule each.
 pub async fn scene() -> (Scene, Running) {
+    let scene = furnished().await;
+    let running = scene.start("one").await;
+    until_ready(&scene).await;
+    (scene, running)
+}
+
+/// The same before anybody listens.
+pub async fn furnished() -> Scene {
     let scene = Scene::new().await;
     scene.webhook("am", json!({"alertmanager": {}})).await;
     let key = json!({"bearer": null, "hmac": {"secretRef": {"name": "receiver", "key": "key"}}});
@@ -29,7 +37,10 @@ pub async fn scene() -> (Scene, Running) {
     scene.action("note", json!({"collect": {}})).await;
     scene.rule("pushed", listening("hub")).await;
     scene.rule("told", listening("signed")).await;
-    let running = scene.start("one").await;
+    scene
+}
+
+pub async fn until_ready(scene: &Scene) {
     for (kind, name) in [
         ("Webhook", "am"),
         ("Webhook", "hub"),
@@ -41,7 +52,6 @@ pub async fn scene() -> (Scene, Running) {
         scene.ready(kind, name).await;
     }
     scene.aged("told").await;
-    (scene, running)
 }
 
 pub fn sign(text: &[u8]) -> String {
@@ -65,6 +75,9 @@ async fn each_bad_input_is_refused_in_its_own_words() {
     nameless["alerts"][0].as_object_mut().unwrap().remove("fingerprint");
     nameless["alerts"] =
         json!([good["alerts"][0], good["alerts"][0], good["alerts"][0], nameless["alerts"][0]]);
+    let mut long = good.clone();
+    long["alerts"] = json!([good["alerts"][0], good["alerts"][0]]);
+    long["alerts"][1]["fingerprint"] = "f".repeat(129).into();
     let mut broken = good.to_string().into_bytes();
     let place = broken.windows(10).position(|window| window == br#""disk":"sd"#).unwrap();
     broken[place + 8] = 0xff;
@@ -76,8 +89,15 @@ async fn each_bad_input_is_refused_in_its_own_words() {
         (vec![b' '; 2 * 1024 * 1024], &bearer, 413, "body exceeds 1 MiB"),
         (format!("{}x", " ".repeat(812)).into_bytes(), &bearer, 400, "invalid JSON at byte 812"),
         ([vec![b'['; 70], vec![b']'; 70]].concat(), &bearer, 400, "nesting exceeds 64"),
+        (
+            format!("[{}]", vec!["{}"; 20_001].join(",")).into_bytes(),
+            &bearer,
+            400,
+            "20001 objects exceed 20000",
+        ),
         (with(json!({"version": "3"})), &bearer, 400, "unsupported Alertmanager version \"3\"; want \"4\""),
         (nameless.to_string().into_bytes(), &bearer, 400, "alerts[3].fingerprint missing"),
+        (long.to_string().into_bytes(), &bearer, 400, "alerts[1].fingerprint is 129 bytes; want 1 to 128"),
         (broken, &bearer, 400, "alerts[0].labels.disk: invalid UTF-8"),
         (
             good.to_string().replace("sda", "s\\u0000a").into_bytes(),
@@ -100,7 +120,7 @@ async fn each_bad_input_is_refused_in_its_own_words() {
         if rejected.is_empty() { Err("nothing yet") } else { Ok(rejected) }
     });
     let counts: Vec<_> = rejected.await.into_iter().map(|r| format!("{} {}", r.reason, r.count)).collect();
-    assert_eq!(counts, ["Malformed 6", "TooLarge 1", "Unauthenticated 2"]);
+    assert_eq!(counts, ["Malformed 8", "TooLarge 1", "Unauthenticated 2"]);
     running.stop().await;
 }
 

@@ -222,13 +222,25 @@ impl Scene {
     /// The same over a connection that brings no news of objects of a kind: a watch that is late.
     pub async fn start_late(&self, identity: &str, plural: &str) -> Running {
         let watched = format!("/{plural}");
+        let is_watch = move |request: &http::Request<kube::client::Body>| {
+            let uri = request.uri();
+            let watches = uri.query().is_some_and(|query| query.contains("watch=true"));
+            watches && uri.path().ends_with(&watched)
+        };
+        self.start_unanswered(identity, is_watch).await
+    }
+
+    /// The same over a connection on which some requests have no answer, ever.
+    pub async fn start_unanswered(
+        &self,
+        identity: &str,
+        is_unanswered: impl Fn(&http::Request<kube::client::Body>) -> bool + Send + 'static,
+    ) -> Running {
         let connection = self.connection.clone();
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let (connection, watched) = (connection.clone(), watched.clone());
+            let (connection, is_unanswered) = (connection.clone(), is_unanswered(&request));
             async move {
-                let uri = request.uri();
-                let watches = uri.query().is_some_and(|query| query.contains("watch=true"));
-                if watches && uri.path().ends_with(&watched) {
+                if is_unanswered {
                     std::future::pending::<()>().await;
                 }
                 connection.send(request).await
@@ -259,6 +271,7 @@ impl Scene {
             identity: identity.to_owned(),
             caps: Caps { rule: 10, ..Caps::default() },
             pods: PodPolicy::default(),
+            receives: true,
             git: FetcherOptions::new("fother", std::env::temp_dir()),
             journal: Some(Keeping { place: Place::File(self.journal()), limits: Limits::default() }),
         };

@@ -1,13 +1,16 @@
 //! What strangers can do to the listener, and what somebody can do who has overheard a request: nothing. The numbers are
 //! those of the list of bad inputs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::refusals::{scene, sign};
+use super::refusals::{furnished, scene, sign, until_ready};
 use super::stage::{NAMESPACE, Running, TOKEN, alert, at, notification, outcomes_in};
 use crate::support::http::{self, Answer};
 use crate::support::wait::{DEADLINE, eventually};
@@ -162,6 +165,49 @@ async fn strangers_with_slow_bodies_take_no_place_of_others() {
     let signed = http::post_over(stream, &path, &headers, body.as_bytes()).await.unwrap();
     assert!(matches!(signed.status, 200 | 202), "{signed:?}");
     drop(strangers);
+    running.stop().await;
+}
+
+/// Bodies of one address to one Webhook that are signed.
+const SIGNED: usize = 8;
+
+/// A body is in memory until its answer, and has its place so long: also if the API server lets it wait.
+#[tokio::test]
+async fn a_body_has_its_place_until_it_is_answered() {
+    let scene = furnished().await;
+    let hangs = Arc::new(AtomicBool::new(true));
+    let does_hang = hangs.clone();
+    let has_no_answer = move |request: &::http::Request<kube::client::Body>| {
+        let creates =
+            request.method() == ::http::Method::POST && request.uri().path().ends_with("/eventbatches");
+        creates && does_hang.load(Ordering::SeqCst)
+    };
+    let running = scene.start_unanswered("one", has_no_answer).await;
+    until_ready(&scene).await;
+    let send = async |body: String| {
+        let signature = sign(body.as_bytes());
+        let headers = [("x-github-event", "deployment"), ("x-hub-signature-256", &*signature)];
+        running.post_as("hub", &headers, body.as_bytes()).await
+    };
+    let deployed = |number: u32| json!({"action": "created", "number": number}).to_string();
+    let kept = stream::iter(1..u32::MAX).map(|number| send(deployed(number)));
+    let kept = kept.buffer_unordered(SIGNED).for_each(async |_| ());
+    // It would be answered at once: nothing of it is kept.
+    let refused = eventually("no place is left", DEADLINE, || async {
+        let refused = send("x".to_owned()).await;
+        if refused.text == "queue full; retry" { Ok(refused) } else { Err(format!("{refused:?}")) }
+    });
+    let refused = tokio::select! {
+        () = kept => unreachable!("it goes on"),
+        refused = refused => refused,
+    };
+    assert_eq!(refused.status, 503);
+    hangs.store(false, Ordering::SeqCst);
+    eventually("it is accepted", DEADLINE, || async {
+        let accepted = send(deployed(0)).await;
+        if accepted.status == 202 { Ok(()) } else { Err(accepted.text) }
+    })
+    .await;
     running.stop().await;
 }
 

@@ -202,6 +202,45 @@ fn nothing_is_begun_beside_the_pods_of_a_job_that_is_gone() {
 }
 
 #[test]
+fn canceling_waits_no_longer_for_pods_than_the_action_may_take() {
+    for job_is_there in [true, false] {
+        let mut world = World::new(&[(CLEAN, true)]);
+        world.step();
+        world.execution.spec.cancel = true;
+        if job_is_there {
+            // Somebody's finalizer keeps it.
+            world.jobs.values_mut().for_each(|job| (job.held, job.live_pods) = (true, 1));
+        } else {
+            world.strays = (1, world.jobs.values().next().expect("a Job").uid.clone());
+            world.jobs.clear();
+        }
+        let deadline = 1 + 300 + DEADLINE_GRACE.as_secs();
+        for (now, outcome) in [(2, ""), (deadline - 1, ""), (deadline, "Canceled")] {
+            world.now = now;
+            world.step();
+            assert_eq!(world.outcome(), outcome, "at {now}");
+        }
+        let succeeded = condition(&world.status().conditions, ConditionType::Succeeded).expect("set").clone();
+        assert!(succeeded.message.contains("may run still"), "{}", succeeded.message);
+    }
+}
+
+#[test]
+fn canceling_stops_the_job_that_was_recorded_and_no_other_of_its_name() {
+    let mut world = World::new(&[(CLEAN, true)]);
+    world.step();
+    world.jobs.values_mut().for_each(|job| "another".clone_into(&mut job.uid));
+    world.execution.spec.cancel = true;
+    let next = next(&world.execution, &world.definition, &world.seen(), at(world.now));
+    assert!(!next.effects.iter().any(|effect| matches!(effect, Effect::DeleteJob(..))), "{next:?}");
+    let is_over = next.effects.iter().any(|effect| match effect {
+        Effect::Status(status) => status.finished_at.is_some(),
+        _ => false,
+    });
+    assert!(is_over, "{next:?}");
+}
+
+#[test]
 fn a_run_by_hand_deletes_the_object_that_it_began_with_and_no_other() {
     let mut world = World::new(&[("delete", false)]);
     world.execution.spec.target.as_mut().expect("a target").uid = None;

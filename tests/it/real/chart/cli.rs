@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::rendered::objects;
 use super::stage::{Stage, admitted, fother, refused};
 use crate::support::control_plane::ControlPlane;
-use crate::support::kubectl::Answer;
+use crate::support::helm::Helm;
+use crate::support::kubectl::{Answer, Kubectl};
 use crate::support::wait::{DEADLINE, eventually};
 
 fn jobs() -> Value {
@@ -19,6 +20,25 @@ fn maps(verbs: &[&str]) -> Value {
 fn rule() -> Value {
     let trigger = json!({"resource": {"apiVersion": "v1", "kind": "ConfigMap"}});
     json!({"serviceAccountName": "healer", "trigger": trigger, "when": "false", "ladder": [{"run": "mend"}]})
+}
+
+/// All of this is what a check says of a cluster.
+async fn says(plane: &ControlPlane, code: i32, wanted: &[&str]) {
+    let answer = fother(plane.admin(), &["check"]).await;
+    assert_eq!(answer.code, code, "{answer:#?}");
+    for wanted in wanted {
+        assert!(answer.stdout.contains(wanted), "no {wanted:?} in {answer:#?}");
+    }
+}
+
+/// Says of the replicas of the controller what nobody says where nothing runs Pods.
+async fn replicas(kubectl: &Kubectl, (all, updated): (i32, i32)) {
+    let status = json!({
+        "observedGeneration": 1, "replicas": all, "updatedReplicas": updated, "readyReplicas": 2, "availableReplicas": 2,
+    });
+    let patch = json!({"status": status}).to_string();
+    let arguments = ["-n", "fother", "patch", "deployment", "fother", "--subresource=status"];
+    kubectl.run(&[&arguments[..], &["--type=merge", "-p", &patch]].concat()).await;
 }
 
 /// What a check says of the namespace of a stage.
@@ -132,6 +152,7 @@ async fn what_enroll_prints_takes_nothing_from_those_that_were_enrolled_before()
         blind.stderr.contains(&said) && blind.stderr.contains("takes it from all that it does not name"),
         "{blind:#?}"
     );
+    assert!(blind.stderr.contains("could not be asked who its controller is"), "{blind:#?}");
     assert_eq!(objects(&blind.stdout)[1]["rules"][0]["resourceNames"], json!(["packs"]));
 }
 
@@ -179,6 +200,53 @@ async fn a_check_looks_at_the_accounts_of_webhooks() {
         if answer.contains(&good) { Ok(()) } else { Err(answer) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_check_looks_at_the_accounts_of_packs() {
+    let Some(stage) = Stage::new("check-packs").await else { return };
+    let here = stage.namespace.as_str();
+    let spec = json!({"url": "https://git.example/packs", "serviceAccountName": "packs", "secretRef": {"name": "git"}});
+    admitted(&stage.create(&stage.admin, "Pack", "web", spec).await);
+    let says = async |wanted: &str| {
+        eventually(wanted, DEADLINE, || async {
+            let answer = check(&stage).await.stdout;
+            if answer.contains(wanted) { Ok(()) } else { Err(answer) }
+        })
+        .await;
+    };
+    says(&format!("✗ ServiceAccount {here}/packs does not exist")).await;
+    let verbs = ["list", "create", "patch", "delete"];
+    let ours =
+        |resources: &[&str]| json!({"apiGroups": ["fother.dev"], "resources": resources, "verbs": verbs});
+    stage.person("packs", json!([ours(&["rules"]), maps(&["list"])])).await;
+    admitted(&stage.fother(&["enroll", here, "--service-account", "packs", "--apply"]).await);
+    let fix = "    fix: docs/how-to/grant-rights.md lists what\n";
+    let lacking = "list/create/patch/delete actions, create/patch/delete configmaps";
+    says(&format!(
+        "✗ Pack {here}/web: ServiceAccount {here}/packs cannot {lacking} in namespace {here}; add a Role that allows it\n{fix}"
+    ))
+    .await;
+    says(&format!("✗ Pack {here}/web: packs cannot get Secret git in namespace {here}\n{fix}")).await;
+
+    let secret =
+        json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["git"], "verbs": ["get"]});
+    let role = async |resources: &[&str]| {
+        let role = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "packs", "namespace": here},
+            "rules": [ours(resources), maps(&verbs), secret],
+        });
+        stage.admin.apply(&role.to_string(), &[]).await;
+    };
+    role(&["rules", "actions"]).await;
+    let good = format!("✓ Pack {here}/web: its account may do what it needs\n");
+    says(&good).await;
+    // Only a Pack that has Webhooks needs rights to them.
+    let inventory = json!({"status": {"inventory": [{"kind": "Webhook", "name": "alerts"}]}});
+    admitted(&stage.controller_says("packs", "web", inventory).await);
+    says(&format!("{here}/packs cannot list/create/patch/delete webhooks in namespace {here}")).await;
+    role(&["rules", "actions", "webhooks"]).await;
+    says(&good).await;
 }
 
 /// A Role stays as it was when it was applied, whatever a later version of the controller needs.
@@ -248,15 +316,9 @@ async fn a_check_leads_from_nothing_to_a_rule_that_works() {
 async fn a_check_of_the_installation_names_what_is_missing() {
     // Nothing runs Pods here: what a kubelet and its controllers would say is said for them.
     let Some(plane) = ControlPlane::private_without(&["deployment-controller"]).await else { return };
-    let Some(helm) = crate::support::helm::Helm::new(plane.admin()) else { return };
+    let Some(helm) = Helm::new(plane.admin()) else { return };
     let kubectl = plane.kubectl();
-    let says = async |code: i32, wanted: &[&str]| {
-        let answer = fother(plane.admin(), &["check"]).await;
-        assert_eq!(answer.code, code, "{answer:#?}");
-        for wanted in wanted {
-            assert!(answer.stdout.contains(wanted), "no {wanted:?} in {answer:#?}");
-        }
-    };
+    let says = async |code: i32, wanted: &[&str]| says(&plane, code, wanted).await;
     says(1, &["✓ kubernetes v1.", "✗ kind rules.fother.dev is not installed", "fix: helm upgrade --install"])
         .await;
     helm.install(&["--set", "admissionPolicies.enabled=false"]).await;
@@ -270,19 +332,12 @@ async fn a_check_of_the_installation_names_what_is_missing() {
     let missing = named.collect::<Vec<_>>().join(", ");
     says(1, &[&format!("! admission policies are missing, or refuse nothing: {missing}\n")]).await;
 
-    let ready = r#"{"status":{"replicas":2,"readyReplicas":2,"availableReplicas":2}}"#;
-    let status = [
-        "-n",
-        "fother",
-        "patch",
-        "deployment",
-        "fother",
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        ready,
-    ];
-    kubectl.run(&status).await;
+    // An upgrade that failed: a new Pod that does not come up, beside those of before.
+    replicas(&kubectl, (3, 1)).await;
+    let unfinished = "! Deployment fother/fother: 2 of 2 replicas ready, but not all are of its newest version\n    \
+                      fix: kubectl -n fother rollout status deployment/fother\n";
+    says(0, &[unfinished, "\n0 errors, 2 warnings\n"]).await;
+    replicas(&kubectl, (2, 2)).await;
     says(0, &["✓ Deployment fother/fother: 2 of 2 replicas ready", "\n0 errors, 1 warning\n"]).await;
 
     for (break_it, said) in [
@@ -303,6 +358,70 @@ async fn a_check_of_the_installation_names_what_is_missing() {
     let old = r#"[{"op":"remove","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/unless"}]"#;
     kubectl.run(&["patch", "crd", "rules.fother.dev", "--type=json", "-p", old]).await;
     says(1, &["✗ kind rules.fother.dev is of another version than this fother"]).await;
+}
+
+/// Kinds that were applied by hand, and a release of another name in another namespace.
+#[tokio::test]
+async fn a_check_has_remedies_for_the_installation_that_is_there() {
+    let Some(plane) = ControlPlane::private_without(&["deployment-controller"]).await else { return };
+    let Some(helm) = Helm::new(plane.admin()) else { return };
+    let kubectl = plane.kubectl();
+    kubectl.run(&["apply", "--server-side", "-f", "crds"]).await;
+    kubectl.run(&["wait", "crd", "--all", "--for=condition=Established"]).await;
+    let install = "helm upgrade --install fother charts/fother -n fother --create-namespace";
+    let nobody = "✗ no account has the ClusterRole fother-controller";
+    says(&plane, 1, &[&format!("{nobody}\n    fix: {install} --set crds.install=false\n")]).await;
+    let answer = helm.try_run(&install.split(' ').skip(1).collect::<Vec<_>>()).await;
+    refused(&answer, "invalid ownership metadata");
+
+    let values = "crds.install=false,admissionPolicies.enabled=false,controller.maxTotal=7";
+    let guard = ["install", "guard", "charts/fother", "-n", "ops", "--create-namespace", "--set", values];
+    helm.run(&guard).await;
+    let mend = "helm upgrade --install guard charts/fother -n ops --create-namespace --reset-then-reuse-values --set crds.install=false";
+    let policies = format!("{mend},admissionPolicies.enabled=true");
+    says(&plane, 1, &[&format!("fix: {policies}\n")]).await;
+    // It is what mends it, and it resets nothing.
+    helm.run(&policies.split(' ').skip(1).collect::<Vec<_>>()).await;
+    says(&plane, 1, &["✓ admission policies\n"]).await;
+    let arguments = "jsonpath={.spec.template.spec.containers[0].args}";
+    let arguments = kubectl.run(&["-n", "ops", "get", "deployment", "fother", "-o", arguments]).await;
+    assert!(arguments.contains("--max-total=7"), "{arguments}");
+
+    // A binding whose policy is gone, and one of a controller that is not this one.
+    kubectl.run(&["delete", "validatingadmissionpolicy", "fother-rules"]).await;
+    let user = "request.userInfo.username == 'system:serviceaccount:fother:fother'";
+    let other =
+        json!([{"op": "replace", "path": "/spec/validations/0/expression", "value": user}]).to_string();
+    let batches = ["validatingadmissionpolicy", "fother-eventbatches", "--type=json", "-p", &other];
+    kubectl.run(&[&["patch"][..], &batches].concat()).await;
+    let gone = "! admission policies are missing, or refuse nothing: fother-rules\n";
+    let foreign =
+        "✗ admission policies do not name the controller, ServiceAccount ops/fother: fother-eventbatches\n";
+    says(&plane, 1, &[gone, &format!("{foreign}    fix: {mend}\n")]).await;
+    enrolls_for(&plane, "ops/fother").await;
+}
+
+/// What enroll prints is for the controller that the cluster has, unless another one is given; then it says so.
+async fn enrolls_for(plane: &ControlPlane, controller: &str) {
+    let enroll = ["enroll", "payments", "--service-account", "healer"];
+    let bound = |answer: &Answer| {
+        let subject = objects(&answer.stdout)[2]["subjects"][0].clone();
+        format!("{}/{}", subject["namespace"].as_str().unwrap(), subject["name"].as_str().unwrap())
+    };
+    let answer = fother(plane.admin(), &enroll).await;
+    admitted(&answer);
+    assert_eq!((bound(&answer).as_str(), answer.stderr.as_str()), (controller, ""));
+    let answer = fother(plane.admin(), &[&enroll[..], &["--controller", "other/fother"]].concat()).await;
+    admitted(&answer);
+    assert_eq!(bound(&answer), "other/fother");
+    assert!(
+        answer.stderr.contains(&format!("the controller of this cluster is {controller}")),
+        "{answer:#?}"
+    );
+    let (home, _) = controller.split_once('/').unwrap();
+    let answer = fother(plane.admin(), &["enroll", home, "--service-account", "healer"]).await;
+    assert_eq!(answer.code, 1, "{answer:#?}");
+    refused(&answer, "the controller itself runs in");
 }
 
 #[tokio::test]

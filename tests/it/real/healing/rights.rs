@@ -235,7 +235,7 @@ async fn in_a_namespace_that_is_not_enrolled_nothing_runs() {
     let bindings = scenario.stage.api::<k8s_openapi::api::rbac::v1::RoleBinding>();
     bindings.delete("fother-impersonate", &DeleteParams::default()).await.unwrap();
     let remedy = format!(
-        "; fother enroll {} --service-account healer lets the controller act as it",
+        "; fother enroll {} --service-account healer --apply lets the controller act as it",
         scenario.stage.namespace
     );
     let by_hand =
