@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use serde_json::Value;
 
 use super::inbox::{Item, Place, SILENCE, items, starts_at};
 use super::owed::{fires, outcomes};
-use crate::api::{EventBatch, OutcomeKind, TriggerEvent};
+use crate::api::{AlertState, EventBatch, OutcomeKind, TriggerEvent};
+
+/// After how long what says that a resolved alert fires is no latecomer any more: Alertmanager tries to deliver a notification for
+/// `group_interval`, which is five minutes if nobody says otherwise.
+pub const LATECOMERS: SignedDuration = SignedDuration::from_mins(5);
 
 /// Up to when the alerts of a fingerprint are resolved.
 #[derive(Clone, Copy, Debug, Default)]
@@ -121,6 +125,36 @@ pub fn fires_again(ended: &TriggerEvent, batches: &[Arc<EventBatch>], now: Times
     })
 }
 
+/// What a batch has of one fingerprint.
+pub fn of(batch: &Arc<EventBatch>, fingerprint: &str) -> Vec<Item> {
+    let events = batch.spec.events.iter().enumerate();
+    let own = events
+        .filter(|(_, event)| event.alert.as_ref().is_some_and(|alert| alert.fingerprint == fingerprint));
+    own.map(|(index, _)| Item { batch: batch.clone(), index }).collect()
+}
+
+/// The start by which an alert goes, by what is kept of its fingerprint. Alertmanager resolves what it has not heard of for some
+/// minutes, as where Prometheus cannot reach it; what fires on after that has the start that it had before, and goes by when it was
+/// said to have ended.
+pub fn start(alert: &AlertState, kept: &[Item], at: Timestamp) -> Timestamp {
+    let of_it = format!("{}/{}/", alert.fingerprint, alert.starts_at.0);
+    let latest = |ends: bool| {
+        let same = kept.iter().filter(|item| item.accepted().event.id.starts_with(&of_it));
+        let states = same.filter_map(|item| Some((item, item.accepted().alert.as_ref()?)));
+        states.filter(|(_, alert)| alert.ends_at.is_some() == ends).max_by_key(|(_, alert)| alert.starts_at.0)
+    };
+    let (fires, ended) = (latest(false), latest(true));
+    let began = |found: Option<(&Item, &AlertState)>| found.map(|(_, alert)| alert.starts_at.0);
+    let is_anew = |(end, _): &(&Item, &AlertState)| at.duration_since(end.received_at()) > LATECOMERS;
+    match ended.filter(|_| began(fires) <= began(ended)) {
+        Some(end) if alert.ends_at.is_none() && is_anew(&end) => {
+            end.1.ends_at.as_ref().map_or(alert.starts_at.0, |ends| ends.0.max(alert.starts_at.0))
+        }
+        Some((_, ended)) => ended.starts_at.0,
+        None => began(fires).unwrap_or(alert.starts_at.0),
+    }
+}
+
 fn resolved(items: &[Item]) -> BTreeSet<Place> {
     // The items of a batch stand beside each other.
     let mut seen = BTreeSet::<*const EventBatch>::new();
@@ -134,10 +168,47 @@ fn resolved(items: &[Item]) -> BTreeSet<Place> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
     use serde_json::json;
 
     use super::super::inbox::tests::{alert, at, batch};
     use super::*;
+
+    #[test]
+    fn what_fires_on_long_after_its_end_goes_by_that_end() {
+        let state = |ends: Option<i64>| AlertState {
+            fingerprint: "f".to_owned(),
+            starts_at: MicroTime(at(5)),
+            ends_at: ends.map(|ends| MicroTime(at(ends))),
+            heard: BTreeMap::new(),
+        };
+        let said = |began: i64, starts: Option<i64>, ends: Option<i64>| {
+            let mut said = alert("f", starts.unwrap_or(began), ends);
+            let starts = starts.map(|starts| format!("{}/", at(starts))).unwrap_or_default();
+            said["event"]["id"] = json!(format!("f/{}/{starts}firing", at(began)));
+            said
+        };
+        let of = |kept: &[(i64, Value)], ends: Option<i64>, now: i64| {
+            let batches: Vec<_> =
+                kept.iter().map(|(time, alert)| batch("b", *time, json!([alert]))).collect();
+            let kept: Vec<_> = batches.iter().flat_map(|batch| super::of(batch, "f")).collect();
+            start(&state(ends), &kept, at(now)).as_second()
+        };
+        let mut kept = vec![(6, said(5, None, None))];
+        assert_eq!((of(&[], None, 10), of(&kept, None, 10), of(&kept, Some(300), 301)), (5, 5, 5));
+        kept.push((301, said(5, None, Some(300))));
+        assert_eq!((of(&kept, None, 600), of(&kept, Some(300), 700)), (5, 5), "late, or said twice");
+        assert_eq!(of(&kept, None, 602), 300);
+        kept.push((602, said(5, Some(300), None)));
+        assert_eq!(
+            (of(&kept, None, 620), of(&kept, None, 99_000), of(&kept, Some(900), 901)),
+            (300, 300, 300)
+        );
+        kept.push((901, said(5, Some(300), Some(900))));
+        assert_eq!((of(&kept, None, 1000), of(&kept, None, 1300)), (300, 900));
+        let other = [(301, said(4, None, Some(300)))];
+        assert_eq!(of(&other, None, 1000), 5, "another time that it fired");
+    }
 
     #[test]
     fn what_fires_later_than_what_ended_fires_again() {

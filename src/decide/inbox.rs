@@ -133,7 +133,7 @@ pub fn received_at(batch: &EventBatch) -> Timestamp {
 }
 
 /// When a rule heard first of an event: by its batch, or by an earlier one that it repeats.
-fn heard_at(item: &Item, rule: &str) -> Timestamp {
+pub fn heard_at(item: &Item, rule: &str) -> Timestamp {
     let before = item.accepted().alert.as_ref().and_then(|alert| alert.heard.get(rule));
     before.map_or(item.received_at(), |before| before.0.min(item.received_at()))
 }

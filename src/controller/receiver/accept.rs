@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::{Answer, Key, Open, Receiver, Refusal, UNREAD};
 use crate::api::{AcceptedEvent, AnyValue, EventBatch, EventBatchSpec, LABEL, TriggerEvent};
 use crate::cluster::objects::MANAGER;
+use crate::decide::firing;
 use crate::decide::hearing::UNDER_WAY;
 use crate::decide::identity::{digest, occurrence, readable};
 use crate::decide::inbox::{Item, REFRESHED, remember};
@@ -123,6 +124,7 @@ impl Receiver {
         let key = (namespace.to_owned(), webhook.to_owned());
         let (mut sorted, mut seen) = (Sorted::default(), BTreeSet::new());
         for received in message.events {
+            let received = self.restarted((namespace, webhook), received, at);
             let Some(kept) = self.kept(&key, &received, at) else {
                 sorted.unwanted += 1;
                 continue;
@@ -146,6 +148,23 @@ impl Receiver {
             }
         }
         sorted
+    }
+
+    /// An alert with the start by which it goes, in its identity too.
+    fn restarted(&self, webhook: (&str, &str), mut received: Received, at: Timestamp) -> Received {
+        let Received { event, alert: Some(alert) } = &mut received else { return received };
+        let holding = self.known.holding(webhook, &alert.fingerprint).into_iter();
+        let batches = holding.filter_map(|(namespace, name)| self.batches.get(&namespace, &name));
+        let kept: Vec<_> = batches.flat_map(|batch| firing::of(&batch, &alert.fingerprint)).collect();
+        let starts = firing::start(alert, &kept, at);
+        // What is kept is kept in microseconds.
+        if starts.as_microsecond() != alert.starts_at.0.as_microsecond() {
+            let status = if alert.ends_at.is_some() { "resolved" } else { "firing" };
+            event.id = format!("{}/{}/{starts}/{status}", alert.fingerprint, alert.starts_at.0);
+            event.time = alert.ends_at.clone().unwrap_or(MicroTime(starts));
+            alert.starts_at = MicroTime(starts);
+        }
+        received
     }
 
     /// What is kept of an event, and for whom. That an alert is resolved is kept, too, where it is kept that it fires: whoever

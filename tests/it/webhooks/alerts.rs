@@ -5,7 +5,7 @@ use fother::controller::Standing;
 use fother::journal::{File, Filter};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::Timestamp;
-use kube::Api;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::stage::{Scene, UNMATCHED, alert, at, count, notification, say, until_taken};
@@ -446,5 +446,46 @@ async fn what_has_to_wait_asks_for_what_it_waits_for_and_not_for_all_that_is_kep
     scene.patch::<ConfigMap>("sda", json!({"metadata": {"labels": {"open": "yes"}}})).await;
     count(&scene, 1).await;
     assert!(looks(lists) > 0, "what is done is looked at once more");
+    running.stop().await;
+}
+
+/// Alertmanager ends what it has not heard of for minutes, as while Prometheus cannot reach it.
+#[tokio::test]
+async fn what_fires_on_long_after_it_was_said_to_be_resolved_is_a_new_episode() {
+    let scene = scene(json!({})).await;
+    let (starts, ends) = (at(-900), at(-600));
+    let firing = alert("sda", &starts, None);
+    scene.batch_for("a-firing", "am", (&["full"], &starts), &firing).await;
+    scene.batch_for("b-resolved", "am", (&["full"], &ends), &alert("sda", &starts, Some(&ends))).await;
+    let running = scene.start("one").await;
+    ready(&scene).await;
+    scene
+        .came_to(&[
+            &format!("f-sda/{starts}/firing full Resolved"),
+            &format!("f-sda/{starts}/resolved full Resolved"),
+        ])
+        .await;
+    say(&running, &[firing.clone()]).await;
+    let name = count(&scene, 1).await.remove(0).metadata.name.unwrap();
+    let answer = running.post("am", &notification(&[firing.clone()])).await;
+    assert_eq!((answer.status, answer.text), (200, format!("duplicate of execution {name}")));
+    say(&running, &[alert("sda", &starts, Some(&at(0)))]).await;
+    scene.ended(&["TargetRecovered"]).await;
+    closed(&scene).await;
+    assert_eq!(running.post("am", &notification(&[firing.clone()])).await.status, 200, "it is late");
+
+    // What was received is forgotten in time, and the Execution is there.
+    let status = json!({"status": {"episodeClosedAt": at(-301)}});
+    let executions = scene.api::<Execution>();
+    executions.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    for batch in scene.batches().await {
+        scene
+            .api::<EventBatch>()
+            .delete(&batch.metadata.name.unwrap(), &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+    until_taken(&running, &notification(&[firing])).await;
+    count(&scene, 2).await;
     running.stop().await;
 }

@@ -373,10 +373,11 @@ impl Scene {
         let kind = format!("alert.{}", text("status"));
         let event = json!({"id": id, "source": "alertmanager", "type": kind, "time": alert["startsAt"], "data": alert});
         // As it is kept of what is received.
-        let starts = format!("{:.6}", text("startsAt").parse::<k8s_openapi::jiff::Timestamp>().unwrap());
-        let mut state = json!({"fingerprint": alert["fingerprint"], "startsAt": starts});
+        let kept =
+            |field: &str| format!("{:.6}", text(field).parse::<k8s_openapi::jiff::Timestamp>().unwrap());
+        let mut state = json!({"fingerprint": alert["fingerprint"], "startsAt": kept("startsAt")});
         if text("status") == "resolved" {
-            state["endsAt"] = alert["endsAt"].clone();
+            state["endsAt"] = kept("endsAt").into();
         }
         let events = json!([{"event": event, "rules": rules, "alert": state}]);
         let spec = json!({"webhook": webhook, "receivedAt": received, "events": events});

@@ -17,8 +17,9 @@ use crate::controller::rule::load::Counted;
 use crate::controller::rule::{Executions, LOOK_AGAIN, executions_of, objection, past_of, targets};
 use crate::decide::alerts::Set;
 use crate::decide::episode::{self, Held, Load, Past, Question, Verdict};
+use crate::decide::firing::LATECOMERS;
 use crate::decide::identity::TargetKey;
-use crate::decide::inbox::{Inbox, Item, starts_at};
+use crate::decide::inbox::{Inbox, Item, heard_at, starts_at};
 use crate::decide::lead::{self, Lead};
 use crate::decide::matching::received;
 use crate::decide::view::{Sight, TargetView};
@@ -77,7 +78,8 @@ impl Listener<'_> {
         for item in firing {
             let Some(target) = self.lead(&item) else { continue };
             let (key, began) = (TargetKey::from(&target), starts_at(&item).unwrap_or_else(now));
-            if let Some(known) = remedied(known(executions, &key), began) {
+            let heard = heard_at(&item, &self.case.compiled.facts.name);
+            if let Some(known) = remedied(known(executions, &key), began, heard) {
                 self.note(&item, OutcomeKind::Duplicate, "it was dealt with", Some(known));
                 continue;
             }
@@ -259,16 +261,19 @@ impl Listener<'_> {
 }
 
 /// The Execution that has dealt with an alert of this start: its episode is over, and what still says that the alert
-/// fires was sent before that, or is late.
-fn remedied(executions: &[Arc<Execution>], began: Timestamp) -> Option<String> {
+/// fires was sent before that, or is late. What is heard of for the first time long after it fires on, under the start that it had.
+fn remedied(executions: &[Arc<Execution>], began: Timestamp, heard: Timestamp) -> Option<String> {
     let latest = latest(executions)?;
-    let closed = latest.status.as_ref().is_some_and(|status| status.episode_closed_at.is_some());
+    let closed = latest.status.as_ref()?.episode_closed_at.as_ref()?.0;
+    if heard.duration_since(closed) > LATECOMERS {
+        return None;
+    }
     let decision = latest.spec.decision.as_ref()?;
     // Another text of the Rule may have been about something else that led to the target.
     decision.event.as_ref().filter(|event| event.event_type == FIRING)?;
     let since = decision.since.as_ref()?.0;
     // Times in objects are kept in whole seconds.
-    (closed && began.as_second() <= since.as_second()).then(|| latest.name_any())
+    (began.as_second() <= since.as_second()).then(|| latest.name_any())
 }
 
 pub(super) fn latest(executions: &[Arc<Execution>]) -> Option<&Arc<Execution>> {
