@@ -128,6 +128,8 @@ async fn read<'h>(
     }
     let taker = Taker { webhook: open.webhook(), address: open.sender(), is_proven: open.is_proven() };
     let Some(place) = hooks.bodies.take(taker).await else {
+        // Who is still sending when the connection is closed loses the answer with it.
+        let _ = tokio::time::timeout(READ_TIMEOUT, drain(body, most)).await;
         return Err((Refusal::Overloaded, "queue full; retry".to_owned()));
     };
     match tokio::time::timeout(READ_TIMEOUT, whole(body, most)).await {
@@ -138,6 +140,12 @@ async fn read<'h>(
             Err((Refusal::TooSlow, format!("body not received within {} s; retry", READ_TIMEOUT.as_secs())))
         }
     }
+}
+
+/// Reads a body, as far as it may be long, and keeps nothing of it.
+async fn drain(body: Body, most: usize) {
+    let mut body = Limited::new(body, most);
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 /// A body in one piece. None that it comes in is kept: one of a single byte takes many, and holds on to all that was read from the

@@ -465,14 +465,15 @@ async fn what_fires_on_long_after_it_was_said_to_be_resolved_is_a_new_episode() 
             &format!("f-sda/{starts}/resolved full Resolved"),
         ])
         .await;
-    say(&running, &[firing.clone()]).await;
+    let again = notification(&[firing]);
+    assert_eq!(running.post("am", &again).await.status, 202);
     let name = count(&scene, 1).await.remove(0).metadata.name.unwrap();
-    let answer = running.post("am", &notification(&[firing.clone()])).await;
+    let answer = running.post("am", &again).await;
     assert_eq!((answer.status, answer.text), (200, format!("duplicate of execution {name}")));
     say(&running, &[alert("sda", &starts, Some(&at(0)))]).await;
     scene.ended(&["TargetRecovered"]).await;
     closed(&scene).await;
-    assert_eq!(running.post("am", &notification(&[firing.clone()])).await.status, 200, "it is late");
+    assert_eq!(running.post("am", &again).await.status, 200, "it is late");
 
     // What was received is forgotten in time, and the Execution is there.
     let status = json!({"status": {"episodeClosedAt": at(-301)}});
@@ -485,7 +486,7 @@ async fn what_fires_on_long_after_it_was_said_to_be_resolved_is_a_new_episode() 
             .await
             .unwrap();
     }
-    until_taken(&running, &notification(&[firing])).await;
+    until_taken(&running, &again).await;
     count(&scene, 2).await;
     running.stop().await;
 }

@@ -194,7 +194,8 @@ async fn a_body_has_its_place_until_it_is_answered() {
     let kept = kept.buffer_unordered(SIGNED).for_each(async |_| ());
     // It would be answered at once: nothing of it is kept.
     let refused = eventually("no place is left", DEADLINE, || async {
-        let refused = send("x".to_owned()).await;
+        let refused = send("x".repeat(512 * 1024)).await;
+        assert_ne!(refused.status, 0, "who is still sending has an answer, too");
         if refused.text == "queue full; retry" { Ok(refused) } else { Err(format!("{refused:?}")) }
     });
     let refused = tokio::select! {
