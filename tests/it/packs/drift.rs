@@ -6,17 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{ACTION, NAMESPACE, Scene, rule};
+use super::{NAMESPACE, Scene, serving};
 use crate::support::wait::{DEADLINE, eventually};
 
 #[tokio::test]
 async fn what_is_changed_or_added_by_hand_goes_with_the_next_sync() {
-    let mut scene = Scene::new().await;
-    let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n"), ("a.yaml", &*rule("a", "1m"))];
-    let commit = scene.origin.push(&files).await;
-    scene.start(usize::MAX);
-    scene.follow(json!({})).await;
-    scene.ready("Synced", &commit).await;
+    let (scene, commit) = serving().await;
     let said = spec(&scene).await;
 
     let rules: Api<Rule> = Api::namespaced(scene.admin.clone(), NAMESPACE);
@@ -38,12 +33,7 @@ async fn what_is_changed_or_added_by_hand_goes_with_the_next_sync() {
 /// Whoever may delete and create ConfigMaps can put another in the place of a script, which nobody can change back.
 #[tokio::test]
 async fn a_script_that_somebody_replaced_is_put_right() {
-    let mut scene = Scene::new().await;
-    let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n"), ("a.yaml", &*rule("a", "1m"))];
-    let commit = scene.origin.push(&files).await;
-    scene.start(usize::MAX);
-    scene.follow(json!({})).await;
-    scene.ready("Synced", &commit).await;
+    let (scene, commit) = serving().await;
     let scripts: Api<ConfigMap> = Api::namespaced(scene.admin.clone(), NAMESPACE);
     let all = scripts.list(&ListParams::default().labels("fother.dev/pack")).await.unwrap();
     let script = all.items.into_iter().next().unwrap();

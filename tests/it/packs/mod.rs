@@ -241,6 +241,17 @@ impl Scene {
     }
 }
 
+/// A scene with one revision in force, of which the commit is given.
+async fn serving() -> (Scene, String) {
+    let mut scene = Scene::new().await;
+    let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n"), ("a.yaml", &*rule("a", "1m"))];
+    let good = scene.origin.push(&files).await;
+    scene.start(usize::MAX);
+    scene.follow(json!({})).await;
+    scene.ready("Synced", &good).await;
+    (scene, good)
+}
+
 #[tokio::test]
 async fn commits_become_objects_and_what_leaves_is_pruned() {
     let mut scene = Scene::new().await;

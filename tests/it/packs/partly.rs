@@ -11,7 +11,7 @@ use kube::core::Status;
 use parking_lot::Mutex;
 use serde_json::json;
 
-use super::{ACTION, NAMESPACE, Scene, rule};
+use super::{ACTION, NAMESPACE, Scene, rule, serving};
 use crate::support::wait::{DEADLINE, eventually};
 
 /// What the API server says to writes of Rules of one name, and whether already to a dry run.
@@ -42,17 +42,6 @@ const QUOTA: &str = "rules.fother.dev \"b\" is forbidden: exceeded quota: few, r
 fn seconds(rules: &[Rule], name: &str) -> Option<u32> {
     let rule = rules.iter().find(|rule| rule.metadata.name.as_deref() == Some(name))?;
     rule.spec.hold_for.map(Duration::as_secs)
-}
-
-/// A scene with one revision in force, of which the commit is given.
-async fn serving() -> (Scene, String) {
-    let mut scene = Scene::new().await;
-    let files = [("action.yaml", ACTION), ("scripts/clean.sh", "true\n"), ("a.yaml", &*rule("a", "1m"))];
-    let good = scene.origin.push(&files).await;
-    scene.start(usize::MAX);
-    scene.follow(json!({})).await;
-    scene.ready("Synced", &good).await;
-    (scene, good)
 }
 
 /// Asks for a sync and waits until it is over: by itself the next try comes later after each failure.
