@@ -1,7 +1,5 @@
 //! `fother completion SHELL`.
 
-use std::io::Write;
-
 use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 
@@ -20,10 +18,10 @@ pub struct Completion {
 impl Completion {
     /// Prints it.
     pub fn run(self) -> anyhow::Result<Exit> {
-        // Not straight to the output: who reads the first lines alone may close it, and that is no reason to panic.
+        // Not straight to the output: where that fails, clap panics.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut visible(), "fother", &mut script);
-        std::io::stdout().write_all(&script)?;
+        super::say(|out| out.write_all(&script))?;
         Ok(Exit::Yes)
     }
 }

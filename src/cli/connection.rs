@@ -12,7 +12,7 @@ use crate::cluster::client;
 /// The cluster to talk to.
 #[derive(Args, Debug)]
 pub struct Connection {
-    /// The kubeconfig to use. Default: in a cluster its own account, else what kubectl would use.
+    /// The kubeconfig to use. Default: what kubectl would use, else in a cluster its own account.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// The context of the kubeconfig to use. Default: the one that it says is current.

@@ -1,6 +1,5 @@
 //! `fother crds`: the custom resource definitions, as YAML.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -27,7 +26,7 @@ impl Crds {
             let yaml = render(&crd)?;
             match &self.output_dir {
                 Some(folder) => write(folder, &crd, &yaml)?,
-                None => std::io::stdout().write_all(format!("---\n{yaml}").as_bytes())?,
+                None => super::say(|out| write!(out, "---\n{yaml}"))?,
             }
         }
         Ok(Exit::Yes)

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::installed::ControllerAccount;
-use super::{Exit, apply};
+use super::{Exit, apply, names};
 use crate::api::ANNOTATION;
 use crate::cluster::error::optional;
 use crate::cluster::objects::MANAGER;
@@ -37,10 +37,10 @@ Examples:
   fother enroll payments --service-account healer --service-account packs --apply")]
 pub struct Enroll {
     /// The namespace.
-    #[arg(value_name = "NAMESPACE")]
+    #[arg(value_name = "NAMESPACE", value_parser = names::namespace)]
     namespace: String,
     /// An account of the namespace that Rules or Packs name (repeatable).
-    #[arg(long = "service-account", required = true, value_name = "NAME")]
+    #[arg(long = "service-account", required = true, value_name = "NAME", value_parser = names::account)]
     accounts: Vec<String>,
     /// The controller's own account. Default: the one that the cluster has, else fother/fother.
     #[arg(long, value_name = "NAMESPACE/NAME")]
@@ -96,9 +96,9 @@ impl Enroll {
             );
             self.accounts.clone()
         });
-        for object in self.objects(&together, &controller)? {
-            anstream::print!("---\n{}", serde_saphyr::to_string(&object)?);
-        }
+        let objects = self.objects(&together, &controller)?;
+        let documents = objects.iter().map(serde_saphyr::to_string).collect::<Result<Vec<_>, _>>()?;
+        super::say(|out| documents.iter().try_for_each(|document| write!(out, "---\n{document}")))?;
         Ok(Exit::Yes)
     }
 
@@ -131,7 +131,7 @@ impl Enroll {
                 apply::object(&client, &object).await?;
             }
         }
-        anstream::println!("enrolled {} for {}", self.namespace, self.accounts.join(", "));
+        super::say(|out| writeln!(out, "enrolled {} for {}", self.namespace, self.accounts.join(", ")))?;
         Ok(Exit::Yes)
     }
 
@@ -223,7 +223,7 @@ fn chosen(
 }
 
 /// Why a namespace is never enrolled; of its own the controller has to be known.
-fn refusal(namespace: &str, controller: Option<&ControllerAccount>) -> Option<String> {
+pub(super) fn refusal(namespace: &str, controller: Option<&ControllerAccount>) -> Option<String> {
     if rights::SYSTEM_NAMESPACES.contains(&namespace) {
         return Some(format!("what runs in {namespace} runs the cluster: who acts there can do anything"));
     }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::{Api, Client};
 
+use super::names;
 use crate::cluster::error::optional;
 use crate::cluster::rights;
 
@@ -46,12 +47,8 @@ impl FromStr for ControllerAccount {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
-            }
-            _ => Err("not of the form NAMESPACE/NAME".to_owned()),
-        }
+        let (namespace, name) = text.split_once('/').ok_or("not of the form NAMESPACE/NAME")?;
+        Ok(Self { namespace: names::namespace(namespace)?, name: names::account(name)? })
     }
 }
 
@@ -63,7 +60,7 @@ mod tests {
     fn a_controller_is_named_with_its_namespace() {
         let account = ControllerAccount { namespace: "ops".to_owned(), name: "fother".to_owned() };
         assert_eq!(account.to_string().parse(), Ok(account));
-        for bad in ["fother", "/fother", "ops/", "a/b/c"] {
+        for bad in ["fother", "/fother", "ops/", "a/b/c", "Ops/fother", "ops/the controller"] {
             assert!(bad.parse::<ControllerAccount>().is_err(), "{bad}");
         }
     }

@@ -105,12 +105,12 @@ impl Journal {
         match self.output {
             Format::Table => {
                 let rows: Vec<_> = entries.iter().rev().map(row).collect();
-                anstream::print!("{}", table(heading, &rows));
+                super::say(|out| write!(out, "{}", table(heading, &rows)))?;
             }
             Format::Json => {
-                for entry in entries.iter().rev() {
-                    anstream::println!("{}", serde_json::to_string(entry).context("not printable")?);
-                }
+                let lines = entries.iter().rev().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
+                let lines = lines.context("not printable")?;
+                super::say(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
             }
         }
         Ok(entries.len())

@@ -11,8 +11,11 @@ mod enroll;
 mod exit;
 mod installed;
 mod journal;
+mod names;
 mod validate;
 mod version;
+
+use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -55,21 +58,23 @@ pub fn run() -> std::process::ExitCode {
         Verb::GitWorker => return crate::git::run_worker(),
         Verb::Journal(verb) => verb.run(),
         Verb::Validate(verb) => verb.run(),
-        Verb::Version(verb) => Ok(verb.run()),
+        Verb::Version(verb) => verb.run(),
     };
     exit.unwrap_or_else(|error| {
-        // Whoever closed the output has read enough of it, as `head` has.
-        if !is_broken_pipe(&error) {
-            anstream::eprintln!("fother: {error:#}");
-        }
+        anstream::eprintln!("fother: {error:#}");
         Exit::CouldNotAnswer
     })
     .into()
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let of_io = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref().map(std::io::Error::kind);
-    error.chain().filter_map(of_io).any(|kind| kind == std::io::ErrorKind::BrokenPipe)
+/// Writes an answer to standard output, without colors where nobody sees them. Whoever closed it has read enough, as `head`
+/// has: the answer is none the less what it is.
+fn say(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> anyhow::Result<()> {
+    let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("failed to write to standard output"),
+    }
 }
 
 /// Waits for an answer that takes requests.

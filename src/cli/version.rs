@@ -23,13 +23,13 @@ enum Format {
 
 impl Version {
     /// Prints it.
-    pub fn run(self) -> Exit {
+    pub fn run(self) -> anyhow::Result<Exit> {
         let (version, api) =
             (env!("CARGO_PKG_VERSION"), format!("{}/{}", crate::api::GROUP, crate::api::VERSION));
-        match self.output {
-            Format::Text => anstream::println!("fother {version} ({api})"),
-            Format::Json => anstream::println!("{}", serde_json::json!({"version": version, "api": api})),
-        }
-        Exit::Yes
+        super::say(|out| match self.output {
+            Format::Text => writeln!(out, "fother {version} ({api})"),
+            Format::Json => writeln!(out, "{}", serde_json::json!({"version": version, "api": api})),
+        })?;
+        Ok(Exit::Yes)
     }
 }

@@ -141,6 +141,7 @@ impl Reference {
             0 => format!("; the repository has no {plural}"),
             // A handful helps against a typo; a list of hundreds buries the message.
             1..=8 => format!("; {plural}: {}", names.join(", ")),
+            many if matches!(self, Self::Semver(_)) => format!("; {many} {plural}, none in this range"),
             many => format!("; {many} {plural}, none of this name"),
         }
     }
@@ -237,6 +238,8 @@ mod tests {
             (Reference::Tag("v1.10.0".into()), annotated("refs/tags/v1.10.0", '4', '5')),
             (Reference::Semver("1".into()), annotated("refs/tags/v1.10.0", '4', '5')),
             (Reference::Semver("~1.2".into()), advertised("refs/tags/v1.2.0", '3')),
+            (Reference::Semver("1.2.0".into()), annotated("refs/tags/v1.10.0", '4', '5')),
+            (Reference::Semver("=1.2.0".into()), advertised("refs/tags/v1.2.0", '3')),
             (Reference::Semver(">=2.0.0-rc.0".into()), advertised("refs/tags/2.0.0-rc.1", '6')),
             (Reference::Commit(oid('2')), Target::Hidden { commit: oid('2') }),
             (Reference::Commit(oid('A')), Target::Hidden { commit: oid('a') }),
@@ -265,6 +268,18 @@ mod tests {
         ];
         for (reference, expected) in cases {
             assert_eq!(reference.resolve(&heads()).unwrap_err().to_string(), expected);
+        }
+        // A pre-release is in a range only if that names one of the same version.
+        for range in [">=1.11", "^2.0.0", ">=1.11.0-rc.1"] {
+            assert!(Reference::Semver(range.into()).resolve(&heads()).is_err(), "{range}");
+        }
+        let many = (0..9).map(|minor| format!("refs/tags/v0.{minor}.0"));
+        let many: Vec<_> = many.map(|name| Head { name, oid: oid('1'), target: None }).collect();
+        for (reference, expected) in [
+            (Reference::Semver("^3".into()), r#"tag in range "^3" not found; 9 tags, none in this range"#),
+            (Reference::Tag("v3.0.0".into()), r#"tag "v3.0.0" not found; 9 tags, none of this name"#),
+        ] {
+            assert_eq!(reference.resolve(&many).unwrap_err().to_string(), expected);
         }
         let empty = Reference::Default.resolve(&[]).unwrap_err();
         assert_eq!(empty.to_string(), "default branch not found; the repository is empty");

@@ -2,7 +2,8 @@
 
 use rusqlite::ErrorCode;
 
-/// Why a journal cannot be used.
+/// Why a journal cannot be used. Each text says the cause, so that none has a source that would say it again; a raw name
+/// keeps `thiserror` from taking a field for one.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// It was written by a later fother, which may want it back.
@@ -29,7 +30,7 @@ pub enum JournalError {
         /// The file.
         path: String,
         /// What `SQLite` says.
-        source: rusqlite::Error,
+        r#source: rusqlite::Error,
     },
     /// A damaged file cannot be put aside.
     #[error("{path} is damaged and cannot be put aside: {source}")]
@@ -37,7 +38,7 @@ pub enum JournalError {
         /// The file.
         path: String,
         /// What the system says.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
 }
 
@@ -65,5 +66,22 @@ impl JournalError {
     /// Whether a process was killed while it wrote, and what it left half done has to be undone before anybody can read.
     pub(super) fn is_unfinished(&self) -> bool {
         matches!(self.code(), Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_is_said_once() {
+        let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+        let source = rusqlite::Error::SqliteFailure(failure, Some("file is not a database".to_owned()));
+        let error = JournalError::Sqlite { path: "journal.db".to_owned(), source };
+        assert_eq!(format!("{:#}", anyhow::Error::from(error)), "journal.db: file is not a database");
+        let source = std::io::Error::other("no room");
+        let error = JournalError::Stuck { path: "journal.db".to_owned(), source };
+        let said = "journal.db is damaged and cannot be put aside: no room";
+        assert_eq!(format!("{:#}", anyhow::Error::from(error)), said);
     }
 }

@@ -1,6 +1,10 @@
-//! The small verbs: `fother version` and `fother completion`.
+//! The small verbs, `fother version` and `fother completion`, and what holds for all.
 
+use std::fs::File;
 use std::process::{Command, Stdio};
+
+use fother::journal::{self, Keeping, Limits, Place};
+use k8s_openapi::jiff::Timestamp;
 
 fn fother(arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fother"));
@@ -19,6 +23,96 @@ fn the_version_is_for_people_and_for_programs() {
     assert_eq!(code, 0);
     assert_eq!(said, serde_json::json!({"version": version, "api": "fother.dev/v1alpha1"}));
     assert_eq!(fother(&["version", "-o", "xml"]).0, 2);
+}
+
+/// What answers with standard output alone; the folder is for what they read.
+fn answers(folder: &tempfile::TempDir) -> Vec<Vec<String>> {
+    let path = folder.path().join("journal.db");
+    let keeping = Keeping { place: Place::File(path.clone()), limits: Limits::default() };
+    drop(journal::File::open(&keeping, Timestamp::now(), Timestamp::now()).unwrap());
+    let path = path.display().to_string();
+    let nowhere = folder.path().join("nowhere").display().to_string();
+    let rule = folder.path().join("a.yaml").display().to_string();
+    std::fs::write(&rule, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n").unwrap();
+    [
+        &["version"][..],
+        &["version", "-o", "json"],
+        &["completion", "bash"],
+        &["crds"],
+        &["journal", &path],
+        &["enroll", "payments", "--service-account", "healer", "--kubeconfig", &nowhere],
+        &["validate", &rule],
+    ]
+    .map(|arguments| arguments.iter().map(|argument| (*argument).to_owned()).collect::<Vec<String>>())
+    .into()
+}
+
+/// Runs it with another standard output; returns exit code and standard error.
+fn answered(arguments: &[String], stdout: impl Into<Stdio>) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fother"));
+    let ended = command.args(arguments).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).output();
+    let ended = ended.unwrap();
+    (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in answers(&folder) {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let (code, said) = answered(&arguments, full);
+        let why = "fother: failed to write to standard output: No space left on device (os error 28)\n";
+        assert!(code == Some(2) && said.ends_with(why), "{arguments:?}: {code:?} {said}");
+    }
+}
+
+/// As `fother … | true` closes it.
+#[test]
+fn an_answer_is_the_same_for_whoever_closed_the_output() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in answers(&folder) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let (code, said) = answered(&arguments, writer);
+        assert_eq!((code, said), answered(&arguments, Stdio::null()), "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_a_name_is_not_enrolled() {
+    let namespace =
+        |name: &str| format!("invalid value '{name}' for '<NAMESPACE>': {name:?} cannot be a namespace: ");
+    let account = |name: &str| {
+        format!(
+            "invalid value '{name}' for '--service-account <NAME>': {name:?} cannot be a ServiceAccount: "
+        )
+    };
+    for name in ["", "Bad Name", "payments/healer"] {
+        for (arguments, said) in [
+            (["enroll", name, "--service-account", "healer"], namespace(name)),
+            (["enroll", "payments", "--service-account", name], account(name)),
+        ] {
+            let (code, out, err) = fother(&arguments);
+            assert!(code == 2 && out.is_empty() && err.contains(&said), "{code} {out} {err}");
+        }
+    }
+    let controller = ["enroll", "payments", "--service-account", "healer", "--controller", "ops/The One"];
+    let (code, out, err) = fother(&controller);
+    assert!(
+        code == 2 && out.is_empty() && err.contains("\"The One\" cannot be a ServiceAccount"),
+        "{code} {err}"
+    );
+}
+
+#[test]
+fn a_journal_that_is_none_is_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes.txt");
+    std::fs::write(&path, "this was never a database, but it is long enough to be looked at\n".repeat(20))
+        .unwrap();
+    let path = path.display().to_string();
+    let (code, out, err) = fother(&["journal", &path]);
+    assert_eq!((code, out.as_str(), err), (2, "", format!("fother: {path}: file is not a database\n")));
 }
 
 /// The verbs that `fother --help` lists.

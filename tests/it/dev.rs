@@ -3,10 +3,12 @@
 mod packs;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use fother::api::{Action, ConditionType, Execution, Pack, condition};
+use fother::api::{Action, ConditionType, Execution, LABEL, Pack, condition};
+use k8s_openapi::api::batch::v1::Job;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
@@ -15,6 +17,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::support::kubectl;
 use crate::support::process::Process;
 use crate::support::wait::{DEADLINE, eventually};
 
@@ -27,9 +30,17 @@ fn dev(data: &TempDir, arguments: &[&str]) -> Process {
     Process::fother(&arguments, &[], &data.path().join("output"))
 }
 
+/// The same as a person starts it.
+fn dev_at_a_terminal(data: &TempDir, arguments: &[&str]) -> Process {
+    let folder = data.path().join("data").display().to_string();
+    let arguments = [&["dev", "--data", &folder], arguments].concat();
+    Process::fother_at_a_terminal(&arguments, &data.path().join("output"))
+}
+
 #[tokio::test]
 async fn the_demo_heals_adopts_follows_git_and_climbs() {
     let data = tempfile::tempdir().unwrap();
+    leave_what_a_demo_leaves(&data);
     // Without a terminal nobody looks around afterwards, so that it ends by itself.
     let mut demo = dev(&data, &["--demo", "--timeout", "4m"]);
     assert_eq!(demo.wait(DEMO).await.code(), Some(0), "{}", demo.output());
@@ -72,19 +83,67 @@ async fn the_demo_heals_adopts_follows_git_and_climbs() {
 async fn at_a_terminal_the_demo_stays_up_for_a_look_around() {
     let data = tempfile::tempdir().unwrap();
     let folder = data.path().join("data");
-    let arguments = ["dev", "--data", &folder.display().to_string(), "--demo"];
-    let mut demo = Process::fother_at_a_terminal(&arguments, &data.path().join("output"));
-    eventually("hints", DEMO, async || match demo.output() {
-        output if output.contains("kubectl get packs,rules,actions,executions") => Ok(()),
+    let mut demo = dev_at_a_terminal(&data, &["--demo", "--timeout", "4m"]);
+    eventually("the last of the hints", DEMO, async || match demo.output() {
+        output if output.contains("# what the Jobs wrote") => Ok(()),
         output => Err(output),
     })
     .await;
-    assert!(demo.output().contains(&format!("export KUBECONFIG={}", folder.join("kubeconfig").display())));
-    assert!(demo.output().contains("\x1b["), "a terminal has colors:\n{}", demo.output());
-    let executions: Api<Execution> = Api::namespaced(client(&folder.join("kubeconfig")).await, "shop");
-    assert_eq!(executions.list(&ListParams::default()).await.unwrap().items.len(), 3, "one an incident");
+    let output = demo.output();
+    assert!(output.contains("\x1b["), "a terminal has colors:\n{output}");
+    let kubeconfig = folder.join("kubeconfig");
+    goes_by_each_commit_and_runs_one_job(client(&kubeconfig).await, &folder.join("demo.git")).await;
+    answers_its_hints(&output, &kubeconfig).await;
     demo.signal(Signal::INT);
     assert_eq!(demo.wait(DEADLINE).await.code(), Some(0), "{}", demo.output());
+}
+
+/// The API has what the demo told: the second incident was decided by the new commit, and the first was mended by one Job
+/// although the controller was killed while it ran.
+async fn goes_by_each_commit_and_runs_one_job(client: Client, repository: &Path) {
+    let executions: Api<Execution> = Api::namespaced(client.clone(), "shop");
+    let mut found = executions.list(&ListParams::default()).await.unwrap().items;
+    found.sort_by_key(|execution| execution.spec.decision.as_ref().map(|decision| decision.time.0));
+    let [first, second, _] = found.as_slice() else { panic!("one an incident: {found:#?}") };
+    let revision = |of: &Execution| of.spec.decision.as_ref().unwrap().rule.revision.clone().unwrap();
+    assert_ne!(revision(first), revision(second));
+    let head = git(repository, &["rev-parse", "HEAD"]);
+    assert!(revision(second).ends_with(head.trim()), "{} is not of {head}", revision(second));
+    let jobs: Api<Job> = Api::namespaced(client, "shop");
+    let of_first = ListParams::default().labels(&format!("{}={}", LABEL.execution, first.name_any()));
+    let jobs = jobs.list(&of_first).await.unwrap().items;
+    assert_eq!(jobs.len(), 1, "{jobs:#?}");
+}
+
+/// Types each line that the demo proposes, as it stands there. None of them goes on for ever.
+async fn answers_its_hints(output: &str, kubeconfig: &Path) {
+    let (_, hints) = output.split_once("To look around:").unwrap();
+    let lines: Vec<_> = hints.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).collect();
+    let exported = format!("export KUBECONFIG={}", kubeconfig.display());
+    assert!(lines.contains(&exported.as_str()), "{hints}");
+    let typed: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("kubectl ")).collect();
+    assert_eq!(typed.len(), 6, "{hints}");
+    for line in typed {
+        let mut command = Command::new(kubectl::program());
+        command.env("KUBECONFIG", kubeconfig).args(line.split_whitespace());
+        let answer = tokio::time::timeout(DEADLINE, kubectl::run(command, "")).await;
+        let answer = answer.unwrap_or_else(|_| panic!("kubectl {line} does not end"));
+        assert!(answer.code == 0 && !answer.stdout.trim().is_empty(), "kubectl {line}: {answer:#?}");
+    }
+}
+
+#[tokio::test]
+async fn at_a_terminal_a_demo_that_is_to_run_once_ends_by_itself() {
+    let data = tempfile::tempdir().unwrap();
+    let mut demo = dev_at_a_terminal(&data, &["--demo", "--once", "--timeout", "4m"]);
+    assert_eq!(demo.wait(DEMO).await.code(), Some(0), "{}", demo.output());
+    // What a terminal shows is read by somebody else, who may be a moment behind.
+    eventually("the end is shown", DEADLINE, async || match demo.output() {
+        output if output.contains("What was shown") => Ok(()),
+        output => Err(output),
+    })
+    .await;
+    assert!(!demo.output().contains("To look around"), "{}", demo.output());
 }
 
 #[tokio::test]
@@ -120,12 +179,21 @@ async fn a_demo_that_is_stopped_midway_has_not_shown_what_it_was_to_show() {
     assert!(demo.output().contains(said), "{}", demo.output());
 }
 
+/// The last that a demo does is to break its cache for good; the next in the same folder has nothing to do with it.
+fn leave_what_a_demo_leaves(data: &TempDir) -> PathBuf {
+    let index = data.path().join("data/node/volumes/shop/cache/index/corrupted");
+    std::fs::create_dir_all(&index).unwrap();
+    index
+}
+
 #[tokio::test]
 async fn what_prints_instead_of_running_cannot_heal() {
     let data = tempfile::tempdir().unwrap();
+    let left = leave_what_a_demo_leaves(&data);
     let mut demo = dev(&data, &["--demo", "--once", "--runner", "print"]);
     assert_eq!(demo.wait(DEADLINE).await.code(), Some(1), "{}", demo.output());
     assert!(demo.output().contains("--runner print runs nothing"), "{}", demo.output());
+    assert!(!left.exists(), "a demo begins with a cache that works");
 }
 
 #[tokio::test]
@@ -201,11 +269,14 @@ fn repository(path: &Path, file: &str, name: &str) {
         "apiVersion: fother.dev/v1alpha1\nkind: Action\nmetadata: {{name: {name}}}\nspec: {{kubernetes: {{restart: {{}}}}}}\n"
     );
     std::fs::write(file, action).unwrap();
-    let git = |arguments: &[&str]| {
-        let output = std::process::Command::new("git").arg("-C").arg(path).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    };
-    git(&["init", "-q", "-b", "main"]);
-    git(&["add", "."]);
-    git(&["-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "one"]);
+    git(path, &["init", "-q", "-b", "main"]);
+    git(path, &["add", "."]);
+    git(path, &["-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "one"]);
+}
+
+/// Runs git in a repository, and gives what it says.
+fn git(repository: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git").arg("-C").arg(repository).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }

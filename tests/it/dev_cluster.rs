@@ -347,3 +347,33 @@ async fn validate_and_the_packs_condition_say_the_same() {
     assert_eq!((lines, errors), (warnings.iter().map(String::as_str).collect(), vec![]));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
 }
+
+/// What a check says of the cluster, and how it ends if nobody listens.
+#[tokio::test]
+async fn a_check_does_not_send_anybody_to_enroll_what_is_never_enrolled() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&folder, &[]).await;
+    dev.kubectl.run(&["create", "namespace", "payments"]).await;
+    for namespace in ["kube-system", "fother", "payments"] {
+        dev.kubectl.apply(RULE, &["-n", namespace]).await;
+    }
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fother"));
+        command.arg("check").arg("--kubeconfig").arg(dev.data.join("kubeconfig"));
+        command
+    };
+    let ended = check().output().unwrap();
+    let said = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    for fix in [
+        "payments/healer does not exist\n    fix: fother enroll payments --service-account healer --apply\n",
+        "kube-system/healer does not exist\n    fix: move the Rules, Packs and Webhooks of kube-system to another namespace",
+        "fother/healer does not exist\n    fix: move the Rules, Packs and Webhooks of fother to another namespace",
+    ] {
+        assert!(said.contains(fix), "no {fix:?} in {said}");
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = check().stdout(writer).output().unwrap();
+    assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(1), &b""[..]));
+}

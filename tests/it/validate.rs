@@ -158,7 +158,7 @@ error: PodStatus has no field \"phse\"
     assert_eq!((code, first), (0, "warning: PodStatus has no field \"brandNew\""), "{out}");
     // Nothing is known of a kind whose definition is not there.
     assert_eq!(validate(folder.path(), &["widgets"], "").0, 0);
-    for definitions in ["crds", "crds/widgets.yaml"] {
+    for definitions in ["crds", "crds/widgets.yaml", "./crds/widgets.yaml"] {
         let (code, out, _) = validate(folder.path(), &["widgets", definitions], "");
         let first = out.lines().next().unwrap_or_default();
         assert_eq!((code, first), (1, "error: Widget.status has no field \"trys\""), "{out}");
@@ -190,6 +190,32 @@ fn loose_files_and_stdin_are_parts_of_something() {
     assert!(code == 2 && out.is_empty() && err.contains("standard input is empty"), "{code} {out} {err}");
     let (code, out, _) = validate(folder.path(), &["-"], "a: 1\na: 2");
     assert!(code == 1 && out.contains("--> stdin.yaml:2:1"), "{code} {out}");
+}
+
+/// As `find . -name '*.yaml' | xargs fother validate` and editors name it.
+#[test]
+fn a_file_that_is_named_is_read_wherever_it_is() {
+    let broken = RULE.replace("trigger:", "trigerr:");
+    let folder = folder(&[("a.yaml", ACTION), ("b/broken.yaml", &broken), (".tools/.c.yml", ACTION)]);
+    let hidden = folder.path().join(".tools/.c.yml").display().to_string();
+    for (below, path) in [("", "./a.yaml"), ("b", "../a.yaml"), ("", ".tools/.c.yml"), ("b", hidden.as_str())]
+    {
+        let expected = (0, "✓ nothing wrong · 1 file".to_owned(), String::new());
+        assert_eq!(validate(&folder.path().join(below), &[path], ""), expected, "{path}");
+    }
+    let (code, out, _) = validate(folder.path(), &["a.yaml", "./b/broken.yaml"], "");
+    assert!(code == 1 && out.contains("--> ./b/broken.yaml:6:3"), "{code} {out}");
+    assert!(out.ends_with("✗ 1 error · 2 files"), "{out}");
+}
+
+#[test]
+fn a_file_that_is_named_twice_is_one_file() {
+    let folder = folder(&[("a.yaml", ACTION), ("b/c.yaml", RULE)]);
+    let expected = (0, "✓ nothing wrong · 2 files".to_owned(), String::new());
+    let paths = ["a.yaml", "a.yaml", "./a.yaml", "b/../a.yaml", "b/c.yaml"];
+    assert_eq!(validate(folder.path(), &paths, ""), expected);
+    let (code, out, _) = validate(folder.path(), &["a.yaml", "-"], ACTION);
+    assert!(code == 1 && out.contains("is twice here: a.yaml:1 and stdin.yaml:1"), "{code} {out}");
 }
 
 #[test]
@@ -243,10 +269,13 @@ fn programs_read_json() {
 
 #[test]
 fn what_cannot_be_read_is_no_answer() {
-    let folder = folder(&[("pack/README.md", "x")]);
+    let folder = folder(&[("pack/README.md", "x"), ("bare/.a.yaml", ACTION), ("a.yaml", ACTION)]);
     for (arguments, message) in [
         (&["nowhere"][..], "failed to read nowhere"),
-        (&["pack"], "no YAML files in pack"),
+        (&["nowhere.yaml"], "failed to read nowhere.yaml"),
+        (&["pack"], "no YAML files in pack\n"),
+        (&["pack", "a.yaml", "bare"], "no YAML files in pack, bare\n"),
+        (&["a.yaml", "pack/README.md"], "pack/README.md: not a YAML file\n"),
         (&["link"], "symlink not allowed"),
     ] {
         if arguments == ["link"] {

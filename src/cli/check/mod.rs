@@ -5,8 +5,6 @@ mod namespaces;
 mod release;
 mod report;
 
-use std::io::Write;
-
 use clap::{Args, ValueEnum};
 use kube::Client;
 
@@ -56,11 +54,10 @@ impl Check {
     async fn answer(self) -> anyhow::Result<Exit> {
         let client = self.connection.client().await?;
         let report = look(&client, self.namespace.as_deref()).await?;
-        let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
-        match self.output {
-            Output::Text => write!(out, "{}", report.text())?,
-            Output::Json => writeln!(out, "{}", report.json())?,
-        }
+        super::say(|out| match self.output {
+            Output::Text => write!(out, "{}", report.text()),
+            Output::Json => writeln!(out, "{}", report.json()),
+        })?;
         Ok(if report.errors() > 0 { Exit::No } else { Exit::Yes })
     }
 }

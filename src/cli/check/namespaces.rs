@@ -11,6 +11,7 @@ use kube::{Client, ResourceExt};
 use super::installation::{impersonation, questions, words};
 use super::report::Report;
 use crate::api::{Action, ActionSpec, Pack, Rule, Webhook};
+use crate::cli::enroll::refusal;
 use crate::cli::installed::ControllerAccount;
 use crate::cluster::account::Account;
 use crate::cluster::discovery::Kinds;
@@ -162,17 +163,19 @@ async fn account(
     let account = match Account::read(client, namespace, name).await {
         Ok(account) => Some(account),
         Err(error) if error.is_forbidden() && error.code().is_none() => {
-            report.error(error.to_string(), enroll(namespace, &[name]));
+            report.error(error.to_string(), enroll(controller, namespace, &[name]));
             return Ok(Standing::default());
         }
         Err(error) => return Err(error.into()),
     };
     let Some(controller) = controller else { return Ok(Standing { account, is_enrolled: false }) };
     let is_enrolled = account_may(client, controller.parts(), impersonation(namespace, Some(name))).await?;
+    let account_is = format!("ServiceAccount {namespace}/{name} is");
     match is_enrolled {
-        true => report.good(format!("ServiceAccount {namespace}/{name} is enrolled and allowed")),
-        false => report
-            .error(format!("ServiceAccount {namespace}/{name} is not enrolled"), enroll(namespace, &[name])),
+        true => report.good(format!("{account_is} enrolled and allowed")),
+        false => {
+            report.error(format!("{account_is} not enrolled"), enroll(Some(controller), namespace, &[name]));
+        }
     }
     Ok(Standing { account, is_enrolled })
 }
@@ -196,7 +199,7 @@ async fn enrolment(
             "the enrolment of {namespace} is not of this version: the controller may not {} there",
             lacking.join(", ")
         );
-        report.error(what, enroll(namespace, &accounts));
+        report.error(what, enroll(Some(controller), namespace, &accounts));
     }
     Ok(())
 }
@@ -263,7 +266,13 @@ async fn secret_withheld(
     Ok((!may).then(|| format!("{account} cannot get Secret {secret} in namespace {namespace}")))
 }
 
-fn enroll(namespace: &str, names: &[&str]) -> String {
+/// What lets the controller act as accounts of a namespace; where nobody is enrolled, what to do instead.
+fn enroll(controller: Option<&ControllerAccount>, namespace: &str, names: &[&str]) -> String {
+    if let Some(reason) = refusal(namespace, controller) {
+        return format!(
+            "move the Rules, Packs and Webhooks of {namespace} to another namespace; they do not belong there, as {reason}"
+        );
+    }
     format!("fother enroll {namespace} --service-account {} --apply", names.join(" --service-account "))
 }
 
@@ -302,6 +311,24 @@ async fn rule(
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn nobody_is_sent_to_enroll_what_is_never_enrolled() {
+        let ops: ControllerAccount = "ops/fother".parse().expect("an account");
+        let applied = "fother enroll payments --service-account healer --service-account packs --apply";
+        for controller in [None, Some(&ops)] {
+            assert_eq!(enroll(controller, "payments", &["healer", "packs"]), applied);
+            let moved = enroll(controller, "kube-system", &["healer"]);
+            let said = "move the Rules, Packs and Webhooks of kube-system to another namespace";
+            assert!(moved.starts_with(said) && !moved.contains("fother enroll"), "{moved}");
+        }
+        let moved = enroll(Some(&ops), "ops", &["healer"]);
+        assert!(
+            moved.ends_with(
+                "as the controller itself runs in ops: it could be told to change or replace itself"
+            )
+        );
+    }
 
     #[test]
     fn a_pack_needs_rights_to_webhooks_once_it_has_some() {

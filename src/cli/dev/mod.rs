@@ -110,11 +110,12 @@ impl Dev {
         awaited: &Awaited,
     ) -> anyhow::Result<Exit> {
         if !self.demo {
+            let packs = packs::given(&self.packs)?;
             packs::enroll(cluster).await?;
-            packs::add(cluster, &self.packs).await?;
+            packs::add(cluster, &packs).await?;
             self.banner(cluster, controller);
             if self.once {
-                return packs::wait(cluster, &self.packs, self.timeout.std()).await;
+                return packs::wait(cluster, &packs, self.timeout.std()).await;
             }
             return tokio::select! {
                 ended = stay(controller) => ended,

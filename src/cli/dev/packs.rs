@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::cluster::{Cluster, SYSTEM};
-use crate::api::{ConditionType, Pack, condition};
+use crate::api::{ConditionType, MAX_NAME, Pack, condition};
 use crate::cli::{Exit, apply};
 
 const NAMESPACE: &str = "default";
@@ -44,14 +44,48 @@ pub async fn enroll(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Adds the packs.
-pub async fn add(cluster: &Cluster, packs: &[String]) -> anyhow::Result<()> {
-    let client = cluster.client();
+/// A pack of the command line.
+pub struct Given {
+    /// What its Pack is called.
+    name: String,
+    place: Place,
+}
+
+/// The packs of the command line, each with a name of its own: one whose name is taken gets a number. What is given twice is
+/// one pack.
+pub fn given(packs: &[String]) -> anyhow::Result<Vec<Given>> {
+    let mut given: Vec<Given> = Vec::new();
     for (index, pack) in packs.iter().enumerate() {
-        let Place { url, path } = place(pack)?;
+        let place = place(pack)?;
+        if given.iter().any(|known| known.place == place) {
+            continue;
+        }
+        let base = name(place.path.as_deref().unwrap_or(&place.url), index);
+        let (mut name, mut number) = (base.clone(), 1);
+        while given.iter().any(|known| known.name == name) {
+            number += 1;
+            name = numbered(&base, number);
+        }
+        given.push(Given { name, place });
+    }
+    Ok(given)
+}
+
+/// `rules-2`, no longer than a name may be.
+fn numbered(base: &str, number: usize) -> String {
+    let end = format!("-{number}");
+    let room = MAX_NAME.saturating_sub(end.len());
+    let begin: String = base.chars().take(room).collect();
+    format!("{}{end}", begin.trim_end_matches('-'))
+}
+
+/// Adds the packs.
+pub async fn add(cluster: &Cluster, packs: &[Given]) -> anyhow::Result<()> {
+    let client = cluster.client();
+    for Given { name, place: Place { url, path } } in packs {
         let mut manifest = json!({
             "apiVersion": "fother.dev/v1alpha1", "kind": "Pack",
-            "metadata": {"name": name(path.as_deref().unwrap_or(&url), index), "namespace": NAMESPACE},
+            "metadata": {"name": name, "namespace": NAMESPACE},
             "spec": {"url": url, "interval": "10s", "serviceAccountName": ACCOUNT},
         });
         if let Some(path) = path {
@@ -132,14 +166,13 @@ fn line(pack: &Pack, ready: &Condition) -> String {
 }
 
 /// Waits for the first sync of each pack, and says how it went.
-pub async fn wait(cluster: &Cluster, packs: &[String], within: Duration) -> anyhow::Result<Exit> {
+pub async fn wait(cluster: &Cluster, packs: &[Given], within: Duration) -> anyhow::Result<Exit> {
     let api: Api<Pack> = Api::namespaced(cluster.client().clone(), NAMESPACE);
     let deadline = tokio::time::Instant::now() + within;
     let mut exit = Exit::Yes;
-    for (index, pack) in packs.iter().enumerate() {
+    for pack in packs {
         loop {
-            let Place { url, path } = place(pack)?;
-            let found = api.get(&name(path.as_deref().unwrap_or(&url), index)).await?;
+            let found = api.get(&pack.name).await?;
             let conditions = found.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
             if let Some(ready) = condition(&conditions, ConditionType::Ready) {
                 anstream::println!("{}", line(&found, ready));
@@ -178,5 +211,22 @@ mod tests {
         let refused = place(&at("loose")).unwrap_err().to_string();
         assert!(refused.contains("is in no git repository; to make it one: git init"), "{refused}");
         assert!(place(&at("nowhere")).unwrap_err().to_string().starts_with("no pack at"));
+    }
+
+    #[test]
+    fn each_pack_has_a_name_of_its_own() {
+        let data = tempfile::tempdir().unwrap();
+        let at = |path: &str| data.path().join(path).display().to_string();
+        let rules = ["one/rules", "one/rules-2", "two/rules", "three/Rules"];
+        for folder in rules.into_iter().chain(["one/.git", "two/.git", "three/.git"]) {
+            std::fs::create_dir_all(data.path().join(folder)).unwrap();
+        }
+        let packs = ["one/rules", "one/rules-2", "two/rules", "one/rules", "three/Rules"].map(at);
+        let names: Vec<_> = given(&packs).unwrap().into_iter().map(|pack| pack.name).collect();
+        assert_eq!(names, ["rules", "rules-2", "rules-3", "rules-4"]);
+        for base in ["x".repeat(MAX_NAME), format!("{}-end", "x".repeat(MAX_NAME - 4))] {
+            let name = numbered(&base, 10);
+            assert!(crate::api::is_valid_name(&name) && name.ends_with("x-10"), "{name}");
+        }
     }
 }

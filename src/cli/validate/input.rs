@@ -1,10 +1,13 @@
 //! Reads what is to be checked: each folder is a set of its own, all loose files together are one.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+
+use crate::decide::pack;
 
 /// The same limits as for a revision from git.
 const MAX_FILES: usize = 10_000;
@@ -43,32 +46,54 @@ impl Set {
     }
 }
 
-/// The sets for the given paths.
+/// The sets for the given paths. Each of them has something to check: to find nothing wrong with what was not read would be
+/// no answer.
 pub(super) fn sets(paths: &[PathBuf]) -> anyhow::Result<Vec<Set>> {
     let mut sets = Vec::new();
     let mut loose = Set { folder: None, files: Vec::new() };
+    let (mut named, mut empty) = (BTreeSet::new(), Vec::new());
     for path in paths {
         if path == Path::new("-") {
-            let mut content = Vec::new();
-            std::io::stdin().lock().take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
-            anyhow::ensure!(content.len() as u64 <= MAX_FILE_BYTES, "standard input is larger than 1 MiB");
-            // A command before the pipe has failed: to find nothing wrong with what it left out would be no answer.
-            anyhow::ensure!(!content.trim_ascii().is_empty(), "standard input is empty");
-            // Its name ends like a manifest's, so that it is read as one.
-            loose.files.push(File { path: "stdin.yaml".to_owned(), content });
+            loose.files.push(standard_input()?);
         } else if path.is_dir() {
             let mut files = Vec::new();
             walk(path, "", 1, &mut files)?;
             files.sort_by(|a, b| a.path.cmp(&b.path));
+            if !files.iter().any(|file| pack::is_yaml(&file.path)) {
+                empty.push(path.display().to_string());
+            }
             sets.push(Set { folder: Some(path.clone()), files });
         } else {
-            loose.files.push(File { path: path.display().to_string(), content: read(path)? });
+            let file = chosen(path)?;
+            // One that is named twice, however it is spelled, is read once: else its objects would be there twice.
+            if named.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
+                loose.files.push(file);
+            }
         }
     }
+    anyhow::ensure!(empty.is_empty(), "no YAML files in {}", empty.join(", "));
     if !loose.files.is_empty() {
         sets.push(loose);
     }
     Ok(sets)
+}
+
+fn standard_input() -> anyhow::Result<File> {
+    let mut content = Vec::new();
+    std::io::stdin().lock().take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
+    anyhow::ensure!(content.len() as u64 <= MAX_FILE_BYTES, "standard input is larger than 1 MiB");
+    // A command before the pipe has failed: to find nothing wrong with what it left out would be no answer.
+    anyhow::ensure!(!content.trim_ascii().is_empty(), "standard input is empty");
+    // Its name ends like a manifest's, so that it is read as one.
+    Ok(File { path: "stdin.yaml".to_owned(), content })
+}
+
+/// A file that was named; whoever names one that is no manifest takes it for one.
+fn chosen(path: &Path) -> anyhow::Result<File> {
+    let name = path.display().to_string();
+    // Of what is not there, that is said.
+    anyhow::ensure!(pack::is_yaml(&name) || !path.exists(), "{name}: not a YAML file");
+    Ok(File { path: name, content: read(path)? })
 }
 
 fn walk(folder: &Path, below: &str, depth: usize, files: &mut Vec<File>) -> anyhow::Result<()> {

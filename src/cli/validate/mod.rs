@@ -3,7 +3,7 @@
 mod input;
 mod render;
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -88,23 +88,14 @@ impl Validate {
         let count = |severity| checked.iter().map(|checked| checked.reading.count(severity)).sum::<usize>();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
         let files = checked.iter().map(|checked| checked.reading.files).sum::<usize>();
-        if files == 0 {
-            let paths: Vec<_> = self.paths.iter().map(|path| path.display().to_string()).collect();
-            anyhow::bail!("no YAML files in {}", paths.join(", "));
-        }
         let totals = Totals { errors, warnings, files, took: started.elapsed() };
-        // Whoever closed the output has read enough of it, as `head` has: the answer is none the less what it is.
-        self.report(&checked, &totals).or_else(|error| match error.kind() {
-            ErrorKind::BrokenPipe => Ok(()),
-            _ => Err(error),
-        })?;
+        super::say(|out| self.report(out, &checked, &totals))?;
         Ok(if errors > 0 { Exit::No } else { Exit::Yes })
     }
 
     /// Writes what was found.
-    fn report(&self, checked: &[Checked], totals: &Totals) -> std::io::Result<()> {
+    fn report(&self, out: &mut dyn Write, checked: &[Checked], totals: &Totals) -> std::io::Result<()> {
         let Totals { errors, warnings, files, took } = *totals;
-        let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
         let findings =
             checked.iter().flat_map(|one| one.reading.findings.iter().map(|finding| (finding, &one.set)));
         match self.output {
@@ -134,7 +125,7 @@ impl Validate {
             partial: set.folder.is_none() || pack::custom_kinds(&sources).1,
             pods: PodPolicy { overlays: self.allow_pod_overlays, digests: self.require_image_digests },
         };
-        let reading = pack::read(&sources, &surroundings).check(schemas);
+        let reading = pack::read_chosen(&sources, &surroundings).check(schemas);
         Checked { set, reading }
     }
 }

@@ -97,16 +97,20 @@ impl Reading {
     }
 }
 
-/// Whether a file of a pack holds objects; files and folders that begin with a dot belong to tools.
-pub fn is_manifest(path: &str) -> bool {
-    let yaml = std::path::Path::new(path).extension().is_some_and(|end| end == "yaml" || end == "yml");
-    yaml && !path.split('/').any(|part| part.starts_with('.'))
+/// Whether a file's name says that it is YAML.
+pub fn is_yaml(path: &str) -> bool {
+    std::path::Path::new(path).extension().is_some_and(|end| end == "yaml" || end == "yml")
 }
 
-/// The CustomResourceDefinitions among the files, by which expressions over custom kinds are checked; and whether
-/// there is nothing else, so that the files are no pack.
+/// Whether a file of a pack holds objects; files and folders that begin with a dot belong to tools.
+fn is_manifest(path: &str) -> bool {
+    is_yaml(path) && !path.split('/').any(|part| part.starts_with('.'))
+}
+
+/// The CustomResourceDefinitions among files that somebody chose, by which expressions over custom kinds are checked; and
+/// whether there is nothing else, so that the files are no pack.
 pub fn custom_kinds(sources: &[Source<'_>]) -> (Vec<Value>, bool) {
-    let manifests = sources.iter().filter(|source| is_manifest(source.path));
+    let manifests = sources.iter().filter(|source| is_yaml(source.path));
     let texts: Vec<&str> = manifests.filter_map(|source| std::str::from_utf8(source.content).ok()).collect();
     // Most files have none, and reading YAML takes longer than looking for a word.
     let named: Vec<&str> =
@@ -120,11 +124,25 @@ pub fn custom_kinds(sources: &[Source<'_>]) -> (Vec<Value>, bool) {
     (custom, alone)
 }
 
-/// Reads all manifests among the files. What they mean is checked next, for which one may want to know more.
+/// Reads all manifests among the files of a pack. What they mean is checked next, for which one may want to know more.
 pub fn read<'a>(sources: &'a [Source<'a>], surroundings: &'a Surroundings<'a>) -> Manifests<'a> {
+    read_those(is_manifest, sources, surroundings)
+}
+
+/// The same of files that somebody chose, by paths from anywhere: `./a.yaml`, or one below a folder that begins with a dot,
+/// is meant as much as any other.
+pub fn read_chosen<'a>(sources: &'a [Source<'a>], surroundings: &'a Surroundings<'a>) -> Manifests<'a> {
+    read_those(is_yaml, sources, surroundings)
+}
+
+fn read_those<'a>(
+    is_one: fn(&str) -> bool,
+    sources: &'a [Source<'a>],
+    surroundings: &'a Surroundings<'a>,
+) -> Manifests<'a> {
     let mut reader = Reader { surroundings, files: Vec::new(), documents: Vec::new() };
     let mut findings = Vec::new();
-    for source in sources.iter().filter(|source| is_manifest(source.path)) {
+    for source in sources.iter().filter(|source| is_one(source.path)) {
         findings.extend(reader.file(source));
     }
     findings.extend(reader.duplicates());

@@ -43,6 +43,19 @@ async fn a_good_pack_is_0_and_a_bad_one_1_with_the_reason() {
     assert!(output.contains("restart.yaml:3:"), "{output}");
 }
 
+/// Neither takes the place of the other: what is wrong with one of them is not lost.
+#[tokio::test]
+async fn two_packs_in_folders_of_one_name_are_two_packs() {
+    let data = tempfile::tempdir().unwrap();
+    let [bad, good] = ["bad", "good"].map(|name| data.path().join(name));
+    repository(&bad, "rules/restart.yaml", "'No-Name'");
+    repository(&good, "rules/restart.yaml", "restart");
+    let [bad, good] = [bad, good].map(|repository| repository.join("rules").display().to_string());
+    let (code, output) = once(&data, &["--pack", &bad, "--pack", &good], None).await;
+    assert!(code == Some(1) && output.contains("Pack rules: False InvalidRevision: "), "{code:?} {output}");
+    assert!(output.contains("Pack rules-2: True Synced: "), "{output}");
+}
+
 /// Over https, from a server whose authority is trusted as other programs are told to.
 #[tokio::test]
 async fn a_pack_from_elsewhere_is_0_and_a_server_that_hangs_3() {

@@ -6,7 +6,8 @@
 mod repository;
 mod timeline;
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -91,10 +92,12 @@ impl Story {
         let client = cluster.client().clone();
         let timeline = Timeline::start(&client, NAMESPACE, SYSTEM, cluster.server());
         let demo = Demo::create(&cluster.data().join("demo.git"))?;
+        let claim = cluster.claim(NAMESPACE, CLAIM);
+        clear(&claim)?;
         for file in ["rbac.yaml", "workload.yaml"] {
             apply::documents(&client, &repository::text(&format!("setup/{PACK}/{file}"))?).await?;
         }
-        Ok(Self { client, claim: cluster.claim(NAMESPACE, CLAIM), demo, timeline })
+        Ok(Self { client, claim, demo, timeline })
     }
 
     /// Commits the pack and syncs it.
@@ -265,6 +268,14 @@ impl Story {
         })
         .await
         .context("the workload did not become available")
+    }
+}
+
+/// Takes away what an earlier demo left in the data folder: a cache that nothing mends, in which the workload never starts.
+fn clear(claim: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(claim) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        cleared => cleared.with_context(|| format!("failed to clear {}", claim.display())),
     }
 }
 
