@@ -2,8 +2,9 @@
 //! or dates.
 //!
 //! A schedule that names its hours goes by the clock on the wall: an hour that the clock skips is taken right after the
-//! gap, one that it repeats is taken once, the first time. A schedule of every hour (`*`, `*/2`) goes by elapsed time:
-//! every real hour counts, the repeated one too. So does Debian's cron; nothing is lost and nothing happens twice.
+//! gap, one that it repeats is taken once, the first time. So does one of every second hour (`*/2`), which names 0, 2, 4
+//! and so on. A schedule of every hour (`*`, `*/1`) goes by elapsed time: every real hour counts, the repeated one too.
+//! Nothing is lost and nothing happens twice.
 //!
 //! The times of an interval are its multiples since 1970 in UTC, and not since some moment that would have to be
 //! remembered: whoever computes them, after whatever restart, restore or new beginning of the Rule, computes the same.
@@ -12,7 +13,7 @@ use std::sync::LazyLock;
 
 use cronexpr::Crontab;
 use jiff::tz::{AmbiguousOffset, TimeZone};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Zoned};
 use regex::Regex;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -25,6 +26,12 @@ pub const COUNTED: u32 = 100;
 
 /// The shortest interval. What has to be looked at more often is a state, and is watched.
 const SHORTEST: Duration = Duration::from_secs(10);
+
+/// How far apart the parser is asked. It looks four years ahead: each look begins before the one before it ends.
+const LOOK: SignedDuration = SignedDuration::from_hours(4 * 365 * 24);
+
+/// So many looks are more than the forty years that may lie between two 29ths of February on the same day of the week.
+const LOOKS: i32 = 11;
 
 /// How the text of a schedule of dates begins.
 const DATES: &str = "at ";
@@ -263,14 +270,14 @@ impl Schedule {
 impl Cron {
     fn next(&self, after: Timestamp) -> Option<Timestamp> {
         if !self.by_the_wall {
-            return self.crontab.find_next(after.to_string().as_str()).ok().map(|zoned| zoned.timestamp());
+            return first(&self.crontab, after).map(|zoned| zoned.timestamp());
         }
         // A gap leads forward by its length: a look from a little earlier finds what it led past `after`.
         let mut wall = self.zone.to_datetime(after.saturating_sub(SignedDuration::from_hours(3)).ok()?);
         let mut led_on: Option<Timestamp> = None;
         loop {
             let asked = TimeZone::UTC.to_timestamp(wall).ok()?;
-            wall = self.crontab.find_next(asked.to_string().as_str()).ok()?.datetime();
+            wall = first(&self.crontab, asked)?.datetime();
             let ambiguous = self.zone.to_ambiguous_timestamp(wall);
             let in_a_gap = matches!(ambiguous.offset(), AmbiguousOffset::Gap { .. });
             let instant = ambiguous.compatible().ok()?;
@@ -330,7 +337,32 @@ fn fields_of(cron: &str) -> Result<&str, ScheduleError> {
 
 /// A schedule of every hour goes by elapsed time, all others by the clock on the wall.
 fn goes_by_the_wall(cron: &str) -> bool {
-    !cron.split_whitespace().nth(1).unwrap_or_default().starts_with('*')
+    !matches!(cron.split_whitespace().nth(1), Some("*" | "*/1"))
+}
+
+/// The first time of a crontab after an instant, however many years it takes.
+fn first(crontab: &Crontab, after: Timestamp) -> Option<Zoned> {
+    (0..LOOKS).find_map(|look| {
+        // The parser panics where its four years lead beyond the calendar.
+        after.checked_add(LOOK * (look + 2)).ok()?;
+        let from = after.checked_add(LOOK * look).ok()?;
+        crontab.find_next(from.to_string().as_str()).ok()
+    })
+}
+
+/// Why a day cannot be said as it is: the parser reads `L`, and never finds it in December, as it takes a day for the last
+/// one if the next is in a month of a higher number.
+fn last_day(cron: &str) -> Option<String> {
+    let mut fields = cron.split_whitespace();
+    let (of_month, of_week) = (fields.nth(2)?, fields.nth(1)?);
+    if of_month.split(',').any(|day| day == "L") {
+        let why = "day of month \"L\": the last day of a month is not supported; take 1, the day after it";
+        return Some(why.to_owned());
+    }
+    let day = of_week.split(',').find_map(|day| day.strip_suffix('L'))?;
+    Some(format!(
+        "day of week \"{day}L\": the last one of a month is not supported; take {day}#4, the fourth"
+    ))
 }
 
 /// Reads five fields of cron, some time of which comes.
@@ -343,9 +375,10 @@ fn crontab_of(cron: &str, zone: &str) -> Result<Crontab, ScheduleError> {
     let asked = format!("{cron} {}", if goes_by_the_wall(cron) { "UTC" } else { zone });
     let crontab =
         cronexpr::parse_crontab(&asked).map_err(|error| malformed(&reason_of(&error.to_string())))?;
-    match crontab.find_next(Timestamp::UNIX_EPOCH.to_string().as_str()) {
-        Ok(_) => Ok(crontab),
-        Err(_) => Err(ScheduleError::Never(cron.to_owned())),
+    match (last_day(cron), first(&crontab, Timestamp::UNIX_EPOCH)) {
+        (Some(why), _) => Err(malformed(&why)),
+        (None, None) => Err(ScheduleError::Never(cron.to_owned())),
+        (None, Some(_)) => Ok(crontab),
     }
 }
 
@@ -432,6 +465,59 @@ mod tests {
             ),
         ] {
             assert_eq!(after(cron, zone, from, 2), times, "{cron} {zone}");
+        }
+    }
+
+    #[test]
+    fn hours_in_steps_go_by_the_wall_as_those_that_are_named() {
+        for (cron, zone, from, times) in [
+            // The clock jumps from 02:00 to 03:00 on March 29, and goes from 03:00 back to 02:00 on October 25.
+            ("0 */2 * * *", "Europe/Berlin", "2026-03-28T22:30:00Z", ["28T23:00", "29T01:00", "29T02:00"]),
+            ("0 */2 * * *", "Europe/Berlin", "2026-10-24T21:30:00Z", ["24T22:00", "25T00:00", "25T03:00"]),
+            ("0 0,2,4 * * *", "Europe/Berlin", "2026-03-28T22:30:00Z", ["28T23:00", "29T01:00", "29T02:00"]),
+            ("0 0,2,4 * * *", "Europe/Berlin", "2026-10-24T21:30:00Z", ["24T22:00", "25T00:00", "25T03:00"]),
+            // It jumps from midnight to 01:00 on September 6, and goes from midnight back to 23:00 on April 5.
+            (
+                "0 */12 * * *",
+                "America/Santiago",
+                "2026-09-05T15:30:00Z",
+                ["05T16:00", "06T04:00", "06T15:00"],
+            ),
+            (
+                "0 */12 * * *",
+                "America/Santiago",
+                "2026-04-04T14:30:00Z",
+                ["04T15:00", "05T04:00", "05T16:00"],
+            ),
+            // Every hour, in whatever words, is every real hour.
+            ("0 */1 * * *", "Europe/Berlin", "2026-10-24T23:30:00Z", ["25T00:00", "25T01:00", "25T02:00"]),
+        ] {
+            let times = times.map(|time| format!("{}{time}:00Z", &from[..8]));
+            assert_eq!(after(cron, zone, from, 3), times, "{cron} {zone} {from}");
+        }
+    }
+
+    #[test]
+    fn a_day_that_comes_once_in_many_years_is_found() {
+        for (cron, from, times) in [
+            // A 29th of February that is a Sunday.
+            ("0 0 29 2 */7", "2026-01-01T00:00:00Z", ["2032-02-29T00:00:00Z", "2060-02-29T00:00:00Z"]),
+            // 2100 has none.
+            ("0 0 29 2 */7", "2088-03-01T00:00:00Z", ["2128-02-29T00:00:00Z", "2156-02-29T00:00:00Z"]),
+            ("0 * 29 2 */7", "2026-01-01T00:00:00Z", ["2032-02-29T00:00:00Z", "2032-02-29T01:00:00Z"]),
+        ] {
+            assert_eq!(after(cron, "UTC", from, 2), times, "{cron} {from}");
+        }
+        assert_eq!(after("0 0 * * *", "UTC", "9999-01-01T00:00:00Z", 1), [""; 0], "the calendar ends");
+    }
+
+    #[test]
+    fn days_that_are_near_a_date_or_counted_come_in_december_too() {
+        for (cron, times) in [
+            ("0 3 31W 12 *", ["2026-12-31T03:00:00Z", "2027-12-31T03:00:00Z", "2028-12-29T03:00:00Z"]),
+            ("0 3 * 12 FRI#5", ["2027-12-31T03:00:00Z", "2028-12-29T03:00:00Z", "2032-12-31T03:00:00Z"]),
+        ] {
+            assert_eq!(after(cron, "UTC", "2026-01-01T00:00:00Z", 3), times, "{cron}");
         }
     }
 
@@ -589,6 +675,27 @@ mod tests {
                 None,
                 &[
                     "\"@sometimes\": names no times; use one of @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly, or five fields",
+                ],
+            ),
+            (
+                "0 3 L * *",
+                None,
+                &[
+                    "\"0 3 L * *\": day of month \"L\": the last day of a month is not supported; take 1, the day after it",
+                ],
+            ),
+            (
+                "0 3 1,L 12 *",
+                None,
+                &[
+                    "\"0 3 1,L 12 *\": day of month \"L\": the last day of a month is not supported; take 1, the day after it",
+                ],
+            ),
+            (
+                "0 3 * * 5L",
+                None,
+                &[
+                    "\"0 3 * * 5L\": day of week \"5L\": the last one of a month is not supported; take 5#4, the fourth",
                 ],
             ),
             // One mistake hides no other.

@@ -1,4 +1,5 @@
-//! How the journal's file is opened: made, brought up to date, checked, and put aside when it is damaged.
+//! How the journal's file is opened: made, brought up to date, checked, made smaller when it was allowed to be larger, and
+//! put aside when it is damaged.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,10 +53,13 @@ impl File {
         let limits = keeping.limits;
         let mut file = match &keeping.place {
             Place::Memory => Self::prepare(MEMORY.as_ref(), limits, MIGRATIONS)?,
-            Place::File(path) => match Self::prepare(path, limits, MIGRATIONS) {
-                Err(error) if error.is_damage() => Self::renew(path, limits, now)?,
-                other => other?,
-            },
+            Place::File(path) => {
+                let prepared = Self::prepare(path, limits, MIGRATIONS);
+                match prepared.and_then(|file| file.within(path, limits, now)) {
+                    Err(error) if error.is_damage() => Self::renew(path, limits, now)?,
+                    other => other?,
+                }
+            }
         };
         file.begin(began)?;
         Ok(file)
@@ -110,10 +114,91 @@ impl File {
         // No WAL: it needs shared memory, which not every volume has, and people may read the file meanwhile.
         self.connection.pragma_update(None, "journal_mode", "TRUNCATE")?;
         self.connection.pragma_update(None, "synchronous", "NORMAL")?;
-        let page: u32 = self.connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-        // At least as much as the empty tables need.
-        let pages = (size.0 / u64::from(page)).max(64);
-        self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+        let pages = self.pages(size)?;
+        self.number(&format!("max_page_count = {pages}")).map(drop)
+    }
+
+    /// How many pages make this size; at least as many as the empty tables need.
+    fn pages(&self, size: Size) -> rusqlite::Result<u64> {
+        Ok((size.0 / self.number("page_size")?).max(64))
+    }
+
+    /// What a pragma answers that answers with a number.
+    fn number(&self, pragma: &str) -> rusqlite::Result<u64> {
+        let number = self.connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, u32>(0));
+        number.map(u64::from)
+    }
+
+    /// Makes a file smaller that was allowed to be larger than it is now: `SQLite` keeps no file below the pages that it
+    /// has. The oldest entries go, and the rest is written anew beside it; where there is no room for that, all of it goes.
+    fn within(mut self, path: &Path, limits: Limits, now: Timestamp) -> Result<Self, JournalError> {
+        let pages = |file: &Self| -> rusqlite::Result<(u64, u64)> {
+            Ok((file.number("page_count")?, file.pages(limits.size)?))
+        };
+        let (has, may) = pages(&self).map_err(|source| self.failed(source))?;
+        if has <= may {
+            return Ok(self);
+        }
+        tracing::warn!(path = %path.display(), pages = has, may, "the journal is too large: its oldest entries go");
+        let stuck = |error: std::io::Error| {
+            let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+            let why = format!("it is larger than its size, and cannot be made smaller: {error}");
+            let source = rusqlite::Error::SqliteFailure(failure, Some(why));
+            JournalError::Sqlite { path: path.display().to_string(), source }
+        };
+        let smaller = beside(path, ".smaller");
+        remove(&smaller).map_err(stuck)?;
+        let gap = match self.rewrite(&smaller, may).map_err(|source| self.failed(source)) {
+            Ok(()) => {
+                std::fs::rename(&smaller, path).map_err(stuck)?;
+                None
+            }
+            Err(error) if error.is_full() => {
+                let gone =
+                    [smaller.as_path(), &beside(path, "-journal"), path].into_iter().try_for_each(remove);
+                gone.map_err(stuck)?;
+                let reason = "it was larger than its size, and there was no room to make it smaller";
+                let from = now.saturating_sub(limits.age).unwrap_or(Timestamp::MIN);
+                Some(Gap { from, to: now, missing: 0, reason: reason.to_owned() })
+            }
+            Err(error) => return Err(error),
+        };
+        // Until here nobody else could write into what is no longer there.
+        drop(self);
+        let mut file = Self::prepare(path, limits, MIGRATIONS)?;
+        file.write(&[], gap.as_slice())?;
+        Ok(file)
+    }
+
+    /// Lets the oldest entries go until the rest needs no more than so many pages, and writes it into another file.
+    /// Nobody else writes into this one meanwhile, nor later as long as it is open.
+    fn rewrite(&mut self, into: &Path, pages: u64) -> rusqlite::Result<()> {
+        self.connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        self.connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
+        // Some are left for what comes next: the new one is not to be full at once.
+        while self.number("page_count")? - self.number("freelist_count")? > pages - pages / 10 {
+            if !self.lighten()? {
+                let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+                return Err(rusqlite::Error::SqliteFailure(full, None));
+            }
+        }
+        self.connection.execute("VACUUM INTO ?", [into.display().to_string()]).map(drop)
+    }
+
+    /// Lets some of the oldest entries go, few enough that there is room for what would have to be undone. False if there
+    /// were none. Gaps are small, and stay.
+    fn lighten(&mut self) -> rusqlite::Result<bool> {
+        let transaction = self.connection.transaction()?;
+        let mut gone = 0;
+        for table in ["events", "decisions"] {
+            let some = format!(
+                "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} ORDER BY id
+                 LIMIT (SELECT count(*) / 10 + 1 FROM {table}))"
+            );
+            gone += transaction.execute(&some, [])?;
+        }
+        transaction.commit()?;
+        Ok(gone > 0)
     }
 
     fn version(&self) -> Result<usize, JournalError> {
@@ -195,17 +280,24 @@ fn fitting(path: &Path, wanted: Size) -> Size {
 /// goes with it, as it would spoil a new one.
 fn put_aside(path: &Path) -> Result<PathBuf, JournalError> {
     let stuck = |source| JournalError::Stuck { path: path.display().to_string(), source };
-    let with = |ending: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        PathBuf::from(name)
-    };
-    let aside = with(".damaged");
-    match std::fs::remove_file(with("-journal")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(stuck(error)),
-        _ => std::fs::rename(path, &aside).map_err(stuck)?,
-    }
+    let aside = beside(path, ".damaged");
+    remove(&beside(path, "-journal")).and_then(|()| std::fs::rename(path, &aside)).map_err(stuck)?;
     Ok(aside)
+}
+
+/// The path of a file that belongs to the journal's.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// Removes a file that may not be there.
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -328,6 +420,70 @@ mod tests {
         let read = File::read(&left).expect("can be read").events(1000).expect("reads");
         assert_eq!(read.len(), 500);
         assert!(read.iter().all(|event| event.data["n"].is_number()));
+    }
+
+    /// The same journal, allowed to have so many KiB.
+    fn sized(path: &Path, kib: u64) -> Keeping {
+        let limits = Limits { size: Size(kib << 10), ..Limits::default() };
+        Keeping { place: Place::File(path.to_owned()), limits }
+    }
+
+    /// A journal of more than 2 MiB.
+    fn large(path: &Path) -> File {
+        let entries: Vec<_> =
+            (0..2000).map(|second| happened(second, json!({"note": "x".repeat(1000)}))).collect();
+        let mut file = File::open(&sized(path, 8192), at(10), at(10)).expect("opens");
+        file.write(&entries, &[]).expect("writes");
+        assert!(std::fs::metadata(path).expect("is there").len() > 2 << 20);
+        file
+    }
+
+    #[test]
+    fn one_that_was_allowed_to_be_larger_is_made_smaller_and_keeps_the_newest() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        let length = || std::fs::metadata(&path).expect("is there").len();
+        let mut before = large(&path);
+        let gap = (at(2), at(5), "full".to_owned());
+        let told = Gap { from: gap.0, to: gap.1, missing: 1, reason: gap.2.clone() };
+        before.write(&[], &[told]).expect("writes");
+        // What was left by one that was killed meanwhile is in nobody's way.
+        std::fs::write(beside(&path, ".smaller"), "half").expect("writes");
+        let mut file = File::open(&sized(&path, 512), at(10), at(10)).expect("opens");
+        assert!(length() <= 512 << 10, "{}", length());
+        assert_eq!(file.size().expect("says so"), length());
+        assert!(!beside(&path, ".smaller").exists());
+        assert_eq!(gaps(&file), [gap], "what was missing is, and the oldest go as they always do");
+        let kept = file.events(10_000).expect("reads");
+        assert_eq!(kept[0].time, at(1999));
+        assert!(kept.len() > 200, "{}", kept.len());
+        file.write(&many(), &[]).expect("writes");
+        assert!(length() <= 512 << 10, "{}", length());
+        // Who had it open before is told, and opens it anew.
+        let error = before.write(&[decided("late", 20)], &[]).expect_err("it is another file");
+        assert!(!error.is_passing(), "{error}");
+        before = File::open(&sized(&path, 512), at(10), at(10)).expect("opens");
+        before.write(&[decided("late", 20)], &[]).expect("writes");
+        assert_eq!(rules(&file, &ALL), ["late"]);
+    }
+
+    #[test]
+    fn one_that_cannot_be_made_smaller_begins_anew_with_a_gap() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        let file = large(&path);
+        // As it would be if there was no room to write it anew.
+        let other = "CREATE TABLE other (data BLOB); INSERT INTO other VALUES (zeroblob(2000000))";
+        file.connection.execute_batch(other).expect("writes");
+        drop(file);
+        let mut file = File::open(&sized(&path, 512), at(10), at(2000)).expect("opens");
+        let expected = "it was larger than its size, and there was no room to make it smaller";
+        assert_eq!(gaps(&file), [(at(2000 - 7 * 24 * 3600), at(2000), expected.to_owned())]);
+        assert_eq!(file.events(10).expect("reads"), []);
+        assert!(file.size().expect("says so") <= 512 << 10);
+        file.write(&[decided("new", 2000)], &[]).expect("writes");
+        assert_eq!(rules(&file, &ALL), ["new"]);
+        assert!(!beside(&path, ".smaller").exists());
     }
 
     #[test]
