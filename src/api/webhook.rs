@@ -215,8 +215,8 @@ pub struct WebhookLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub max_body_bytes: Option<i32>,
-    /// How many requests one address may have answered in a minute; more are asked to come back (503). Default: 600.
-    /// Example: 60.
+    /// How many requests one address, or one IPv6 network of 64 bits, may have answered in a minute; more are asked to
+    /// come back (503). Default: 600. Example: 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub per_sender_per_minute: Option<i32>,

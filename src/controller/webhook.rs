@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use super::context::Context;
 use super::queue::Requeue;
 use super::rights;
+use super::strange::not_known;
 use crate::api::{
     ConditionStatus as S, ConditionType as T, Progress, Reason as R, Webhook, WebhookStatus, set_condition,
     set_progress,
@@ -26,6 +27,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// What a Webhook says that nobody can reach.
 const DEAF: &str =
     "nobody listens: the controller runs without --webhook-address (in the chart receiver.enabled=true)";
+
+/// Why a Webhook cannot be used: the reason, and the text.
+type Problem = (R, String);
 
 /// Where a Webhook is served.
 pub fn path(namespace: &str, name: &str) -> String {
@@ -52,42 +56,48 @@ pub async fn secret(home: &kube::Client, webhook: &Webhook) -> Result<String> {
 /// Reconciles one Webhook.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
     let Some(webhook) = context.webhooks.get(namespace, name) else { return Ok(Requeue::OnChange) };
+    let problems = match mistake(&webhook, context.webhooks.unknown_field(namespace, name)) {
+        Some(mistake) => [Some(mistake), None, None],
+        None => match secret(&context.home, &webhook).await {
+            Ok(_) => [None, None, None],
+            Err(error) if error.is_forbidden() => {
+                let account = (namespace, &*webhook.spec.service_account_name);
+                [None, None, Some((R::MissingPermissions, rights::refused(&error.to_string(), account)))]
+            }
+            Err(error) if error.is_lasting() => [None, Some((R::ReferenceNotFound, error.to_string())), None],
+            Err(error) => return Err(error),
+        },
+    };
+    let is_ready = problems.iter().all(Option::is_none);
+    let newest = context.webhooks.get(namespace, name).unwrap_or(webhook);
+    write(context, &newest, problems).await?;
+    Ok(Requeue::After(if is_ready { RESYNC } else { LOOK_AGAIN }))
+}
+
+/// What keeps a Webhook from being used, by its text alone. A field that is not known may be what was to keep somebody out.
+fn mistake(webhook: &Webhook, unknown: Option<String>) -> Option<Problem> {
+    if let Some(field) = unknown {
+        return Some((R::UnsupportedValue, not_known(&field)));
+    }
     let mistakes: Vec<_> = check::webhook(&webhook.spec)
         .into_iter()
         .filter(|problem| problem.severity == Severity::Error)
         .map(|problem| problem.to_string())
         .collect();
-    let (accepted, resolved, authorized) = if mistakes.is_empty() {
-        match secret(&context.home, &webhook).await {
-            Ok(_) => (None, None, None),
-            Err(error) if error.is_forbidden() => {
-                let account = (namespace, &*webhook.spec.service_account_name);
-                (None, None, Some(rights::refused(&error.to_string(), account)))
-            }
-            Err(error) if error.is_lasting() => (None, Some(error.to_string()), None),
-            Err(error) => return Err(error),
-        }
-    } else {
-        (Some(mistakes.join("; ")), None, None)
-    };
-    let is_ready = [&accepted, &resolved, &authorized].iter().all(|problem| problem.is_none());
-    let newest = context.webhooks.get(namespace, name).unwrap_or(webhook);
-    write(context, &newest, [accepted, resolved, authorized]).await?;
-    Ok(Requeue::After(if is_ready { RESYNC } else { LOOK_AGAIN }))
+    (!mistakes.is_empty()).then(|| (R::InvalidExpression, mistakes.join("; ")))
 }
 
-async fn write(context: &Context, webhook: &Arc<Webhook>, problems: [Option<String>; 3]) -> Result<()> {
+async fn write(context: &Context, webhook: &Arc<Webhook>, problems: [Option<Problem>; 3]) -> Result<()> {
     let mut fresh: WebhookStatus = webhook.status.clone().unwrap_or_default();
     let generation = webhook.metadata.generation;
-    let verdict = |problem: &Option<String>, good: R, bad: R, text: &str| match problem {
-        Some(problem) => (S::False, bad, problem.clone()),
+    let verdict = |problem: Option<Problem>, good: R, text: &str| match problem {
+        Some((reason, problem)) => (S::False, reason, problem),
         None => (S::True, good, text.to_owned()),
     };
     let [accepted, resolved, authorized] = problems;
-    let accepted = verdict(&accepted, R::Accepted, R::InvalidExpression, "the text is valid");
-    let resolved = verdict(&resolved, R::ResolvedRefs, R::ReferenceNotFound, "its Secret has the key");
-    let authorized =
-        verdict(&authorized, R::Authorized, R::MissingPermissions, "its account may read the Secret");
+    let accepted = verdict(accepted, R::Accepted, "the text is valid");
+    let resolved = verdict(resolved, R::ResolvedRefs, "its Secret has the key");
+    let authorized = verdict(authorized, R::Authorized, "its account may read the Secret");
     let path = path(&webhook.namespace().unwrap_or_default(), &webhook.name_any());
     let ready =
         [&accepted, &resolved, &authorized].into_iter().find(|(status, ..)| *status == S::False).cloned();

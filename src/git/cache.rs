@@ -46,7 +46,7 @@ fn is_won(file: &fs::File, path: &Path) -> io::Result<bool> {
 pub(super) fn sweep(cache: &Path, current: &Path, caches_bytes: u64) -> io::Result<()> {
     let mut kept = Vec::new();
     for (used, folder) in others(cache, current)? {
-        if is_old(used) && discard(&folder)? {
+        if is_old(used) && is_discarded(&folder) {
             continue;
         }
         kept.push((used, weight(&folder), folder));
@@ -57,7 +57,7 @@ pub(super) fn sweep(cache: &Path, current: &Path, caches_bytes: u64) -> io::Resu
         if total <= caches_bytes {
             return Ok(());
         }
-        if discard(&folder)? {
+        if is_discarded(&folder) {
             total -= bytes;
         }
     }
@@ -119,6 +119,15 @@ fn is_ours(path: &Path) -> bool {
 
 fn is_old(used: Option<SystemTime>) -> bool {
     used.is_none_or(|used| SystemTime::now().duration_since(used).is_ok_and(|age| age > UNUSED))
+}
+
+/// Discards a repository, and says whether it is gone. One that cannot be removed stops only the Pack whose it is, and is told of in
+/// the controller's log.
+fn is_discarded(folder: &Path) -> bool {
+    discard(folder).unwrap_or_else(|error| {
+        eprintln!("the cached repository {} cannot be removed: {error}", folder.display());
+        false
+    })
 }
 
 /// Removes a repository and its lock file, and says so, unless somebody uses it.
@@ -250,6 +259,17 @@ mod tests {
         fixture.sweep(&current, 160 * KIB);
         assert!(!current.exists());
         assert!(lock_path(&current).exists() && is_whole(&one) && is_whole(&two));
+    }
+
+    #[test]
+    fn what_cannot_be_removed_stops_nobody() {
+        let fixture = Fixture::new();
+        let (current, stuck, other) =
+            (fixture.repository(1, 0), fixture.repository(2, 40), fixture.repository(3, 30));
+        fs::remove_file(lock_path(&stuck)).unwrap();
+        fs::create_dir(lock_path(&stuck)).unwrap();
+        fixture.sweep(&current, 150 * KIB);
+        assert!(stuck.exists() && is_gone(&other) && is_whole(&current));
     }
 
     #[test]

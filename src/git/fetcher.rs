@@ -97,6 +97,9 @@ impl Fetcher {
         if !status.success() {
             return Err(failed(describe(status, &complaint)));
         }
+        if !complaint.is_empty() {
+            tracing::warn!(complaint, "a git worker has something to say");
+        }
         let answer: Answer = serde_json::from_slice(&answer).map_err(|error| failed(error.to_string()))?;
         answer.into_result()
     }

@@ -12,10 +12,11 @@ use kube::{Api, ResourceExt};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::origin::shown;
 use super::{Answer, Key, Open, Receiver, Refusal, UNREAD};
 use crate::api::{AcceptedEvent, AnyValue, EventBatch, EventBatchSpec, LABEL, TriggerEvent};
 use crate::cluster::objects::MANAGER;
-use crate::decide::firing;
+use crate::decide::firing::{self, Arrival};
 use crate::decide::hearing::UNDER_WAY;
 use crate::decide::identity::{digest, occurrence, readable};
 use crate::decide::inbox::{Item, REFRESHED, remember};
@@ -70,17 +71,17 @@ impl Receiver {
         let key = (webhook.namespace().unwrap_or_default(), webhook.name_any());
         let limit = spec.per_sender_per_minute();
         if self.senders.is_too_much(key.clone(), open.sender, limit, Instant::now()) {
-            let text = format!("more than {limit} requests a minute from {}; retry", open.sender);
+            let text = format!("more than {limit} requests a minute from {}; retry", shown(open.sender));
             return Err((Refusal::RateLimited, text));
         }
-        let mut sorted = {
+        let sorted = {
             let _turn = turn(&self.parsing).await?;
             let request = Request { headers, body, received_at: at };
             let message = read(spec, &key.1, request).map_err(|text| (Refusal::Malformed, text))?;
             self.tally.received(webhook, message.truncated, at);
-            self.sort((&key.0, &key.1), message, at)
+            let came = Arrival { at, authentic_until: authentic_until(spec, headers) };
+            self.sort((&key.0, &key.1), message, came)
         };
-        sorted.authentic_until = authentic_until(spec, headers);
         self.tally.too_large(webhook, &sorted.too_large);
         self.count([("rejected", sorted.too_large.len())], at);
         self.count([("deduplicated", sorted.duplicates.len()), ("dropped", sorted.unwanted)], at);
@@ -120,11 +121,12 @@ impl Receiver {
     }
 
     /// Drops what no rule is about and what is known, and of the rest what no expression reads.
-    fn sort(&self, (namespace, webhook): (&str, &str), message: Message, at: Timestamp) -> Sorted {
-        let key = (namespace.to_owned(), webhook.to_owned());
-        let (mut sorted, mut seen) = (Sorted::default(), BTreeSet::new());
+    fn sort(&self, (namespace, webhook): (&str, &str), message: Message, came: Arrival) -> Sorted {
+        let (key, at) = ((namespace.to_owned(), webhook.to_owned()), came.at);
+        let mut sorted = Sorted { authentic_until: came.authentic_until, ..Sorted::default() };
+        let mut seen = BTreeSet::new();
         for received in message.events {
-            let received = self.restarted((namespace, webhook), received, at);
+            let received = self.restarted((namespace, webhook), received, came);
             let Some(kept) = self.kept(&key, &received, at) else {
                 sorted.unwanted += 1;
                 continue;
@@ -151,18 +153,22 @@ impl Receiver {
     }
 
     /// An alert with the start by which it goes, in its identity too.
-    fn restarted(&self, webhook: (&str, &str), mut received: Received, at: Timestamp) -> Received {
+    fn restarted(&self, webhook: (&str, &str), mut received: Received, came: Arrival) -> Received {
         let Received { event, alert: Some(alert) } = &mut received else { return received };
         let holding = self.known.holding(webhook, &alert.fingerprint).into_iter();
         let batches = holding.filter_map(|(namespace, name)| self.batches.get(&namespace, &name));
         let kept: Vec<_> = batches.flat_map(|batch| firing::of(&batch, &alert.fingerprint)).collect();
-        let starts = firing::start(alert, &kept, at);
+        let starts = firing::start(alert, &kept, came);
         // What is kept is kept in microseconds.
         if starts.as_microsecond() != alert.starts_at.0.as_microsecond() {
             let status = if alert.ends_at.is_some() { "resolved" } else { "firing" };
             event.id = format!("{}/{}/{starts}/{status}", alert.fingerprint, alert.starts_at.0);
-            event.time = alert.ends_at.clone().unwrap_or(MicroTime(starts));
             alert.starts_at = MicroTime(starts);
+            // It may be said to have ended before.
+            if let Some(ends) = &mut alert.ends_at {
+                ends.0 = ends.0.max(starts);
+            }
+            event.time = alert.ends_at.clone().unwrap_or(MicroTime(starts));
         }
         received
     }
@@ -511,6 +517,44 @@ mod tests {
             let answer = receiver.admit(open, &headers).await.err();
             assert_eq!(answer.map(|answer| answer.status), Some(status), "{code}");
         }
+    }
+
+    /// It is kept that it fires on, and what is said of it then has its identity and its times from that.
+    #[tokio::test]
+    async fn an_alert_that_fires_on_after_its_end_is_another_by_its_identity() {
+        let receiver = refused(500, "x", &json!({"message": "x"}));
+        let at = |second: i64| Timestamp::from_second(second).expect("a time");
+        let id = format!("f/{}/{}/", at(5), at(300));
+        let kept = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "EventBatch",
+            "metadata": {"name": "kept", "namespace": "a", "resourceVersion": "1"},
+            "spec": {"webhook": "w", "receivedAt": at(602).to_string(), "events": [{"rules": [],
+                "alert": {"fingerprint": "f", "startsAt": at(300).to_string()},
+                "event": {"id": format!("{id}firing"), "source": "alertmanager", "type": "alert.firing",
+                    "time": at(300).to_string()}}]}});
+        let kept: Arc<EventBatch> = Arc::new(serde_json::from_value(kept).expect("an EventBatch"));
+        receiver.batches.insert(kept.clone());
+        receiver.known.learn(&kept, Some(kept.clone()));
+        let said = |ends: Option<i64>, now: i64| {
+            let alert = AlertState {
+                fingerprint: "f".to_owned(),
+                starts_at: MicroTime(at(5)),
+                ends_at: ends.map(|ends| MicroTime(at(ends))),
+                heard: std::collections::BTreeMap::new(),
+            };
+            let received = Received { event: event("as it was", 0, 1).event, alert: Some(alert) };
+            let came = Arrival { at: at(now), authentic_until: None };
+            let Received { event, alert } = receiver.restarted(("a", "w"), received, came);
+            let ends = alert.and_then(|alert| alert.ends_at).map(|ends| ends.0.as_second());
+            (event.id, event.time.0.as_second(), ends)
+        };
+        assert_eq!(said(None, 700), (format!("{id}firing"), 300, None));
+        assert_eq!(said(Some(900), 901), (format!("{id}resolved"), 900, Some(900)));
+        assert_eq!(said(Some(250), 620).0, "as it was", "it is the end of what was before");
+        assert_eq!(
+            said(Some(250), 700),
+            (format!("{id}resolved"), 300, Some(300)),
+            "none ends before it begins"
+        );
     }
 
     #[test]

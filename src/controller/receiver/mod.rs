@@ -284,6 +284,11 @@ impl Receiver {
         let Some(webhook) = self.webhooks.get(namespace, name) else {
             return Err(self.unknown(namespace, name).await);
         };
+        // It may be what was to keep this sender out.
+        if self.webhooks.unknown_field(namespace, name).is_some() {
+            let text = "the Webhook has a field that is not known here, its status says which; retry";
+            return Err(self.unusable((namespace, name), text));
+        }
         self.admit(Open { webhook, sender }, headers).await
     }
 
@@ -321,6 +326,11 @@ impl Receiver {
 
     fn unready(&self, open: &Open) -> Answer {
         self.refuse(open.webhook(), Refusal::NotReady, "the Webhook is not ready, its status says why; retry")
+    }
+
+    /// Writes what was counted and is not written yet.
+    pub(super) async fn flush(&self) {
+        self.tally.flush(self).await;
     }
 
     /// Somebody was told to come again of whom is not known to which Webhook he came: it may have been any.

@@ -11,6 +11,14 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// What counts as one sender, for a person: `192.0.2.1`, `2001:db8:1:2::/64`.
+pub fn shown(address: IpAddr) -> String {
+    match network(address) {
+        IpAddr::V6(six) => format!("{six}/64"),
+        IpAddr::V4(four) => four.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -20,11 +28,9 @@ mod tests {
         for (address, expected) in [
             ("192.0.2.1", "192.0.2.1"),
             ("::ffff:192.0.2.1", "192.0.2.1"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ] {
-            let [address, expected]: [IpAddr; 2] =
-                [address, expected].map(|text| text.parse().expect("an address"));
-            assert_eq!(network(address), expected);
+            assert_eq!(shown(address.parse().expect("an address")), expected);
         }
     }
 }

@@ -85,17 +85,22 @@ impl Tally {
         let mut tick = tokio::time::interval(EVERY);
         loop {
             tick.tick().await;
-            if receiver.webhooks.is_synced() {
-                self.spread(&receiver.webhooks.filter(|_| true));
-            }
-            let news = std::mem::take(&mut *self.news.lock());
-            for (key, news) in news {
-                if let Err(error) = write(receiver, &key, &news).await {
-                    tracing::debug!(webhook = key.1, %error, "what came is not written yet");
-                    self.put_back(key, &news);
-                }
-            }
+            self.flush(receiver).await;
             receiver.secrets.retain(|(namespace, name)| receiver.webhooks.get(namespace, name).is_some());
+        }
+    }
+
+    /// Writes what came since it did so last.
+    pub(super) async fn flush(&self, receiver: &Receiver) {
+        if receiver.webhooks.is_synced() {
+            self.spread(&receiver.webhooks.filter(|_| true));
+        }
+        let news = std::mem::take(&mut *self.news.lock());
+        for (key, news) in news {
+            if let Err(error) = write(receiver, &key, &news).await {
+                tracing::debug!(webhook = key.1, %error, "what came is not written yet");
+                self.put_back(key, &news);
+            }
         }
     }
 

@@ -136,7 +136,7 @@ pub fn trouble(context: &Context, rule: &Rule, fresh: &RuleStatus, now: Timestam
 fn event_reason(ready: &str) -> Option<&'static str> {
     match ready {
         "InvalidExpression" => Some("RuleExpressionInvalid"),
-        "ActionNotFound" => Some("RuleReferenceMissing"),
+        "ActionNotFound" | "WebhookNotFound" => Some("RuleReferenceMissing"),
         "MissingPermissions" => Some("RulePermissionMissing"),
         "SourceUnavailable" => Some("SourceDisconnected"),
         _ => None,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fother::api::{ConditionType, condition};
 use ring::hmac;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -164,6 +165,44 @@ async fn a_webhook_that_cannot_be_read_is_not_denied() {
         let answer = running.post("large", &json!({})).await;
         let expected = (503, "the Webhook cannot be read, its status says why; retry");
         if (answer.status, &*answer.text) == expected { Ok(()) } else { Err(answer.text) }
+    })
+    .await;
+    running.stop().await;
+}
+
+/// What this version does not know may be what was to keep a sender out.
+#[tokio::test]
+async fn a_webhook_with_a_field_of_a_later_version_receives_nothing() {
+    let scene = furnished().await;
+    let is_webhook = |kind: &Value| kind["spec"]["names"]["kind"] == "Webhook";
+    let mut kind = fother::api::crds().iter().map(|kind| json!(kind)).find(is_webhook).unwrap();
+    let fields = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    kind.pointer_mut(fields).unwrap()["pace"] = json!({"type": "string"});
+    scene.apply(&kind).await;
+    scene.webhook("later", json!({"alertmanager": {}, "pace": "slow"})).await;
+    let running = scene.start("one").await;
+    until_ready(&scene).await;
+    let accepted = eventually("its status says which field it is", DEADLINE, || async {
+        let told = scene.webhook_status("later").await.conditions;
+        let accepted = condition(&told, ConditionType::Accepted);
+        accepted.map(|one| [&one.status, &one.reason, &one.message].map(String::clone)).ok_or("nothing yet")
+    })
+    .await;
+    let why = "spec.pace is not known to this version of fother; upgrade the controller, or take it out";
+    assert_eq!(accepted, ["False", "UnsupportedValue", why]);
+    let good = notification(&[alert("sda", &at(0), None)]);
+    eventually("its senders are told to come again", DEADLINE, || async {
+        let answer = running.post("later", &good).await;
+        let expected = (503, "the Webhook has a field that is not known here, its status says which; retry");
+        if (answer.status, &*answer.text) == expected { Ok(()) } else { Err(answer.text) }
+    })
+    .await;
+    assert_eq!(running.post("am", &good).await.status, 202, "it stops no other");
+
+    scene.webhook("later", json!({"alertmanager": {}})).await;
+    eventually("it receives without the field", DEADLINE, || async {
+        let answer = running.post("later", &good).await;
+        if answer.status == 200 { Ok(()) } else { Err(answer.text) }
     })
     .await;
     running.stop().await;
