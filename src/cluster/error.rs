@@ -60,7 +60,8 @@ impl Error {
     /// What follows from it.
     pub fn consequence(&self) -> Consequence {
         match self.code() {
-            Some(400 | 401 | 403 | 404 | 405 | 415 | 422) => Consequence::Wait(LOOK_AGAIN),
+            // Not 401: nothing was looked at, and a server that starts anew says so of whoever it does not know yet.
+            Some(400 | 403 | 404 | 405 | 415 | 422) => Consequence::Wait(LOOK_AGAIN),
             None if !matches!(self, Self::Request { .. } | Self::Busy(_)) => Consequence::Wait(LOOK_AGAIN),
             _ => Consequence::Retry,
         }
@@ -100,7 +101,23 @@ impl Error {
     /// Whether what was sent was looked at and refused, for a reason of its own. (500 is what an admission webhook that
     /// does not answer comes to.)
     pub fn is_refusal(&self) -> bool {
-        self.code().is_some_and(|code| (400..=500).contains(&code) && code != 429)
+        self.code().is_some_and(|code| (400..=500).contains(&code) && !matches!(code, 401 | 429))
+    }
+
+    /// Whether it is the namespace that goes away: nothing is created there any more, by anybody.
+    pub fn loses_its_namespace(&self) -> bool {
+        match self {
+            Self::Request { source: kube::Error::Api(status), .. } => {
+                status.code == 403 && status.message.contains("because it is being terminated")
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a quota has no room for it.
+    pub fn exceeds_a_quota(&self) -> bool {
+        matches!(self, Self::Request { source: kube::Error::Api(status), .. }
+            if status.code == 403 && status.message.contains(" exceeded quota: "))
     }
 
     /// Whether there is no such object.
@@ -172,5 +189,32 @@ mod tests {
             assert_eq!(lacks(&message), expected, "{message}");
         }
         assert!(Error::NotAllowed("no".into()).lacks_a_right());
+    }
+
+    #[test]
+    fn a_full_quota_is_told_from_what_else_is_forbidden() {
+        let exceeds = |message: &str| {
+            let status = Status::failure(message, "Forbidden").with_code(403);
+            Error::request("create ConfigMap a")(kube::Error::Api(status.boxed())).exceeds_a_quota()
+        };
+        let refused = "configmaps \"a\" is forbidden";
+        assert!(exceeds(&format!("{refused}: exceeded quota: few, requested: count/configmaps=1")));
+        assert!(!exceeds(&format!("{refused}: User \"bob\" cannot create resource \"configmaps\"")));
+    }
+
+    #[test]
+    fn who_is_not_known_for_a_moment_is_refused_nothing() {
+        for (code, lasts, refused) in [
+            (401, false, false),
+            (403, true, true),
+            (422, true, true),
+            (429, false, false),
+            (503, false, false),
+        ] {
+            let status = Status::failure("no", "").with_code(code);
+            let error = Error::request("create Job j")(kube::Error::Api(status.boxed()));
+            assert_eq!((error.is_lasting(), error.is_refusal()), (lasts, refused), "{code}");
+            assert!(!error.lacks_a_right() && !error.loses_its_namespace(), "{code}");
+        }
     }
 }

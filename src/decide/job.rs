@@ -66,29 +66,37 @@ pub fn build(
     Ok(Some(serde_json::from_value(job).expect("the literal above is a Job")))
 }
 
-/// The same name with a Job that starts no Pod, so that a create that is still on its way comes too late.
-pub fn placeholder(execution: &Execution, rung: usize) -> Job {
-    let job = json!({
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": metadata(execution, rung)["name"],
-            "namespace": execution.metadata.namespace,
-            "labels": labels(execution),
-            "annotations": {RUNG: rung.to_string()},
-            "ownerReferences": [owner(execution)],
-        },
-        "spec": {
-            "suspend": true,
-            "backoffLimit": 0,
-            "template": {"spec": {
-                "restartPolicy": "Never",
-                "automountServiceAccountToken": false,
-                "containers": [{"name": "none", "image": "none"}],
-            }},
-        },
+/// The same name with a Job that starts no Pod, so that a create that is still on its way comes too late. It asks for the
+/// Pod of the Action without its parameters: whoever admits the Job that is late has to admit this one. None if the Action
+/// does not run in a Job.
+pub fn placeholder(
+    execution: &Execution,
+    rung: usize,
+    action: &ActionSpec,
+    policy: PodPolicy,
+) -> Option<Job> {
+    let inputs = Inputs::new();
+    let built = build(execution, rung, (action, &inputs), policy).or_else(|_| {
+        // What the policy refuses no Job has.
+        build(execution, rung, (&without_overlay(action), &inputs), PodPolicy::default())
     });
-    serde_json::from_value(job).expect("the literal above is a Job")
+    let mut job = built.ok().flatten()?;
+    job.metadata.finalizers = None;
+    let spec = job.spec.as_mut()?;
+    spec.suspend = Some(true);
+    // Where somebody resumes it, as queues of Jobs do, no Pod starts either.
+    spec.parallelism = Some(0);
+    Some(job)
+}
+
+fn without_overlay(action: &ActionSpec) -> ActionSpec {
+    let mut plain = action.clone();
+    let script = plain.script.as_mut().and_then(|script| script.pod.as_mut());
+    let container = plain.container.as_mut().and_then(|container| container.pod.as_mut());
+    for settings in script.into_iter().chain(container) {
+        settings.overlay = None;
+    }
+    plain
 }
 
 /// The name of the Job of the rung that comes at `rung`.
@@ -290,6 +298,7 @@ fn volume(mount: &VolumeMount) -> Option<(Value, bool)> {
 mod tests {
     use super::*;
     use crate::api::{ExecutionSpec, ObjectReference};
+    use crate::decide::outcome::JobSeen;
 
     fn execution() -> Execution {
         let mut execution = Execution::new(
@@ -400,13 +409,38 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_has_the_same_name_and_starts_no_pod() {
-        let spec = action(json!({"container": {"image": "i"}}));
-        let real = build(&execution(), 1, (&spec, &Inputs::new()), PodPolicy::default());
-        let real = real.expect("no overlay").expect("a Job");
-        let placeholder = placeholder(&execution(), 1);
-        assert_eq!(placeholder.metadata.name, real.metadata.name);
-        assert_eq!(placeholder.spec.expect("a spec").suspend, Some(true));
-        assert_ne!(real.metadata.name.as_deref(), Some(name(&execution(), 2).as_str()));
+    fn a_placeholder_is_admitted_where_the_job_is_and_starts_no_pod() {
+        let settings = json!({"resources": {"limits": {"memory": "64Mi"}}});
+        let script = json!({"image": "registry.example/i", "inline": "true", "pod": settings});
+        for spec in [json!({"script": script}), json!({"container": {"image": "i"}})] {
+            let spec = action(spec);
+            let real = build(&execution(), 1, (&spec, &Inputs::new()), PodPolicy::default());
+            let real = real.expect("no overlay").expect("a Job");
+            let placeholder = placeholder(&execution(), 1, &spec, PodPolicy::default()).expect("a Job");
+            assert_eq!(placeholder.metadata.name, real.metadata.name);
+            assert_ne!(real.metadata.name.as_deref(), Some(name(&execution(), 2).as_str()));
+            let is_placeholder = |job: &Job| JobSeen::of(job, &[]).placeholder;
+            assert!(is_placeholder(&placeholder) && !is_placeholder(&real), "each is known for what it is");
+            let (taken, real) = (placeholder.spec.expect("a spec"), real.spec.expect("a spec"));
+            assert_eq!((taken.suspend, taken.parallelism), (Some(true), Some(0)));
+            assert_eq!(taken.template, real.template);
+        }
+        let operation = action(json!({"kubernetes": {"restart": {}}}));
+        assert_eq!(placeholder(&execution(), 1, &operation, PodPolicy::default()), None);
+    }
+
+    #[test]
+    fn a_placeholder_asks_for_no_more_than_the_policy_allows() {
+        let pod = json!({"overlay": {"hostNetwork": true}});
+        let spec = action(json!({"container": {"image": "i", "pod": pod}}));
+        for (overlays, digests, expected) in
+            [(true, false, Some(true)), (false, false, None), (true, true, None)]
+        {
+            let job = placeholder(&execution(), 1, &spec, PodPolicy { overlays, digests }).expect("a Job");
+            let pod = job.spec.and_then(|spec| spec.template.spec).expect("a Pod");
+            assert_eq!(pod.host_network, expected, "{overlays} {digests}");
+            assert_eq!(pod.security_context.and_then(|context| context.run_as_non_root), Some(true));
+            assert!(pod.containers[0].resources.as_ref().is_some_and(|given| given.limits.is_some()));
+        }
     }
 }

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value};
 
 use super::parameters::coerce;
+use super::pod::CONTAINER;
 use crate::api::{FreeForm, Output};
 
 /// The most that the kubelet keeps of a termination message, in bytes.
@@ -111,7 +112,9 @@ fn end_of(job: &Job, pods: &[Pod]) -> Option<JobEnd> {
     let terminated = pods
         .iter()
         .filter_map(|pod| {
-            pod.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref()?.terminated.as_ref()
+            // Beside it may be others, which a site's admission has put there.
+            let mut statuses = pod.status.as_ref()?.container_statuses.iter().flatten();
+            statuses.find(|status| status.name == CONTAINER)?.state.as_ref()?.terminated.as_ref()
         })
         .find(|terminated| (terminated.exit_code == 0) == completed);
     Some(JobEnd {
@@ -240,5 +243,23 @@ mod tests {
         assert_eq!((seen.owner.as_deref(), seen.held, seen.live_pods), (Some("x"), true, 0));
         let end = seen.end.expect("ended");
         assert_eq!((end.completed, end.exit_code, end.message.as_str()), (false, Some(3), "no space left"));
+    }
+
+    #[test]
+    fn what_a_sidecar_says_is_not_the_outcome() {
+        let status = |name: &str, message: &str| {
+            json!({"name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 0, "message": message}}})
+        };
+        let job = json!({"status": {"conditions": [{"type": "Complete", "status": "True"}]}});
+        let job: Job = serde_json::from_value(job).expect("a Job");
+        let said = |statuses: Value| {
+            let pod = json!({"status": {"phase": "Succeeded", "containerStatuses": statuses}});
+            let end = end_of(&job, &[serde_json::from_value(pod).expect("a Pod")]).expect("it has ended");
+            (end.exit_code, end.message)
+        };
+        let both = json!([status("a-proxy", "freedBytes=1"), status(CONTAINER, "freedBytes=42")]);
+        assert_eq!(said(both), (Some(0), "freedBytes=42".to_owned()), "the kubelet sorts them by name");
+        assert_eq!(said(json!([status("a-proxy", "freedBytes=1")])), (None, String::new()));
     }
 }

@@ -2,29 +2,36 @@
 //! again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use crate::api::{CollectRunner, Execution, FreeForm, ObjectReference};
+use super::trouble::Of;
+use crate::api::{self, CollectRunner, Execution, FreeForm, ObjectReference};
 use crate::cluster::account::Account;
 use crate::cluster::error::optional;
 use crate::cluster::events::Telling;
-use crate::cluster::evidence::{self, Subject};
+use crate::cluster::evidence::{self, Bounds, Subject};
 use crate::cluster::jobs::Jobs;
 use crate::cluster::objects::{MANAGER, Objects};
 use crate::cluster::{Error, Result, owners};
 use crate::controller::context::Context;
-use crate::controller::reference_to;
-use crate::decide::execution::{Done, EXECUTION_FINALIZER, Effect, Need, Notice, Seen};
+use crate::controller::{definitions, reference_to};
+use crate::decide::execution::{
+    Done, EXECUTION_FINALIZER, Effect, Need, Notice, PATIENCE, Seen, is_canceled,
+};
 use crate::decide::job;
 use crate::decide::lifecycle::is_lost;
 use crate::decide::operation::{self, Operation, PatchFormat, RECREATED_BY};
 use crate::decide::outcome::{JOB_FINALIZER, JobSeen};
 use crate::source::watch::now;
+use crate::text::without_secrets;
 
 /// What effects came to, for the next step.
 #[derive(Default)]
@@ -84,22 +91,54 @@ async fn one(
     let jobs = Jobs::of(&account.client(), &execution.namespace().unwrap_or_default());
     match effect {
         Effect::CreateJob(job) => return created(jobs.create(&job).await),
-        Effect::TakeName(job) => match jobs.take_name(&job).await {
-            Err(error) if error.is_lasting() => tracing::debug!(%error, "no placeholder, and no Job either"),
-            other => other?,
-        },
+        Effect::TakeName(job) => {
+            if let Err(error) = jobs.take_name(&job).await {
+                let now = now();
+                let lasted = || now.duration_since(context.troubles.since(Of::Names, execution, now));
+                without_placeholder(error, matches!(seen.done, Some(Err(_))), lasted)?;
+            }
+            let namespace = execution.namespace().unwrap_or_default();
+            context.troubles.over(Of::Names, &namespace, &execution.name_any());
+        }
         Effect::DeleteJob(name, uid) => jobs.stop(&name, &uid).await?,
         Effect::UnholdJob(name, uid) => jobs.unhold(&name, &uid, JOB_FINALIZER).await?,
         Effect::ReleaseJob(name, uid) => jobs.release(&name, &uid, JOB_FINALIZER).await?,
         Effect::Operate(operation) => return came(operate(context, account, *operation).await),
         Effect::Collect(runner, rung) => {
-            return came(collect(execution, account, (&runner, rung, seen)).await.map(Some));
+            return came(collect(context, execution, account, (&runner, rung, seen)).await.map(Some));
         }
         Effect::Status(status) => super::write(context, execution, &status).await?,
         Effect::Event(notice) => announce(context, execution, &notice).await,
-        Effect::RemoveFinalizer => remove_finalizer(context, execution).await?,
+        Effect::RemoveFinalizer => {
+            if let Some(blind) = &seen.blind {
+                tracing::warn!(execution = %execution.name_any(), why = blind.why, "let go without its Jobs");
+            }
+            remove_finalizer(context, execution).await?;
+        }
     }
     Ok(Came::default())
+}
+
+/// Whether it goes on without a placeholder, or is tried again. Whoever may create no Job at all has none on its way. What
+/// is refused for another reason, such as a quota, may be admitted in a moment, and so may the Job that is late: that is
+/// tried for a while, unless the Job itself was refused just now.
+fn without_placeholder(
+    error: Error,
+    is_refused_too: bool,
+    lasted: impl FnOnce() -> SignedDuration,
+) -> Result<()> {
+    if !error.is_lasting() {
+        return Err(error);
+    }
+    if error.lacks_a_right() || error.loses_its_namespace() || error.is_not_found() {
+        tracing::debug!(%error, "no placeholder, and no Job either");
+        return Ok(());
+    }
+    if !is_refused_too && lasted() < PATIENCE {
+        return Err(Error::Busy(error.to_string()));
+    }
+    tracing::warn!(%error, "no placeholder: a Job that is on its way still could start");
+    Ok(())
 }
 
 /// What will not change by trying again is the rung's result; the rest is an error that is tried again.
@@ -189,14 +228,15 @@ fn recreated(target: &ObjectReference, uid: Option<String>) -> Done {
 }
 
 async fn collect(
+    context: &Context,
     execution: &Execution,
     account: &Account,
     (runner, rung, seen): (&CollectRunner, usize, &Seen),
 ) -> Result<Done> {
     let client = account.client();
-    let name = job::name(execution, rung);
+    let (namespace, name) = (execution.namespace().unwrap_or_default(), job::name(execution, rung));
     let uid = execution.uid().unwrap_or_default();
-    if evidence::is_saved(&client, (&execution.namespace().unwrap_or_default(), &name), &uid).await? {
+    if evidence::is_saved(&client, (&namespace, &name), &uid).await? {
         return Ok(collected(name));
     }
     let target = execution.spec.target.as_ref();
@@ -207,7 +247,13 @@ async fn collect(
         true => Vec::new(),
         false => evidence::pods_of(&client, target, live).await?,
     };
-    let found = evidence::collect(&client, runner, &Subject { target, live, pods: &pods }).await;
+    let is_wanted = || {
+        let newest = context.executions.get(&namespace, &execution.name_any());
+        newest.is_none_or(|newest| !is_canceled(&newest))
+    };
+    let until = Instant::now() + time_left(context, execution, rung).await?;
+    let bounds = Bounds { until, is_wanted: &is_wanted, clean: without_secrets };
+    let found = evidence::collect(&client, runner, &Subject { target, live, pods: &pods }, bounds).await;
     let map: ConfigMap = serde_json::from_value(json!({
         "metadata": {
             "name": name,
@@ -221,6 +267,22 @@ async fn collect(
     .map_err(|error| Error::Unexpected(error.to_string()))?;
     evidence::save(&client, &map, &uid).await?;
     Ok(collected(name))
+}
+
+/// How much is left of the time that the Action of a rung has.
+async fn time_left(context: &Context, execution: &Execution, rung: usize) -> Result<Duration> {
+    let missing = || Error::Unexpected("evidence needs a rung that has begun".to_owned());
+    let begun = execution.status.as_ref().and_then(|status| status.rungs.get(rung)).ok_or_else(missing)?;
+    let name = execution.definition().ok_or_else(missing)?;
+    let definition = definitions::read(context, &execution.namespace().unwrap_or_default(), name).await?;
+    let timeout = definition.actions.get(&begun.run).map(|action| action.timeout).unwrap_or_default();
+    Ok(left(timeout, begun.started_at.0, now()))
+}
+
+fn left(timeout: api::Duration, began: Timestamp, now: Timestamp) -> Duration {
+    let left = timeout.signed() - now.duration_since(began);
+    // A clock that was set back gives no more than there was.
+    Duration::try_from(left).unwrap_or_default().min(timeout.std())
 }
 
 fn collected(name: String) -> Done {
@@ -294,7 +356,46 @@ async fn set_finalizers(context: &Context, execution: &Execution, finalizers: &[
 
 #[cfg(test)]
 mod tests {
+    use kube::core::Status;
+
     use super::*;
+
+    #[test]
+    fn only_who_may_create_no_job_goes_on_without_a_placeholder_at_once() {
+        let job = "jobs.batch \"j\" is forbidden";
+        let right = format!("{job}: User \"h\" cannot create resource \"jobs\" in API group \"batch\"");
+        let going =
+            format!("{job}: unable to create new content in namespace a because it is being terminated");
+        let quota = format!("{job}: exceeded quota: few, requested: count/jobs.batch=1");
+        let denied = "admission webhook \"site\" denied the request: no".to_owned();
+        for (code, message, is_refused_too, (at_first, in_the_end)) in [
+            (403, &right, false, (true, true)),
+            (403, &going, false, (true, true)),
+            (403, &quota, false, (false, true)),
+            (403, &quota, true, (true, true)),
+            (400, &denied, false, (false, true)),
+            (401, &denied, false, (false, false)),
+            (409, &denied, true, (false, false)),
+        ] {
+            let goes_on = |lasted: SignedDuration| {
+                let status = Status::failure(message, "").with_code(code);
+                let error = Error::request("take the name of Job j")(kube::Error::Api(status.boxed()));
+                let decided = without_placeholder(error, is_refused_too, || lasted);
+                decided.inspect_err(|error| assert!(!error.is_lasting(), "tried again soon: {error}")).is_ok()
+            };
+            let told = (goes_on(SignedDuration::ZERO), goes_on(PATIENCE));
+            assert_eq!(told, (at_first, in_the_end), "{code} {message} {is_refused_too}");
+        }
+    }
+
+    #[test]
+    fn evidence_is_collected_in_what_is_left_of_the_timeout() {
+        let (timeout, began) = (api::Duration::from_mins(5), Timestamp::UNIX_EPOCH);
+        for (passed, expected) in [(0, 300), (290, 10), (300, 0), (400, 0), (-60, 300)] {
+            let now = began + SignedDuration::from_secs(passed);
+            assert_eq!(left(timeout, began, now), Duration::from_secs(expected), "after {passed} s");
+        }
+    }
 
     #[test]
     fn what_is_run_by_hand_has_nothing_said_about_what_it_may_not_have_seen() {

@@ -32,11 +32,12 @@ use crate::cluster::{Error, Result, status};
 use crate::decide::check;
 use crate::decide::definition::Definition;
 use crate::decide::execution::{
-    Again, Blind, Deserted, EXECUTION_FINALIZER, Need, PATIENCE, Seen, Trouble, deserted, is_canceled, needs,
-    next, unknown_value,
+    Again, Blind, Deserted, EXECUTION_FINALIZER, Need, Next, PATIENCE, Seen, Trouble, deserted, is_canceled,
+    needs, next, unknown_value,
 };
 use crate::source::watch::now;
 use act::Came;
+use trouble::Of;
 
 /// Rounds of one reconcile, at the most: each ends in a wait or an end, so more would be a bug.
 const ROUNDS: usize = 64;
@@ -56,7 +57,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         let execution = context.executions.get(namespace, name);
         let execution = execution.filter(|found| !found.is_finished() || has_finalizer(found));
         let Some(execution) = execution else {
-            context.troubles.over(namespace, name);
+            context.troubles.forget(namespace, name);
             return Ok(Requeue::OnChange);
         };
         if let Some(field) = unknown(context, &execution) {
@@ -66,17 +67,17 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         let Some((definition, account)) = prepare(context, &execution).await? else {
             return Ok(Requeue::OnChange);
         };
-        // Boxed, as what it asks for side by side is large.
+        // Boxed, as what it asks for side by side is large; so is what may be done.
         let Some(seen) = Box::pin(look(context, &execution, (&definition, &account), &mut came)).await?
         else {
             return Ok(Requeue::OnChange);
         };
-        let next = next(&execution, &definition, &seen, now());
-        came = act::all(context, &execution, &account, &seen, next.effects).await?.or(came);
+        let (acted, again) = Box::pin(step(context, &execution, (&definition, &account), &seen)).await?;
+        came = acted.or(came);
         if came.done.is_some() {
             continue;
         }
-        match next.again {
+        match again {
             Again::Now => {}
             Again::At(at) => {
                 let pause = Duration::try_from(at.duration_since(now())).unwrap_or_default();
@@ -86,6 +87,39 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         }
     }
     Ok(Requeue::Failed)
+}
+
+/// Does what comes next.
+async fn step(
+    context: &Context,
+    execution: &Arc<Execution>,
+    (definition, account): (&Definition, &Account),
+    seen: &Seen,
+) -> Result<(Came, Again)> {
+    let Next { effects, again } = next(execution, definition, seen, now());
+    match act::all(context, execution, account, seen, effects).await {
+        Ok(came) => Ok((came, again)),
+        Err(error) => {
+            let unseen = unreleased(&context.troubles, (execution, seen), error, now())?;
+            let Next { effects, again } = next(execution, definition, &unseen, now());
+            Ok((act::all(context, execution, account, &unseen, effects).await?, again))
+        }
+    }
+}
+
+/// What is seen of an Execution that has ended and cannot let go of its Jobs: as little as if they could not be looked at.
+fn unreleased(
+    troubles: &Troubles,
+    (execution, seen): (&Execution, &Seen),
+    error: Error,
+    now: Timestamp,
+) -> Result<Seen> {
+    if !execution.is_finished() || seen.blind.is_some() || error.is_conflict() {
+        return Err(error);
+    }
+    tracing::warn!(execution = %execution.name_any(), %error, "its Jobs cannot be let go");
+    let blind = blind(troubles, execution, error, now)?;
+    Ok(Seen { blind: Some(blind), ..Seen::default() })
 }
 
 /// Looks at what is needed as the account, while its permission is read for what is done next; none if it is gone. A Job
@@ -172,20 +206,27 @@ async fn says_otherwise(
     Ok(true)
 }
 
-/// What was seen, or that nothing could be. A server that does not answer is asked again, but not for ever, as what it is
-/// asked about may be broken alone; and a person who wants the Execution to end is not kept waiting by it.
+/// What was seen, or that nothing could be. After the end a look is not all that has to go well.
 fn look_or_blind(context: &Context, execution: &Execution, looked: Result<Seen>) -> Result<Seen> {
-    let error = match looked {
-        Ok(seen) => {
-            context.troubles.over(&execution.namespace().unwrap_or_default(), &execution.name_any());
-            return Ok(seen);
+    if looked.is_ok() && !execution.is_finished() {
+        let namespace = execution.namespace().unwrap_or_default();
+        context.troubles.over(Of::Looks, &namespace, &execution.name_any());
+    }
+    match looked {
+        Err(error) => {
+            let blind = blind(&context.troubles, execution, error, now())?;
+            Ok(Seen { blind: Some(blind), pods: context.pods, ..Seen::default() })
         }
-        Err(error) => error,
-    };
-    let (now, why) = (now(), error.to_string());
-    let since = context.troubles.since(execution, now);
+        seen => seen,
+    }
+}
+
+/// That nothing could be seen. A server that does not answer is asked again, but not for ever, as what it is asked about
+/// may be broken alone; and a person who wants the Execution to end is not kept waiting by it.
+fn blind(troubles: &Troubles, execution: &Execution, error: Error, now: Timestamp) -> Result<Blind> {
+    let since = troubles.since(Of::Looks, execution, now);
     if error.is_lasting() || is_canceled(execution) || now.duration_since(since) >= PATIENCE {
-        return Ok(Seen { blind: Some(Blind { why, since }), ..Seen::default() });
+        return Ok(Blind { why: error.to_string(), since });
     }
     Err(error)
 }
@@ -238,7 +279,7 @@ async fn without_definition(
         return Err(error);
     }
     let now = now();
-    let trouble = Trouble { since: context.troubles.since(execution, now), is_meant: true };
+    let trouble = Trouble { since: context.troubles.since(Of::Looks, execution, now), is_meant: true };
     if deserted(execution, trouble, now) == Deserted::Refuse {
         return refuse(context, execution, Reason::ReferenceNotFound, &error.to_string()).await;
     }
@@ -340,7 +381,7 @@ async fn without_account<T>(
     let is_meant = matches!(error, Error::NotAllowed(_));
     let account = (&*execution.namespace().unwrap_or_default(), &*execution.spec.service_account_name);
     let message = rights::refused(&error.to_string(), account);
-    let trouble = Trouble { since: context.troubles.since(execution, now), is_meant };
+    let trouble = Trouble { since: context.troubles.since(Of::Looks, execution, now), is_meant };
     match deserted(execution, trouble, now) {
         Deserted::LetGo => {
             tracing::warn!(execution = %execution.name_any(), %error, "let go without its account");
@@ -433,4 +474,46 @@ fn recovery(execution: &Execution) -> Option<f64> {
     let finished = execution.status.as_ref()?.finished_at.as_ref()?;
     (execution.reason() == Some(Reason::TargetRecovered.as_str()))
         .then(|| finished.0.duration_since(since.0).as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::*;
+    use crate::decide::execution::Effect;
+
+    #[test]
+    fn what_cannot_let_go_of_its_jobs_is_let_go_itself_in_the_end() {
+        let at = |seconds| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+        let execution = |status: serde_json::Value| -> Execution {
+            let execution = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
+                "metadata": {"name": "x", "namespace": "a", "uid": "u", "finalizers": [EXECUTION_FINALIZER],
+                    "deletionTimestamp": "1970-01-01T00:00:00Z"},
+                "spec": {"serviceAccountName": "h"}, "status": status});
+            serde_json::from_value(execution).expect("an Execution")
+        };
+        let ended = execution(json!({"rungs": [], "finishedAt": "1970-01-01T00:00:00Z"}));
+        let refused = |code| {
+            let status =
+                Status::failure("admission webhook \"site\" denied the request: no", "").with_code(code);
+            Error::request("release Job j")(kube::Error::Api(status.boxed()))
+        };
+        for code in [403, 500] {
+            let troubles = Troubles::default();
+            let effects = |seconds| {
+                let seen = unreleased(&troubles, (&ended, &Seen::default()), refused(code), at(seconds));
+                let seen = seen.expect("it is decided without them");
+                next(&ended, &Definition::default(), &seen, at(seconds)).effects
+            };
+            assert!(effects(1).is_empty() && effects(60).is_empty(), "{code}: it may be admitted yet");
+            assert_eq!(effects(61), [Effect::RemoveFinalizer], "{code}");
+        }
+        let goes_on = execution(json!({"rungs": []}));
+        for (execution, code) in [(&goes_on, 403), (&ended, 409)] {
+            let seen = unreleased(&Troubles::default(), (execution, &Seen::default()), refused(code), at(90));
+            assert!(seen.is_err(), "{code}: it is told and tried again");
+        }
+    }
 }

@@ -20,13 +20,13 @@ pub(super) fn release(context: Context<'_>) -> Next {
     if !has_finalizer(context.execution) {
         return Next::wait(Again::OnChange);
     }
-    let mut effects = Vec::new();
-    for LeftJob { name, uid, is_live } in &context.seen.left_jobs {
-        if *is_live {
-            effects.push(Effect::DeleteJob(name.clone(), uid.clone()));
-        }
-        effects.push(Effect::ReleaseJob(name.clone(), uid.clone()));
-    }
+    let left = &context.seen.left_jobs;
+    // Stopped first: that another cannot be let go keeps none of them running.
+    let live = left.iter().filter(|job| job.is_live);
+    let mut effects: Vec<_> =
+        live.map(|LeftJob { name, uid, .. }| Effect::DeleteJob(name.clone(), uid.clone())).collect();
+    effects
+        .extend(left.iter().map(|LeftJob { name, uid, .. }| Effect::ReleaseJob(name.clone(), uid.clone())));
     effects.push(Effect::RemoveFinalizer);
     Next::of(effects, Again::OnChange)
 }
@@ -147,8 +147,10 @@ fn soon(context: Context<'_>) -> k8s_openapi::jiff::Timestamp {
 /// A create of the rung's Job may still be on its way from a process that believes it leads. Whoever ends the rung or
 /// the Execution first takes the Job's name with a Job that starts no Pod.
 pub(super) fn take_name(context: Context<'_>, rung: usize, next: &mut Next) {
-    if context.runs_in_job(rung) && context.seen.job.is_none() {
-        next.effects.insert(0, Effect::TakeName(Box::new(job::placeholder(context.execution, rung))));
+    let action = context.action(rung).filter(|_| context.seen.job.is_none());
+    let job = action.and_then(|action| job::placeholder(context.execution, rung, action, context.seen.pods));
+    if let Some(job) = job {
+        next.effects.insert(0, Effect::TakeName(Box::new(job)));
     }
 }
 

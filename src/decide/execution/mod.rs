@@ -94,7 +94,8 @@ pub struct Seen {
     pub waits: Option<Waits>,
     /// The target, its Pods, and whether anything matches.
     pub look: Look,
-    /// That nothing could be looked at: all the rest is unset then.
+    /// That nothing could be looked at, or that its Jobs could not be let go after the end: all else that is seen is unset
+    /// then.
     pub blind: Option<Blind>,
     /// What Actions may say about their Pods.
     pub pods: PodPolicy,
@@ -137,7 +138,8 @@ pub enum Effect {
     /// Create a Job as the account; one that exists is looked at in the next round.
     CreateJob(Box<Job>),
     /// Take the name of a Job that may still be on its way with one that starts no Pod. If it has arrived, everything is
-    /// looked at anew; if it may not be created, the other could not be either.
+    /// looked at anew; if the account may not create any, the other could not be created either. What is refused for
+    /// another reason is tried for a while.
     TakeName(Box<Job>),
     /// Delete a Job of this name and UID, with its Pods.
     DeleteJob(String, String),
@@ -266,9 +268,13 @@ impl Context<'_> {
         rung.started_at.0.saturating_add(limit).unwrap_or(self.now)
     }
 
+    fn action(&self, rung: usize) -> Option<&ActionSpec> {
+        self.definition.ladder.get(rung).and_then(|r| self.definition.actions.get(&r.run))
+    }
+
     fn runs_in_job(&self, rung: usize) -> bool {
-        let action = self.definition.ladder.get(rung).and_then(|r| self.definition.actions.get(&r.run));
-        matches!(action.and_then(ActionSpec::runner), Some(Runner::Script(_) | Runner::Container(_)))
+        let runner = self.action(rung).and_then(ActionSpec::runner);
+        matches!(runner, Some(Runner::Script(_) | Runner::Container(_)))
     }
 
     /// Whether there may be a Job that nobody has seen: the rung ended, or the Execution before it, while nothing could be

@@ -339,17 +339,18 @@ pub(super) fn running(context: Context<'_>, index: usize, rung: &RungStatus) -> 
         next.effects.push(Effect::ReleaseJob(name, uid));
         return next;
     }
-    let mut next = wait_for_job(context, rung).unwrap_or_else(|| {
+    let Some(mut next) = wait_for_job(context, rung) else {
+        // Recorded first: what is done to the Job may be refused.
         let message = format!("neither ended nor was stopped within {}", context.timeout(rung));
         let mut next = late(context, index, &message);
         next.effects.push(Effect::DeleteJob(name.clone(), uid.clone()));
-        next.effects.push(Effect::ReleaseJob(name.clone(), uid.clone()));
-        next
-    });
+        next.effects.push(Effect::ReleaseJob(name, uid));
+        return next;
+    };
     // It is recorded: should it vanish from now on, it is lost. Held longer, it would hold its namespace, if that is
     // deleted, and the account with it that could let go.
     if seen.held {
-        next.effects.insert(0, Effect::UnholdJob(name, uid));
+        next.effects.push(Effect::UnholdJob(name, uid));
     }
     next
 }

@@ -180,6 +180,34 @@ fn a_job_is_held_only_until_it_is_recorded() {
 }
 
 #[test]
+fn a_job_that_cannot_be_let_go_does_not_keep_its_rung_from_ending() {
+    let mut world = World::new(&[(CLEAN, true), (RESTART, true)]);
+    world.step_at_most(2);
+    assert!(world.jobs.values().all(|job| job.held), "its finalizer could not be taken off");
+    world.now = 1 + 300 + DEADLINE_GRACE.as_secs();
+    world.step_at_most(1);
+    assert_eq!(world.states(), [AttemptState::DeadlineExceeded], "recorded before anything is refused again");
+}
+
+#[test]
+fn what_still_runs_is_stopped_before_any_job_is_let_go() {
+    let execution = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution",
+        "metadata": {"name": "x", "namespace": "a", "uid": "u", "finalizers": [EXECUTION_FINALIZER]},
+        "spec": {"serviceAccountName": "h"}, "status": {"rungs": [], "finishedAt": "1970-01-01T00:00:00Z"}});
+    let execution = serde_json::from_value(execution).expect("an Execution");
+    let left = |name: &str, is_live| LeftJob { name: name.into(), uid: format!("uid-{name}"), is_live };
+    let seen = Seen { left_jobs: vec![left("ended", false), left("live", true)], ..Seen::default() };
+    let [ended, live] = ["ended", "live"].map(|name| (name.to_owned(), format!("uid-{name}")));
+    let expected = [
+        Effect::DeleteJob(live.0.clone(), live.1.clone()),
+        Effect::ReleaseJob(ended.0, ended.1),
+        Effect::ReleaseJob(live.0, live.1),
+        Effect::RemoveFinalizer,
+    ];
+    assert_eq!(next(&execution, &Definition::default(), &seen, at(1)).effects, expected);
+}
+
+#[test]
 fn nothing_is_begun_beside_the_pods_of_a_job_that_is_gone() {
     let mut world = World::new(&[(CLEAN, true), (RESTART, true)]);
     world.step();

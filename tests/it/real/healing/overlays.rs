@@ -2,7 +2,7 @@
 //! Job that there is. Written once, and runs on the real control plane and in the sandbox.
 
 use fother::api::{Action, ConditionType, Execution, condition};
-use fother::decide::pod::{CONTAINER, REFUSED};
+use fother::decide::pod::REFUSED;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PodSpec;
 use kube::ResourceExt as _;
@@ -47,11 +47,11 @@ async fn run(scenario: &Scenario, action: &str, name: &str) -> Execution {
     scenario.stage.until("it ends", name, Execution::is_finished).await
 }
 
-/// The Pod of the Job that an Execution has run. (One that was refused leaves a Job in which nothing can run, so that its name is taken.)
+/// The Pod of the Job that an Execution has run. (One that was refused leaves a suspended Job, so that its name is taken.)
 fn pod(jobs: &[Job], execution: &str) -> Option<PodSpec> {
     let is_its = |job: &&Job| job.labels().get("fother.dev/execution").is_some_and(|of| of == execution);
-    let pod = jobs.iter().find(is_its)?.spec.clone()?.template.spec?;
-    (pod.containers[0].name == CONTAINER).then_some(pod)
+    let job = jobs.iter().find(is_its)?.spec.clone()?;
+    (job.suspend != Some(true)).then_some(job.template.spec?)
 }
 
 pub async fn an_overlay_needs_the_controllers_flag(scenario: &Scenario) {
