@@ -19,6 +19,7 @@ use crate::decide::episode::Caps;
 use crate::decide::pod::PodPolicy;
 use crate::git::{FetcherOptions, Transports};
 use crate::journal::{Keeping, Limits, Place, Size};
+use crate::server::hooks::{self, Ending};
 use crate::server::{self, Health};
 use crate::telemetry::{self, Metrics};
 
@@ -68,7 +69,8 @@ pub struct Controller {
     /// only. `:memory:` keeps it within the process. Left out: nothing is remembered.
     #[arg(long, value_name = "FILE")]
     journal: Option<Place>,
-    /// The size that the journal never exceeds: its oldest entries go. Its volume needs room for twice as much.
+    /// The size that the journal never exceeds: its oldest entries go. Its volume needs room for twice as much, and for as
+    /// much again where a damaged file was put aside.
     #[arg(long, value_name = "SIZE", default_value = "64Mi", requires = "journal")]
     journal_size: Size,
     /// How long the journal's entries are kept.
@@ -83,7 +85,8 @@ pub struct Controller {
     /// The most Executions of rules that may run at a time.
     #[arg(long, value_name = "N", default_value_t = Caps::default().total, value_parser = at_least_one)]
     max_total: usize,
-    /// Whether it stops when its standard input ends, which `fother dev` keeps open as long as it lives.
+    /// Whether it stops when its standard input ends, which `fother dev` keeps open as long as it lives, and without waiting
+    /// for senders to hear of it.
     #[arg(long, hide = true)]
     stop_with_input: bool,
 }
@@ -114,13 +117,14 @@ impl Controller {
             (Health::default(), Arc::new(Metrics::default()), CancellationToken::new());
         let serving = server::serve(self.listen, health.clone(), metrics.clone()).await?;
         let receiver = Receiver::new(connected.clone(), metrics.clone());
-        let hooks = match self.webhook_address {
-            Some(address) => Some(server::hooks::serve(address, receiver.clone()).await?),
-            None => None,
-        };
-        if let Some((address, _)) = &hooks {
+        let mut hooks = None;
+        if let Some(address) = self.webhook_address {
+            let (address, task) =
+                hooks::serve(address, receiver.clone(), (stop.clone(), self.ending())).await?;
             tracing::info!(%address, "receiving Webhooks");
+            hooks = Some(task);
         }
+        let (told, follows_input, stopping) = (stop.clone(), self.stop_with_input, health.clone());
         // A replica that stands by is ready too, or no rollout and no budget of disruptions could count on it.
         let tell = move |standing: Standing| match standing {
             Standing::Starting => health.starts(),
@@ -128,21 +132,34 @@ impl Controller {
             Standing::StandingBy => health.works_as("standing by"),
             Standing::Leading => health.works_as("leading"),
         };
-        let (told, follows_input) = (stop.clone(), self.stop_with_input);
         tokio::spawn(async move {
             tokio::select! {
                 () = stop_signal() => {}
                 () = input_ended(), if follows_input => {}
             }
+            stopping.stops();
             told.cancel();
         });
-        let ended =
-            Box::pin(controller::run_with(&receiver, connected, (settings, metrics), tell, stop)).await;
+        let closed = async {
+            if let Some(hooks) = &mut hooks {
+                // It may have panicked: then nothing comes any more either.
+                let _ = hooks.await;
+            }
+        };
+        let work = controller::run_with(&receiver, connected, (settings, metrics), tell, (stop, closed));
+        let ended = Box::pin(work).await;
         serving.abort();
-        if let Some((_, hooks)) = hooks {
+        if let Some(hooks) = hooks {
             hooks.abort();
         }
         ended
+    }
+
+    /// How the listener for Webhooks ends. Beside `fother dev` nothing routes requests, and there is no other replica that
+    /// senders could move to.
+    fn ending(&self) -> Ending {
+        let at_once = Ending { grace: Duration::ZERO, rest: Duration::from_secs(2) };
+        if self.stop_with_input { at_once } else { Ending::default() }
     }
 
     fn limits(&self) -> Limits {

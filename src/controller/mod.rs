@@ -134,18 +134,27 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let receiver = Receiver::new(connection.clone(), metrics.clone());
-    run_with(&receiver, connection, (settings, metrics), tell, stop).await
+    run_with(&receiver, connection, (settings, metrics), tell, (stop, std::future::ready(()))).await
 }
 
-/// The same, with what takes in Webhooks: that works from the first moment, whoever leads.
+/// The same, with what takes in Webhooks: that works from the first moment, whoever leads, and after `stop` until nothing comes
+/// any more, which is when `closed` is over.
 pub async fn run_with(
     receiver: &Receiver,
     connection: Client,
     (settings, metrics): (Settings, Arc<Metrics>),
     tell: impl Fn(Standing),
-    stop: CancellationToken,
+    (stop, closed): (CancellationToken, impl Future<Output = ()>),
 ) -> anyhow::Result<()> {
-    let work = Box::pin(compete(receiver, connection, (settings, metrics), tell, stop));
+    let work = async move {
+        let ended = Box::pin(compete(receiver, connection, (settings, metrics), tell, stop.clone())).await;
+        if stop.is_cancelled() {
+            // The Lease is free: whoever has it next finds what still comes in, and how many were refused.
+            closed.await;
+            let _ = tokio::time::timeout(LAST_WORDS, receiver.flush()).await;
+        }
+        ended
+    };
     tokio::select! {
         () = receiver.run() => anyhow::bail!("receiving ended by itself"),
         ended = work => ended,
@@ -163,6 +172,8 @@ async fn compete(
     let counted = client::counted(connection.clone(), metrics.clone());
     let mut candidate =
         Candidate::new(counted.clone(), &settings.namespace, LEASE, settings.identity.clone());
+    // As controller-runtime has it: whoever stands by says so, so that it can be told that nobody leads.
+    metrics.leads(LEASE, false);
     let election = elect(&mut candidate, &counted, &tell);
     tokio::select! {
         elected = election => elected?,
@@ -179,20 +190,23 @@ async fn compete(
     let began = now();
     let unled = candidate.led_before().map(|before| (before.min(began), began));
     let before = (unled, candidate.settled_before());
-    let work = lead(receiver, home.clone(), (settings, before), (metrics, teller, recorder), tell);
+    let work = lead(receiver, home.clone(), (settings, before), (metrics.clone(), teller, recorder), tell);
     let (led, leads) = tokio::select! {
         lacks = work => (Err(anyhow::anyhow!("fother's kinds cannot be used any more: {}", lacks?)), true),
         () = candidate.keep() => (Err(anyhow::anyhow!("the lease was lost: another controller may lead now")), false),
         () = stop.cancelled() => (Ok(()), true),
         () = &mut writing => anyhow::bail!("the work ended by itself"),
     };
+    metrics.leads(LEASE, false);
     if leads {
         // The work, and with it the teller, is gone. What it has said is written before another leads.
         if tokio::time::timeout(LAST_WORDS, writing).await.is_err() {
             tracing::warn!("not all Events were written in {LAST_WORDS:?}");
         }
-        if let Err(error) = candidate.release().await {
-            tracing::warn!(%error, "the lease is not given up; it runs out");
+        match tokio::time::timeout(LAST_WORDS, candidate.release()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the lease is not given up; it runs out"),
+            Err(_) => tracing::warn!("no answer in {LAST_WORDS:?}, so the lease may run out"),
         }
     }
     if let Some(journal) = journal {

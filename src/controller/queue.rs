@@ -42,7 +42,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    const ALL: [Self; 4] = [Self::Pack, Self::Rule, Self::Action, Self::Execution];
+    const ALL: [Self; 6] =
+        [Self::Pack, Self::Rule, Self::Action, Self::Execution, Self::Webhook, Self::EventBatch];
 
     /// The name of its controller, in logs and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -413,6 +414,8 @@ mod tests {
             "workqueue_adds_total{name=\"rule\"} 2",
             "workqueue_depth{name=\"rule\"} 1",
             "workqueue_depth{name=\"pack\"} 0",
+            "workqueue_depth{name=\"webhook\"} 0",
+            "workqueue_depth{name=\"eventbatch\"} 0",
             "workqueue_unfinished_work_seconds{name=\"rule\"} 5.0",
             "workqueue_longest_running_processor_seconds{name=\"rule\"} 5.0",
             "workqueue_queue_duration_seconds_count{name=\"rule\"} 1",
@@ -420,6 +423,20 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn all_kinds_are_among_all_of_them() {
+        // Whoever adds a kind meets this match.
+        let place = |kind| match kind {
+            Kind::Pack => 0,
+            Kind::Rule => 1,
+            Kind::Action => 2,
+            Kind::Execution => 3,
+            Kind::Webhook => 4,
+            Kind::EventBatch => 5,
+        };
+        assert_eq!(Kind::ALL.map(place), [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]

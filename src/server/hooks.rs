@@ -3,8 +3,11 @@
 //! Bounds: connections (`doors`) × 16 KiB of head, plus bodies (`places`) × 2 MiB (1 MiB each, and what holds one grows by
 //! doubling), whatever is sent, in whatever pieces and however slowly. A body has its place from before its first byte until
 //! its answer: it has ten seconds to come, and the answer as many.
+//!
+//! Its end has bounds too ([`Ending`]): whoever is told to stop takes in what comes for a while, and answers what has begun.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +25,10 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::doors::Doors;
+use super::doors::{Door, Doors};
 use super::places::{Place, Places, Taker};
 use crate::controller::receiver::{Answer, Open, Receiver, Refusal};
 
@@ -34,53 +39,134 @@ const HEAD: usize = 16 * 1024;
 const HEADERS: usize = 64;
 /// How long an answer may take to leave.
 const FAREWELL: Duration = Duration::from_millis(200);
+/// How long a listener that is told to stop goes on to take in what comes. Whoever routes requests, kube-proxy or an ingress,
+/// hears some seconds late that a replica stops, and some senders, GitHub among them, do not send again.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long a request has after that which has begun: as long as a body may take. With the grace it has to be over before
+/// the kubelet's patience is (`terminationGracePeriodSeconds` in the chart).
+const REST: Duration = READ_TIMEOUT;
+
+/// How a listener ends that is told to stop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ending {
+    /// How long it goes on to take in whoever comes. Its answers ask senders to connect anew, which leads them elsewhere.
+    pub grace: Duration,
+    /// How long after that a request has which has begun.
+    pub rest: Duration,
+}
+
+impl Default for Ending {
+    fn default() -> Self {
+        Self { grace: GRACE, rest: REST }
+    }
+}
 
 #[derive(Clone)]
 struct Hooks {
     receiver: Arc<Receiver>,
     bodies: Arc<Places>,
+    /// Cancelled when it is told to stop.
+    stop: CancellationToken,
 }
 
-/// Serves `/hooks/NAMESPACE/NAME`.
+/// Serves `/hooks/NAMESPACE/NAME` until `stop`, and then to the end; the task is over when nobody is served any more.
 pub async fn serve(
     address: SocketAddr,
     receiver: Arc<Receiver>,
+    (stop, ending): (CancellationToken, Ending),
 ) -> anyhow::Result<(SocketAddr, JoinHandle<()>)> {
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))?;
     let bound = listener.local_addr()?;
-    let hooks = Hooks { receiver: receiver.clone(), bodies: Arc::default() };
-    let router = Router::new().route("/hooks/{namespace}/{name}", post(take)).with_state(hooks);
-    Ok((bound, tokio::spawn(accept(listener, router, receiver))))
+    let hooks = Hooks { receiver: receiver.clone(), bodies: Arc::default(), stop: stop.clone() };
+    let entrance = Entrance {
+        listener,
+        router: Router::new().route("/hooks/{namespace}/{name}", post(take)).with_state(hooks),
+        receiver,
+        connections: TaskTracker::new(),
+        closing: CancellationToken::new(),
+        rest: ending.rest,
+    };
+    Ok((bound, tokio::spawn(entrance.run(stop, ending.grace))))
 }
 
-async fn accept(listener: TcpListener, router: Router, receiver: Arc<Receiver>) {
-    let doors = Doors::default();
-    loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, perhaps: some are given back in a moment.
-                tracing::warn!(%error, "no connection accepted");
-                let _ = tokio::time::timeout(FAREWELL, std::future::pending::<()>()).await;
-                continue;
+/// Where connections come in, and those that have.
+struct Entrance {
+    listener: TcpListener,
+    router: Router,
+    receiver: Arc<Receiver>,
+    connections: TaskTracker,
+    /// Cancelled when no more are let in.
+    closing: CancellationToken,
+    rest: Duration,
+}
+
+impl Entrance {
+    /// Lets connections in until some time after `stop`, and waits for their ends.
+    async fn run(self, stop: CancellationToken, grace: Duration) {
+        self.accept_until(&stop, grace).await;
+        let Self { listener, connections, closing, .. } = self;
+        drop(listener);
+        closing.cancel();
+        connections.close();
+        connections.wait().await;
+    }
+
+    async fn accept_until(&self, stop: &CancellationToken, grace: Duration) {
+        let mut accepting = pin!(self.accept());
+        tokio::select! {
+            () = accepting.as_mut() => {}
+            () = stop.cancelled() => {
+                let _ = tokio::time::timeout(grace, accepting).await;
             }
-        };
-        let Some(door) = doors.open(peer.ip()) else {
-            receiver.turned_away(Refusal::Overloaded);
-            turn_away(stream).await;
-            continue;
-        };
-        let router = router.clone().layer(Extension(peer.ip()));
-        tokio::spawn(async move {
+        }
+    }
+
+    /// Lets connections in, for ever.
+    async fn accept(&self) {
+        let doors = Doors::default();
+        loop {
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, perhaps: some are given back in a moment.
+                    tracing::warn!(%error, "no connection accepted");
+                    let _ = tokio::time::timeout(FAREWELL, std::future::pending::<()>()).await;
+                    continue;
+                }
+            };
+            let Some(door) = doors.open(peer.ip()) else {
+                self.receiver.turned_away(Refusal::Overloaded);
+                turn_away(stream).await;
+                continue;
+            };
+            self.let_in(stream, peer.ip(), door);
+        }
+    }
+
+    /// Serves a connection until it ends, or for so long as it may take after no more are let in.
+    fn let_in(&self, stream: TcpStream, peer: IpAddr, door: Door) {
+        let router = self.router.clone().layer(Extension(peer));
+        let (closing, rest) = (self.closing.clone(), self.rest);
+        self.connections.spawn(async move {
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(READ_TIMEOUT)
                 .max_buf_size(HEAD)
                 .max_headers(HEADERS)
                 .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+            let mut served = pin!(served);
+            let ended = tokio::select! {
+                // What has arrived is read first: then the connection is not taken for an idle one.
+                biased;
+                ended = served.as_mut() => ended,
+                () = closing.cancelled() => {
+                    served.as_mut().graceful_shutdown();
+                    tokio::time::timeout(rest, served).await.unwrap_or(Ok(()))
+                }
+            };
             // What strangers do to a connection is no news.
-            if let Err(error) = served.await {
+            if let Err(error) = ended {
                 tracing::debug!(%error, "connection ended");
             }
             drop(door);
@@ -107,7 +193,10 @@ async fn take(
     };
     match read(&hooks, &open, &headers, body).await {
         // The place is free again when the body is gone, and that is after the answer.
-        Ok((_place, body)) => respond(&hooks.receiver.accept(&open, &headers, &body).await, false),
+        Ok((_place, body)) => {
+            let answer = hooks.receiver.accept(&open, &headers, &body).await;
+            respond(&answer, hooks.stop.is_cancelled())
+        }
         Err((refusal, text)) => respond(&hooks.receiver.refuse_body(&open, refusal, &text), true),
     }
 }
@@ -168,7 +257,8 @@ fn in_words(bytes: usize) -> String {
     }
 }
 
-/// Writes an answer. After one that was given before the body was read, the connection is of no more use.
+/// Writes an answer. After one that was given before the body was read, the connection is of no more use; and none is when
+/// this replica stops.
 fn respond(answer: &Answer, close: bool) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, format!("{}\n", answer.text)).into_response();

@@ -21,24 +21,34 @@ use crate::telemetry::Metrics;
 
 /// What is said before anything is known.
 const STARTING: &str = "not in sync yet";
+/// What is said at the end.
+const STOPPING: &str = "stopping";
 
 /// Whether the controller works, and what it does.
 #[derive(Clone, Debug)]
 pub struct Health {
+    report: Arc<Mutex<Report>>,
+}
+
+#[derive(Clone, Debug)]
+struct Report {
     /// As what it works, or why it does not.
-    state: Arc<Mutex<Result<&'static str, String>>>,
+    said: Result<&'static str, String>,
+    /// Whether that is the last word.
+    is_last: bool,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { state: Arc::new(Mutex::new(Err(STARTING.to_owned()))) }
+        let report = Report { said: Err(STARTING.to_owned()), is_last: false };
+        Self { report: Arc::new(Mutex::new(report)) }
     }
 }
 
 impl Health {
     /// Says as what it works.
     pub fn works_as(&self, what: &'static str) {
-        *self.state.lock() = Ok(what);
+        self.say(Ok(what));
     }
 
     /// Says that it does not work yet.
@@ -48,7 +58,19 @@ impl Health {
 
     /// Says why it does not work.
     pub fn lacks(&self, what: String) {
-        *self.state.lock() = Err(what);
+        self.say(Err(what));
+    }
+
+    /// Says that it stops. That is the last word: what it was about to become it does not become any more.
+    pub fn stops(&self) {
+        *self.report.lock() = Report { said: Err(STOPPING.to_owned()), is_last: true };
+    }
+
+    fn say(&self, what: Result<&'static str, String>) {
+        let mut report = self.report.lock();
+        if !report.is_last {
+            report.said = what;
+        }
     }
 }
 
@@ -72,8 +94,8 @@ pub async fn serve(
 }
 
 async fn readiness(State(health): State<Health>) -> impl IntoResponse {
-    let state = health.state.lock().clone();
-    match state {
+    let said = health.report.lock().said.clone();
+    match said {
         Ok(what) => (StatusCode::OK, what.to_owned()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     }
@@ -82,4 +104,21 @@ async fn readiness(State(health): State<Health>) -> impl IntoResponse {
 async fn exposition(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], metrics.render())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_stops_does_not_become_ready_any_more() {
+        let health = Health::default();
+        let status = async || readiness(State(health.clone())).await.into_response().status();
+        assert_eq!(status().await, StatusCode::SERVICE_UNAVAILABLE);
+        health.works_as("leading");
+        assert_eq!(status().await, StatusCode::OK);
+        health.stops();
+        health.works_as("standing by");
+        assert_eq!(status().await, StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

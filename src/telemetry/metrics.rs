@@ -2,6 +2,8 @@
 //!
 //! Names of what every controller has are those of controller-runtime and client-go, so that stock dashboards work.
 
+use std::collections::HashSet;
+
 use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -11,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
 use super::journal::Journal;
+use super::series::Series;
 use super::work::Work;
 
 pub(super) type Labels = Vec<(&'static str, String)>;
@@ -24,15 +27,15 @@ pub struct Metrics {
     received: Counters,
     last_event: Gauges,
     lag: Histograms,
-    evaluations: Counters,
-    suppressed: Counters,
-    held: Gauges,
-    info: Gauges,
+    evaluations: Series<Counter>,
+    suppressed: Series<Counter>,
+    held: Series<Gauge>,
+    info: Series<Gauge>,
     unindexed: Gauge,
-    executions: Counters,
-    active: Gauges,
-    durations: Histograms,
-    recoveries: Histograms,
+    executions: Series<Counter>,
+    active: Series<Gauge>,
+    durations: Series<Histogram>,
+    recoveries: Series<Histogram>,
     requests: Counters,
     leader: Gauges,
     /// The journal.
@@ -55,7 +58,6 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
         let r = &mut registry;
-        let histograms = || Histograms::new_with_constructor(buckets as fn() -> Histogram);
         Self {
             received: register(
                 r,
@@ -73,36 +75,36 @@ impl Default for Metrics {
                 r,
                 "fother_event_lag_seconds",
                 "From a Kubernetes Event to a rule's look at it",
-                histograms(),
+                Histograms::new_with_constructor(buckets),
             ),
-            evaluations: register(r, "fother_rule_evaluations", "Answers of rules", Family::default()),
+            evaluations: register(r, "fother_rule_evaluations", "Answers of rules", Series::default()),
             suppressed: register(
                 r,
                 "fother_rule_suppressed",
                 "Matches that began to be held or were suppressed, by guard",
-                Family::default(),
+                Series::default(),
             ),
-            held: register(r, "fother_rule_held", "Targets that wait, by guard", Family::default()),
-            info: register(r, "fother_rule_info", "Rules, and how they stand", Family::default()),
+            held: register(r, "fother_rule_held", "Targets that wait, by guard", Series::default()),
+            info: register(r, "fother_rule_info", "Rules, and how they stand", Series::default()),
             unindexed: register(r, "fother_rules_unindexed", "Rules that see every change", Gauge::default()),
-            executions: register(r, "fother_executions", "Executions that ended", Family::default()),
+            executions: register(r, "fother_executions", "Executions that ended", Series::default()),
             active: register(
                 r,
                 "fother_executions_active",
                 "Executions that have not ended",
-                Family::default(),
+                Series::default(),
             ),
             durations: register(
                 r,
                 "fother_execution_duration_seconds",
                 "How long Executions took",
-                histograms(),
+                Series::new(buckets),
             ),
             recoveries: register(
                 r,
                 "fother_time_to_recovery_seconds",
                 "From the first match of a target to its verified recovery",
-                histograms(),
+                Series::new(buckets),
             ),
             requests: register(
                 r,
@@ -123,6 +125,7 @@ impl Default for Metrics {
     }
 }
 
+/// What the labels of every series of a rule begin with.
 fn of_rule(namespace: &str, rule: &str) -> Labels {
     vec![("namespace", namespace.to_owned()), ("rule", rule.to_owned())]
 }
@@ -132,7 +135,10 @@ impl Metrics {
     /// `accepted`, `deduplicated`, `dropped` or `rejected`.
     pub fn received(&self, source: &'static str, result: &'static str, at_seconds: i64) {
         self.received.get_or_create(&vec![("source", source.into()), ("result", result.into())]).inc();
-        self.last_event.get_or_create(&vec![("source", source.into())]).set(at_seconds);
+        // What was refused may come from anybody: it does not show that a sender is alive.
+        if result != "rejected" {
+            self.last_event.get_or_create(&vec![("source", source.into())]).set(at_seconds);
+        }
     }
 
     /// So many seconds lay between an Event and a rule's look at it.
@@ -144,35 +150,48 @@ impl Metrics {
     pub fn evaluated(&self, namespace: &str, rule: &str, decision: &'static str) {
         let mut labels = of_rule(namespace, rule);
         labels.push(("decision", decision.to_owned()));
-        self.evaluations.get_or_create(&labels).inc();
+        self.evaluations.with(&labels, Counter::inc);
     }
 
     /// A match began to be held, or was suppressed, by a guard.
     pub fn suppressed(&self, guard: impl std::fmt::Debug, namespace: &str, rule: &str) {
         let mut labels = of_rule(namespace, rule);
         labels.push(("guard", format!("{guard:?}").to_lowercase()));
-        self.suppressed.get_or_create(&labels).inc();
+        self.suppressed.with(&labels, Counter::inc);
         self.evaluated(namespace, rule, "suppressed");
     }
 
-    /// What rules there are, as (namespace, name, mode, ready, revision).
+    /// What rules there are, as (namespace, name, mode, ready, revision). What is counted of others goes when they are
+    /// missing for the second time.
     pub fn rules(&self, rules: impl IntoIterator<Item = [String; 5]>) {
-        self.info.clear();
-        for [namespace, rule, mode, ready, revision] in rules {
+        let mut known = HashSet::new();
+        self.info.count(rules.into_iter().map(|[namespace, rule, mode, ready, revision]| {
             let mut labels = of_rule(&namespace, &rule);
+            known.insert(labels.clone());
             labels.extend([("mode", mode), ("ready", ready), ("revision", revision)]);
-            self.info.get_or_create(&labels).set(1);
-        }
+            labels
+        }));
+        self.keep(&known);
+    }
+
+    /// Keeps what is counted of these rules, and of runs by hand, which have none. It is asked again and again, and not
+    /// done once when a rule is deleted: an Execution may end after its rule.
+    fn keep(&self, rules: &HashSet<Labels>) {
+        let is_wanted = |labels: &Labels| labels[1].1.is_empty() || rules.contains(&labels[..2]);
+        self.evaluations.retain(is_wanted);
+        self.suppressed.retain(is_wanted);
+        self.executions.retain(is_wanted);
+        self.durations.retain(is_wanted);
+        self.recoveries.retain(is_wanted);
     }
 
     /// What targets wait for, as (namespace, rule, guard), one for each target.
     pub fn held(&self, targets: impl IntoIterator<Item = [String; 3]>) {
-        self.held.clear();
-        for [namespace, rule, guard] in targets {
+        self.held.count(targets.into_iter().map(|[namespace, rule, guard]| {
             let mut labels = of_rule(&namespace, &rule);
             labels.push(("guard", guard.to_lowercase()));
-            self.held.get_or_create(&labels).inc();
-        }
+            labels
+        }));
     }
 
     /// So many rules have nothing by which an index finds them.
@@ -182,10 +201,8 @@ impl Metrics {
 
     /// How many Executions have not ended, as (namespace, state).
     pub fn active(&self, executions: impl IntoIterator<Item = [String; 2]>) {
-        self.active.clear();
-        for [namespace, state] in executions {
-            self.active.get_or_create(&vec![("namespace", namespace), ("state", state)]).inc();
-        }
+        let labels = |[namespace, state]: [String; 2]| vec![("namespace", namespace), ("state", state)];
+        self.active.count(executions.into_iter().map(labels));
     }
 
     /// An Execution ended after so many seconds; for a verified recovery, with the seconds since the first match.
@@ -197,12 +214,12 @@ impl Metrics {
             _ => "failed",
         };
         labels.push(("outcome", outcome.to_owned()));
-        self.durations.get_or_create(&labels).observe(seconds);
+        self.durations.with(&labels, |durations| durations.observe(seconds));
         if let Some(recovery) = recovery {
-            self.recoveries.get_or_create(&labels).observe(recovery);
+            self.recoveries.with(&labels, |recoveries| recoveries.observe(recovery));
         }
         labels.push(("reason", reason.to_owned()));
-        self.executions.get_or_create(&labels).inc();
+        self.executions.with(&labels, Counter::inc);
     }
 
     /// A request was answered, or was not (`<error>`, as client-go says).
@@ -233,6 +250,7 @@ mod tests {
     fn what_happened_is_rendered_under_the_documented_names() {
         let metrics = Metrics::default();
         metrics.received("event", "accepted", 7);
+        metrics.received("event", "rejected", 9);
         metrics.lagged(0.2);
         metrics.evaluated("a", "r", "fired");
         metrics.suppressed(format_args!("Cooldown"), "a", "r");
@@ -271,5 +289,73 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+    }
+
+    fn info(rule: &str) -> [String; 5] {
+        ["a", rule, "Enforce", "True", "main@sha1:1"].map(str::to_owned)
+    }
+
+    #[test]
+    fn what_is_counted_of_a_rule_goes_with_it() {
+        let metrics = Metrics::default();
+        let ends = |rule: &str| metrics.ended(("a", rule), "TargetRecovered", 2.0, Some(3.0));
+        for rule in ["gone", "stays", ""] {
+            metrics.suppressed(format_args!("Cooldown"), "a", rule);
+            ends(rule);
+        }
+        metrics.rules([info("gone"), info("stays")]);
+        assert!(metrics.render().contains("fother_executions_total{namespace=\"a\",rule=\"gone\""));
+        metrics.rules([info("stays")]);
+        // Its last Execution ends after it.
+        ends("gone");
+        metrics.rules([info("stays")]);
+        ends("gone");
+        metrics.rules([info("stays")]);
+        metrics.rules([info("stays")]);
+        let text = metrics.render();
+        assert!(!text.contains("rule=\"gone\""), "{text}");
+        for (name, more) in [
+            ("fother_rule_evaluations_total", ",decision=\"suppressed\"} 1"),
+            ("fother_rule_suppressed_total", ",guard=\"cooldown\"} 1"),
+            ("fother_executions_total", ",outcome=\"succeeded\",reason=\"TargetRecovered\"} 1"),
+            ("fother_execution_duration_seconds_count", ",outcome=\"succeeded\"} 1"),
+            ("fother_time_to_recovery_seconds_count", ",outcome=\"succeeded\"} 1"),
+        ] {
+            for rule in ["stays", ""] {
+                let line = format!("{name}{{namespace=\"a\",rule=\"{rule}\"{more}");
+                assert!(text.contains(&line), "{line}\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_rule_that_is_not_known_yet_everything_is_counted() {
+        let metrics = Metrics::default();
+        metrics.evaluated("a", "new", "fired");
+        metrics.rules([]);
+        metrics.evaluated("a", "new", "fired");
+        metrics.rules([info("new")]);
+        metrics.rules([]);
+        let text = metrics.render();
+        let line = "fother_rule_evaluations_total{namespace=\"a\",rule=\"new\",decision=\"fired\"} 2";
+        assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
+    fn whoever_reads_while_a_gauge_is_filled_anew_sees_what_was_before() {
+        let metrics = Metrics::default();
+        let waits = || [["a", "r", "Rate"].map(str::to_owned)];
+        let runs = || [["a", "Running"].map(str::to_owned)];
+        metrics.held(waits());
+        metrics.rules([info("r")]);
+        metrics.active(runs());
+        let reads = |name: &str| {
+            let text = metrics.render();
+            let line = format!("{name}{{namespace=\"a\"");
+            assert!(text.contains(&line), "{line}\n{text}");
+        };
+        metrics.held(waits().into_iter().inspect(|_| reads("fother_rule_held")));
+        metrics.rules([info("r")].into_iter().inspect(|_| reads("fother_rule_info")));
+        metrics.active(runs().into_iter().inspect(|_| reads("fother_executions_active")));
     }
 }

@@ -3,6 +3,7 @@
 mod journal;
 mod log;
 mod metrics;
+mod series;
 mod work;
 
 pub use log::{Format, start, start_with};

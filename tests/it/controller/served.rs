@@ -9,8 +9,11 @@ use regex::Regex;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::Home;
-use crate::support::wait::DEADLINE;
+use super::{Home, NAMESPACE};
+use crate::support::control_plane::free_port;
+use crate::support::http;
+use crate::support::wait::{DEADLINE, eventually};
+use crate::webhooks::stage::{alert, at, notification};
 
 /// The kinds as an older version may have had them.
 fn older() -> Vec<Value> {
@@ -61,6 +64,11 @@ async fn whoever_leads_gives_way_when_the_kinds_become_older_and_who_stands_by_d
     one.leads().await;
     let two = home.controller(&["--identity", "two"]);
     two.says("/readyz", |answer| answer.body.contains("standing by")).await;
+    let leads = |answer: &super::Answer, is: u8| {
+        answer.body.contains(&format!("leader_election_master_status{{name=\"fother\"}} {is}\n"))
+    };
+    one.says("/metrics", |answer| leads(answer, 1)).await;
+    two.says("/metrics", |answer| leads(answer, 0)).await;
     for crd in older() {
         home.apply(&crd).await;
     }
@@ -122,6 +130,47 @@ async fn it_stops_when_it_is_told_to_and_lets_its_lease_go() {
         (&finished["reason"], &finished["span"]["execution"]),
         (&json!("Observed"), &json!(execution))
     );
+}
+
+/// A Webhook for alerts, and a Rule that listens to it.
+async fn receives(home: &Home) {
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "stringData": {"token": "open-sesame"},
+        "metadata": {"name": "receiver", "namespace": NAMESPACE}});
+    home.apply(&secret).await;
+    let bearer = json!({"secretRef": {"name": "receiver", "key": "token"}});
+    let spec =
+        json!({"serviceAccountName": "healer", "alertmanager": {}, "authentication": {"bearer": bearer}});
+    home.own("Webhook", "am", spec).await;
+    let target = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "${{ event.data.labels.disk }}"});
+    let changes = json!({"trigger": {"resource": null, "alert": {"webhook": "am"}}, "when": null, "target": {"ref": target},
+        "ladder": [{"run": "paint", "verify": {"within": "5m", "stableFor": "0s"}}]});
+    home.rule("full", changes).await;
+    home.ready("full", "Active").await;
+}
+
+/// What else holds of senders then: `webhooks::stopping`.
+#[tokio::test]
+async fn whoever_sends_when_it_is_told_to_stop_is_answered_and_it_says_that_it_is_not_ready() {
+    let home = Home::furnished().await;
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut controller = home.controller(&["--webhook-address", &address.to_string()]);
+    controller.leads().await;
+    receives(&home).await;
+    let path = format!("/hooks/{NAMESPACE}/am");
+    let headers = [("content-type", "application/json"), ("authorization", "Bearer open-sesame")];
+    let body = |disk: &str| notification(&[alert(disk, &at(0), None)]).to_string();
+    eventually("it receives", DEADLINE, async || {
+        let answer = http::post(address, &path, &headers, body("sda").as_bytes()).await;
+        if answer.status == 202 { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+    let body = body("sdb");
+    let sending = http::begin(address, &path, &headers, body.len()).await;
+    controller.process.signal(Signal::TERM);
+    controller.says("/readyz", |answer| answer.code == 503 && answer.body == "stopping").await;
+    let answer = http::finish(sending, body.as_bytes()).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    assert_eq!(controller.process.wait(DEADLINE).await.code(), Some(0), "{}", controller.process.output());
 }
 
 /// The names of metrics, each with its labels, as documented.

@@ -13,6 +13,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::bay::{Bay, MEND, NAMESPACE};
+use crate::support::wait::{DEADLINE, eventually};
 
 fn ark() -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": NAMESPACE, "name": "ark"})
@@ -111,6 +112,41 @@ async fn a_run_that_is_too_large_is_left_alone_and_says_so() {
     let message = &stands.status.unwrap().conditions[0].message;
     let why = "it has more than 256 KiB beside its status";
     assert_eq!(*message, format!("cannot be read by this version of fother, and is left alone: {why}"));
+}
+
+#[tokio::test]
+async fn an_action_that_is_too_large_stops_only_the_rule_that_runs_it() {
+    let bay = Bay::new().await;
+    let annotations = json!({"example.com/words": "x".repeat(256 * 1024 - 32)});
+    bay.apply(json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Action",
+        "metadata": {"name": "large", "namespace": NAMESPACE, "annotations": annotations},
+        "spec": {"kubernetes": {"patch": {"merge": {"data": {"hull": "tight"}}}}}}))
+        .await;
+    let why = "cannot be read by this version of fother, and is left alone: it has more than 256 KiB beside its status";
+    eventually("it says why", DEADLINE, async || {
+        let action = bay.read("fother.dev/v1alpha1", "Action", "large").await;
+        let told = action["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let says = |one: &Value| {
+            let is_not_ready = one["type"] == "Ready" && one["status"] == "False";
+            is_not_ready && one["reason"] == "UnsupportedValue" && one["message"] == why
+        };
+        if told.iter().any(says) { Ok(()) } else { Err(format!("{told:?}")) }
+    })
+    .await;
+    for (rule, action) in [("ark", MEND), ("brig", "large")] {
+        bay.rule(rule, json!({"ladder": [{"run": action}]})).await;
+        bay.boat(rule, "leaking").await;
+    }
+    bay.watching("ark").await;
+    bay.until_rule("brig", "it has nothing to run", |rule| {
+        let told = rule.status.iter().flat_map(|status| &status.conditions);
+        let mut ready = told.filter(|one| one.type_ == "Ready");
+        ready.any(|one| (&*one.status, &*one.reason) == ("False", "ActionNotFound"))
+    })
+    .await;
+    let ended = bay.only("the other one runs what it can", Execution::is_finished).await;
+    let target = ended.spec.target.as_ref().map(|target| target.name.as_str());
+    assert_eq!((ended.reason(), target), (Some("Completed"), Some("ark")), "{ended:#?}");
 }
 
 #[tokio::test]

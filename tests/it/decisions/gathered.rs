@@ -1,6 +1,6 @@
 //! Objects that mean something only together: how they are now, not what has happened.
 
-use fother::api::Execution;
+use fother::api::{AttemptState, Execution};
 use fother::source::watch::now;
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ async fn what_is_not_there_when_its_time_is_over_is_missed() {
     let named = |name: &str| json!({"name": name, "when": format!("object.data.is == '{name}'")});
     let absent = json!({"after": named("primary"), "expected": named("standby")});
     let correlate = json!({"groupBy": "object.data.pier", "within": "4s", "absent": absent});
-    let with = json!([{"run": MEND, "verify": {"within": "2s", "stableFor": "1s"}}]);
+    let with = json!([{"run": MEND, "verify": {"within": "1m", "stableFor": "1s"}}]);
     let member = |is: &str, pier: &str, ago: i64| {
         let since = now().saturating_sub(SignedDuration::from_secs(ago)).expect("a time");
         json!({"is": is, "pier": pier, "since": format!("{since:.0}")})
@@ -114,9 +114,16 @@ async fn what_is_not_there_when_its_time_is_over_is_missed() {
         "not before the end of the window"
     );
     assert_eq!(decision.captured[0].member.as_deref(), Some("primary"));
+    // Were it there before the rung begins, there would be nothing left to do.
+    bay.only("it was mended, and is watched", |execution| {
+        let rung = execution.status.as_ref().and_then(|status| status.rungs.first());
+        rung.is_some_and(|rung| rung.state == AttemptState::Succeeded)
+    })
+    .await;
     put(&bay, "standby-north", member("standby", "north", 0)).await;
-    bay.only("it has come", |execution| {
-        execution.reason() == Some("TargetRecovered") || execution.is_finished()
+    bay.only("what was missed has come", |execution| {
+        let closed = execution.status.as_ref().is_some_and(|status| status.episode_closed_at.is_some());
+        closed && execution.reason() == Some("TargetRecovered")
     })
     .await;
 }

@@ -4,13 +4,14 @@
 use std::path::Path;
 use std::process::Command;
 
-use fother::api::Action;
+use fother::api::{Action, ConditionType, Pack, condition};
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use super::{ACTION, NAMESPACE, Scene, rule};
+use super::{ACTION, NAMESPACE, Scene, rule, serving};
 use crate::support::git_server::GitServer;
+use crate::support::wait::{DEADLINE, eventually};
 
 /// The mistakes that `fother validate` finds in a folder, in the words of a condition.
 fn validated(folder: &Path) -> Vec<String> {
@@ -147,4 +148,30 @@ async fn a_revision_with_a_link_is_refused_as_a_whole() {
     let expected = format!("x: symlink not allowed; serving main@sha1:{good}, applied at 20");
     assert!(refused.message.starts_with(&expected), "{}", refused.message);
     assert_eq!(scene.rule_names().await, ["a"]);
+}
+
+/// All Packs are held in memory: what is too large for that is not.
+#[tokio::test]
+async fn a_pack_that_is_too_large_stops_no_other() {
+    let (mut scene, _) = serving().await;
+    let annotations = json!({"example.com/words": "x".repeat(256 * 1024 - 32)});
+    scene.follow(json!({"metadata": {"name": "large", "annotations": annotations}})).await;
+    let packs = Api::<Pack>::namespaced(scene.admin.clone(), NAMESPACE);
+    let said = eventually("it says why it is left alone", DEADLINE, async || {
+        let pack = packs.get("large").await.map_err(|error| error.to_string())?;
+        let conditions = pack.status.unwrap_or_default().conditions;
+        let ready = condition(&conditions, ConditionType::Ready);
+        let said = ready.map(|ready| [&ready.status, &ready.reason, &ready.message].map(String::clone));
+        said.ok_or_else(|| format!("{conditions:?}"))
+    })
+    .await;
+    let why = "cannot be read by this version of fother, and is left alone: it has more than 256 KiB beside its status";
+    assert_eq!(said, ["False", "UnsupportedValue", why]);
+    let second = scene.origin.push(&[("a.yaml", &rule("a", "2m"))]).await;
+    scene.ready("Synced", &second).await;
+    // Nor does it where both are there from the beginning.
+    scene.kill().await;
+    scene.start(usize::MAX);
+    let third = scene.origin.push(&[("a.yaml", &rule("a", "3m"))]).await;
+    scene.ready("Synced", &third).await;
 }

@@ -45,13 +45,24 @@ async fn writes_a_rule(kubectl: &Kubectl) {
     let greet = manifest("Action", "greet", json!({"script": {"image": "debian", "inline": "echo ahoy"}}));
     let applied = kubectl.apply(&greet, &["--server-side"]).await;
     assert_eq!(applied, "action.fother.dev/greet serverside-applied\n");
-    let spec = rule_spec(json!({"ladder": [{"run": "greet", "verify": null}]}));
-    let rule = manifest("Rule", "leak", spec);
+    let rule = |mode: &str| {
+        let spec = rule_spec(json!({"mode": mode, "ladder": [{"run": "greet", "verify": null}]}));
+        manifest("Rule", "leak", spec)
+    };
     for said in ["created", "unchanged"] {
-        assert_eq!(kubectl.apply(&rule, &[]).await, format!("rule.fother.dev/leak {said}\n"));
+        assert_eq!(kubectl.apply(&rule("Observe"), &[]).await, format!("rule.fother.dev/leak {said}\n"));
     }
+    let differs = kubectl.try_run(&["diff", "-f", "-"], &rule("Enforce")).await;
+    let modes: Vec<_> = differs.stdout.lines().filter(|line| line.contains(" mode: ")).collect();
+    assert_eq!(modes, ["-  mode: Observe", "+  mode: Enforce"], "{differs:#?}");
+    assert_eq!(differs.code, 1, "something differs");
+    assert_eq!(kubectl.apply(&rule("Enforce"), &[]).await, "rule.fother.dev/leak configured\n");
+    let edited = kubectl.edit("sed -i s/canary/gull/", &["rule", "leak"]).await;
+    assert_eq!((edited.code, edited.stdout.as_str()), (0, "rule.fother.dev/leak edited\n"), "{edited:#?}");
+    let when = "object.data.hull == 'leaking' && !object.metadata.name.startsWith('gull')";
     let columns = "NAME MODE READY REASON LAST-FIRED AGE TRIGGER HELD REVISION MESSAGE";
     let lines = [
+        ("get rule leak -o jsonpath={.spec.when}", when),
         ("wait rule/leak --for=condition=Ready --timeout=60s", "rule.fother.dev/leak condition met"),
         ("get rules -o wide", &format!("{columns} leak Enforce True")),
         ("describe rule leak", "Name: leak Namespace: default"),
@@ -61,6 +72,65 @@ async fn writes_a_rule(kubectl: &Kubectl) {
         ("get fr -l crew=night -o name", "rule.fother.dev/leak"),
     ];
     types(kubectl, &lines).await;
+}
+
+/// Which kinds there are, and who may do what with them.
+async fn asks_what_there_is(kubectl: &Kubectl) {
+    let kinds = [
+        "actions fa fother.dev/v1alpha1 true Action",
+        "eventbatches feb fother.dev/v1alpha1 true EventBatch",
+        "executions fx fother.dev/v1alpha1 true Execution",
+        "packs fpk fother.dev/v1alpha1 true Pack",
+        "rules fr fother.dev/v1alpha1 true Rule",
+        "webhooks fwh fother.dev/v1alpha1 true Webhook",
+    ];
+    let table = format!("NAME SHORTNAMES APIVERSION NAMESPACED KIND {}", kinds.join(" "));
+    let lines = [
+        ("api-resources --api-group=fother.dev", table.as_str()),
+        ("auth can-i create rules.fother.dev", "yes"),
+        ("auth can-i list configmaps --as=system:serviceaccount:default:healer", "yes"),
+    ];
+    types(kubectl, &lines).await;
+    let healer = "--as=system:serviceaccount:default:healer";
+    let refused = kubectl.try_run(&["auth", "can-i", "create", "rules.fother.dev", healer], "").await;
+    assert!(refused.code == 1 && refused.stdout.starts_with("no"), "{refused:#?}");
+}
+
+/// A Pack, whose table says that its server cannot be reached.
+async fn reads_the_table_of_a_pack(kubectl: &Kubectl) {
+    let url = "https://127.0.0.1:1/stores.git";
+    let stores = manifest("Pack", "stores", json!({"url": url, "serviceAccountName": "healer"}));
+    assert_eq!(kubectl.apply(&stores, &[]).await, "pack.fother.dev/stores created\n");
+    let (columns, row) = ("NAME URL REVISION READY REASON AGE", format!("stores {url} False FetchFailed"));
+    let (narrow, wide) = (format!("{columns} {row}"), format!("{columns} PATH MESSAGE {row}"));
+    let lines = [
+        (
+            "wait pack/stores --for=condition=Ready=False --timeout=60s",
+            "pack.fother.dev/stores condition met",
+        ),
+        ("get packs", narrow.as_str()),
+        ("get fpk -o wide", wide.as_str()),
+    ];
+    types(kubectl, &lines).await;
+}
+
+/// A table that goes on shows what is changed meanwhile.
+async fn follows_a_change(kubectl: &Kubectl) {
+    let folder = tempfile::tempdir().unwrap();
+    let table = kubectl.start(&["get", "rules", "-w"], &folder.path().join("table"));
+    let shows = async |mode: &str| {
+        eventually(&format!("a row with {mode}"), DEADLINE, async || {
+            let rows = table.output();
+            let is_shown = rows.lines().any(|row| row.split_whitespace().take(2).eq(["leak", mode]));
+            if is_shown { Ok(()) } else { Err(rows) }
+        })
+        .await;
+    };
+    shows("Enforce").await;
+    assert!(!table.output().contains(" Observe "), "{}", table.output());
+    let patch = r#"patch rule leak --type=merge -p {"spec":{"mode":"Observe"}}"#;
+    types(kubectl, &[(patch, "rule.fother.dev/leak patched")]).await;
+    shows("Observe").await;
 }
 
 /// Something breaks, and is followed until its Execution has finished.
@@ -95,12 +165,12 @@ async fn the_oldest_kubectl_is_at_home_in_the_sandbox() {
     let Some(scenario) = Scenario::memory(OLDEST).await else { return };
     let kubectl = Kubectl::of(folder.join(OLDEST), scenario.stage.admin());
     types(&kubectl, &[("version --client", "Client Version: v1.30.")]).await;
+    asks_what_there_is(&kubectl).await;
     writes_a_rule(&kubectl).await;
     follows_an_execution(&kubectl, &scenario).await;
-    let watched = kubectl.try_run(&["get", "rules", "-w", "--request-timeout=1s"], "").await.stdout;
-    assert!(watched.lines().nth(1).is_some_and(|line| line.starts_with("leak ")), "{watched}");
+    follows_a_change(&kubectl).await;
+    reads_the_table_of_a_pack(&kubectl).await;
     let lines = [
-        (r#"patch rule leak --type=merge -p {"spec":{"mode":"Observe"}}"#, "rule.fother.dev/leak patched"),
         ("get rule leak -o jsonpath={.spec.mode},{.metadata.annotations.why}", "Observe,water"),
         ("delete rule leak", r#"rule.fother.dev "leak" deleted"#),
         ("wait rule/leak --for=delete --timeout=5s", ""),

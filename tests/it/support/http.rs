@@ -1,10 +1,15 @@
-//! One HTTP request over a connection of its own.
+//! One HTTP request over a connection of its own, whole or in two steps.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use super::wait::DEADLINE;
+
+/// What is said to whoever asks whether his body is wanted.
+const WANTED: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// An answer.
 #[derive(Debug)]
@@ -46,6 +51,27 @@ pub async fn post_over(
     // Whoever refuses a body does not read it.
     let _ = stream.write_all(body).await;
     Ok(read(&mut stream).await)
+}
+
+/// Begins a request and keeps its connection open: comes back when somebody waits for the body.
+pub async fn begin(address: SocketAddr, path: &str, headers: &[(&str, &str)], length: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\nexpect: 100-continue\r\n");
+    for (name, value) in headers {
+        write!(head, "{name}: {value}\r\n").unwrap();
+    }
+    write!(head, "content-length: {length}\r\n\r\n").unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut said = vec![0; WANTED.len()];
+    tokio::time::timeout(DEADLINE, stream.read_exact(&mut said)).await.unwrap().unwrap();
+    assert_eq!(said, WANTED, "{}", String::from_utf8_lossy(&said));
+    stream
+}
+
+/// Sends the body of a request that was begun, and reads its answer, which has to be the last of the connection.
+pub async fn finish(mut stream: TcpStream, body: &[u8]) -> Answer {
+    stream.write_all(body).await.unwrap();
+    tokio::time::timeout(DEADLINE, read(&mut stream)).await.unwrap()
 }
 
 /// Gets what is at a path.

@@ -10,6 +10,7 @@ mod refusals;
 mod resolved;
 mod sets;
 pub mod stage;
+mod stopping;
 mod strangers;
 mod time;
 mod timing;

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fother::api::{EventBatch, Execution, Rule, Webhook};
 use fother::cluster::discovery::Kinds;
@@ -17,7 +18,7 @@ use fother::decide::pod::PodPolicy;
 use fother::git::FetcherOptions;
 use fother::journal::{Keeping, Limits, Place};
 use fother::sandbox::apiserver::{ApiServer, User};
-use fother::server::hooks;
+use fother::server::hooks::{self, Ending};
 use fother::telemetry::Metrics;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -26,7 +27,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::http::{Answer, post};
@@ -34,6 +35,8 @@ use crate::support::wait::{DEADLINE, eventually};
 
 pub const NAMESPACE: &str = "shop";
 pub const TOKEN: &str = "open-sesame";
+/// The end of a listener that waits for nobody.
+const AT_ONCE: Ending = Ending { grace: Duration::ZERO, rest: Duration::ZERO };
 /// What is said of an alert that no Rule may match.
 pub const UNMATCHED: &str = "no Rule of the Webhook matched it, as they read then";
 
@@ -48,6 +51,8 @@ pub struct Scene {
     pub comes_again: SignedDuration,
     /// How long what is received may be under way: so long what stays away is awaited, too.
     pub under_way: SignedDuration,
+    /// How listeners end.
+    pub ending: Ending,
 }
 
 /// A running controller, and where it receives.
@@ -57,21 +62,27 @@ pub struct Running {
     namespace: &'static str,
     pub standing: Arc<parking_lot::Mutex<Standing>>,
     stop: CancellationToken,
-    tasks: Vec<JoinHandle<()>>,
+    work: JoinHandle<()>,
+    listener: AbortHandle,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.work.abort();
+        self.listener.abort();
     }
 }
 
 impl Running {
-    /// Asks it to stop, and waits: its Lease is free then.
-    pub async fn stop(mut self) {
+    /// Asks it to stop.
+    pub fn tell_to_stop(&self) {
         self.stop.cancel();
-        let work = self.tasks.remove(0);
-        tokio::time::timeout(DEADLINE, work).await.unwrap().unwrap();
+    }
+
+    /// Asks it to stop, and waits: its Lease is free then, and nobody is served any more.
+    pub async fn stop(mut self) {
+        self.tell_to_stop();
+        tokio::time::timeout(DEADLINE, &mut self.work).await.unwrap().unwrap();
     }
 
     pub async fn post(&self, webhook: &str, body: &Value) -> Answer {
@@ -95,7 +106,8 @@ impl Scene {
     /// The same on any API server, as who may do everything there and as fother's account.
     async fn on((admin, connection): (Client, Client), namespace: &'static str) -> Self {
         let (files, none) = (tempfile::tempdir().unwrap(), SignedDuration::ZERO);
-        let scene = Self { admin, connection, namespace, files, comes_again: none, under_way: none };
+        let (comes_again, under_way, ending) = (none, none, AT_ONCE);
+        let scene = Self { admin, connection, namespace, files, comes_again, under_way, ending };
         for crd in fother::api::crds() {
             let kind = crd.spec.names.kind.clone();
             scene.apply(&serde_json::to_value(crd).unwrap()).await;
@@ -116,7 +128,8 @@ impl Scene {
     /// The same where fother is installed, as who may do everything there and as fother's account.
     pub fn prepared((admin, connection): (Client, Client), namespace: &'static str) -> Self {
         let (files, none) = (tempfile::tempdir().unwrap(), SignedDuration::ZERO);
-        Self { admin, connection, namespace, files, comes_again: none, under_way: none }
+        let (comes_again, under_way, ending) = (none, none, AT_ONCE);
+        Self { admin, connection, namespace, files, comes_again, under_way, ending }
     }
 
     pub async fn new() -> Self {
@@ -265,7 +278,10 @@ impl Scene {
         let (metrics, stop) = (Arc::new(Metrics::default()), CancellationToken::new());
         let receiver =
             Receiver::with(connection.clone(), metrics.clone(), (self.comes_again, self.under_way));
-        let (address, serving) = hooks::serve(([127, 0, 0, 1], 0).into(), receiver.clone()).await.unwrap();
+        let ends = (stop.clone(), self.ending);
+        let (address, serving) =
+            hooks::serve(([127, 0, 0, 1], 0).into(), receiver.clone(), ends).await.unwrap();
+        let listener = serving.abort_handle();
         let settings = Settings {
             namespace: "fother".to_owned(),
             identity: identity.to_owned(),
@@ -279,19 +295,15 @@ impl Scene {
         let (told, stopped) = (standing.clone(), stop.clone());
         let work = tokio::spawn(async move {
             let tell = move |standing| *told.lock() = standing;
-            let ended = controller::run_with(&receiver, connection, (settings, metrics), tell, stopped).await;
+            let closed = async move { drop(serving.await) };
+            let end = (stopped, closed);
+            let work = controller::run_with(&receiver, connection, (settings, metrics), tell, end);
+            let ended = Box::pin(work).await;
             if let Err(error) = ended {
                 tracing::warn!(%error, "controller ended");
             }
         });
-        Running {
-            address,
-            metrics: kept,
-            namespace: self.namespace,
-            standing,
-            stop,
-            tasks: vec![work, serving],
-        }
+        Running { address, metrics: kept, namespace: self.namespace, standing, stop, work, listener }
     }
 
     /// Where whoever leads keeps its journal.

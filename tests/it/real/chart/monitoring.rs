@@ -1,4 +1,4 @@
-//! What the Prometheus operator is told: where the metrics are, and an alert that does what it says.
+//! What the Prometheus operator is told: where the metrics are, and alerts that do what they say.
 
 use serde_json::{Value, json};
 
@@ -60,14 +60,20 @@ fn case(name: &str, series: &[Value], expected: &[Value]) -> Value {
     json!({"name": name, "interval": "1m", "input_series": series, "alert_rule_test": expected})
 }
 
-#[tokio::test]
-async fn a_person_is_called_for_what_a_limit_holds_longer_than_said() {
-    let Some(helm) = Helm::offline() else { return };
+/// The chart's alerts, in a file and as they read.
+async fn alerts(helm: &Helm) -> (tempfile::NamedTempFile, Vec<Value>) {
     let values = ["--set", "prometheusRule.heldFor=3m,prometheusRule.alertLabels.severity=page"];
     let rendered = objects(&helm.template(&[&ALL[..2], &values].concat()).await);
     let groups = &find(&rendered, "PrometheusRule", "fother")["spec"]["groups"];
     let rules = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(rules.path(), json!({"groups": groups}).to_string()).unwrap();
+    (rules, groups[0]["rules"].as_array().unwrap().clone())
+}
+
+#[tokio::test]
+async fn a_person_is_called_for_what_a_limit_holds_longer_than_said() {
+    let Some(helm) = Helm::offline() else { return };
+    let (rules, _) = alerts(&helm).await;
     let (idle, standby) = (held("cooldown", "a", "0x40"), held("cooldown", "b", "0x40"));
     let cases = [
         case("nothing is held", &[idle.clone(), standby.clone()], &[calls(30, &[])]),
@@ -94,6 +100,98 @@ async fn a_person_is_called_for_what_a_limit_holds_longer_than_said() {
         ),
         // These end by themselves.
         case("what is no limit", &[held("for", "a", "3x40"), held("unless", "a", "3x40")], &[calls(30, &[])]),
+    ];
+    promtool::passes(rules.path(), &cases);
+}
+
+/// That one of the alerts calls somebody at a minute, once for each of these sets of labels.
+fn tells(alerts: &[Value], name: &str, minute: usize, all: &[Value]) -> Value {
+    let alert = alerts.iter().find(|alert| alert["alert"] == name).unwrap();
+    let expected: Vec<_> = all
+        .iter()
+        .map(|labels| {
+            let (mut said, mut expected) = (alert["annotations"].to_string(), json!({"severity": "page"}));
+            for (label, value) in labels.as_object().unwrap() {
+                let value = value.as_str().unwrap();
+                said = said.replace(&format!("{{{{ $labels.{label} }}}}"), value);
+                expected[label] = json!(value);
+            }
+            let annotations: Value = serde_json::from_str(&said).unwrap();
+            json!({"exp_labels": expected, "exp_annotations": annotations})
+        })
+        .collect();
+    json!({"eval_time": format!("{minute}m"), "alertname": name, "exp_alerts": expected})
+}
+
+fn series(text: &str, values: &str) -> Value {
+    json!({"series": text, "values": values})
+}
+
+#[tokio::test]
+async fn a_person_is_called_where_fother_itself_does_not_work() {
+    let Some(helm) = Helm::offline() else { return };
+    let (rules, alerts) = alerts(&helm).await;
+    let tells = |name, minute, all: &[Value]| tells(&alerts, name, minute, all);
+    let once = [json!({})];
+    let nobody = |minute, is: bool| tells("FotherNobodyLeads", minute, &once[..usize::from(is)]);
+    let leads = |pod: &str, values| {
+        series(&format!("leader_election_master_status{{name=\"fother\",pod=\"{pod}\"}}"), values)
+    };
+    let failed = |namespace: &str, controller: &str, values| {
+        let labels = format!("namespace=\"{namespace}\",controller=\"{controller}\"");
+        series(&format!("controller_runtime_reconcile_errors_total{{{labels}}}"), values)
+    };
+    let info = |ready: &str, revision: &str, values| {
+        let labels = format!("namespace=\"web\",rule=\"crash\",ready=\"{ready}\",revision=\"{revision}\"");
+        series(&format!("fother_rule_info{{{labels}}}"), values)
+    };
+    let journal = |pod: &str, values| series(&format!("fother_journal_failing{{pod=\"{pod}\"}}"), values);
+    let other = series("leader_election_master_status{name=\"other\"}", "1x60");
+    let (pack, crash) = ([json!({"controller": "pack"})], [json!({"namespace": "web", "rule": "crash"})]);
+    let errors = |minute, all: &[Value]| tells("FotherReconcileErrors", minute, all);
+    let unready = |minute, all: &[Value]| tells("FotherRuleNotReady", minute, all);
+    let unwritten = |minute, is: bool| tells("FotherJournalFailing", minute, &once[..usize::from(is)]);
+    let cases = [
+        case("fother says nothing", &[other], &[nobody(4, false), nobody(5, true)]),
+        case(
+            "one leads, then nobody, then the other one",
+            &[leads("a", "1x9 0x50"), leads("b", "0x29 1x30")],
+            &[nobody(9, false), nobody(14, false), nobody(15, true), nobody(29, true), nobody(30, false)],
+        ),
+        case(
+            "nobody leads, and then they are gone",
+            &[leads("a", "1x9 0x1 stale")],
+            &[nobody(14, false), nobody(15, true), nobody(50, true)],
+        ),
+        case(
+            "a Pack fails again and again, until it is mended, and others that are not fother's",
+            &[
+                failed("fother", "pack", "0x10 1+1x29 30x30"),
+                failed("fother", "cluster", "0+1x70"),
+                failed("other", "rule", "0+1x70"),
+            ],
+            &[errors(25, &[]), errors(30, &pack), errors(40, &pack), errors(60, &[])],
+        ),
+        case(
+            "a Pack fails once",
+            &[failed("fother", "pack", "0x10 1x50")],
+            &[errors(20, &[]), errors(26, &[])],
+        ),
+        case(
+            "a Rule is not ready, at one revision and the next",
+            &[
+                info("True", "1", "1x9 stale"),
+                info("False", "1", "_x10 1x9 stale"),
+                info("Unknown", "2", "_x20 1x9 stale"),
+                info("True", "2", "_x30 1x20"),
+            ],
+            &[unready(24, &[]), unready(25, &crash), unready(29, &crash), unready(30, &[])],
+        ),
+        case(
+            "the journal fails, and is mended",
+            &[journal("a", "0x9 1x9 0x40"), journal("b", "0x60")],
+            &[unwritten(14, false), unwritten(15, true), unwritten(20, false)],
+        ),
     ];
     promtool::passes(rules.path(), &cases);
 }

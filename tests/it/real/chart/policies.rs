@@ -75,10 +75,44 @@ async fn naming_an_account_needs_the_right_to_be_it() {
 async fn only_the_controller_writes_what_was_received() {
     let Some(stage) = Stage::new("received").await else { return };
     let author = stage.person("author", json!([writes()])).await;
-    refused(
-        &stage.create(&author, "EventBatch", "x", batch()).await,
-        "EventBatches are for the controller alone",
-    );
+    let said = "EventBatches are for the controller alone";
+    refused(&stage.create(&author, "EventBatch", "x", batch()).await, said);
+
+    stage.account("healer").await;
+    stage.plane.admin().enroll(&stage.namespace, "healer").await;
+    let controller = stage.controller().await;
+    admitted(&stage.create(&controller, "EventBatch", "x", batch()).await);
+    let outcome = |outcome: &str| {
+        let time = "2026-01-01T00:00:00Z";
+        json!({"status": {"outcomes": [{"event": 0, "rule": "r", "outcome": outcome, "time": time}]}})
+    };
+    let home = ["-n", &stage.namespace];
+    // It has no status yet, and then another one.
+    for told in ["Fired", "NotMatched"] {
+        let status = outcome(told).to_string();
+        let says = ["patch", "eventbatch/x", "--subresource=status", "--type=merge", "-p", &status];
+        refused(&stage.admin.try_run(&[&home[..], &says].concat(), "").await, said);
+        admitted(&stage.controller_says("eventbatches", "x", outcome("Failed")).await);
+    }
+    for who in [&author, &stage.admin] {
+        refused(&patch(&stage, who, "eventbatch/x", json!({"spec": {"webhook": "other"}})).await, said);
+        // What says the same as before is anybody's who may write it: so a migration of the storage does it.
+        let same = stage.admin.run(&[&home[..], &["get", "eventbatch/x", "-o", "json"]].concat()).await;
+        admitted(&who.try_run(&["replace", "-f", "-"], &same).await);
+        let note = json!({"metadata": {"annotations": {"example.com/note": "seen"}}});
+        admitted(&patch(&stage, who, "eventbatch/x", note).await);
+        let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "none", "uid": "none"});
+        for metadata in [
+            json!({"labels": {"fother.dev/webhook": "other"}}),
+            json!({"finalizers": ["example.com/keeps"]}),
+            json!({"ownerReferences": [owner]}),
+        ] {
+            refused(&patch(&stage, who, "eventbatch/x", json!({"metadata": metadata})).await, said);
+        }
+    }
+    // The garbage collector takes its finalizer off, or this would wait for ever.
+    let delete = ["delete", "eventbatch/x", "--cascade=foreground", "--timeout=2m"];
+    admitted(&stage.admin.try_run(&[&home[..], &delete].concat(), "").await);
 }
 
 async fn patch(stage: &Stage, who: &Kubectl, what: &str, patch: Value) -> crate::support::kubectl::Answer {

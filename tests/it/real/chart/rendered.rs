@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use fother::cluster::rights;
+use fother::server::hooks::Ending;
+use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::support::helm::{Helm, chart};
@@ -106,6 +108,27 @@ async fn a_person_is_called_for_what_limits_hold_back_if_that_is_asked_for() {
 }
 
 #[tokio::test]
+async fn every_alert_is_documented_and_reads_metrics_that_there_are() {
+    let Some(helm) = Helm::offline() else { return };
+    let label = ["--set", "prometheusRule.alertLabels.severity=page"];
+    let rendered = objects(&helm.template(&[&ALL[..], &label].concat()).await);
+    let documented = std::fs::read_to_string(chart().join("../../docs/reference/metrics.md")).unwrap();
+    let metric = Regex::new(r"\b(?:fother|controller_runtime|leader_election)_[a-z_]+").unwrap();
+    let alerts = &find(&rendered, "PrometheusRule", "fother")["spec"]["groups"][0]["rules"];
+    assert_eq!(alerts.as_array().unwrap().len(), 5);
+    for alert in alerts.as_array().unwrap() {
+        let (name, expression) = (alert["alert"].as_str().unwrap(), alert["expr"].as_str().unwrap());
+        assert_eq!(alert["labels"], json!({"severity": "page"}), "{name}");
+        assert!(documented.contains(&format!("| `{name}` |")), "{name}");
+        let read: Vec<_> = metric.find_iter(expression).map(|found| found.as_str()).collect();
+        assert!(!read.is_empty(), "{expression}");
+        for metric in read {
+            assert!(documented.contains(&format!("| `{metric}` |")), "{name}: {metric}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_pod_has_no_more_than_it_needs() {
     let Some(helm) = Helm::offline() else { return };
     let rendered = objects(&helm.template(&ALL).await);
@@ -132,6 +155,10 @@ async fn the_pod_has_no_more_than_it_needs() {
     assert_eq!(container["livenessProbe"]["timeoutSeconds"], 10);
     assert_eq!(container["readinessProbe"]["timeoutSeconds"], 5);
     assert!(container["resources"]["limits"]["memory"].is_string());
+    // Nobody whom it still serves is cut off.
+    let ending = Ending::default();
+    let patience = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!(patience > (ending.grace + ending.rest).as_secs(), "{patience}");
 }
 
 #[tokio::test]
@@ -157,12 +184,44 @@ async fn the_controller_knows_its_arguments() {
     assert!(arguments.len() > 5 && answer.code == 0, "{arguments:?}: {answer:#?}");
 }
 
+/// In a file of values every number is a float to helm, and of a million it writes `1e+06`.
 #[tokio::test]
-async fn the_journal_has_a_volume_of_twice_its_size_or_the_one_that_is_given() {
+async fn numbers_and_texts_of_a_file_of_values_stay_what_they_are() {
+    let Some(helm) = Helm::offline() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("values.yaml");
+    let values = json!({
+        "replicas": 1_000_000, "priorityClassName": "1000", "journal": {"enabled": true, "sizeMiB": 1_000_000},
+        "controller": {"maxPerRule": 1_000_000, "maxPerNamespace": 1_000_000, "maxTotal": 1_000_000},
+        "prometheusRule": {"enabled": true, "alertLabels": {"on_call": "1000"}},
+    });
+    std::fs::write(&file, values.to_string()).unwrap();
+    let rendered = objects(&helm.template(&["--values", file.to_str().unwrap()]).await);
+    let deployment = &find(&rendered, "Deployment", "fother")["spec"];
+    let pod = &deployment["template"]["spec"];
+    assert_eq!((&deployment["replicas"], &pod["priorityClassName"]), (&json!(1_000_000), &json!("1000")));
+    let arguments = pod["containers"][0]["args"].as_array().unwrap();
+    for expected in [
+        "--max-per-rule=1000000",
+        "--max-per-namespace=1000000",
+        "--max-total=1000000",
+        "--journal-size=1000000Mi",
+    ] {
+        assert!(arguments.contains(&json!(expected)), "{expected}: {arguments:?}");
+    }
+    let volumes = pod["volumes"].as_array().unwrap();
+    let limit = json!({"sizeLimit": "3000000Mi"});
+    assert!(volumes.iter().any(|volume| volume["emptyDir"] == limit), "{volumes:?}");
+    let alert = &find(&rendered, "PrometheusRule", "fother")["spec"]["groups"][0]["rules"][0];
+    assert_eq!(alert["labels"], json!({"on_call": "1000", "severity": "warning"}));
+}
+
+#[tokio::test]
+async fn the_journal_has_a_volume_of_three_times_its_size_or_the_one_that_is_given() {
     let Some(helm) = Helm::offline() else { return };
     for (values, expected) in [
-        ("sizeMiB=8", json!({"emptyDir": {"sizeLimit": "16Mi"}})),
-        ("medium=Memory", json!({"emptyDir": {"sizeLimit": "128Mi", "medium": "Memory"}})),
+        ("sizeMiB=8", json!({"emptyDir": {"sizeLimit": "24Mi"}})),
+        ("medium=Memory", json!({"emptyDir": {"sizeLimit": "192Mi", "medium": "Memory"}})),
         ("volume.persistentVolumeClaim.claimName=j", json!({"persistentVolumeClaim": {"claimName": "j"}})),
     ] {
         let rendered =
@@ -315,12 +374,20 @@ async fn a_value_that_makes_no_sense_is_refused() {
         ("image.digest=sha1:1", "digest"),
         ("admissionPolicies.enable=false", "enable"),
         ("globals.x=1", "globals"),
+        ("journal.age=0s", "age"),
+        ("journal.age=0h0m", "age"),
+        ("gitCache.sizeLimit=lots", "sizeLimit"),
+        ("gitCache.sizeLimit=0Gi", "sizeLimit"),
+        // Prometheus refuses a label of such a name.
+        ("prometheusRule.alertLabels.on-call=platform", "on-call"),
     ] {
         let answer = helm.try_run(&["template", "fother", folder.to_str().unwrap(), "--set", value]).await;
         assert!(answer.code != 0 && answer.stderr.contains(said), "{value}: {answer:?}");
     }
     // Who installs it as a part of a chart of his own shares that one's.
-    helm.template(&["--set", "global.x=1"]).await;
+    for value in ["global.x=1", "journal.age=1h30m", "gitCache.sizeLimit=0.5Gi", "gitCache.sizeLimit=3e9"] {
+        helm.template(&["--set-string", value]).await;
+    }
 }
 
 #[test]

@@ -3,8 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use fother::api::Execution;
+use fother::api::{Execution, Webhook};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::ListParams;
 use regex::Regex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -42,12 +44,18 @@ struct Pair {
 
 impl Pair {
     fn start(program: &Path, hook: &str) -> Self {
+        Self::telling_of(program, hook, 0)
+    }
+
+    /// The same, which tell of so many alerts of a group at the most; of all if it is zero.
+    fn telling_of(program: &Path, hook: &str, most: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = json!({
             "route": {"receiver": "fother", "group_by": ["alertname"], "group_wait": "0s", "group_interval": "1s",
                 "repeat_interval": "1s"},
             "receivers": [{"name": "fother", "webhook_configs": [{
-                "url": hook, "send_resolved": true, "http_config": {"authorization": {"credentials": TOKEN}},
+                "url": hook, "send_resolved": true, "max_alerts": most,
+                "http_config": {"authorization": {"credentials": TOKEN}},
             }]}],
         });
         let path = directory.path().join("config.yaml");
@@ -136,15 +144,16 @@ fn leaking(boat: &str, starts: Timestamp, ends: Timestamp) -> Value {
         "startsAt": starts.to_string(), "endsAt": ends.to_string(), "generatorURL": "http://prometheus/graph"}])
 }
 
+fn is_over(execution: &Execution) -> bool {
+    let closed = execution.status.as_ref().is_some_and(|status| status.episode_closed_at.is_some());
+    closed && execution.reason() == Some("TargetRecovered")
+}
+
 /// Waits until so many Executions of the rule have recovered their target and hold no episode, and there are no others.
 async fn recovered(scenario: &Scenario, count: usize) -> Vec<Execution> {
     eventually(&format!("{count} episodes are over"), DEADLINE * 2, || async {
         let found = scenario.executions("leak").await;
-        let over = |e: &&Execution| {
-            e.reason() == Some("TargetRecovered")
-                && e.status.as_ref().is_some_and(|s| s.episode_closed_at.is_some())
-        };
-        if found.len() == count && found.iter().filter(over).count() == count {
+        if found.len() == count && found.iter().all(is_over) {
             return Ok(found);
         }
         Err(format!("{:#?}", found.iter().map(|e| (e.reason(), e.status.clone())).collect::<Vec<_>>()))
@@ -246,4 +255,57 @@ async fn an_end_has_one_execution_whatever_alertmanagers_send() {
         if found.len() == 2 && count == 2 { Ok(()) } else { Err(format!("{count} of {}", found.len())) }
     })
     .await;
+}
+
+/// Waits until the Webhook says, and an Event tells, that so many alerts were left out of a notification.
+async fn left_out(scenario: &Scenario, count: i64) {
+    let counts = |webhook: &Webhook| {
+        let truncated = webhook.status.as_ref().and_then(|status| status.truncated.as_ref());
+        truncated.is_some_and(|truncated| truncated.alerts == count)
+    };
+    scenario.stage.until("the Webhook says so", ALERTS, counts).await;
+    eventually("an Event tells of it", DEADLINE, || async {
+        let events = scenario.stage.api::<Event>().list(&ListParams::default()).await;
+        let events = events.map_err(|error| error.to_string())?.items;
+        let about = |event: &Event| event.regarding.as_ref().and_then(|regarding| regarding.name.clone());
+        let tells = |event: &Event| {
+            event.reason.as_deref() == Some("AlertsTruncated") && about(event).as_deref() == Some(ALERTS)
+        };
+        if events.iter().any(tells) { Ok(()) } else { Err(format!("{events:#?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_alert_that_is_left_out_is_not_over() {
+    let Some(program) = program() else { return };
+    let Some(scenario) = Scenario::alone("alertmanager-leaves-out").await else { return };
+    let controller = scenario.controller().await;
+    hooks::open(&scenario).await;
+    let ladder = json!([{"run": MEND, "verify": {"within": "1h", "stableFor": "0s"}}]);
+    for boat in ["dory", "eel"] {
+        scenario.boat(boat, "leaking").await;
+        let changes = json!({"when": format!("alert.labels.boat == '{boat}'"), "ladder": ladder});
+        hooks::listens(&scenario, boat, ALERTS, changes).await;
+    }
+    let hook = format!("http://127.0.0.1:{}/hooks/{}/{ALERTS}", controller.hooks, scenario.stage.namespace);
+    let pair = Pair::telling_of(&program, &hook, 1);
+    let (now, hour) = (Timestamp::now(), SignedDuration::from_hours(1));
+    let starts = now - SignedDuration::from_secs(5);
+    pair.tell(&leaking("eel", starts, now + hour)).await;
+    scenario.only("eel", "it fires while it is the only one", |_| true).await;
+    // Of a group they tell in the order of the labels, so that there is no room left for the eel.
+    pair.tell(&leaking("dory", starts, now + hour)).await;
+    scenario.only("dory", "it fires in its place", |_| true).await;
+    left_out(&scenario, 1).await;
+    pair.both_send(pair.counted(SENT).await).await;
+    scenario.controller_catches_up().await;
+    let lasts = |execution: &Execution| !execution.is_finished();
+    scenario.only("eel", "nobody has said that it is over", lasts).await;
+    pair.tell(&leaking("dory", starts, Timestamp::now())).await;
+    scenario.only("dory", "it is over", is_over).await;
+    scenario.controller_catches_up().await;
+    scenario.only("eel", "that of another is nothing to it", lasts).await;
+    pair.tell(&leaking("eel", starts, Timestamp::now())).await;
+    scenario.only("eel", "it is over, too", is_over).await;
 }

@@ -164,6 +164,11 @@ impl Controller {
         self.process.exit_status().is_some()
     }
 
+    /// What the kernel knows it by.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Freezes and thaws it.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);

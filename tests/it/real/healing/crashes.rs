@@ -1,16 +1,20 @@
 //! Nothing happens twice, whatever crashes and whoever wakes up late.
 
-use fother::api::Execution;
+use fother::api::{EventBatch, Execution};
 use http::{Method, StatusCode};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use rustix::process::Signal;
 use serde_json::json;
 
 use super::controller::Controller;
+use super::hooks::{self, EVENTS};
 use super::points::Fate;
-use super::scenario::{PAINT, Scenario};
+use super::scenario::{MEND, PAINT, Scenario};
+use super::triggers;
 use crate::support::proxy::{Deed, Moment, Order, Requests};
 use crate::support::wait::{DEADLINE, eventually};
 
@@ -118,6 +122,68 @@ async fn a_watch_whose_version_expired_lists_again() {
 async fn a_watch_that_is_refused_as_expired_lists_again() {
     let Some(scenario) = Scenario::alone("watch-refused").await else { return };
     watch_ends(&scenario, Order::Close, true).await;
+}
+
+/// Keeps an event about a boat, for the rule `hears`, as another replica does that has received it.
+async fn received_elsewhere(scenario: &Scenario, boat: &str) {
+    let now = format!("{:.6}", Timestamp::now());
+    let event = json!({"id": "1", "source": EVENTS, "type": "leak", "time": now, "data": {"boat": boat}});
+    let batch = json!({
+        "metadata": {"name": "elsewhere", "labels": {"fother.dev/webhook": EVENTS}},
+        "spec": {"webhook": EVENTS, "receivedAt": now, "events": [{"rules": ["hears"], "event": event}]},
+    });
+    let batch: EventBatch = serde_json::from_value(batch).unwrap();
+    // Nobody else may.
+    let controller = scenario.controller_access().client().await;
+    let batches = Api::<EventBatch>::namespaced(controller, &scenario.stage.namespace);
+    batches.create(&PostParams::default(), &batch).await.unwrap();
+}
+
+/// What is new while nobody tells of it is found by the lists that follow: of fother's own kinds a Rule, a run by hand and
+/// what another replica received, and of the kinds that rules watch an Event.
+#[tokio::test]
+async fn fothers_own_watches_that_are_refused_as_expired_list_again() {
+    let Some(scenario) = Scenario::alone("own-refused").await else { return };
+    let proxy = scenario.proxy().await;
+    hooks::open(&scenario).await;
+    for boat in ["ark", "brig", "cog", "dory"] {
+        scenario.boat(boat, "leaking").await;
+    }
+    let _controller = scenario.controller_through(&proxy).await;
+    let trigger = json!({"resource": null, "event": {"reasons": ["Leak"]}});
+    scenario.rule("told", json!({"trigger": trigger, "when": null, "ladder": [{"run": MEND}]})).await;
+    scenario.watching("told").await;
+    hooks::listens(&scenario, "hears", EVENTS, json!({"ladder": [{"run": MEND}]})).await;
+    scenario.answers_events("told").await;
+
+    assert!(proxy.order_watches(".", Order::Freeze) > 0);
+    let namespace = &scenario.stage.namespace;
+    scenario.rule_for("ark", MEND, json!({})).await;
+    let brig = json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": namespace, "name": "brig"});
+    let run = json!({"serviceAccountName": "healer", "run": MEND, "target": brig});
+    scenario.stage.create::<Execution>(json!({"metadata": {"name": "by-hand"}, "spec": run})).await;
+    received_elsewhere(&scenario, "cog").await;
+    scenario.stage.create::<Event>(triggers::event(&scenario, "leak", "dory", "Leak")).await;
+    let kinds = ["actions", "eventbatches", "executions", "packs", "rules", "webhooks", "events"];
+    let refused = kinds.map(|kind| {
+        let watch = Requests::new(Method::GET, &format!(r"/{kind}\?.*watch=")).nth(1);
+        proxy.arm(watch, Moment::BeforeSent, Deed::Answer(StatusCode::GONE))
+    });
+    assert!(proxy.order_watches(".", Order::Close) > 0);
+    for watch in &refused {
+        watch.wait_until_hit(DEADLINE).await;
+    }
+    scenario.ends("ark", "TargetRecovered").await;
+    for rule in ["hears", "told"] {
+        scenario.ends(rule, "Completed").await;
+    }
+    let is_done = |e: &Execution| e.reason() == Some("Completed");
+    scenario.stage.until("what is run by hand is done", "by-hand", is_done).await;
+    scenario.controller_catches_up().await;
+    for (rule, boat) in [("ark", "ark"), ("hears", "cog"), ("told", "dory")] {
+        assert_eq!(scenario.targets(rule).await, [boat], "once");
+    }
+    assert!(refused.iter().all(|watch| watch.hits() == 1));
 }
 
 #[tokio::test]

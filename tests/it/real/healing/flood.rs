@@ -1,5 +1,10 @@
 //! Far more than a rule may act on, at once: everybody is answered, every event that was accepted has its outcome, the
-//! limit holds, and it costs few requests. How fast that is, and in how much memory, `make bench` says.
+//! limit holds, and it costs few requests and no more memory than it may. How fast that is, and in how little, `make bench`
+//! says.
+
+#[path = "../../../../benches/usage.rs"]
+#[expect(dead_code, reason = "the rest is for the bench")]
+mod usage;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +25,8 @@ const REQUESTS: usize = 40;
 const IN_A_REQUEST: usize = 100;
 /// What the rule may do within the hour.
 const LIMIT: usize = 5;
+/// The most memory that it may ever take, in MB, as in the bench, where far more is sent.
+const MEMORY: f64 = 256.0;
 
 fn names(request: usize) -> impl Iterator<Item = String> {
     (0..IN_A_REQUEST).map(move |n| format!("boat-{request}-{n}"))
@@ -98,6 +105,7 @@ async fn alerts_beyond_the_limit_are_held_until_they_are_resolved() {
     until(&scenario, "all are over", over).await;
     assert_eq!(scenario.executions("leak").await.len(), LIMIT);
     few_requests(&scenario, mark, 2 * accepted).await;
+    little_memory(&controller);
 }
 
 #[tokio::test]
@@ -130,6 +138,7 @@ async fn events_beyond_the_limit_are_suppressed_and_told_of_in_few_words() {
     })
     .await;
     few_requests(&scenario, mark, accepted).await;
+    little_memory(&controller);
 }
 
 /// So many events have cost few requests each.
@@ -139,4 +148,10 @@ async fn few_requests(scenario: &Scenario, mark: crate::support::audit::Mark, ev
         *by_kind.entry(format!("{} {}", request.verb, request.resource)).or_default() += 1;
     }
     assert!(by_kind.values().sum::<usize>() * 5 < events, "{events} events: {by_kind:#?}");
+}
+
+/// At no time did it hold much of what was sent.
+fn little_memory(controller: &Controller) {
+    let (_, most) = usage::memory(controller.id());
+    assert!(most <= MEMORY, "{most:.0} MB at its peak");
 }

@@ -151,6 +151,55 @@ async fn a_window_is_filled_on_by_the_next_process() {
     assert_eq!(scenario.executions("leak").await.len(), 1);
 }
 
+/// What is expected of a boat within a minute. It is given up later: whoever was not heard has two minutes to come again
+/// once somebody else leads.
+fn ended_within_a_minute() -> Value {
+    let member = |name: &str| json!({"name": name, "when": format!("event.data.kind == '{name}'")});
+    json!({"groupBy": "event.data.boat", "within": "1m",
+        "absent": {"after": member("began"), "expected": member("ended")}})
+}
+
+#[tokio::test]
+async fn what_stays_away_is_noticed_once_by_the_next_process() {
+    let Some(scenario) = Scenario::alone("absence").await else { return };
+    let proxy = scenario.proxy().await;
+    open(&scenario).await;
+    for boat in ["ark", "brig"] {
+        scenario.boat(boat, "leaking").await;
+    }
+    let mut controller = scenario.controller_through(&proxy).await;
+    let changes = json!({"correlate": ended_within_a_minute(), "ladder": [{"run": MEND}]});
+    listens(&scenario, "leak", EVENTS, changes).await;
+    let began = Timestamp::now();
+    for (id, kind, boat) in [("1", "began", "ark"), ("2", "began", "brig"), ("3", "ended", "brig")] {
+        let mut body = event(id, boat);
+        body["kind"] = kind.into();
+        deliver(&scenario, &controller, EVENTS, body).await;
+    }
+    let (held, waits) = (OutcomeKind::Held, "waits for others");
+    let followed = ("2", OutcomeKind::Suppressed, "its window ended without the others");
+    came_to(&scenario, &[("1", held, waits), followed, ("3", held, waits)]).await;
+    // Killed inside the window; and whoever notices it dies before it has said so.
+    let pattern = format!(r"/namespaces/{}/executions(\?|$)", scenario.stage.namespace);
+    let fault = proxy.arm(Requests::new(Method::POST, &pattern).nth(1), Moment::Committed, Deed::Hold);
+    controller.restart().await;
+    fault.wait_until_hit(4 * DEADLINE).await;
+    controller.kill();
+    fault.release();
+    controller.start_again();
+    controller.ready().await;
+    let stands = [("1", OutcomeKind::Fired, ""), followed, ("3", held, waits)];
+    let told = came_to(&scenario, &stands).await;
+    let execution = scenario.ends("leak", "Completed").await;
+    assert_eq!((captured(&execution), scenario.targets("leak").await), (vec!["1"], vec!["ark".to_owned()]));
+    assert_eq!(told[0].3, execution.metadata.name, "{told:#?}");
+    let decided = execution.spec.decision.as_ref().unwrap().time.0;
+    assert!(decided >= began + SignedDuration::from_mins(1), "{decided} is inside the window of {began}");
+    controller.restart().await;
+    scenario.controller_catches_up().await;
+    scenario.only("leak", "what was noticed is not noticed again", |_| true).await;
+}
+
 /// An alert of a name about the ark, of which others may be told, too.
 fn leak(name: &str, starts: Timestamp, ends: Option<Timestamp>) -> Value {
     let mut alert = alert_about("ark", starts, ends);

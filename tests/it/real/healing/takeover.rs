@@ -169,8 +169,9 @@ async fn a_leader_that_is_stopped_gives_its_lease_up_at_once() {
     let Some(mut fleet) = Fleet::underway("stopped").await else { return };
     let began = Instant::now();
     fleet.leader.signal(Signal::TERM);
-    assert!(fleet.leader.ends().await.success());
     fleet.heir.ready().await;
     assert!(began.elapsed() < LEASE, "it took {:?}", began.elapsed());
+    // It still receives Webhooks for a while.
+    assert!(fleet.leader.ends().await.success());
     fleet.comes_through().await;
 }
