@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use crate::machine::{self, Moment};
@@ -39,6 +39,8 @@ pub enum Goal {
     OfFloor(f64),
     /// At most that.
     AtMost(f64),
+    /// At most that on any machine, however slow or busy: a miss fails the run.
+    Always(f64),
     /// Nothing: it is told because it explains the others.
     None,
 }
@@ -51,12 +53,7 @@ impl Row {
 
     fn line(&self) -> String {
         let ratio = self.fother.ratio_to(&self.floor);
-        let (goal, met) = match self.goal {
-            Goal::TimesFloor(most) => (format!("≤ {most} × floor"), ratio <= most),
-            Goal::OfFloor(least) => (format!("≥ {least} × floor"), ratio >= least),
-            Goal::AtMost(most) => (format!("≤ {} {}", number(most), self.unit), self.fother.median() <= most),
-            Goal::None => (String::new(), true),
-        };
+        let (goal, met) = self.judged();
         let ratio = if self.floor.is_empty() { String::new() } else { format!("{ratio:.2} ×") };
         let met = match (self.goal, met) {
             (Goal::None, _) => "",
@@ -65,6 +62,19 @@ impl Row {
         };
         let (floor, fother) = (self.cell(&self.floor), self.cell(&self.fother));
         format!("| {} | {floor} | {fother} | {ratio} | {goal} | {met} |", self.what)
+    }
+
+    /// The goal in words, and whether it is met.
+    fn judged(&self) -> (String, bool) {
+        let ratio = self.fother.ratio_to(&self.floor);
+        match self.goal {
+            Goal::TimesFloor(most) => (format!("≤ {most} × floor"), ratio <= most),
+            Goal::OfFloor(least) => (format!("≥ {least} × floor"), ratio >= least),
+            Goal::AtMost(most) | Goal::Always(most) => {
+                (format!("≤ {} {}", number(most), self.unit), self.fother.median() <= most)
+            }
+            Goal::None => (String::new(), true),
+        }
     }
 
     fn cell(&self, samples: &Samples) -> String {
@@ -100,6 +110,36 @@ impl Section {
         }
         text
     }
+
+    /// What holds on any machine and did not, each named with the row that it belongs to.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut about = String::new();
+        for row in &self.rows {
+            let what = if row.what.starts_with('…') {
+                format!("{about} {}", row.what)
+            } else {
+                about.clone_from(&row.what);
+                row.what.clone()
+            };
+            let (goal, met) = row.judged();
+            if matches!(row.goal, Goal::Always(_)) && !met {
+                let (is, goal) = (row.cell(&row.fother), goal.trim_end());
+                faults.push(format!("{what}: {} where {goal} is the goal", is.trim_end()));
+            }
+        }
+        faults
+    }
+}
+
+/// How the run ends: a goal that is no matter of the machine's speed, and is missed, is named and fails it.
+pub fn verdict(sections: &[Section]) -> ExitCode {
+    let faults: Vec<_> = sections.iter().flat_map(Section::faults).collect();
+    if faults.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("missed, whatever the machine: {}", faults.join("; "));
+    ExitCode::FAILURE
 }
 
 /// Writes docs/performance.md.
