@@ -265,7 +265,7 @@ pub struct KubernetesRunner {
     /// Delete the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete: Option<Delete>,
-    /// Delete the target and create it again, changed by a merge patch.
+    /// Delete the target and create it again, changed by a merge patch or a JSON patch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recreate: Option<Recreate>,
     /// Set annotations.

@@ -272,8 +272,9 @@ pub struct Rung {
     /// Name of the Action, in the Rule's namespace. Example: `restart-workload`.
     #[schemars(length(min = 1, max = 52))]
     pub run: String,
-    /// Values of the Action's parameters; strings may hold `${{ … }}` templates over `object`, `event`, `alert`, `target`
-    /// and `ladder` (the outputs of earlier rungs). Example: `{olderThanDays: 3}`.
+    /// Values of the Action's parameters; strings may hold `${{ … }}` templates over `object` and `oldObject`, or `event`, or
+    /// `alert` (with `correlate` also `events` and `captured`), over `target`, `ladder` (the outputs of earlier rungs) and
+    /// `now`. Example: `{olderThanDays: 3}`.
     #[serde(default, skip_serializing_if = "FreeForm::is_empty")]
     pub with: FreeForm,
     /// What proves that the remedy worked. Left out: do it and go on to the next rung; a failure does not block.

@@ -27,6 +27,7 @@ impl Connection {
         match (&self.kubeconfig, &self.context) {
             (Some(path), _) => {
                 let read = || format!("failed to read {}", path.display());
+                std::fs::metadata(path).with_context(read)?;
                 // Its text names the file and the cause; as a chain both would be said twice.
                 let kubeconfig = Kubeconfig::read_from(path).map_err(|error| anyhow!("{error}"))?;
                 Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(read)
@@ -35,7 +36,10 @@ impl Connection {
                 let read = || format!("failed to use context {context}");
                 Config::from_kubeconfig(&options).await.with_context(read)
             }
-            (None, None) => Config::infer().await.context("no cluster: give --kubeconfig, or run in one"),
+            // Its text says all that was tried; as a chain the last would be said once more.
+            (None, None) => Config::infer()
+                .await
+                .map_err(|error| anyhow!("no cluster; give --kubeconfig, or run in one: {error}")),
         }
     }
 

@@ -362,9 +362,14 @@ async fn a_check_does_not_send_anybody_to_enroll_what_is_never_enrolled() {
         command.arg("check").arg("--kubeconfig").arg(dev.data.join("kubeconfig"));
         command
     };
-    let ended = check().output().unwrap();
-    let said = String::from_utf8(ended.stdout).unwrap();
-    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let said = eventually("its controller leads", DEADLINE, async || {
+        let ended = check().output().unwrap();
+        let said = String::from_utf8(ended.stdout).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{said}");
+        let leads = "! no controller is deployed in namespace fother, but dev leads";
+        if said.contains(leads) { Ok(said) } else { Err(said) }
+    })
+    .await;
     for fix in [
         "payments/healer does not exist\n    fix: fother enroll payments --service-account healer --apply\n",
         "kube-system/healer does not exist\n    fix: move the Rules, Packs and Webhooks of kube-system to another namespace",

@@ -269,13 +269,23 @@ fn programs_read_json() {
 
 #[test]
 fn what_cannot_be_read_is_no_answer() {
-    let folder = folder(&[("pack/README.md", "x"), ("bare/.a.yaml", ACTION), ("a.yaml", ACTION)]);
+    let nothing = "---\n# nothing\n";
+    let folder = folder(&[
+        ("pack/README.md", "x"),
+        ("bare/.a.yaml", ACTION),
+        ("void/a.yaml", nothing),
+        ("a.yaml", ACTION),
+        ("cut.yaml", ""),
+    ]);
     for (arguments, message) in [
         (&["nowhere"][..], "failed to read nowhere"),
         (&["nowhere.yaml"], "failed to read nowhere.yaml"),
-        (&["pack"], "no YAML files in pack\n"),
-        (&["pack", "a.yaml", "bare"], "no YAML files in pack, bare\n"),
+        (&["pack"], "nothing to check in pack\n"),
+        (&["pack", "a.yaml", "bare"], "nothing to check in pack, bare\n"),
         (&["a.yaml", "pack/README.md"], "pack/README.md: not a YAML file\n"),
+        (&["a.yaml", "void"], "nothing to check in void\n"),
+        (&["a.yaml", "void/a.yaml"], "void/a.yaml: nothing in it\n"),
+        (&["a.yaml", "cut.yaml"], "cut.yaml: nothing in it\n"),
         (&["link"], "symlink not allowed"),
     ] {
         if arguments == ["link"] {

@@ -6,10 +6,12 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::ResourceAttributes;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion,
 };
+use k8s_openapi::jiff::SignedDuration;
 use kube::api::Api;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -20,9 +22,12 @@ use crate::cli::installed::ControllerAccount;
 use crate::cluster::error::optional;
 use crate::cluster::reviews::account_may;
 use crate::cluster::rights;
+use crate::source::watch::now;
 
 /// The first minor version of Kubernetes 1 that has all that is needed.
 const OLDEST_MINOR: u32 = 30;
+/// Who has not renewed the Lease for so long does not lead, whatever the clocks here and there say.
+const LONG_DEAD: SignedDuration = SignedDuration::from_mins(1);
 /// The admission policies of the chart.
 const POLICIES: [&str; 6] = [
     "fother-packs",
@@ -135,10 +140,24 @@ pub async fn controller(client: &Client, installed: &Installed, report: &mut Rep
         deployment(found, &account.namespace, report);
     } else {
         let what = format!("no controller is deployed in namespace {}", account.namespace);
-        report.error(what, release.install());
+        match leader(client, &account.namespace).await {
+            Some(leader) => report.warning(
+                format!("{what}, but {leader} leads"),
+                "nothing, if it is meant to run outside of the cluster",
+            ),
+            None => report.error(what, release.install()),
+        }
     }
     own_rights(client, account, release, report).await?;
     policies(client, account, release, report).await
+}
+
+/// Who holds the Lease, wherever he runs; none, too, if that may not be read.
+async fn leader(client: &Client, namespace: &str) -> Option<String> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let spec = leases.get_opt(rights::LEASE).await.ok().flatten()?.spec?;
+    let is_alive = now().duration_since(spec.renew_time?.0) < LONG_DEAD;
+    spec.holder_identity.filter(|holder| is_alive && !holder.is_empty())
 }
 
 fn deployment(deployment: &Deployment, namespace: &str, report: &mut Report) {

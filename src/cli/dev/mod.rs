@@ -119,7 +119,7 @@ impl Dev {
             }
             return tokio::select! {
                 ended = stay(controller) => ended,
-                () = packs::tell(cluster) => Ok(Exit::Yes),
+                never = packs::tell(cluster) => match never {},
             };
         }
         let exit =

@@ -1,6 +1,7 @@
 //! The namespace `default`, whose accounts may do everything there, and packs given on the command line, which are synced into it.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
@@ -140,12 +141,12 @@ fn place(pack: &str) -> anyhow::Result<Place> {
     Ok(Place { url: root.display().to_string(), path: Some(below).filter(|below| !below.is_empty()) })
 }
 
-/// Says how each Pack is, whenever that changes. Only an API that is gone ends it.
-pub async fn tell(cluster: &Cluster) {
+/// Says how each Pack is, whenever that changes, for ever. That they cannot be listed, as when somebody deletes their kind, passes.
+pub async fn tell(cluster: &Cluster) -> Infallible {
     let api: Api<Pack> = Api::all(cluster.client().clone());
     let mut told = BTreeMap::new();
-    while let Ok(packs) = api.list(&ListParams::default()).await {
-        for pack in packs {
+    loop {
+        for pack in api.list(&ListParams::default()).await.into_iter().flatten() {
             let conditions = pack.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
             let Some(line) = condition(&conditions, ConditionType::Ready).map(|ready| line(&pack, ready))
             else {

@@ -59,7 +59,7 @@ pub(super) fn sets(paths: &[PathBuf]) -> anyhow::Result<Vec<Set>> {
             let mut files = Vec::new();
             walk(path, "", 1, &mut files)?;
             files.sort_by(|a, b| a.path.cmp(&b.path));
-            if !files.iter().any(|file| pack::is_yaml(&file.path)) {
+            if !files.iter().any(|file| pack::is_yaml(&file.path) && !says_nothing(&file.content)) {
                 empty.push(path.display().to_string());
             }
             sets.push(Set { folder: Some(path.clone()), files });
@@ -71,7 +71,7 @@ pub(super) fn sets(paths: &[PathBuf]) -> anyhow::Result<Vec<Set>> {
             }
         }
     }
-    anyhow::ensure!(empty.is_empty(), "no YAML files in {}", empty.join(", "));
+    anyhow::ensure!(empty.is_empty(), "nothing to check in {}", empty.join(", "));
     if !loose.files.is_empty() {
         sets.push(loose);
     }
@@ -83,7 +83,7 @@ fn standard_input() -> anyhow::Result<File> {
     std::io::stdin().lock().take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
     anyhow::ensure!(content.len() as u64 <= MAX_FILE_BYTES, "standard input is larger than 1 MiB");
     // A command before the pipe has failed: to find nothing wrong with what it left out would be no answer.
-    anyhow::ensure!(!content.trim_ascii().is_empty(), "standard input is empty");
+    anyhow::ensure!(!says_nothing(&content), "standard input is empty");
     // Its name ends like a manifest's, so that it is read as one.
     Ok(File { path: "stdin.yaml".to_owned(), content })
 }
@@ -93,7 +93,15 @@ fn chosen(path: &Path) -> anyhow::Result<File> {
     let name = path.display().to_string();
     // Of what is not there, that is said.
     anyhow::ensure!(pack::is_yaml(&name) || !path.exists(), "{name}: not a YAML file");
-    Ok(File { path: name, content: read(path)? })
+    let content = read(path)?;
+    anyhow::ensure!(!says_nothing(&content), "{name}: nothing in it");
+    Ok(File { path: name, content })
+}
+
+/// Whether there is no object in a file: nothing but comments and marks of YAML documents.
+fn says_nothing(content: &[u8]) -> bool {
+    let mut lines = content.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.all(|line| line.is_empty() || line.starts_with(b"#") || line == b"---" || line == b"...")
 }
 
 fn walk(folder: &Path, below: &str, depth: usize, files: &mut Vec<File>) -> anyhow::Result<()> {

@@ -21,8 +21,9 @@ use crate::expr::Schemas;
 #[derive(Args, Debug)]
 #[command(
     after_help = "A folder is checked as a pack: all it refers to must be in it. Files and standard input are
-checked together as parts of something larger: an Action that is not among them is a warning. Expressions over custom
-kinds are checked against the CustomResourceDefinitions among what is given.
+checked together as parts of something larger: an Action that is not among them is a warning.
+Expressions over custom kinds are checked against the CustomResourceDefinitions among what is
+given.
 
 Exit codes: 0 nothing wrong (warnings are allowed), 1 errors found, 2 could not check.
 

@@ -6,7 +6,8 @@ use std::fmt::Debug;
 use fother::api::{Action, Pack, Rule};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{ListParams, PostParams};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client, Resource};
 use rustix::process::Signal;
 use serde::Serialize;
@@ -138,6 +139,48 @@ where
 {
     let object: K = serde_json::from_value(object).unwrap();
     Api::namespaced(client.clone(), "default").create(&PostParams::default(), &object).await.unwrap();
+}
+
+/// Whoever cleans up, as the tutorial does, finds the cluster still there.
+#[tokio::test]
+async fn a_cluster_outlives_its_kinds() {
+    let data = tempfile::tempdir().unwrap();
+    let mut cluster = dev(&data, &["--runner", "print"]);
+    eventually("the banner", DEADLINE, async || match cluster.output() {
+        output if output.contains("Ctrl-C ends it") => Ok(()),
+        output => Err(output),
+    })
+    .await;
+    let reached = client(&data.path().join("data/kubeconfig")).await;
+    let kinds: Api<CustomResourceDefinition> = Api::all(reached.clone());
+    let mut kind = kinds.get("packs.fother.dev").await.unwrap();
+    kinds.delete("packs.fother.dev", &DeleteParams::default()).await.unwrap();
+    let packs: Api<Pack> = Api::namespaced(reached, "default");
+    eventually("Packs are gone", DEADLINE, async || match packs.list(&ListParams::default()).await {
+        Ok(_) => Err("not yet"),
+        Err(_) => Ok(()),
+    })
+    .await;
+    kind.metadata = ObjectMeta { name: kind.metadata.name, ..ObjectMeta::default() };
+    kind.status = None;
+    eventually("they are back", DEADLINE, async || {
+        kinds.create(&PostParams::default(), &kind).await.map(drop)
+    })
+    .await;
+    let late = json!({"metadata": {"name": "late"}, "spec": {"url": "https://git.example.com/ops",
+        "ref": {"branch": "main"}, "serviceAccountName": "healer", "suspend": true}});
+    let late: Pack = serde_json::from_value(late).unwrap();
+    eventually("one is there", DEADLINE, async || {
+        packs.create(&PostParams::default(), &late).await.map(drop)
+    })
+    .await;
+    eventually("it is told of", DEADLINE, async || match cluster.output() {
+        output if output.contains("Pack late: False Suspended: ") => Ok(()),
+        output => Err(output),
+    })
+    .await;
+    cluster.signal(Signal::TERM);
+    assert_eq!(cluster.wait(DEADLINE).await.code(), Some(0), "{}", cluster.output());
 }
 
 #[tokio::test]
