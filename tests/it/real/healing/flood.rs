@@ -69,7 +69,8 @@ async fn pour(
 /// Waits until something holds of how many outcomes there are of each kind, and of whether all that is held is so by the
 /// limit.
 async fn until(scenario: &Scenario, what: &str, holds: impl Fn(&BTreeMap<OutcomeKind, usize>, bool) -> bool) {
-    eventually(what, 2 * DEADLINE, || async {
+    // Thousands, beside tests that keep the processors busy.
+    eventually(what, 4 * DEADLINE, || async {
         let (mut counts, mut is_full) = (BTreeMap::new(), true);
         for (_, kind, why, _) in outcomes(scenario).await {
             // Of what is sent again while it is taken in, some may be kept twice.
@@ -118,7 +119,8 @@ async fn events_beyond_the_limit_are_suppressed_and_told_of_in_few_words() {
         pour(&scenario, &controller, (STREAM, false), |request| names(request).map(event).collect()).await;
     assert!(accepted >= IN_A_REQUEST, "{accepted}");
     // One runs at a time, and meanwhile all others are over: an event does not wait.
-    until(&scenario, "all are decided", |counts, _| counts.values().sum::<usize>() == accepted).await;
+    let all = format!("all {accepted} are decided");
+    until(&scenario, &all, |counts, _| counts.values().sum::<usize>() == accepted).await;
     let told = outcomes(&scenario).await;
     let count = |wanted| told.iter().filter(|(_, kind, ..)| *kind == wanted).count();
     let (fired, suppressed) = (count(OutcomeKind::Fired), count(OutcomeKind::Suppressed));
