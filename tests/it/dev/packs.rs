@@ -31,6 +31,15 @@ async fn once(data: &TempDir, arguments: &[&str], trusted: Option<&str>) -> (Opt
     (run.wait(DEADLINE).await.code(), run.output())
 }
 
+/// Waits until a cluster that stays says what there is to do with it.
+async fn is_up(cluster: &Process) {
+    eventually("the banner", DEADLINE, async || match cluster.output() {
+        output if output.contains("Ctrl-C ends it") => Ok(()),
+        output => Err(output),
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_good_pack_is_0_and_a_bad_one_1_with_the_reason() {
     let data = tempfile::tempdir().unwrap();
@@ -77,11 +86,7 @@ async fn a_pack_from_elsewhere_is_0_and_a_server_that_hangs_3() {
     let arguments = ["dev", "--data", &folder, "--once", "--pack", &url];
     let mut stopped =
         Process::fother(&arguments, &[("SSL_CERT_FILE", trusted.unwrap())], &data.path().join("told"));
-    eventually("the banner", DEADLINE, async || match stopped.output() {
-        output if output.contains("Ctrl-C ends it") => Ok(()),
-        output => Err(output),
-    })
-    .await;
+    is_up(&stopped).await;
     assert!(
         stopped.output().contains("Jobs do not run, as a pack comes from elsewhere"),
         "{}",
@@ -97,11 +102,7 @@ async fn a_pack_from_elsewhere_is_0_and_a_server_that_hangs_3() {
 async fn a_rule_that_is_applied_by_hand_heals() {
     let data = tempfile::tempdir().unwrap();
     let mut cluster = dev(&data, &["--runner", "print"]);
-    eventually("the banner", DEADLINE, async || match cluster.output() {
-        output if output.contains("Ctrl-C ends it") => Ok(()),
-        output => Err(output),
-    })
-    .await;
+    is_up(&cluster).await;
     assert!(cluster.output().contains("Rules may name the account healer"), "{}", cluster.output());
     assert!(cluster.output().contains("Jobs do not run: "), "{}", cluster.output());
     assert!(!cluster.output().contains("local processes"), "{}", cluster.output());
@@ -146,11 +147,7 @@ where
 async fn a_cluster_outlives_its_kinds() {
     let data = tempfile::tempdir().unwrap();
     let mut cluster = dev(&data, &["--runner", "print"]);
-    eventually("the banner", DEADLINE, async || match cluster.output() {
-        output if output.contains("Ctrl-C ends it") => Ok(()),
-        output => Err(output),
-    })
-    .await;
+    is_up(&cluster).await;
     let reached = client(&data.path().join("data/kubeconfig")).await;
     let kinds: Api<CustomResourceDefinition> = Api::all(reached.clone());
     let mut kind = kinds.get("packs.fother.dev").await.unwrap();
