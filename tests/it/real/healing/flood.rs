@@ -69,8 +69,7 @@ async fn pour(
 /// Waits until something holds of how many outcomes there are of each kind, and of whether all that is held is so by the
 /// limit.
 async fn until(scenario: &Scenario, what: &str, holds: impl Fn(&BTreeMap<OutcomeKind, usize>, bool) -> bool) {
-    // Thousands, beside tests that keep the processors busy.
-    eventually(what, 4 * DEADLINE, || async {
+    eventually(what, 2 * DEADLINE, || async {
         let (mut counts, mut is_full) = (BTreeMap::new(), true);
         for (_, kind, why, _) in outcomes(scenario).await {
             // Of what is sent again while it is taken in, some may be kept twice.

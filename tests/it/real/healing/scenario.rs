@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use fother::api::{Action, Condition, Execution, Rule};
+use fother::api::{Action, Condition, EventBatch, Execution, Rule};
 use fother::decide::identity::{TargetKey, decision_id, execution_name};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
@@ -126,15 +126,25 @@ impl Scenario {
         Some(scenario)
     }
 
-    /// Whoever led here before is gone and need not be waited for, and what was watched is watched no more.
+    /// Whoever led here before is gone and need not be waited for; what was watched is watched no more, and what was received
+    /// takes no room.
     async fn clear_the_dock(&self) {
         let _ = self.leases().delete("fother", &DeleteParams::default()).await;
-        let everywhere = Api::<Rule>::all(self.stage.client.clone());
-        let all = ListParams::default();
+        self.clear_of::<Rule>().await;
+        self.clear_of::<EventBatch>().await;
+    }
+
+    /// Deletes all of a kind, wherever they are.
+    async fn clear_of<K>(&self)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let (client, all) = (&self.stage.client, ListParams::default());
+        let everywhere = Api::<K>::all(client.clone());
         // A kind that was installed a moment ago is not listed at once.
-        for rule in eventually("rules are listed", DEADLINE, || everywhere.list_metadata(&all)).await {
-            let rules = Api::<Rule>::namespaced(self.stage.client.clone(), &rule.namespace().unwrap());
-            rules.delete(&rule.name_any(), &DeleteParams::default()).await.unwrap();
+        for one in eventually("they are listed", DEADLINE, || everywhere.list_metadata(&all)).await {
+            let beside = Api::<K>::namespaced(client.clone(), &one.namespace().unwrap());
+            beside.delete(&one.name_any(), &DeleteParams::default()).await.unwrap();
         }
     }
 
