@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use cel::{Context, Program, Value as Cel};
+use cel::{Context, Env, Program, Value as Cel};
 use serde_json::Value;
 
 use super::error::Cause;
@@ -72,8 +72,13 @@ impl Rules {
             return;
         }
         let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array);
-        for rule in rules.into_iter().flatten().filter(|_| !value.is_null()) {
-            causes.extend(self.check_rule(schema, rule, (value, old), path));
+        if let Some(rules) = rules.filter(|rules| !rules.is_empty() && !value.is_null()) {
+            let mut context = context_of("self", to_cel(schema, value));
+            if let Some(old) = old {
+                context.add_variable_from_value("oldSelf", to_cel(schema, old));
+            }
+            let broken = |rule| self.check_rule(rule, (value, old.is_some()), &context, path);
+            causes.extend(rules.iter().filter_map(broken));
         }
         match value {
             Value::Object(map) => {
@@ -104,21 +109,15 @@ impl Rules {
 
     fn check_rule(
         &self,
-        schema: Schema<'_>,
         rule: &Value,
-        (value, old): (&Value, Option<&Value>),
+        (value, is_update): (&Value, bool),
+        context: &Context<'_, '_>,
         path: &str,
     ) -> Option<Cause> {
         let source = rule["rule"].as_str()?;
         let program = self.programs.get(source)?.as_ref().ok()?;
-        let is_transition = program.references().variables().contains(&"oldSelf");
-        if is_transition && old.is_none() {
+        if !is_update && program.references().variables().contains(&"oldSelf") {
             return None;
-        }
-        let mut context = Context::default();
-        context.add_variable_from_value("self", to_cel(schema, value));
-        if let Some(old) = old {
-            context.add_variable_from_value("oldSelf", to_cel(schema, old));
         }
         let field = match rule["fieldPath"].as_str() {
             Some(below) => format!("{path}{below}").trim_start_matches('.').to_owned(),
@@ -137,9 +136,9 @@ impl Rules {
                 _ => cause,
             })
         };
-        match program.execute(&context) {
+        match program.execute(context) {
             Ok(Cel::Bool(true)) => None,
-            Ok(_) => complain(&self.message(rule, &context)),
+            Ok(_) => complain(&self.message(rule, context)),
             Err(error) => complain(&format!("rule evaluation error: {error}: evaluating rule: {source}")),
         }
     }
@@ -191,7 +190,19 @@ fn compile(source: &str) -> Result<Program, String> {
 
 /// Whether the name is taken, which the library says only to who wants to take it.
 fn is_known(function: &str) -> bool {
-    Context::default().add_function(function, |value: i64| value).is_err()
+    Context::with_env(environment()).add_function(function, |value: i64| value).is_err()
+}
+
+/// What rules may call, set up once: that takes longer than most rules do.
+fn environment() -> Arc<Env> {
+    static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+    ENVIRONMENT.clone()
+}
+
+fn context_of(name: &'static str, value: Cel) -> Context<'static, 'static> {
+    let mut context = Context::with_env(environment());
+    context.add_variable_from_value(name, value);
+    context
 }
 
 /// The old item that a new one continues: only lists with keys have such.
@@ -240,9 +251,7 @@ fn special(schema: Schema<'_>, text: &str) -> Option<Cel> {
         "duration" => DURATION.as_ref()?,
         _ => return None,
     };
-    let mut context = Context::default();
-    context.add_variable_from_value("text", text.to_owned());
-    program.execute(&context).ok()
+    program.execute(&context_of("text", text.to_owned().into())).ok()
 }
 
 fn escape(name: &str) -> String {
