@@ -309,7 +309,7 @@ async fn gauges(context: &Context) {
         tick.tick().await;
         let rules = context.rules.filter(|_| true);
         context.metrics.unindexed(context.watches.always());
-        context.metrics.rules(rules.iter().map(|rule| {
+        let rules = rules.iter().map(|rule| {
             let conditions = rule.status.as_ref().map_or(&[][..], |status| status.conditions.as_slice());
             let ready =
                 condition(conditions, ConditionType::Ready).map_or("Unknown", |ready| ready.status.as_str());
@@ -321,7 +321,16 @@ async fn gauges(context: &Context) {
                 ready.to_owned(),
                 revision,
             ]
-        }));
+        });
+        // What is run by hand is an Action, and may be gone before the run is.
+        let actions = context.actions.filter(|_| true);
+        let runs = context.executions.filter(|execution| execution.rule().is_none());
+        let by_hand = actions.iter().map(|action| namespace_of(&**action));
+        context.metrics.rules(rules, by_hand.chain(runs.iter().map(|run| namespace_of(&**run))));
+        let packs = context.packs.filter(|_| true);
+        context.metrics.packs(packs.iter().map(|pack| pack::info(pack)));
+        let webhooks = context.webhooks.filter(|_| true);
+        context.metrics.webhooks(webhooks.iter().map(|webhook| webhook::info(webhook)));
         context.metrics.held(context.evaluators.held());
         if let Some(health) = context.journal.health() {
             let entries = [health.written, health.failed, health.dropped];

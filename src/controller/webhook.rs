@@ -10,8 +10,8 @@ use super::queue::Requeue;
 use super::rights;
 use super::strange::not_known;
 use crate::api::{
-    ConditionStatus as S, ConditionType as T, Progress, Reason as R, Webhook, WebhookStatus, set_condition,
-    set_progress,
+    ANNOTATION, ConditionStatus as S, ConditionType as T, Progress, Reason as R, Webhook, WebhookStatus,
+    condition, set_condition, set_progress,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, secrets, status};
@@ -119,4 +119,35 @@ async fn write(context: &Context, webhook: &Arc<Webhook>, problems: [Option<Prob
         context.webhooks.insert(Arc::new(written));
     }
     Ok(())
+}
+
+/// What the metrics say of a Webhook: its namespace and name, whether it is Ready, and the revision that it came from.
+pub fn info(webhook: &Webhook) -> [String; 4] {
+    let conditions = webhook.status.as_ref().map_or(&[][..], |status| status.conditions.as_slice());
+    let ready = condition(conditions, T::Ready).map_or("Unknown", |ready| ready.status.as_str());
+    let revision = webhook.annotations().get(ANNOTATION.revision).cloned().unwrap_or_default();
+    [webhook.namespace().unwrap_or_default(), webhook.name_any(), ready.to_owned(), revision]
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+    use crate::api::WebhookSpec;
+
+    #[test]
+    fn the_metrics_say_whether_a_webhook_receives() {
+        let mut webhook = Webhook::new("alerts", WebhookSpec::default());
+        webhook.metadata.namespace = Some("web".to_owned());
+        assert_eq!(info(&webhook), ["web", "alerts", "Unknown", ""]);
+        webhook.annotations_mut().insert(ANNOTATION.revision.to_owned(), "main@sha1:1".to_owned());
+        let mut status = WebhookStatus::default();
+        for (state, reason) in [(S::True, R::Active), (S::False, R::SourceUnavailable)] {
+            let ready = (T::Ready, state, reason);
+            set_condition(&mut status.conditions, ready, DEAF, None, Timestamp::UNIX_EPOCH);
+            webhook.status = Some(status.clone());
+            assert_eq!(info(&webhook), ["web", "alerts", state.as_str(), "main@sha1:1"]);
+        }
+    }
 }

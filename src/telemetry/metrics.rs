@@ -1,4 +1,5 @@
-//! Metrics, in the text format of `OpenMetrics`. Labels are closed sets, or the namespace and name of a rule; never a target or a text.
+//! Metrics, in the text format of `OpenMetrics`. Labels are closed sets, or the namespace, name and revision of a rule,
+//! a pack or a webhook; never a target or a text.
 //!
 //! Names of what every controller has are those of controller-runtime and client-go, so that stock dashboards work.
 
@@ -31,6 +32,8 @@ pub struct Metrics {
     suppressed: Series<Counter>,
     held: Series<Gauge>,
     info: Series<Gauge>,
+    packs: Series<Gauge>,
+    webhooks: Series<Gauge>,
     unindexed: Gauge,
     executions: Series<Counter>,
     active: Series<Gauge>,
@@ -86,6 +89,8 @@ impl Default for Metrics {
             ),
             held: register(r, "fother_rule_held", "Targets that wait, by guard", Series::default()),
             info: register(r, "fother_rule_info", "Rules, and how they stand", Series::default()),
+            packs: register(r, "fother_pack_info", "Packs, and how they stand", Series::default()),
+            webhooks: register(r, "fother_webhook_info", "Webhooks, and how they stand", Series::default()),
             unindexed: register(r, "fother_rules_unindexed", "Rules that see every change", Gauge::default()),
             executions: register(r, "fother_executions", "Executions that ended", Series::default()),
             active: register(
@@ -161,10 +166,16 @@ impl Metrics {
         self.evaluated(namespace, rule, "suppressed");
     }
 
-    /// What rules there are, as (namespace, name, mode, ready, revision). What is counted of others goes when they are
-    /// missing for the second time.
-    pub fn rules(&self, rules: impl IntoIterator<Item = [String; 5]>) {
-        let mut known = HashSet::new();
+    /// What rules there are, as (namespace, name, mode, ready, revision), and the namespaces in which something can be, or
+    /// was, run by hand. What is counted of others goes when they are missing for the second time.
+    pub fn rules(
+        &self,
+        rules: impl IntoIterator<Item = [String; 5]>,
+        by_hand: impl IntoIterator<Item = String>,
+    ) {
+        // A run by hand is counted as that of a rule without a name.
+        let mut known: HashSet<Labels> =
+            by_hand.into_iter().map(|namespace| of_rule(&namespace, "")).collect();
         self.info.count(rules.into_iter().map(|[namespace, rule, mode, ready, revision]| {
             let mut labels = of_rule(&namespace, &rule);
             known.insert(labels.clone());
@@ -174,15 +185,35 @@ impl Metrics {
         self.keep(&known);
     }
 
-    /// Keeps what is counted of these rules, and of runs by hand, which have none. It is asked again and again, and not
-    /// done once when a rule is deleted: an Execution may end after its rule.
+    /// Keeps what is counted of these rules. It is asked again and again, and not done once when a rule is deleted: an
+    /// Execution may end after its rule.
     fn keep(&self, rules: &HashSet<Labels>) {
-        let is_wanted = |labels: &Labels| labels[1].1.is_empty() || rules.contains(&labels[..2]);
+        let is_wanted = |labels: &Labels| rules.contains(&labels[..2]);
         self.evaluations.retain(is_wanted);
         self.suppressed.retain(is_wanted);
         self.executions.retain(is_wanted);
         self.durations.retain(is_wanted);
         self.recoveries.retain(is_wanted);
+    }
+
+    /// What packs there are, as (namespace, name, ready, revision, suspended).
+    pub fn packs(&self, packs: impl IntoIterator<Item = [String; 5]>) {
+        self.packs.count(packs.into_iter().map(|[namespace, pack, ready, revision, suspended]| {
+            vec![
+                ("namespace", namespace),
+                ("pack", pack),
+                ("ready", ready),
+                ("revision", revision),
+                ("suspended", suspended),
+            ]
+        }));
+    }
+
+    /// What webhooks there are, as (namespace, name, ready, revision).
+    pub fn webhooks(&self, webhooks: impl IntoIterator<Item = [String; 4]>) {
+        self.webhooks.count(webhooks.into_iter().map(|[namespace, webhook, ready, revision]| {
+            vec![("namespace", namespace), ("webhook", webhook), ("ready", ready), ("revision", revision)]
+        }));
     }
 
     /// What targets wait for, as (namespace, rule, guard), one for each target.
@@ -254,7 +285,9 @@ mod tests {
         metrics.lagged(0.2);
         metrics.evaluated("a", "r", "fired");
         metrics.suppressed(format_args!("Cooldown"), "a", "r");
-        metrics.rules([["a", "r", "Enforce", "True", "main@sha1:1"].map(str::to_owned)]);
+        metrics.rules([info("r")], []);
+        metrics.packs([pack("p", "False")]);
+        metrics.webhooks([webhook("w", "Unknown")]);
         metrics.held([["a", "r", "Rate"], ["a", "r", "Rate"]].map(|one| one.map(str::to_owned)));
         metrics.unindexed(3);
         metrics.active([["a", "Running"].map(str::to_owned)]);
@@ -273,6 +306,8 @@ mod tests {
             "fother_rule_evaluations_total{namespace=\"a\",rule=\"r\",decision=\"suppressed\"} 1",
             "fother_rule_suppressed_total{namespace=\"a\",rule=\"r\",guard=\"cooldown\"} 1",
             "fother_rule_info{namespace=\"a\",rule=\"r\",mode=\"Enforce\",ready=\"True\",revision=\"main@sha1:1\"} 1",
+            "fother_pack_info{namespace=\"a\",pack=\"p\",ready=\"False\",revision=\"main@sha1:1\",suspended=\"false\"} 1",
+            "fother_webhook_info{namespace=\"a\",webhook=\"w\",ready=\"Unknown\",revision=\"main@sha1:1\"} 1",
             "fother_rule_held{namespace=\"a\",rule=\"r\",guard=\"rate\"} 2",
             "fother_rules_unindexed 3",
             "fother_executions_active{namespace=\"a\",state=\"Running\"} 1",
@@ -295,6 +330,14 @@ mod tests {
         ["a", rule, "Enforce", "True", "main@sha1:1"].map(str::to_owned)
     }
 
+    fn pack(name: &str, ready: &str) -> [String; 5] {
+        ["a", name, ready, "main@sha1:1", "false"].map(str::to_owned)
+    }
+
+    fn webhook(name: &str, ready: &str) -> [String; 4] {
+        ["a", name, ready, "main@sha1:1"].map(str::to_owned)
+    }
+
     #[test]
     fn what_is_counted_of_a_rule_goes_with_it() {
         let metrics = Metrics::default();
@@ -303,15 +346,16 @@ mod tests {
             metrics.suppressed(format_args!("Cooldown"), "a", rule);
             ends(rule);
         }
-        metrics.rules([info("gone"), info("stays")]);
+        let by_hand = || ["a".to_owned()];
+        metrics.rules([info("gone"), info("stays")], by_hand());
         assert!(metrics.render().contains("fother_executions_total{namespace=\"a\",rule=\"gone\""));
-        metrics.rules([info("stays")]);
+        metrics.rules([info("stays")], by_hand());
         // Its last Execution ends after it.
         ends("gone");
-        metrics.rules([info("stays")]);
+        metrics.rules([info("stays")], by_hand());
         ends("gone");
-        metrics.rules([info("stays")]);
-        metrics.rules([info("stays")]);
+        metrics.rules([info("stays")], by_hand());
+        metrics.rules([info("stays")], by_hand());
         let text = metrics.render();
         assert!(!text.contains("rule=\"gone\""), "{text}");
         for (name, more) in [
@@ -329,13 +373,55 @@ mod tests {
     }
 
     #[test]
+    fn what_is_counted_of_runs_by_hand_goes_with_the_last_that_is_left_of_them() {
+        let metrics = Metrics::default();
+        let ends = |namespace: &str| metrics.ended((namespace, ""), "Completed", 2.0, None);
+        // That there is a rule is nothing to them.
+        let left = |by_hand: &[&str]| {
+            metrics.rules([info("r")], by_hand.iter().map(|namespace| (*namespace).to_owned()));
+        };
+        let names = ["fother_executions_total", "fother_execution_duration_seconds_count"];
+        let counted = |namespace: &str| {
+            let text = metrics.render();
+            names.map(|name| text.contains(&format!("{name}{{namespace=\"{namespace}\",rule=\"\",")))
+        };
+        ["a", "b"].into_iter().for_each(ends);
+        left(&["a", "b"]);
+        left(&["b"]);
+        assert_eq!((counted("a"), counted("b")), ([true; 2], [true; 2]));
+        left(&["b"]);
+        assert_eq!((counted("a"), counted("b")), ([false; 2], [true; 2]));
+    }
+
+    #[test]
+    fn a_pack_or_a_webhook_that_is_gone_is_not_told_of() {
+        let metrics = Metrics::default();
+        let told = || -> Vec<String> {
+            let text = metrics.render();
+            text.lines().filter(|line| line.contains("_info{")).map(str::to_owned).collect()
+        };
+        metrics.packs([pack("gone", "False"), pack("stays", "False")]);
+        metrics.webhooks([webhook("gone", "False"), webhook("stays", "False")]);
+        assert_eq!(told().len(), 4);
+        metrics.packs([pack("stays", "True")]);
+        metrics.webhooks([webhook("stays", "True")]);
+        assert_eq!(
+            told(),
+            [
+                "fother_pack_info{namespace=\"a\",pack=\"stays\",ready=\"True\",revision=\"main@sha1:1\",suspended=\"false\"} 1",
+                "fother_webhook_info{namespace=\"a\",webhook=\"stays\",ready=\"True\",revision=\"main@sha1:1\"} 1",
+            ]
+        );
+    }
+
+    #[test]
     fn of_a_rule_that_is_not_known_yet_everything_is_counted() {
         let metrics = Metrics::default();
         metrics.evaluated("a", "new", "fired");
-        metrics.rules([]);
+        metrics.rules([], []);
         metrics.evaluated("a", "new", "fired");
-        metrics.rules([info("new")]);
-        metrics.rules([]);
+        metrics.rules([info("new")], []);
+        metrics.rules([], []);
         let text = metrics.render();
         let line = "fother_rule_evaluations_total{namespace=\"a\",rule=\"new\",decision=\"fired\"} 2";
         assert!(text.contains(line), "{text}");
@@ -347,7 +433,9 @@ mod tests {
         let waits = || [["a", "r", "Rate"].map(str::to_owned)];
         let runs = || [["a", "Running"].map(str::to_owned)];
         metrics.held(waits());
-        metrics.rules([info("r")]);
+        metrics.rules([info("r")], []);
+        metrics.packs([pack("p", "False")]);
+        metrics.webhooks([webhook("w", "False")]);
         metrics.active(runs());
         let reads = |name: &str| {
             let text = metrics.render();
@@ -355,7 +443,9 @@ mod tests {
             assert!(text.contains(&line), "{line}\n{text}");
         };
         metrics.held(waits().into_iter().inspect(|_| reads("fother_rule_held")));
-        metrics.rules([info("r")].into_iter().inspect(|_| reads("fother_rule_info")));
+        metrics.rules([info("r")].into_iter().inspect(|_| reads("fother_rule_info")), []);
+        metrics.packs([pack("p", "False")].into_iter().inspect(|_| reads("fother_pack_info")));
+        metrics.webhooks([webhook("w", "False")].into_iter().inspect(|_| reads("fother_webhook_info")));
         metrics.active(runs().into_iter().inspect(|_| reads("fother_executions_active")));
     }
 }

@@ -30,6 +30,7 @@ use crate::decide::rights::Right;
 use crate::decide::sync::{self, Deletion, Desired, Live, Plan, Refusal};
 use crate::git::{self, Access, Lineage, Reference, Snapshot, Source};
 use crate::source::watch::now;
+pub use report::info;
 use report::{MESSAGE_LIMIT, Report};
 
 /// The kinds that a Pack applies.

@@ -1,4 +1,4 @@
-//! What a sync came to, and how the Pack's status says it.
+//! What a sync came to, and how the Pack's status says it, and the metrics.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use super::reason_of;
 use crate::api::{
     ANNOTATION, ConditionStatus, ConditionType, InventoryEntry, Origin, Pack, PackStatus, Progress, Reason,
-    set_condition, set_progress,
+    condition, set_condition, set_progress,
 };
 use crate::decide::pack::finding::Finding;
 use crate::decide::problem::Severity;
@@ -232,5 +232,53 @@ fn in_force(pack: &Pack, verb: &str) -> String {
         (Some(applying), Some(applied)) => {
             format!("{applying} is in force in part; the last in force as a whole was {applied}")
         }
+    }
+}
+
+/// What the metrics say of a Pack: its namespace and name, whether it is Ready, what it has applied, and whether it rests.
+pub fn info(pack: &Pack) -> [String; 5] {
+    let status = pack.status.as_ref();
+    let conditions = status.map_or(&[][..], |status| status.conditions.as_slice());
+    let ready = condition(conditions, ConditionType::Ready).map_or("Unknown", |ready| ready.status.as_str());
+    let revision = status.and_then(|status| status.applied_revision.clone()).unwrap_or_default();
+    let suspended = pack.spec.suspend.to_string();
+    [pack.namespace().unwrap_or_default(), pack.name_any(), ready.to_owned(), revision, suspended]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::PackSpec;
+
+    fn pack() -> Pack {
+        let mut pack = Pack::new("site", PackSpec::default());
+        pack.metadata.namespace = Some("web".to_owned());
+        pack
+    }
+
+    /// A Pack after what a sync of it came to.
+    fn after(mut pack: Pack, report: &Report) -> Pack {
+        let mut status = pack.status.clone().unwrap_or_default();
+        report.write(&mut status, &pack, Timestamp::UNIX_EPOCH);
+        pack.status = Some(status);
+        pack
+    }
+
+    #[test]
+    fn the_metrics_say_that_a_sync_fails_and_what_is_in_force_meanwhile() {
+        let pack = pack();
+        assert_eq!(info(&pack), ["web", "site", "Unknown", "", "false"]);
+        let pack = after(pack, &Report::synced(("main@sha1:1", None), (0, Vec::new()), Vec::new()));
+        assert_eq!(info(&pack), ["web", "site", "True", "main@sha1:1", "false"]);
+        let failed = Report::failed(&pack, Reason::FetchFailed, "no route to host");
+        assert_eq!(info(&after(pack, &failed)), ["web", "site", "False", "main@sha1:1", "false"]);
+    }
+
+    #[test]
+    fn the_metrics_tell_a_pack_that_rests_from_one_that_fails() {
+        let mut pack = pack();
+        pack.spec.suspend = true;
+        let suspended = Report::suspended(&pack);
+        assert_eq!(info(&after(pack, &suspended)), ["web", "site", "False", "", "true"]);
     }
 }

@@ -224,8 +224,19 @@ async fn metrics_have_the_names_and_labels_that_are_documented() {
     assert_eq!(home.execution("heals").await.reason(), Some("TargetRecovered"));
     home.about("holds", "the wait is shown", |rule| rule.status.as_ref()?.held.first().cloned()).await;
 
+    let git = json!({"url": "https://git.invalid/ops.git", "serviceAccountName": "healer", "suspend": true});
+    home.own("Pack", "site", git).await;
+    let bearer = json!({"bearer": {"secretRef": {"name": "am", "key": "token"}}});
+    let hook = json!({"serviceAccountName": "healer", "alertmanager": {}, "authentication": bearer});
+    home.own("Webhook", "am", hook).await;
+
     let held = r#"fother_rule_suppressed_total{namespace="ops",rule="holds",guard="for"} 1"#;
-    let sampled = [r#"workqueue_depth{name="rule"}"#, r#"fother_rule_info{namespace="ops",rule="holds""#];
+    let sampled = [
+        r#"workqueue_depth{name="rule"}"#,
+        r#"fother_rule_info{namespace="ops",rule="holds""#,
+        r#"fother_pack_info{namespace="ops",pack="site""#,
+        r#"fother_webhook_info{namespace="ops",webhook="am""#,
+    ];
     let answer = controller
         .says("/metrics", |answer| {
             answer.body.contains(held) && sampled.iter().all(|line| answer.body.contains(line))

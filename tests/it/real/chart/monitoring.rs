@@ -195,3 +195,55 @@ async fn a_person_is_called_where_fother_itself_does_not_work() {
     ];
     promtool::passes(rules.path(), &cases);
 }
+
+#[tokio::test]
+async fn a_person_is_called_where_nothing_comes_from_git_or_from_outside() {
+    let Some(helm) = Helm::offline() else { return };
+    let (rules, alerts) = alerts(&helm).await;
+    let tells = |name, minute, all: &[Value]| tells(&alerts, name, minute, all);
+    let pack = |ready: &str, suspended: &str, revision: &str, values| {
+        let labels = format!("namespace=\"web\",pack=\"site\",ready=\"{ready}\",revision=\"{revision}\"");
+        series(&format!("fother_pack_info{{{labels},suspended=\"{suspended}\"}}"), values)
+    };
+    let webhook = |ready: &str, revision: &str, values| {
+        let labels = format!("namespace=\"web\",webhook=\"am\",ready=\"{ready}\",revision=\"{revision}\"");
+        series(&format!("fother_webhook_info{{{labels}}}"), values)
+    };
+    let (site, am) =
+        ([json!({"namespace": "web", "pack": "site"})], [json!({"namespace": "web", "webhook": "am"})]);
+    let unsynced = |minute, all: &[Value]| tells("FotherPackNotReady", minute, all);
+    let deaf = |minute, all: &[Value]| tells("FotherWebhookNotReady", minute, all);
+    let cases = [
+        case(
+            "a Pack cannot be synced, at one revision and the next",
+            &[
+                pack("True", "false", "1", "1x9 stale"),
+                pack("False", "false", "1", "_x10 1x9 stale"),
+                pack("Unknown", "false", "2", "_x20 1x9 stale"),
+                pack("True", "false", "2", "_x30 1x20"),
+            ],
+            &[unsynced(24, &[]), unsynced(25, &site), unsynced(29, &site), unsynced(30, &[]), deaf(29, &[])],
+        ),
+        case(
+            "a Pack cannot be synced until a person has it rest",
+            &[pack("False", "false", "1", "1x19 stale"), pack("False", "true", "1", "_x20 1x40")],
+            &[unsynced(14, &[]), unsynced(15, &site), unsynced(20, &[]), unsynced(50, &[])],
+        ),
+        case(
+            "a Webhook does not receive, at one revision and the next",
+            &[
+                webhook("True", "1", "1x9 stale"),
+                webhook("False", "1", "_x10 1x9 stale"),
+                webhook("Unknown", "2", "_x20 1x9 stale"),
+                webhook("True", "2", "_x30 1x20"),
+            ],
+            &[deaf(24, &[]), deaf(25, &am), deaf(29, &am), deaf(30, &[]), unsynced(29, &[])],
+        ),
+        case(
+            "a Pack and a Webhook are deleted",
+            &[pack("False", "false", "1", "1x19 stale"), webhook("False", "1", "1x19 stale")],
+            &[unsynced(19, &site), deaf(19, &am), unsynced(20, &[]), deaf(20, &[])],
+        ),
+    ];
+    promtool::passes(rules.path(), &cases);
+}

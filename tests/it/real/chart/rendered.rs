@@ -115,7 +115,7 @@ async fn every_alert_is_documented_and_reads_metrics_that_there_are() {
     let documented = std::fs::read_to_string(chart().join("../../docs/reference/metrics.md")).unwrap();
     let metric = Regex::new(r"\b(?:fother|controller_runtime|leader_election)_[a-z_]+").unwrap();
     let alerts = &find(&rendered, "PrometheusRule", "fother")["spec"]["groups"][0]["rules"];
-    assert_eq!(alerts.as_array().unwrap().len(), 5);
+    assert_eq!(alerts.as_array().unwrap().len(), 7);
     for alert in alerts.as_array().unwrap() {
         let (name, expression) = (alert["alert"].as_str().unwrap(), alert["expr"].as_str().unwrap());
         assert_eq!(alert["labels"], json!({"severity": "page"}), "{name}");
