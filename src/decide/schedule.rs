@@ -36,6 +36,9 @@ const LOOKS: i32 = 11;
 /// How the text of a schedule of dates begins.
 const DATES: &str = "at ";
 
+/// What the fields of cron are called.
+const FIELDS: [&str; 5] = ["minute", "hour", "day of month", "month", "day of week"];
+
 /// The names that cron has for some of its fields.
 const MACROS: [(&str, &str); 7] = [
     ("@yearly", "0 0 1 1 *"),
@@ -369,17 +372,31 @@ fn last_day(cron: &str) -> Option<String> {
 fn crontab_of(cron: &str, zone: &str) -> Result<Crontab, ScheduleError> {
     let malformed = |why: &str| ScheduleError::Cron { cron: cron.to_owned(), why: why.trim().to_owned() };
     if cron.split_whitespace().count() != 5 {
-        return Err(malformed("want five fields: minute, hour, day of month, month, day of week"));
+        return Err(malformed(&format!("want five fields: {}", FIELDS.join(", "))));
     }
     // By the wall, cron is asked about a day without clock changes, and the zone about the instant.
     let asked = format!("{cron} {}", if goes_by_the_wall(cron) { "UTC" } else { zone });
-    let crontab =
-        cronexpr::parse_crontab(&asked).map_err(|error| malformed(&reason_of(&error.to_string())))?;
+    let crontab = cronexpr::parse_crontab(&asked).map_err(|error| {
+        let field = malformed_field(cron).unwrap_or_default();
+        malformed(&format!("{field}{}", reason_of(&error.to_string())))
+    })?;
     match (last_day(cron), first(&crontab, Timestamp::UNIX_EPOCH)) {
         (Some(why), _) => Err(malformed(&why)),
         (None, None) => Err(ScheduleError::Never(cron.to_owned())),
         (None, Some(_)) => Ok(crontab),
     }
+}
+
+/// The first field that the parser does not read, which it does not name: it is asked about each alone.
+fn malformed_field(cron: &str) -> Option<String> {
+    let is_malformed = |place: usize, field: &str| {
+        let mut fields = ["*"; FIELDS.len()];
+        fields[place] = field;
+        cronexpr::parse_crontab(&format!("{} UTC", fields.join(" "))).is_err()
+    };
+    let mut fields = FIELDS.iter().zip(cron.split_whitespace()).enumerate();
+    let (_, (name, field)) = fields.find(|(place, (_, field))| is_malformed(*place, field))?;
+    Some(format!("{name} \"{field}\": "))
 }
 
 /// The last line of what the cron parser says: what it stumbled over, without the text itself, which we quote.
@@ -657,7 +674,9 @@ mod tests {
         for (cron, zone, expected) in [
             ("0 0 31 2 *", None, &["\"0 0 31 2 *\" never fires"][..]),
             ("0 3 * * *", Some("Europe/Londno"), &[unknown]),
-            ("61 3 * * *", None, &["\"61 3 * * *\": value must be in range 0..=59; found 61"]),
+            ("61 3 * * *", None, &["\"61 3 * * *\": minute \"61\": value must be in range 0..=59; found 61"]),
+            ("0 3 * 13 *", None, &["\"0 3 * 13 *\": month \"13\": value must be in range 1..=12; found 13"]),
+            ("0 3 * * MOO", None, &["\"0 3 * * MOO\": day of week \"MOO\": malformed expression"]),
             (
                 "0 3 * *",
                 None,

@@ -99,6 +99,31 @@ fn what_a_rule_watches() {
     );
 }
 
+/// 2 as well: what is empty is answered with what to write, and a key with nothing behind it by what it counts for.
+#[test]
+fn what_is_there_without_a_value() {
+    for (from, to, expected) in [
+        (
+            "ladder:\n    - {run: clean, with: {host: a}}",
+            "ladder: []",
+            "ladder: is empty; write at least one item, a map with run",
+        ),
+        (
+            "serviceAccountName: healer",
+            "serviceAccountName: ''",
+            "serviceAccountName: is empty; write such as healer",
+        ),
+        (
+            TRIGGER,
+            "event: ",
+            "trigger: exactly one of resource, event, alert, webhook, schedule and execution must be set; \
+             event without a value is as if it were not there: write event: {}",
+        ),
+    ] {
+        answered(2, (RULE, from, to), &[&format!("Error spec.{expected}")]);
+    }
+}
+
 /// 6 and 7: what refers to something. (8, a circle, can be one of Rules that follow each other: `decide::check::follows`.)
 #[test]
 fn what_a_rule_refers_to() {
@@ -140,6 +165,15 @@ fn how_long_how_often_and_how_much() {
     ] {
         answered(11, (WEBHOOK, from, to), &[&format!("Error spec.limits.{expected}")]);
     }
+    let (bearer, late) = (
+        "{bearer: {secretRef: {name: s, key: k}}}",
+        "a request that is overheard can be sent again for as long",
+    );
+    answered(
+        11,
+        (WEBHOOK, bearer, "{hmac: {secretRef: {name: s, key: k}, tolerance: 16m}}"),
+        &[&format!("Error spec.authentication.hmac.tolerance: \"16m\": tolerance is at most 15m: {late}")],
+    );
     for (count, expected) in [(500, "500: must be <= 100"), (0, "0: must be >= 2")] {
         let correlate = format!("  correlate: {{within: 10m, count: {count}}}\n");
         assert_eq!(said_of("event: {}", &correlate), [format!("spec.correlate.count: {expected}")]);
@@ -208,7 +242,9 @@ fn what_comes_again() {
         ),
         (
             "schedule: {every: 5s}",
-            &["spec.trigger.schedule: every is at least 10s, and at most 8784h, which are 366 days"],
+            &[
+                "spec.trigger.schedule.every: \"5s\": every is at least 10s, and at most 8784h, which are 366 days",
+            ],
         ),
         (
             "schedule: {at: ['2026-12-24T18:00:00Z', '2026-12-31 18:00']}",
@@ -225,6 +261,14 @@ fn what_comes_again() {
         (
             "schedule: {cron: '@daily', at: ['2026-12-24T18:00:00Z']}",
             &["spec.trigger.schedule: exactly one of cron, every and at must be set"],
+        ),
+        (
+            "schedule: {cron: '0 0 31 2 *', every: 5 minutes}",
+            &[
+                "spec.trigger.schedule: exactly one of cron, every and at must be set",
+                never,
+                "spec.trigger.schedule.every: \"5 minutes\" is not a duration: use \"5m\"",
+            ],
         ),
         (
             "execution: {rules: [crashloop]}",

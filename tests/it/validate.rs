@@ -189,7 +189,7 @@ fn loose_files_and_stdin_are_parts_of_something() {
     let (code, out, err) = validate(folder.path(), &["a.yaml", "-"], "\n");
     assert!(code == 2 && out.is_empty() && err.contains("standard input is empty"), "{code} {out} {err}");
     let (code, out, _) = validate(folder.path(), &["-"], "a: 1\na: 2");
-    assert!(code == 1 && out.contains("--> stdin.yaml:2:1"), "{code} {out}");
+    assert!(code == 1 && out.contains("--> <stdin>:2:1"), "{code} {out}");
 }
 
 /// As `find . -name '*.yaml' | xargs fother validate` and editors name it.
@@ -215,7 +215,68 @@ fn a_file_that_is_named_twice_is_one_file() {
     let paths = ["a.yaml", "a.yaml", "./a.yaml", "b/../a.yaml", "b/c.yaml"];
     assert_eq!(validate(folder.path(), &paths, ""), expected);
     let (code, out, _) = validate(folder.path(), &["a.yaml", "-"], ACTION);
-    assert!(code == 1 && out.contains("is twice here: a.yaml:1 and stdin.yaml:1"), "{code} {out}");
+    assert!(code == 1 && out.contains("is twice here: a.yaml:1 and <stdin>:1"), "{code} {out}");
+}
+
+/// As an editor names the file and a script the folder.
+#[test]
+fn a_file_of_a_folder_that_is_named_too_is_judged_once() {
+    let broken = RULE.replace("trigger:", "trigerr:");
+    let folder = folder(&[
+        ("pack/a.yaml", &broken),
+        ("pack/b/c.yaml", ACTION),
+        ("pack/.d.yaml", ACTION),
+        ("e.yaml", ACTION),
+    ]);
+    for paths in [
+        &["pack", "pack/a.yaml"][..],
+        &["pack/a.yaml", "pack"],
+        &["./pack/b/../a.yaml", "pack/b/c.yaml", "pack/"],
+        &["pack", "./pack", "pack/b/.."],
+    ] {
+        let (code, out, _) = validate(folder.path(), paths, "");
+        assert!(code == 1 && out.ends_with("✗ 1 error · 2 files"), "{paths:?} {out}");
+        assert_eq!(out.matches("a.yaml:6:3").count(), 1, "{paths:?} {out}");
+    }
+    // What is not looked at below a folder, and what is elsewhere, is judged by itself.
+    for paths in [["pack", "pack/.d.yaml"], ["e.yaml", "pack"]] {
+        let (code, out, _) = validate(folder.path(), &paths, "");
+        assert!(code == 1 && out.ends_with("✗ 1 error · 3 files"), "{paths:?} {out}");
+    }
+}
+
+#[test]
+fn standard_input_is_no_file_of_that_name() {
+    let folder = folder(&[("stdin.yaml", ACTION)]);
+    let broken = RULE.replace("  ladder:\n    - run: restart\n", "  ladder: []\n");
+    let (code, out, _) = validate(folder.path(), &["stdin.yaml", "-"], &broken);
+    let expected = "\
+error: is empty
+ --> <stdin>:8:3
+  |
+8 |   ladder: []
+  |   ^^^^^^ write at least one item, a map with run
+  |
+  = spec.ladder of Rule crashloop
+
+✗ 1 error · 2 files";
+    assert_eq!((code, out.as_str()), (1, expected));
+}
+
+/// What a part does not fit into is told beside what is wrong with the part.
+#[test]
+fn a_mistake_and_what_is_wrong_around_it_are_told_at_once() {
+    let schedule = "trigger: {schedule: {cron: '0 3 * * *', every: 5 minutes}}\n  target: {key: \"'all'\"}";
+    let rule = RULE.replace("trigger: {resource: {apiVersion: v1, kind: Pod}}", schedule);
+    let rule = rule.replace("  when: crashLooping(object, 3, duration('10m'))\n", "");
+    let folder = folder(&[("a.yaml", &rule)]);
+    let (code, out, _) = validate(folder.path(), &["a.yaml", "--external-action", "restart"], "");
+    let lines: Vec<_> = out.lines().filter(|line| line.starts_with("error")).collect();
+    let expected = [
+        "error: exactly one of cron, every and at must be set",
+        "error: \"5 minutes\" is not a duration: use \"5m\"",
+    ];
+    assert_eq!((code, lines.as_slice()), (1, &expected[..]), "{out}");
 }
 
 #[test]

@@ -49,33 +49,46 @@ impl Set {
 /// The sets for the given paths. Each of them has something to check: to find nothing wrong with what was not read would be
 /// no answer.
 pub(super) fn sets(paths: &[PathBuf]) -> anyhow::Result<Vec<Set>> {
-    let mut sets = Vec::new();
-    let mut loose = Set { folder: None, files: Vec::new() };
-    let (mut named, mut empty) = (BTreeSet::new(), Vec::new());
+    let (mut sets, mut loose, mut empty) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut named, mut inside) = (BTreeSet::new(), BTreeSet::new());
     for path in paths {
+        let place = path.canonicalize().unwrap_or_else(|_| path.clone());
         if path == Path::new("-") {
-            loose.files.push(standard_input()?);
+            loose.push((None, standard_input()?));
         } else if path.is_dir() {
-            let mut files = Vec::new();
-            walk(path, "", 1, &mut files)?;
-            files.sort_by(|a, b| a.path.cmp(&b.path));
-            if !files.iter().any(|file| pack::is_yaml(&file.path) && !says_nothing(&file.content)) {
+            // What is named twice, however it is spelled, is read once: else its objects would be there twice.
+            if !named.insert(place.clone()) {
+                continue;
+            }
+            let set = folder(path)?;
+            if !set.files.iter().any(|file| pack::is_yaml(&file.path) && !says_nothing(&file.content)) {
                 empty.push(path.display().to_string());
             }
-            sets.push(Set { folder: Some(path.clone()), files });
+            inside.extend(set.files.iter().map(|file| place.join(&file.path)));
+            sets.push(set);
         } else {
             let file = chosen(path)?;
-            // One that is named twice, however it is spelled, is read once: else its objects would be there twice.
-            if named.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
-                loose.files.push(file);
+            if named.insert(place.clone()) {
+                loose.push((Some(place), file));
             }
         }
     }
     anyhow::ensure!(empty.is_empty(), "nothing to check in {}", empty.join(", "));
-    if !loose.files.is_empty() {
-        sets.push(loose);
+    // One that is in a folder that is given as well is judged there, where more is known of what is around it.
+    loose.retain(|(place, _)| place.as_ref().is_none_or(|place| !inside.contains(place)));
+    let files: Vec<File> = loose.into_iter().map(|(_, file)| file).collect();
+    if !files.is_empty() {
+        sets.push(Set { folder: None, files });
     }
     Ok(sets)
+}
+
+/// A folder with all that is below it.
+fn folder(path: &Path) -> anyhow::Result<Set> {
+    let mut files = Vec::new();
+    walk(path, "", 1, &mut files)?;
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(Set { folder: Some(path.to_owned()), files })
 }
 
 fn standard_input() -> anyhow::Result<File> {
@@ -84,8 +97,7 @@ fn standard_input() -> anyhow::Result<File> {
     anyhow::ensure!(content.len() as u64 <= MAX_FILE_BYTES, "standard input is larger than 1 MiB");
     // A command before the pipe has failed: to find nothing wrong with what it left out would be no answer.
     anyhow::ensure!(!says_nothing(&content), "standard input is empty");
-    // Its name ends like a manifest's, so that it is read as one.
-    Ok(File { path: "stdin.yaml".to_owned(), content })
+    Ok(File { path: pack::STANDARD_INPUT.to_owned(), content })
 }
 
 /// A file that was named; whoever names one that is no manifest takes it for one.

@@ -59,7 +59,7 @@ pub(super) fn open<'n>(node: &'n Node, surroundings: &Surroundings<'_>) -> Envel
     for (key, _) in members.iter().filter(|(key, _)| !TOP.contains(&key.name.as_str())) {
         let (message, help) = match key.name.as_str() {
             "status" => ("status is written by the controller", None),
-            name => ("unknown field", closest(name, TOP).map(|word| format!("did you mean {word:?}?"))),
+            name => ("unknown field", Some(meant(name, &TOP))),
         };
         envelope.at_key(key, &Path::default().member(&key.name), message, help);
     }
@@ -73,12 +73,12 @@ pub(super) fn open<'n>(node: &'n Node, surroundings: &Surroundings<'_>) -> Envel
 impl<'n> Envelope<'n> {
     fn say(&mut self, node: &Node, path: &Path, message: impl Into<String>, help: Option<String>) {
         let problem = Problem { help, ..Problem::error(path.to_string(), message) };
-        self.problems.push(Located { span: node.span.clone(), problem });
+        self.problems.push(Located { span: node.span.clone(), problem, parts: false });
     }
 
     fn at_key(&mut self, key: &Key, path: &Path, message: impl Into<String>, help: Option<String>) {
         let problem = Problem { help, ..Problem::error(path.to_string(), message) };
-        self.problems.push(Located { span: key.span.clone(), problem });
+        self.problems.push(Located { span: key.span.clone(), problem, parts: false });
     }
 
     /// Finds the kind; false if the document is none of ours, so that more words about it would be noise.
@@ -136,10 +136,7 @@ impl<'n> Envelope<'n> {
                 name if NOT_SETTABLE.contains(&name) => {
                     self.at_key(key, &path, "field not settable here", None);
                 }
-                name => {
-                    let help = closest(name, METADATA).map(|word| format!("did you mean {word:?}?"));
-                    self.at_key(key, &path, "unknown field", help);
-                }
+                name => self.at_key(key, &path, "unknown field", Some(meant(name, &METADATA))),
             }
         }
         let generated = !self.is_pack_kind() && metadata.get("generateName").is_some();
@@ -153,7 +150,7 @@ impl<'n> Envelope<'n> {
     }
 
     fn name(&mut self, value: &Node, path: &Path) {
-        let Some(name) = value.as_str() else { return self.say(value, path, "want text", None) };
+        let Some(name) = value.as_str() else { return self.say(value, path, "want text", quoted(value)) };
         self.name = Some(name.to_owned());
         let length = name.chars().count();
         // An Execution's name is made by the controller and longer.
@@ -168,7 +165,9 @@ impl<'n> Envelope<'n> {
     }
 
     fn namespace(&mut self, value: &Node, path: &Path, surroundings: &Surroundings<'_>) {
-        let Some(namespace) = value.as_str() else { return self.say(value, path, "want text", None) };
+        let Some(namespace) = value.as_str() else {
+            return self.say(value, path, "want text", quoted(value));
+        };
         if let Some(wanted) = surroundings.namespace.filter(|wanted| *wanted != namespace) {
             let message = format!("namespace {namespace:?}: everything here goes to {wanted:?}");
             self.say(value, path, message, Some("leave it out".to_owned()));
@@ -186,12 +185,24 @@ impl<'n> Envelope<'n> {
             if self.is_pack_kind() && key.name.starts_with(&format!("{GROUP}/")) {
                 self.at_key(key, &path, "is set by fother itself", None);
             } else if value.as_str().is_none() {
-                let help = matches!(&value.data, Data::Scalar(value) if !value.is_null());
-                let help = help.then(|| format!("write \"{}\"", value.to_json()));
-                self.at_key(key, &path, "want text", help);
+                self.at_key(key, &path, "want text", quoted(value));
             }
         }
     }
+}
+
+/// What to write in place of an unknown field.
+fn meant(name: &str, known: &[&str]) -> String {
+    match closest(name, known.iter().copied()) {
+        Some(word) => format!("did you mean {word:?}?"),
+        None => format!("fields here: {}", known.join(", ")),
+    }
+}
+
+/// How to write a number or a truth as text.
+fn quoted(value: &Node) -> Option<String> {
+    let is_scalar = matches!(&value.data, Data::Scalar(value) if !value.is_null());
+    is_scalar.then(|| format!("write \"{}\"", value.to_json()))
 }
 
 fn allowed(surroundings: &Surroundings<'_>) -> Vec<&'static str> {

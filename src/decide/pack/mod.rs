@@ -11,6 +11,7 @@ mod envelope;
 pub mod finding;
 mod place;
 mod repair;
+mod rules;
 mod schema;
 mod script;
 mod yaml;
@@ -97,6 +98,9 @@ impl Reading {
     }
 }
 
+/// What standard input is called, which has no name of its own.
+pub const STANDARD_INPUT: &str = "<stdin>";
+
 /// Whether a file's name says that it is YAML.
 pub fn is_yaml(path: &str) -> bool {
     std::path::Path::new(path).extension().is_some_and(|end| end == "yaml" || end == "yml")
@@ -107,10 +111,15 @@ fn is_manifest(path: &str) -> bool {
     is_yaml(path) && !path.split('/').any(|part| part.starts_with('.'))
 }
 
+/// Whether a file that somebody chose holds objects.
+fn is_chosen(path: &str) -> bool {
+    is_yaml(path) || path == STANDARD_INPUT
+}
+
 /// The CustomResourceDefinitions among files that somebody chose, by which expressions over custom kinds are checked; and
 /// whether there is nothing else, so that the files are no pack.
 pub fn custom_kinds(sources: &[Source<'_>]) -> (Vec<Value>, bool) {
-    let manifests = sources.iter().filter(|source| is_yaml(source.path));
+    let manifests = sources.iter().filter(|source| is_chosen(source.path));
     let texts: Vec<&str> = manifests.filter_map(|source| std::str::from_utf8(source.content).ok()).collect();
     // Most files have none, and reading YAML takes longer than looking for a word.
     let named: Vec<&str> =
@@ -132,7 +141,7 @@ pub fn read<'a>(sources: &'a [Source<'a>], surroundings: &'a Surroundings<'a>) -
 /// The same of files that somebody chose, by paths from anywhere: `./a.yaml`, or one below a folder that begins with a dot,
 /// is meant as much as any other.
 pub fn read_chosen<'a>(sources: &'a [Source<'a>], surroundings: &'a Surroundings<'a>) -> Manifests<'a> {
-    read_those(is_yaml, sources, surroundings)
+    read_those(is_chosen, sources, surroundings)
 }
 
 fn read_those<'a>(
@@ -278,7 +287,8 @@ impl<'a> Reader<'a> {
                 Ok(decoded) => object = decoded,
                 // The schema has said it better, if it said anything.
                 Err(message) if problems.is_empty() => {
-                    problems.push(Located { span: spec_span, problem: Problem::error("spec", message) });
+                    let problem = Problem::error("spec", message);
+                    problems.push(Located { span: spec_span, problem, parts: true });
                 }
                 Err(_) => {}
             }
@@ -371,11 +381,7 @@ impl Reader<'_> {
 /// at, never used.
 fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object>, String> {
     let mut value = node.to_json();
-    // Of several triggers one is as good as another to look at the rest with.
-    let triggers = value["spec"]["trigger"].as_object().map_or(0, serde_json::Map::len);
-    let trigger = Path::parse("spec.trigger");
-    let wrong = places(problems).filter(|place| triggers == 0 || *place != trigger);
-    wrong.for_each(|place| place.remove_from(&mut value));
+    places(problems).for_each(|place| place.remove_from(&mut value));
     if let (Some(schema), Some(spec)) = (Schemas::current().spec(kind), value.get_mut("spec")) {
         repair::complete(schema, spec);
     }
@@ -398,17 +404,13 @@ fn target(node: &Node, file: File<'_>) -> Option<Located> {
     let is_one_of = ["owner", "ref"].iter().any(|name| member.get(name).is_some());
     let error = serde_json::from_value::<Target>(member).err().filter(|_| is_one_of)?;
     let span = place::of_problem(file.text, node, &path, None);
-    Some(Located { span, problem: Problem::error(path.to_string(), error.to_string()) })
+    Some(Located { span, problem: Problem::error(path.to_string(), error.to_string()), parts: false })
 }
 
-/// The places where the form is wrong. What is said of the whole `spec` is that some of it does not go together: each part
-/// may be looked at by itself.
+/// The places where the form is wrong. Where parts do not go together, each is looked at: of several triggers one is as good as
+/// another to look at the rest with.
 fn places(problems: &[Located]) -> impl Iterator<Item = Path> {
-    problems
-        .iter()
-        .map(|located| located.problem.path.as_str())
-        .filter(|path| *path != "spec")
-        .map(Path::parse)
+    problems.iter().filter(|located| !located.parts).map(|located| Path::parse(&located.problem.path))
 }
 
 fn text(value: &Value) -> Value {

@@ -1,7 +1,7 @@
 //! Checks a manifest against its CRD's schema: what the API server would refuse, said before it is asked, all at once, with a
 //! place for each mistake. The schemas are generated from the Rust types, so that they cannot differ from the cluster's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -9,13 +9,15 @@ use k8s_openapi::jiff::Timestamp;
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use super::repair;
+use super::rules::{Rule, from_self};
 use super::yaml::{Data, Key, Node};
 use crate::api::{DATE_PATTERN, DURATION_PATTERN, Duration, RATE_PATTERN, Rate};
 use crate::decide::path::Path;
 use crate::decide::pod::REFUSED;
 use crate::decide::problem::Problem;
 use crate::decide::schedule::date;
-use crate::expr::{Bindings, Expression, Scope, closest};
+use crate::expr::{Bindings, closest};
 
 /// Fields of pods and containers that people try to set, and that only the controller's pod policy decides.
 const POD_FIELDS: [&str; 17] = [
@@ -45,6 +47,8 @@ pub struct Located {
     pub span: Range<usize>,
     /// What is wrong.
     pub problem: Problem,
+    /// Whether it is only that what is there does not go together: each part may be looked at by itself.
+    pub parts: bool,
 }
 
 /// A field that does not exist, and the one that was probably meant, which is missing.
@@ -63,7 +67,7 @@ pub struct Schemas {
     /// By kind.
     specs: BTreeMap<String, Value>,
     /// The CEL rules of the schemas, by their text; those that compare with an old object are left to the API server.
-    rules: BTreeMap<String, Expression>,
+    rules: BTreeMap<String, Rule>,
     /// The patterns of the schemas, by their text.
     patterns: BTreeMap<String, Regex>,
 }
@@ -93,8 +97,8 @@ impl Schemas {
 
     fn compile(&mut self, schema: &Value) {
         for rule in rules_of(schema) {
-            if let Ok(expression) = Expression::compile(&unescape(rule), &Scope::of(["self"])) {
-                self.rules.insert(rule.to_owned(), expression);
+            if let Some(compiled) = Rule::compile(rule) {
+                self.rules.insert(rule.to_owned(), compiled);
             }
         }
         if let Some((pattern, Ok(regex))) = schema["pattern"].as_str().map(|text| (text, Regex::new(text))) {
@@ -111,7 +115,8 @@ impl Schemas {
     pub fn check(&self, kind: &str, key: &Key, spec: &Node) -> (Vec<Located>, Vec<Meant>) {
         let Some(schema) = self.specs.get(kind) else { return (Vec::new(), Vec::new()) };
         let mut walk = Walk { schemas: self, found: Vec::new(), meant: Vec::new() };
-        walk.node(schema, &At { path: Path::default().member("spec"), anchor: key.span.clone(), node: spec });
+        let path = Path::default().member("spec");
+        walk.node(schema, &At { path, anchor: key.span.clone(), node: spec, optional: false });
         (walk.found, walk.meant)
     }
 
@@ -127,25 +132,37 @@ fn rules_of(schema: &Value) -> impl Iterator<Item = &str> {
     rules.filter_map(|rule| rule["rule"].as_str())
 }
 
-/// Kubernetes wraps field names that CEL reserves: `__for__`.
-fn unescape(rule: &str) -> String {
-    Regex::new("__([a-z]+)__").expect("a constant that a test compiles").replace_all(rule, "$1").into_owned()
-}
-
 /// A node, where it is, and what to underline when it is a list or map.
 struct At<'n> {
     path: Path,
     anchor: Range<usize>,
     node: &'n Node,
+    /// Whether it may be left out.
+    optional: bool,
 }
 
-impl At<'_> {
+impl<'n> At<'n> {
     fn span(&self) -> Range<usize> {
         match &self.node.data {
             Data::Scalar(value) if !value.is_null() => self.node.span.clone(),
             _ => self.anchor.clone(),
         }
     }
+
+    /// A field below it, as `limits.once`, if something is there.
+    fn below(&self, field: &str) -> Option<At<'n>> {
+        let (mut path, mut anchor, mut node) = (self.path.clone(), self.anchor.clone(), self.node);
+        for name in field.split('.') {
+            let (key, value) = node.member(name).filter(|(_, value)| !is_nothing(value))?;
+            (path, anchor, node) = (path.member(name), key.span.clone(), value);
+        }
+        Some(At { path, anchor, node, optional: true })
+    }
+}
+
+/// Whether nothing is written behind a key.
+fn is_nothing(node: &Node) -> bool {
+    matches!(node.data, Data::Scalar(Value::Null))
 }
 
 struct Walk<'s> {
@@ -157,11 +174,11 @@ struct Walk<'s> {
 impl Walk<'_> {
     fn say(&mut self, at: &At<'_>, message: impl Into<String>, help: Option<String>) {
         let problem = Problem { help, ..Problem::error(at.path.to_string(), message) };
-        self.found.push(Located { span: at.span(), problem });
+        self.found.push(Located { span: at.span(), problem, parts: false });
     }
 
     fn node(&mut self, schema: &Value, at: &At<'_>) {
-        let before = self.found.len();
+        let before = (self.found.len(), self.meant.len());
         match &at.node.data {
             Data::Scalar(Value::Null) if schema["nullable"] == true => return,
             Data::Scalar(Value::Number(_) | Value::Bool(_)) | Data::List(_) | Data::Map(_)
@@ -174,10 +191,7 @@ impl Walk<'_> {
             Data::Map(members) => self.map(schema, at, members),
         }
         self.alternatives(schema, at);
-        // A rule over something that is malformed would only repeat it in other words.
-        if self.found.len() == before {
-            self.rules(schema, at);
-        }
+        self.rules(schema, at, before);
     }
 
     fn scalar(&mut self, schema: &Value, at: &At<'_>, value: &Value) {
@@ -222,7 +236,9 @@ impl Walk<'_> {
         }
         let length = text.chars().count();
         if schema["minLength"].as_u64().is_some_and(|least| (length as u64) < least) {
-            return self.say(at, if text.is_empty() { "is empty" } else { "is too short" }, None);
+            let message =
+                if text.is_empty() { "is empty".to_owned() } else { format!("{text:?} is too short") };
+            return self.say(at, message, Some(remedy(schema, at.optional)));
         }
         if let Some(most) = schema["maxLength"].as_u64().filter(|most| length as u64 > *most) {
             return self.say(at, format!("is {length} chars; max {most}"), None);
@@ -230,7 +246,7 @@ impl Walk<'_> {
         if let Some(pattern) = schema["pattern"].as_str()
             && self.schemas.patterns.get(pattern).is_some_and(|regex| !regex.is_match(text))
         {
-            self.say(at, format!("{text:?} does not match {pattern}"), None);
+            self.say(at, format!("{text:?} does not match {pattern}"), example(schema).map(such_as));
         }
     }
 
@@ -251,7 +267,8 @@ impl Walk<'_> {
         if schema["items"].is_object() {
             for (index, item) in items.iter().enumerate() {
                 let anchor = first_key(item).unwrap_or_else(|| at.anchor.clone());
-                self.node(&schema["items"], &At { path: at.path.item(index), anchor, node: item });
+                let path = at.path.item(index);
+                self.node(&schema["items"], &At { path, anchor, node: item, optional: true });
             }
         }
         self.unique(schema, at, items);
@@ -261,7 +278,7 @@ impl Walk<'_> {
     fn count(&mut self, schema: &Value, at: &At<'_>, count: usize, what: &str) {
         let count = count as u64;
         if schema[format!("min{what}")].as_u64().is_some_and(|least| count < least) {
-            self.say(at, "is empty", None);
+            self.say(at, "is empty", Some(remedy(schema, at.optional)));
         }
         if let Some(most) = schema[format!("max{what}")].as_u64().filter(|most| count > *most) {
             self.say(at, format!("has {count} {}; max {most}", what.to_lowercase()), None);
@@ -277,9 +294,9 @@ impl Walk<'_> {
             for (index, item) in items.iter().enumerate() {
                 let Some(value) = item.get(key) else { continue };
                 if let Some(first) = seen.insert(value.to_json().to_string(), index) {
-                    let path = at.path.item(index).member(key);
+                    let (path, anchor) = (at.path.item(index).member(key), value.span.clone());
                     let message = format!("duplicate {key} {}, also in item {first}", value.to_json());
-                    self.say(&At { path, anchor: value.span.clone(), node: value }, message, None);
+                    self.say(&At { path, anchor, node: value, optional: false }, message, None);
                 }
             }
         }
@@ -293,9 +310,12 @@ impl Walk<'_> {
         let free = schema["x-kubernetes-preserve-unknown-fields"] == true;
         let (nothing, additional) = (Map::new(), &schema["additionalProperties"]);
         let known = schema["properties"].as_object().unwrap_or(&nothing);
+        let required = texts(&schema["required"]);
         let mut present: Vec<&str> = members.iter().map(|(key, _)| key.name.as_str()).collect();
         for (key, value) in members {
-            let member = At { path: at.path.member(&key.name), anchor: key.span.clone(), node: value };
+            let (path, anchor) = (at.path.member(&key.name), key.span.clone());
+            let optional = !required.contains(&key.name.as_str());
+            let member = At { path, anchor, node: value, optional };
             match known.get(&key.name) {
                 Some(schema) => self.node(schema, &member),
                 None if additional.is_object() => self.node(additional, &member),
@@ -306,15 +326,14 @@ impl Walk<'_> {
                     let meant =
                         Meant { parent: at.path.clone(), written: key.name.clone(), name: name.to_owned() };
                     self.meant.push(meant);
-                    self.node(schema, &At { path: at.path.member(name), ..member });
+                    let (path, optional) = (at.path.member(name), !required.contains(&name));
+                    self.node(schema, &At { path, optional, ..member });
                 }
             }
         }
-        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if !present.contains(&name) {
-                let problem = Problem::error(at.path.member(name).to_string(), format!("{name} is required"));
-                self.found.push(Located { span: at.span(), problem });
-            }
+        for name in required.into_iter().filter(|name| !present.contains(name)) {
+            let problem = Problem::error(at.path.member(name).to_string(), format!("{name} is required"));
+            self.found.push(Located { span: at.span(), problem, parts: false });
         }
     }
 
@@ -336,11 +355,11 @@ impl Walk<'_> {
                 Problem::error(member.path.to_string(), REFUSED)
             }
             meant => {
-                let help = meant.map(did_you_mean);
-                Problem { help, ..Problem::error(member.path.to_string(), "unknown field") }
+                let help = meant.map_or_else(|| fields_here(known), did_you_mean);
+                Problem::error(member.path.to_string(), "unknown field").help(help)
             }
         };
-        self.found.push(Located { span: member.anchor.clone(), problem });
+        self.found.push(Located { span: member.anchor.clone(), problem, parts: false });
         known.get_key_value(meant?).map(|(name, schema)| (name.as_str(), schema))
     }
 
@@ -368,16 +387,56 @@ impl Walk<'_> {
         self.say(at, format!("want {}", [words, maps].concat().join(" or ")), help);
     }
 
-    fn rules(&mut self, schema: &Value, at: &At<'_>) {
-        for (rule, text) in
-            rules_of(schema).zip(schema["x-kubernetes-validations"].as_array().into_iter().flatten())
-        {
-            let Some(expression) = self.schemas.rules.get(rule) else { continue };
-            let bindings = Bindings::at(Timestamp::UNIX_EPOCH).with("self", without_nulls(at.node.to_json()));
-            if matches!(expression.matches(&bindings), Ok(false)) {
-                self.say(at, text["message"].as_str().unwrap_or(rule), None);
+    /// Asks the rules at one level, given how many mistakes and misspellings there were before it.
+    fn rules(&mut self, schema: &Value, at: &At<'_>, before: (usize, usize)) {
+        let Some(rules) = schema["x-kubernetes-validations"].as_array() else { return };
+        let (schemas, depth) = (self.schemas, at.path.segments().len());
+        let wrong: Vec<Path> =
+            self.found[before.0..].iter().map(|located| Path::parse(&located.problem.path)).collect();
+        let value = self.meant_by(at, &wrong, before.1);
+        let wrong: Vec<Path> = wrong.iter().map(|place| from_self(place, depth)).collect();
+        let bindings = Bindings::at(Timestamp::UNIX_EPOCH).with("self", value);
+        for text in rules {
+            let source = text["rule"].as_str().unwrap_or_default();
+            let Some(rule) = schemas.rules.get(source).filter(|rule| rule.is_askable(&wrong)) else {
+                continue;
+            };
+            if rule.is_broken(&bindings) {
+                let members = rule.members();
+                let is_there = |name: &&str| bindings.get("self").is_some_and(|of| of.get(name).is_some());
+                let none = !members.iter().any(is_there);
+                let help = if none { left_empty(schema, &members, at.node) } else { None };
+                let parts = depth == 1 || (members.len() > 1 && !none);
+                self.broken(rule, text["message"].as_str().unwrap_or(source), at, (parts, help));
             }
         }
+    }
+
+    /// Says that a rule is broken. The line is that of the field that its message begins with, if it is there, and so is the path
+    /// where no other field is looked at: then the mistake is in the value.
+    fn broken(&mut self, rule: &Rule, message: &str, at: &At<'_>, (parts, help): (bool, Option<String>)) {
+        let named = rule.named(message).and_then(|name| at.below(name));
+        if let Some(field) = &named
+            && let Data::Scalar(value) = &field.node.data
+            && rule.members().len() == 1
+        {
+            return self.say(field, format!("{value}: {message}"), help);
+        }
+        let span = named.map_or_else(|| at.span(), |field| field.span());
+        let problem = Problem { help, ..Problem::error(at.path.to_string(), message) };
+        self.found.push(Located { span, problem, parts });
+    }
+
+    /// What rules are asked about: with the names that were meant, and where something is refused nevertheless something.
+    fn meant_by(&self, at: &At<'_>, wrong: &[Path], before: usize) -> Value {
+        let (mut value, depth) = (at.node.to_json(), at.path.segments().len());
+        for meant in &self.meant[before..] {
+            repair::rename_in(&mut value, depth, meant);
+        }
+        for place in wrong {
+            repair::fill(&mut value, depth, place);
+        }
+        without_nulls(value)
     }
 }
 
@@ -422,6 +481,47 @@ fn without_nulls(value: Value) -> Value {
 
 fn did_you_mean(word: &str) -> String {
     format!("did you mean {word:?}?")
+}
+
+/// What to write instead of a field that is none.
+fn fields_here(known: &Map<String, Value>) -> String {
+    let names: Vec<&str> = known.keys().map(String::as_str).collect();
+    if names.is_empty() { "leave it out".to_owned() } else { format!("fields here: {}", names.join(", ")) }
+}
+
+/// What to do about a key with nothing behind it where something has to be: it is as if the key were not there.
+fn left_empty(schema: &Value, members: &BTreeSet<&str>, node: &Node) -> Option<String> {
+    let name = members.iter().find(|name| node.get(name).is_some_and(is_nothing))?;
+    let is_map = schema["properties"][*name]["type"] == "object";
+    let remedy = if is_map { format!("{name}: {{}}") } else { format!("a value behind {name}") };
+    Some(format!("{name} without a value is as if it were not there: write {remedy}"))
+}
+
+/// What to write where there is nothing, or too little.
+fn remedy(schema: &Value, optional: bool) -> String {
+    let parts = texts(&schema["items"]["required"]).join(", ");
+    let remedy = match (example(schema), schema["type"].as_str()) {
+        (Some(example), _) => such_as(example),
+        (None, Some("array")) if parts.is_empty() => "write at least one item".to_owned(),
+        (None, Some("array")) => format!("write at least one item, a map with {parts}"),
+        (None, Some("object")) => "write at least one member".to_owned(),
+        (None, _) => "write some text".to_owned(),
+    };
+    if optional { format!("leave it out, or {remedy}") } else { remedy }
+}
+
+fn such_as(example: &str) -> String {
+    format!("write such as {example}")
+}
+
+/// The example that a field's description has.
+fn example(schema: &Value) -> Option<&str> {
+    let (_, example) = schema["description"].as_str()?.split_once("Example:")?;
+    example.trim_start().strip_prefix('`')?.split_once('`').map(|(example, _)| example)
+}
+
+fn texts(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 /// The type that a schema wants, if it is particular about it.
@@ -553,14 +653,17 @@ mod tests {
             ),
             (
                 "  collect: {}\n  parameters: [{name: A-b}]",
-                "\"A-b\" spec.parameters[0].name: \"A-b\" does not match ^[a-z][a-zA-Z0-9]{0,62}$",
+                "\"A-b\" spec.parameters[0].name: \"A-b\" does not match ^[a-z][a-zA-Z0-9]{0,62}$; write such as olderThanDays",
             ),
             (
                 "  collect: {}\n  parameters: [{name: a, required: true, default: b}]",
                 "\"name\" spec.parameters[0]: a required parameter has no default",
             ),
             ("  collect: {tailLines: 0}", "\"0\" spec.collect.tailLines: 0: must be >= 1"),
-            ("  collect: {include: []}", "\"include\" spec.collect.include: is empty"),
+            (
+                "  collect: {include: []}",
+                "\"include\" spec.collect.include: is empty; leave it out, or write at least one item",
+            ),
             (
                 "  container: {image: a, securityContext: {privileged: true}}",
                 "\"securityContext\" spec.container.securityContext: field not settable here; the controller's pod policy refuses it",
@@ -571,6 +674,124 @@ mod tests {
             ),
         ] {
             assert_eq!(check("Action", action), [expected]);
+        }
+    }
+
+    /// A spec of a Rule with this trigger, and this besides.
+    fn rule(trigger: &str, rest: &str) -> String {
+        format!("  serviceAccountName: healer\n  trigger: {trigger}\n  ladder: [{{run: a}}]\n{rest}")
+    }
+
+    #[test]
+    fn what_is_malformed_counts_as_there() {
+        let one_of_three = "exactly one of inline, file and configMap must be set";
+        let one_operation =
+            "exactly one of restart, scale, patch, delete, recreate, annotate and label must be set";
+        let one_schedule = "exactly one of cron, every and at must be set";
+        for (kind, spec, expected) in [
+            (
+                "Action",
+                "  script: {image: a, inline: 5, file: x}".to_owned(),
+                [
+                    "\"5\" spec.script.inline: want text, got 5; write \"5\"".to_owned(),
+                    format!("\"script\" spec.script: {one_of_three}"),
+                ],
+            ),
+            (
+                "Action",
+                "  kubernetes: {scale: {replicas: [1]}, restart: {}}".to_owned(),
+                [
+                    "\"replicas\" spec.kubernetes.scale.replicas: want a whole number or text, got a list"
+                        .to_owned(),
+                    format!("\"kubernetes\" spec.kubernetes: {one_operation}"),
+                ],
+            ),
+            (
+                "Action",
+                "  kubernetes: {foo: {}}".to_owned(),
+                [
+                    "\"foo\" spec.kubernetes.foo: unknown field; fields here: annotate, delete, label, patch, recreate, restart, scale".to_owned(),
+                    format!("\"kubernetes\" spec.kubernetes: {one_operation}"),
+                ],
+            ),
+            (
+                "Rule",
+                rule("{schedule: {every: 5 minutes, cron: '@daily'}}", ""),
+                [
+                    "\"5 minutes\" spec.trigger.schedule.every: \"5 minutes\" is not a duration: use \"5m\""
+                        .to_owned(),
+                    format!("\"schedule\" spec.trigger.schedule: {one_schedule}"),
+                ],
+            ),
+        ] {
+            assert_eq!(check(kind, &spec), expected);
+        }
+    }
+
+    #[test]
+    fn one_mistake_is_not_told_in_other_words() {
+        for (kind, spec, expected) in [
+            (
+                "Action",
+                "  kubernetes: {restrat: {}}".to_owned(),
+                "\"restrat\" spec.kubernetes.restrat: unknown field; did you mean \"restart\"?",
+            ),
+            (
+                "Rule",
+                rule("{schedule: {at: }}", ""),
+                "\"at\" spec.trigger.schedule.at: want a list, got nothing",
+            ),
+            ("Rule", rule("Pod", "  for: 5m\n"), "\"Pod\" spec.trigger: want a map, got text"),
+            (
+                "Rule",
+                rule("{alert: {webhook: a, state: firing}}", "  for: 5m\n"),
+                "\"firing\" spec.trigger.alert.state: \"firing\" is not one of Firing, Resolved; did you mean \"Firing\"?",
+            ),
+        ] {
+            assert_eq!(check(kind, &spec), [expected]);
+        }
+    }
+
+    #[test]
+    fn a_rule_names_the_field_the_value_and_the_remedy() {
+        for (kind, spec, expected) in [
+            (
+                "Rule",
+                rule("{schedule: {every: 5s}}", ""),
+                "\"5s\" spec.trigger.schedule.every: \"5s\": every is at least 10s, and at most 8784h, which are 366 days",
+            ),
+            (
+                "Rule",
+                rule("{schedule: {every: 1h, timeZone: Europe/London}}", ""),
+                "\"Europe/London\" spec.trigger.schedule: timeZone goes with cron: an interval has none, and a date says its own",
+            ),
+            (
+                "Rule",
+                rule("{event: {}}", "  for: 5m\n"),
+                "\"5m\" spec: for needs a resource or alert trigger: an event is over at once",
+            ),
+            (
+                "Action",
+                "  container: {image: a, pod: {resources: {limits: {gpu: '1'}}}}".to_owned(),
+                "\"limits\" spec.container.pod.resources: limits can be for cpu, memory and ephemeral-storage",
+            ),
+            (
+                "Action",
+                "  kubernetes: {restart: }".to_owned(),
+                "\"kubernetes\" spec.kubernetes: exactly one of restart, scale, patch, delete, recreate, annotate and label must be set; restart without a value is as if it were not there: write restart: {}",
+            ),
+            (
+                "Action",
+                "  script: {image: '', inline: a}".to_owned(),
+                "\"''\" spec.script.image: is empty; write such as docker.io/library/debian:12-slim",
+            ),
+            (
+                "Rule",
+                rule("{schedule: {cron: 5 *}}", ""),
+                "\"5 *\" spec.trigger.schedule.cron: \"5 *\" is too short; leave it out, or write such as 0 3 * * 1-5",
+            ),
+        ] {
+            assert_eq!(check(kind, &spec), [expected]);
         }
     }
 

@@ -233,7 +233,7 @@ fn one_mistake_hides_no_other() {
         &[
             "a.yaml:6:3: spec.serviceAcountName: unknown field; did you mean \"serviceAccountName\"?",
             "a.yaml:7:3: spec.triger: unknown field; did you mean \"trigger\"?",
-            "a.yaml:7:23: spec.trigger.resource.named: unknown field",
+            "a.yaml:7:23: spec.trigger.resource.named: unknown field; fields here: apiVersion, kind, labelSelector, lifecycle",
             "a.yaml:8:9: spec.when: unknown function \"crashLoping\"; did you mean \"crashLooping\"?",
         ],
     );
@@ -246,7 +246,7 @@ fn one_mistake_hides_no_other() {
         &[
             "a.yaml:5:1: spec.serviceAccountName: serviceAccountName is required",
             "a.yaml:7:22: spec.when: unknown variable \"objekt\"; did you mean \"object\"?",
-            "a.yaml:8:3: spec.ladder: is empty",
+            "a.yaml:8:3: spec.ladder: is empty; write at least one item, a map with run",
         ],
     );
     let two = RULE.replace("kind: Pod}}", "kind: Pod}, event: {}}").replace("(object", "(objekt");
@@ -264,7 +264,7 @@ fn one_mistake_hides_no_other() {
     check(
         &[("a.yaml", &together), ("b.yaml", ACTION)],
         &[
-            "a.yaml:5:1: spec: for needs a resource or alert trigger: an event is over at once",
+            "a.yaml:8:8: spec: for needs a resource or alert trigger: an event is over at once",
             "a.yaml:9:9: spec.when: unknown variable \"evnt\"; did you mean \"event\"?",
         ],
     );

@@ -133,6 +133,7 @@ fn what_the_page_on_rules_quotes_is_said() {
             deleted(json!({"ladder": [{"run": "collect-evidence"}]})),
             rule(json!({"trigger": {"event": {"type": "Warning"}}})),
             triggered(schedule("0 0 31 2 *", "UTC"), json!({})),
+            triggered(schedule("0 3 L * *", "UTC"), json!({})),
             triggered(schedule("0 3 * * *", "Europe/Londno"), json!({})),
             triggered(json!({"schedule": {"cron": "@dialy"}}), json!({})),
             triggered(json!({"schedule": {"cron": "@daily", "every": "1h"}}), json!({})),
