@@ -217,6 +217,21 @@ async fn numbers_and_texts_of_a_file_of_values_stay_what_they_are() {
 }
 
 #[tokio::test]
+async fn names_that_are_digits_stay_names() {
+    let Some(helm) = Helm::offline() else { return };
+    let chart = chart();
+    let what = ["template", "5", chart.to_str().unwrap(), "--namespace", "7"];
+    for object in objects(&helm.run(&[&what[..], &ALL].concat()).await) {
+        let metadata = &object["metadata"];
+        assert!(metadata["namespace"].is_null() || metadata["namespace"] == "7", "{object}");
+        assert_eq!(metadata["labels"]["app.kubernetes.io/instance"], "5", "{object}");
+        let subjects = object["subjects"].as_array().into_iter().flatten();
+        let mut subjects = subjects.filter(|subject| subject["kind"] == "ServiceAccount");
+        assert!(subjects.all(|subject| subject["namespace"] == "7"), "{object}");
+    }
+}
+
+#[tokio::test]
 async fn the_journal_has_a_volume_of_three_times_its_size_or_the_one_that_is_given() {
     let Some(helm) = Helm::offline() else { return };
     for (values, expected) in [
