@@ -208,6 +208,11 @@ pub fn count<T>(things: impl IntoIterator<Item = T>) -> i32 {
     i32::try_from(things.into_iter().count()).unwrap_or(i32::MAX)
 }
 
+/// A count as Kubernetes writes most of them: a zero is left out, which a condition that reads it has to know.
+pub fn shown(count: i32) -> Option<i32> {
+    Some(count).filter(|count| *count != 0)
+}
+
 /// Names a template, in letters that spell no word.
 pub fn template_hash(template: &PodTemplateSpec) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";

@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
+use super::common::shown;
 use super::rollout::Bounds;
 
 const DEFAULT_DEADLINE: i32 = 600;
@@ -45,6 +46,15 @@ pub fn build(seen: &Seen<'_>) -> DeploymentStatus {
     };
     let conditions = [Some(available_condition(seen, available)), progressing(seen, &status)];
     status.conditions = Some(conditions.into_iter().flatten().collect());
+    for count in [
+        &mut status.replicas,
+        &mut status.updated_replicas,
+        &mut status.ready_replicas,
+        &mut status.available_replicas,
+        &mut status.unavailable_replicas,
+    ] {
+        *count = count.and_then(shown);
+    }
     status
 }
 
@@ -208,6 +218,25 @@ mod tests {
             deployment.status = Some(status);
         }
         shown
+    }
+
+    #[test]
+    fn a_count_of_nothing_is_left_out() {
+        let deployment: Deployment = serde_json::from_value(json!({
+            "metadata": {}, "spec": {"replicas": 2, "selector": {}, "template": {}},
+        }))
+        .unwrap();
+        let spec = deployment.spec.clone().unwrap();
+        let shown = |ready| {
+            let new = set("web-a", 2, ready);
+            let seen = Seen { deployment: &deployment, spec: &spec, new: Some(&new), old: &[], now: at(0) };
+            let mut status = serde_json::to_value(build(&seen)).unwrap();
+            status.as_object_mut().unwrap().remove("conditions");
+            status
+        };
+        assert_eq!(shown(0), json!({"replicas": 2, "updatedReplicas": 2, "unavailableReplicas": 2}));
+        let all = json!({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2});
+        assert_eq!(shown(2), all);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
-use super::common::{Context, Error, active, count, phase, pod_of, ready_since, until_available};
+use super::common::{Context, Error, active, count, phase, pod_of, ready_since, shown, until_available};
 
 const COMPONENT: &str = "replicaset-controller";
 
@@ -53,9 +53,9 @@ fn status(set: &ReplicaSet, spec: &ReplicaSetSpec, pods: &[Pod], now: Timestamp)
     let labeled = |pod: &&Pod| labels.iter().all(|(name, value)| pod.labels().get(name) == Some(value));
     ReplicaSetStatus {
         replicas: count(pods),
-        fully_labeled_replicas: Some(count(pods.iter().filter(labeled))),
-        ready_replicas: Some(count(pods.iter().filter_map(ready_since))),
-        available_replicas: Some(count(pods.iter().filter(available))),
+        fully_labeled_replicas: shown(count(pods.iter().filter(labeled))),
+        ready_replicas: shown(count(pods.iter().filter_map(ready_since))),
+        available_replicas: shown(count(pods.iter().filter(available))),
         observed_generation: set.meta().generation,
         ..ReplicaSetStatus::default()
     }
@@ -107,7 +107,7 @@ mod tests {
             let status = status(&set, set.spec.as_ref().unwrap(), &pods, now.parse().unwrap());
             (status.ready_replicas, status.available_replicas, status.observed_generation)
         };
-        assert_eq!(seen("2026-01-01T00:00:09Z"), (Some(1), Some(0), Some(3)));
+        assert_eq!(seen("2026-01-01T00:00:09Z"), (Some(1), None, Some(3)));
         assert_eq!(seen("2026-01-01T00:00:10Z"), (Some(1), Some(1), Some(3)));
     }
 }

@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use kube::api::PostParams;
 use kube::runtime::controller::Action;
 
-use super::common::{Context, Error, count, pod_of, ready_since, template_hash, terminal};
+use super::common::{Context, Error, count, pod_of, ready_since, shown, template_hash, terminal};
 
 const COMPONENT: &str = "statefulset-controller";
 const REVISION: &str = "controller-revision-hash";
@@ -159,10 +159,10 @@ fn status(
     StatefulSetStatus {
         observed_generation: set.metadata.generation,
         replicas: count(pods),
-        ready_replicas: Some(ready),
+        ready_replicas: shown(ready),
         available_replicas: Some(ready),
-        current_replicas: Some(of(&current)),
-        updated_replicas: Some(updated),
+        current_replicas: shown(of(&current)),
+        updated_replicas: shown(updated),
         current_revision: Some(current),
         update_revision: Some(revision.to_owned()),
         ..known
