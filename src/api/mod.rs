@@ -40,7 +40,7 @@ pub use execution::{
     MatchedObject, RuleReference, RungStatus, VerifyStatus,
 };
 pub use guard::{Guard, HeldTarget};
-pub use name::{MAX_NAME, is_valid_name};
+pub use name::{MAX_NAME, is_path_segment, is_valid_name};
 pub use pack::{
     GitReference, InventoryEntry, Origin, Pack, PackSpec, PackStatus, SecretReference, Signer, Verification,
 };

@@ -10,6 +10,7 @@ use kube::discovery::{Scope, pinned_kind};
 use parking_lot::Mutex;
 
 use super::error::{Error, Result};
+use crate::api::is_path_segment;
 
 /// A kind that the cluster serves.
 #[derive(Clone, Debug)]
@@ -34,6 +35,10 @@ impl Kinds {
             return Ok(served.clone());
         }
         let unknown = || Error::UnknownKind { api_version: api_version.to_owned(), kind: kind.to_owned() };
+        // What is no part of an address would make another one of it.
+        if !api_version.split('/').all(is_path_segment) {
+            return Err(unknown());
+        }
         let version: GroupVersion = api_version.parse().map_err(|_| unknown())?;
         let gvk = GroupVersionKind { group: version.group, version: version.version, kind: kind.to_owned() };
         let (resource, capabilities) = pinned_kind(client, &gvk).await.map_err(|error| match error {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::discovery::{Kinds, Served};
 use super::error::{Error, Result, optional};
 pub use crate::api::MANAGER;
-use crate::api::ObjectReference;
+use crate::api::{ObjectReference, is_path_segment};
 
 /// Objects of one kind in one namespace, reached as one user.
 pub struct Objects {
@@ -33,8 +33,20 @@ impl Objects {
     }
 
     /// Those among which an object is.
+    ///
+    /// # Errors
+    /// [`Error::Unexpected`] if it has a name that no object has: of that the address of another one could be made. And if it has
+    /// no namespace although its kind has one: all namespaces would be asked.
     pub async fn around(client: Client, kinds: &Kinds, object: &ObjectReference) -> Result<Self> {
+        if let Some(name) = object.namespace.iter().chain([&object.name]).find(|name| !is_path_segment(name))
+        {
+            return Err(Error::Unexpected(format!("{name:?} is no name of an object")));
+        }
         let served = kinds.find(&client, &object.api_version, &object.kind).await?;
+        if served.namespaced && object.namespace.is_none() {
+            let text = format!("{} {} has no namespace, and its kind has one", object.kind, object.name);
+            return Err(Error::Unexpected(text));
+        }
         Ok(Self::of(client, &served, object.namespace.as_deref()))
     }
 

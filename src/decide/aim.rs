@@ -4,11 +4,14 @@ use serde_json::Value;
 
 use super::matching::{expression_problem, scope_of_what_is};
 use super::problem::Problem;
-use crate::api::{ObjectReference, RuleSpec, Target};
+use crate::api::{ObjectReference, RuleSpec, Target, is_path_segment};
 use crate::expr::{Bindings, Expression, Template};
 
 /// The longest name of a target, as the API server has it for names.
 const LONGEST_NAME: usize = 253;
+
+/// What is said of a text that no object can be called.
+const NO_NAME: &str = "is no name of an object";
 
 /// A compiled `target` of a Rule that says by itself what it is.
 #[derive(Clone, Debug)]
@@ -35,6 +38,17 @@ impl Aim {
         let is_about_no_object = spec.trigger.names_target();
         let names = is_about_no_object || spec.trigger.resource.is_some();
         let mut template = |source: &str, path: &str| match Template::compile(source, &scope) {
+            Ok(template) if template.expressions().next().is_none() && !is_path_segment(source) => {
+                let problem = Problem::error(path, format!("{source:?} {NO_NAME}"));
+                let meant = source.trim_matches(['{', '}', ' ']);
+                let is_braced = source.contains("{{");
+                problems.push(if is_braced {
+                    problem.help(format!("write ${{{{ {meant} }}}}"))
+                } else {
+                    problem
+                });
+                None
+            }
             Ok(template) => Some(template),
             Err(errors) => {
                 problems.extend(errors.iter().map(|error| expression_problem(path, error)));
@@ -106,7 +120,9 @@ impl Aim {
             Self::Ref { api_version, kind, namespace, name } => {
                 let text = |what: &str, template: &Template| {
                     let text = template.render_text(bindings).map_err(|error| format!("{what}: {error}"))?;
-                    fitting(what, text)
+                    let text = fitting(what, text)?;
+                    // Whoever sends an alert may have chosen it.
+                    if is_path_segment(&text) { Ok(text) } else { Err(format!("{what}: {text:?} {NO_NAME}")) }
                 };
                 let namespace = namespace.as_ref().map(|template| text("target.ref.namespace", template));
                 Ok(ObjectReference {
@@ -174,11 +190,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_name_leads_nowhere() {
+        for name in
+            ["web/scale", "web?dryRun=All", "web#x", "../../../namespaces/b/deployments/web", "a b", ".."]
+        {
+            let template = format!("${{{{ '{name}' }}}}");
+            let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": template});
+            let expected = format!("target.ref.name: {name:?} is no name of an object");
+            assert_eq!(at(json!({"ref": object})), Err(expected));
+            let mut object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+            object["namespace"] = template.into();
+            assert!(at(json!({"ref": object})).is_err());
+        }
+        assert_eq!(
+            at(json!({"key": "'rack 1/2'"})),
+            Ok("Some(\"a\") Key/rack 1/2".into()),
+            "it is no object"
+        );
+    }
+
+    #[test]
     fn mistakes_have_their_place() {
         let refused = |target| aim(target).expect_err("refused").remove(0);
         assert_eq!(
             refused(json!("workload")),
             "spec.target: this trigger is about no object; use ref: {apiVersion, kind, name} or key"
+        );
+        assert_eq!(
+            refused(json!({"ref": {"apiVersion": "v1", "kind": "Node", "name": "{{ event.data.node }}"}})),
+            "spec.target.ref.name: \"{{ event.data.node }}\" is no name of an object; write ${{ event.data.node }}"
         );
         assert_eq!(
             refused(json!({"key": "evnt.x"})),

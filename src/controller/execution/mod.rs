@@ -25,7 +25,8 @@ use super::queue::{Kind, Requeue};
 use super::rights;
 use super::strange::not_known;
 use crate::api::{
-    ConditionStatus, ConditionType, Execution, ExecutionStatus, Reason, Rung, condition, set_condition,
+    ConditionStatus, ConditionType, Execution, ExecutionStatus, Reason, Rung, condition, is_path_segment,
+    set_condition,
 };
 use crate::cluster::account::Account;
 use crate::cluster::{Error, Result, status};
@@ -327,23 +328,32 @@ async fn by_hand(
     Ok(Some((Arc::new(definition), account)))
 }
 
-/// Why a target is not where it is said to be. In another namespace than its Execution it would stand in the way of others, and one
-/// of the cluster that is said to be in a namespace would not stand in the way of those who act on it by its name alone.
+/// Why a target is not where it is said to be, or can be nowhere. In another namespace than its Execution it would stand in the way
+/// of others, and one of the cluster that is said to be in a namespace would not stand in the way of those who act on it by its
+/// name alone.
 async fn misplaced(context: &Context, execution: &Execution, own: &str) -> Result<Option<String>> {
     let Some(target) = &execution.spec.target else { return Ok(None) };
-    match &target.namespace {
-        None => return Ok(None),
-        Some(namespace) if namespace != own => {
-            return Ok(Some(format!("{target} is in another namespace than the Execution")));
-        }
-        Some(_) if target.is_key() => return Ok(None),
-        Some(_) => {}
+    let said = target.namespace.as_deref();
+    if said.is_some_and(|said| said != own) {
+        return Ok(Some(format!("{target} is in another namespace than the Execution")));
     }
-    match context.kinds.find(&context.home, &target.api_version, &target.kind).await {
-        Ok(served) if served.namespaced => Ok(None),
-        Ok(_) => Ok(Some(format!("{} has no namespace; leave out target.namespace", target.kind))),
+    if target.is_key() {
+        return Ok(None);
+    }
+    if !is_path_segment(&target.name) {
+        return Ok(Some(format!("{:?} is no name of an object", target.name)));
+    }
+    let (kind, served) =
+        (&target.kind, context.kinds.find(&context.home, &target.api_version, &target.kind).await);
+    match served {
+        Ok(served) if served.namespaced && said.is_none() => {
+            Ok(Some(format!("{kind} has a namespace; say target.namespace: {own}")))
+        }
+        Ok(served) if !served.namespaced && said.is_some() => {
+            Ok(Some(format!("{kind} has no namespace; leave out target.namespace")))
+        }
         // It is told of where it is looked at.
-        Err(Error::UnknownKind { .. }) => Ok(None),
+        Ok(_) | Err(Error::UnknownKind { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

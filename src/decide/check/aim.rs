@@ -6,7 +6,7 @@ use super::{Known, expression, templates, types};
 use crate::api::{RuleSpec, Target};
 use crate::decide::path::Path;
 use crate::decide::problem::Problem;
-use crate::expr::Type;
+use crate::expr::{Scope, Type};
 
 /// The fields and types of a Rule's `target`.
 pub(super) fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
@@ -18,6 +18,7 @@ pub(super) fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
             let (path, mut problems) = (path.member("ref"), Vec::new());
             for (field, text) in [("namespace", object.namespace.as_deref()), ("name", Some(&*object.name))] {
                 if let Some(text) = text {
+                    problems.extend(meant_as_expression(text, &path.member(field), &scope));
                     templates(&Value::from(text), &path.member(field), &scope, &mut problems);
                 }
             }
@@ -25,4 +26,13 @@ pub(super) fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
         }
         Some(Target::Object | Target::Workload | Target::Owner(_)) | None => Vec::new(),
     }
+}
+
+/// A name that reads like an expression: `key` is one, so that the braces are easily forgotten.
+fn meant_as_expression(text: &str, path: &Path, scope: &Scope) -> Option<Problem> {
+    let (first, _) = text.split_once(['.', '['])?;
+    scope.variables().any(|variable| variable == first).then(|| {
+        Problem::warning(path.to_string(), format!("{text:?} is taken as a name"))
+            .help(format!("write ${{{{ {text} }}}} for what the expression gives"))
+    })
 }

@@ -433,6 +433,24 @@ mod tests {
             false,
             &["spec.target: this trigger is about no object; use ref: {apiVersion, kind, name} or key"],
         );
+        let named =
+            |name: &str| json!({"ref": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}});
+        for (name, expected) in [
+            (
+                "event.data.node",
+                &[
+                    "spec.target.ref.name: \"event.data.node\" is taken as a name; write ${{ event.data.node }} for what the expression gives",
+                ][..],
+            ),
+            (
+                "{{ event.id }}",
+                &["spec.target.ref.name: \"{{ event.id }}\" is no name of an object; write ${{ event.id }}"],
+            ),
+            ("web/scale", &["spec.target.ref.name: \"web/scale\" is no name of an object"]),
+            ("web.example.com", &[]),
+        ] {
+            check_with(&nightly(named(name)), false, expected);
+        }
         let mut proven = nightly(Value::Null);
         proven["ladder"] = json!([{"run": "elsewhere", "verify": {}}]);
         check_with(

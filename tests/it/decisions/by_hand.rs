@@ -77,6 +77,23 @@ async fn a_target_of_the_cluster_is_in_no_namespace() {
     assert_eq!(said(&ended), "Node has no namespace; leave out target.namespace");
 }
 
+/// A piece of an address would be another target to others, and the same object to the API server.
+#[tokio::test]
+async fn a_target_has_the_name_and_the_namespace_of_an_object() {
+    for (change, expected) in [
+        (json!({"namespace": null}), "ConfigMap has a namespace; say target.namespace: harbor"),
+        (json!({"name": "ark#x"}), "\"ark#x\" is no name of an object"),
+        (json!({"name": "../../sea/configmaps/ark"}), "\"../../sea/configmaps/ark\" is no name of an object"),
+    ] {
+        let bay = Bay::new().await;
+        let mut target = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "ark", "namespace": HARBOR});
+        json_patch::merge(&mut target, &change);
+        and_in_the_harbor(&bay, target).await;
+        let ended = until_in_the_harbor(&bay, "it ends", Execution::is_finished).await;
+        assert_eq!((ended.reason(), &*said(&ended)), (Some("Forbidden"), expected));
+    }
+}
+
 #[tokio::test]
 async fn a_run_whose_account_may_not_see_the_target_stands_in_no_rules_way() {
     let bay = Bay::new().await;
