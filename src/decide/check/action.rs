@@ -20,37 +20,47 @@ pub fn check(spec: &ActionSpec, pods: PodPolicy) -> Vec<Problem> {
     if spec.timeout.as_secs() == 0 {
         problems.push(Problem::error(root.member("timeout").to_string(), "must be longer than 0s"));
     }
-    match spec.runner() {
-        Some(Runner::Script(script)) => {
-            let path = root.member("script");
-            problems.extend(image(&script.image, &path, pods));
-            no_templates("interpreter", &script.interpreter, &path, spec, &mut problems);
-            if script.inline.as_deref().is_some_and(has_template) {
-                problems.push(no_template("inline", &path.member("inline"), spec));
-            }
-        }
-        Some(Runner::Container(container)) => {
-            let path = root.member("container");
-            problems.extend(image(&container.image, &path, pods));
-            no_templates("command", &container.command, &path, spec, &mut problems);
-            no_templates("args", &container.args, &path, spec, &mut problems);
-        }
-        Some(runner @ (Runner::Kubernetes(_) | Runner::Collect(_))) => {
-            if !spec.outputs.is_empty() {
-                let message = "only script and container have declared outputs";
-                problems.push(Problem::error(root.member("outputs").to_string(), message));
-            }
-            if let Runner::Kubernetes(operation) = runner {
-                let value =
-                    serde_json::to_value(operation).expect("plain data structures always become JSON");
-                check_operation(&value, &root.member("kubernetes"), spec, &mut problems);
-            }
-        }
-        // The schema says so already.
-        None => {}
+    let has_a_job = spec.script.is_some() || spec.container.is_some();
+    if !spec.outputs.is_empty() && !has_a_job && runners(spec).next().is_some() {
+        let message = "only script and container have declared outputs";
+        problems.push(Problem::error(root.member("outputs").to_string(), message));
     }
+    // That there is exactly one the schema says. Of several each is looked at.
+    runners(spec).for_each(|runner| check_runner(runner, spec, pods, &mut problems));
     problems.extend(pod::problems(spec, pods));
     problems
+}
+
+fn runners(spec: &ActionSpec) -> impl Iterator<Item = Runner<'_>> {
+    let of_jobs = [spec.script.as_ref().map(Runner::Script), spec.container.as_ref().map(Runner::Container)];
+    let others =
+        [spec.kubernetes.as_ref().map(Runner::Kubernetes), spec.collect.as_ref().map(Runner::Collect)];
+    of_jobs.into_iter().chain(others).flatten()
+}
+
+fn check_runner(runner: Runner<'_>, spec: &ActionSpec, pods: PodPolicy, problems: &mut Vec<Problem>) {
+    let root = Path::default().member("spec");
+    match runner {
+        Runner::Script(script) => {
+            let path = root.member("script");
+            problems.extend(image(&script.image, &path, pods));
+            no_templates("interpreter", &script.interpreter, &path, spec, problems);
+            if let Some(inline) = script.inline.as_deref().filter(|inline| has_template(inline)) {
+                problems.push(no_template("inline", &path.member("inline"), inline, spec));
+            }
+        }
+        Runner::Container(container) => {
+            let path = root.member("container");
+            problems.extend(image(&container.image, &path, pods));
+            no_templates("command", &container.command, &path, spec, problems);
+            no_templates("args", &container.args, &path, spec, problems);
+        }
+        Runner::Kubernetes(operation) => {
+            let value = serde_json::to_value(operation).expect("plain data structures always become JSON");
+            check_operation(&value, &root.member("kubernetes"), spec, problems);
+        }
+        Runner::Collect(_) => {}
+    }
 }
 
 fn check_parameter(parameter: &Parameter, path: &Path, problems: &mut Vec<Problem>) {
@@ -96,7 +106,7 @@ fn no_templates(
     for (index, word) in words.iter().enumerate() {
         let path = runner.member(field).item(index);
         if has_template(word) {
-            problems.push(no_template(field, &path, spec));
+            problems.push(no_template(field, &path, word, spec));
         }
         if let Some(name) = pasted(word) {
             let message = format!("the kubelet would paste $({name}) into {field}");
@@ -108,9 +118,13 @@ fn no_templates(
     }
 }
 
-fn no_template(field: &str, path: &Path, spec: &ActionSpec) -> Problem {
+/// Refuses a template, with what the parameter is called where the script or program finds it.
+fn no_template(field: &str, path: &Path, text: &str, spec: &ActionSpec) -> Problem {
+    let is_meant = |parameter: &&Parameter| text.contains(&format!("inputs.{}", parameter.name));
+    let meant = spec.parameters.iter().filter(is_meant).max_by_key(|parameter| parameter.name.len());
+    let alone = spec.parameters.first().filter(|_| spec.parameters.len() == 1);
     let variable =
-        spec.parameters.first().map_or("FOTHER_PARAM_…".to_owned(), |first| environment_name(&first.name));
+        meant.or(alone).map_or("FOTHER_PARAM_…".to_owned(), |meant| environment_name(&meant.name));
     Problem::error(path.to_string(), format!("templating not allowed in {field}"))
         .help(format!("use env: ${variable}"))
 }
@@ -176,6 +190,11 @@ mod tests {
                 "spec.script.image: image is not pinned by sha256 digest; a tag can come to mean another image",
                 "spec.script.inline: templating not allowed in inline; use env: $FOTHER_PARAM_…",
             ],
+        );
+        check_all(
+            json!({"script": {"image": image, "inline": "rm -rf ${{ inputs.pathName }}"},
+                   "parameters": [{"name": "days"}, {"name": "path"}, {"name": "pathName"}]}),
+            &["spec.script.inline: templating not allowed in inline; use env: $FOTHER_PARAM_PATH_NAME"],
         );
     }
 

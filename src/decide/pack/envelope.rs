@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Surroundings;
-use super::schema::Located;
+use super::schema::{self, Located};
 use super::yaml::{Data, Key, Node};
 use crate::api::{GROUP, MAX_NAME, VERSION, is_valid_name};
 use crate::decide::path::Path;
@@ -73,12 +73,12 @@ pub(super) fn open<'n>(node: &'n Node, surroundings: &Surroundings<'_>) -> Envel
 impl<'n> Envelope<'n> {
     fn say(&mut self, node: &Node, path: &Path, message: impl Into<String>, help: Option<String>) {
         let problem = Problem { help, ..Problem::error(path.to_string(), message) };
-        self.problems.push(Located { span: node.span.clone(), problem, parts: false });
+        self.problems.push(Located::new(node.span.clone(), problem));
     }
 
     fn at_key(&mut self, key: &Key, path: &Path, message: impl Into<String>, help: Option<String>) {
         let problem = Problem { help, ..Problem::error(path.to_string(), message) };
-        self.problems.push(Located { span: key.span.clone(), problem, parts: false });
+        self.problems.push(Located::new(key.span.clone(), problem));
     }
 
     /// Finds the kind; false if the document is none of ours, so that more words about it would be noise.
@@ -201,8 +201,10 @@ fn meant(name: &str, known: &[&str]) -> String {
 
 /// How to write a number or a truth as text.
 fn quoted(value: &Node) -> Option<String> {
-    let is_scalar = matches!(&value.data, Data::Scalar(value) if !value.is_null());
-    is_scalar.then(|| format!("write \"{}\"", value.to_json()))
+    match &value.data {
+        Data::Scalar(value) if !value.is_null() => Some(schema::quoted(value)),
+        _ => None,
+    }
 }
 
 fn allowed(surroundings: &Surroundings<'_>) -> Vec<&'static str> {

@@ -18,7 +18,7 @@ mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use self::envelope::Envelope;
 use self::finding::{File, Finding};
@@ -288,7 +288,7 @@ impl<'a> Reader<'a> {
                 // The schema has said it better, if it said anything.
                 Err(message) if problems.is_empty() => {
                     let problem = Problem::error("spec", message);
-                    problems.push(Located { span: spec_span, problem, parts: true });
+                    problems.push(Located { parts: true, ..Located::new(spec_span, problem) });
                 }
                 Err(_) => {}
             }
@@ -385,6 +385,11 @@ fn decode(kind: &str, node: &Node, problems: &[Located]) -> Result<Option<Object
     if let (Some(schema), Some(spec)) = (Schemas::current().spec(kind), value.get_mut("spec")) {
         repair::complete(schema, spec);
     }
+    // What else a Rule may say depends on what it is about.
+    let says_nothing = |trigger: &Map<String, Value>| trigger.values().all(Value::is_null);
+    if kind == "Rule" && value["spec"]["trigger"].as_object().is_some_and(says_nothing) {
+        return Ok(None);
+    }
     let metadata = &node.to_json()["metadata"];
     value["metadata"] = json!({"name": metadata["name"], "namespace": text(&metadata["namespace"]),
         "labels": texts(&metadata["labels"]), "annotations": texts(&metadata["annotations"])});
@@ -404,7 +409,7 @@ fn target(node: &Node, file: File<'_>) -> Option<Located> {
     let is_one_of = ["owner", "ref"].iter().any(|name| member.get(name).is_some());
     let error = serde_json::from_value::<Target>(member).err().filter(|_| is_one_of)?;
     let span = place::of_problem(file.text, node, &path, None);
-    Some(Located { span, problem: Problem::error(path.to_string(), error.to_string()), parts: false })
+    Some(Located::new(span, Problem::error(path.to_string(), error.to_string())))
 }
 
 /// The places where the form is wrong. Where parts do not go together, each is looked at: of several triggers one is as good as

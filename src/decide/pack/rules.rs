@@ -76,6 +76,12 @@ impl Rule {
         names.collect()
     }
 
+    /// Whether it can be told which fields it reads.
+    #[cfg(test)]
+    pub(super) fn knows_what_it_reads(&self) -> bool {
+        !self.read.contains(&this())
+    }
+
     fn fields(&self) -> impl Iterator<Item = &Path> {
         self.asked.iter().chain(&self.read)
     }

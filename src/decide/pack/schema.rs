@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::repair;
 use super::rules::{Rule, from_self};
-use super::yaml::{Data, Key, Node};
+use super::yaml::{Data, Key, Node, read};
 use crate::api::{DATE_PATTERN, DURATION_PATTERN, Duration, RATE_PATTERN, Rate};
 use crate::decide::path::Path;
 use crate::decide::pod::REFUSED;
@@ -49,6 +49,13 @@ pub struct Located {
     pub problem: Problem,
     /// Whether it is only that what is there does not go together: each part may be looked at by itself.
     pub parts: bool,
+}
+
+impl Located {
+    /// Something that is wrong by itself.
+    pub const fn new(span: Range<usize>, problem: Problem) -> Self {
+        Self { span, problem, parts: false }
+    }
 }
 
 /// A field that does not exist, and the one that was probably meant, which is missing.
@@ -127,6 +134,14 @@ impl Schemas {
 }
 
 /// The CEL rules at one level of a schema.
+impl Schemas {
+    /// The rules at one level of a schema that can be asked here, with their text.
+    fn rules_at<'s>(&'s self, schema: &'s Value) -> impl Iterator<Item = (&'s Value, &'s Rule)> {
+        let texts = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
+        texts.filter_map(|text| Some((text, self.rules.get(text["rule"].as_str()?)?)))
+    }
+}
+
 fn rules_of(schema: &Value) -> impl Iterator<Item = &str> {
     let rules = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
     rules.filter_map(|rule| rule["rule"].as_str())
@@ -137,7 +152,7 @@ struct At<'n> {
     path: Path,
     anchor: Range<usize>,
     node: &'n Node,
-    /// Whether it may be left out.
+    /// Whether nothing speaks against leaving it out.
     optional: bool,
 }
 
@@ -149,11 +164,13 @@ impl<'n> At<'n> {
         }
     }
 
-    /// A field below it, as `limits.once`, if something is there.
-    fn below(&self, field: &str) -> Option<At<'n>> {
+    /// A field below it, as `limits.once`, if something is there, perhaps by a misspelled name.
+    fn below(&self, field: &str, meant: &[Meant]) -> Option<At<'n>> {
         let (mut path, mut anchor, mut node) = (self.path.clone(), self.anchor.clone(), self.node);
         for name in field.split('.') {
-            let (key, value) = node.member(name).filter(|(_, value)| !is_nothing(value))?;
+            let misspelled = meant.iter().find(|meant| meant.parent == path && meant.name == name);
+            let written = misspelled.map_or(name, |meant| &meant.written);
+            let (key, value) = node.member(written).filter(|(_, value)| !is_nothing(value))?;
             (path, anchor, node) = (path.member(name), key.span.clone(), value);
         }
         Some(At { path, anchor, node, optional: true })
@@ -174,7 +191,7 @@ struct Walk<'s> {
 impl Walk<'_> {
     fn say(&mut self, at: &At<'_>, message: impl Into<String>, help: Option<String>) {
         let problem = Problem { help, ..Problem::error(at.path.to_string(), message) };
-        self.found.push(Located { span: at.span(), problem, parts: false });
+        self.found.push(Located::new(at.span(), problem));
     }
 
     fn node(&mut self, schema: &Value, at: &At<'_>) {
@@ -208,7 +225,7 @@ impl Walk<'_> {
             let help = match (wanted, value) {
                 (Some("string"), Value::Number(_) | Value::Bool(_)) => {
                     let remedy = in_words(schema, &value.to_string());
-                    Some(remedy.unwrap_or_else(|| format!("write \"{value}\"")))
+                    Some(remedy.unwrap_or_else(|| quoted(value)))
                 }
                 (Some("object"), Value::Null) => Some("write {}".to_owned()),
                 _ => None,
@@ -246,7 +263,11 @@ impl Walk<'_> {
         if let Some(pattern) = schema["pattern"].as_str()
             && self.schemas.patterns.get(pattern).is_some_and(|regex| !regex.is_match(text))
         {
-            self.say(at, format!("{text:?} does not match {pattern}"), example(schema).map(such_as));
+            self.say(
+                at,
+                format!("{text:?} does not match {pattern}"),
+                example(schema).as_deref().map(such_as),
+            );
         }
     }
 
@@ -268,7 +289,7 @@ impl Walk<'_> {
             for (index, item) in items.iter().enumerate() {
                 let anchor = first_key(item).unwrap_or_else(|| at.anchor.clone());
                 let path = at.path.item(index);
-                self.node(&schema["items"], &At { path, anchor, node: item, optional: true });
+                self.node(&schema["items"], &At { path, anchor, node: item, optional: false });
             }
         }
         self.unique(schema, at, items);
@@ -311,11 +332,13 @@ impl Walk<'_> {
         let (nothing, additional) = (Map::new(), &schema["additionalProperties"]);
         let known = schema["properties"].as_object().unwrap_or(&nothing);
         let required = texts(&schema["required"]);
+        let schemas = self.schemas;
+        let asked: BTreeSet<&str> = schemas.rules_at(schema).flat_map(|(_, rule)| rule.members()).collect();
+        let is_optional = |name: &str| !required.contains(&name) && !asked.contains(name);
         let mut present: Vec<&str> = members.iter().map(|(key, _)| key.name.as_str()).collect();
         for (key, value) in members {
             let (path, anchor) = (at.path.member(&key.name), key.span.clone());
-            let optional = !required.contains(&key.name.as_str());
-            let member = At { path, anchor, node: value, optional };
+            let member = At { path, anchor, node: value, optional: is_optional(&key.name) };
             match known.get(&key.name) {
                 Some(schema) => self.node(schema, &member),
                 None if additional.is_object() => self.node(additional, &member),
@@ -326,14 +349,14 @@ impl Walk<'_> {
                     let meant =
                         Meant { parent: at.path.clone(), written: key.name.clone(), name: name.to_owned() };
                     self.meant.push(meant);
-                    let (path, optional) = (at.path.member(name), !required.contains(&name));
+                    let (path, optional) = (at.path.member(name), is_optional(name));
                     self.node(schema, &At { path, optional, ..member });
                 }
             }
         }
-        for name in required.into_iter().filter(|name| !present.contains(name)) {
+        for name in required.iter().filter(|name| !present.contains(name)) {
             let problem = Problem::error(at.path.member(name).to_string(), format!("{name} is required"));
-            self.found.push(Located { span: at.span(), problem, parts: false });
+            self.found.push(Located::new(at.span(), problem));
         }
     }
 
@@ -359,7 +382,7 @@ impl Walk<'_> {
                 Problem::error(member.path.to_string(), "unknown field").help(help)
             }
         };
-        self.found.push(Located { span: member.anchor.clone(), problem, parts: false });
+        self.found.push(Located::new(member.anchor.clone(), problem));
         known.get_key_value(meant?).map(|(name, schema)| (name.as_str(), schema))
     }
 
@@ -389,42 +412,38 @@ impl Walk<'_> {
 
     /// Asks the rules at one level, given how many mistakes and misspellings there were before it.
     fn rules(&mut self, schema: &Value, at: &At<'_>, before: (usize, usize)) {
-        let Some(rules) = schema["x-kubernetes-validations"].as_array() else { return };
         let (schemas, depth) = (self.schemas, at.path.segments().len());
         let wrong: Vec<Path> =
             self.found[before.0..].iter().map(|located| Path::parse(&located.problem.path)).collect();
         let value = self.meant_by(at, &wrong, before.1);
         let wrong: Vec<Path> = wrong.iter().map(|place| from_self(place, depth)).collect();
         let bindings = Bindings::at(Timestamp::UNIX_EPOCH).with("self", value);
-        for text in rules {
-            let source = text["rule"].as_str().unwrap_or_default();
-            let Some(rule) = schemas.rules.get(source).filter(|rule| rule.is_askable(&wrong)) else {
-                continue;
-            };
+        for (text, rule) in schemas.rules_at(schema).filter(|(_, rule)| rule.is_askable(&wrong)) {
             if rule.is_broken(&bindings) {
                 let members = rule.members();
                 let is_there = |name: &&str| bindings.get("self").is_some_and(|of| of.get(name).is_some());
-                let none = !members.iter().any(is_there);
-                let help = if none { left_empty(schema, &members, at.node) } else { None };
-                let parts = depth == 1 || (members.len() > 1 && !none);
-                self.broken(rule, text["message"].as_str().unwrap_or(source), at, (parts, help));
+                let help = if members.iter().any(is_there) { None } else { left_empty(schema, &members, at) };
+                let message = text["message"].as_str().or(text["rule"].as_str()).unwrap_or_default();
+                let problem = Problem { help, ..Problem::error(at.path.to_string(), message) };
+                self.broken(rule, at, problem, before.1);
             }
         }
     }
 
     /// Says that a rule is broken. The line is that of the field that its message begins with, if it is there, and so is the path
     /// where no other field is looked at: then the mistake is in the value.
-    fn broken(&mut self, rule: &Rule, message: &str, at: &At<'_>, (parts, help): (bool, Option<String>)) {
-        let named = rule.named(message).and_then(|name| at.below(name));
+    fn broken(&mut self, rule: &Rule, at: &At<'_>, problem: Problem, before: usize) {
+        let named = rule.named(&problem.message).and_then(|name| at.below(name, &self.meant[before..]));
+        let members = rule.members().len();
         if let Some(field) = &named
             && let Data::Scalar(value) = &field.node.data
-            && rule.members().len() == 1
+            && members == 1
         {
-            return self.say(field, format!("{value}: {message}"), help);
+            return self.say(field, format!("{value}: {}", problem.message), None);
         }
         let span = named.map_or_else(|| at.span(), |field| field.span());
-        let problem = Problem { help, ..Problem::error(at.path.to_string(), message) };
-        self.found.push(Located { span, problem, parts });
+        let parts = at.path.segments().len() == 1 || members > 1;
+        self.found.push(Located { parts, ..Located::new(span, problem) });
     }
 
     /// What rules are asked about: with the names that were meant, and where something is refused nevertheless something.
@@ -479,6 +498,11 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
+/// How to make a text of something. What a number with a fraction was written as cannot be said any more.
+pub(super) fn quoted(value: &Value) -> String {
+    if value.is_f64() { "put it in quotes".to_owned() } else { format!("write \"{value}\"") }
+}
+
 fn did_you_mean(word: &str) -> String {
     format!("did you mean {word:?}?")
 }
@@ -490,10 +514,17 @@ fn fields_here(known: &Map<String, Value>) -> String {
 }
 
 /// What to do about a key with nothing behind it where something has to be: it is as if the key were not there.
-fn left_empty(schema: &Value, members: &BTreeSet<&str>, node: &Node) -> Option<String> {
-    let name = members.iter().find(|name| node.get(name).is_some_and(is_nothing))?;
-    let is_map = schema["properties"][*name]["type"] == "object";
-    let remedy = if is_map { format!("{name}: {{}}") } else { format!("a value behind {name}") };
+fn left_empty(schema: &Value, members: &BTreeSet<&str>, at: &At<'_>) -> Option<String> {
+    let Data::Map(written) = &at.node.data else { return None };
+    let (key, _) =
+        written.iter().find(|(key, node)| members.contains(key.name.as_str()) && is_nothing(node))?;
+    let (name, of) = (&key.name, &schema["properties"][&key.name]);
+    let is_free = of["required"].is_null() && of["x-kubernetes-validations"].is_null();
+    let remedy = match texts(&of["required"]).join(", ") {
+        _ if of["type"] == "object" && is_free => format!("{name}: {{}}"),
+        parts if !parts.is_empty() => format!("a map with {parts} behind {name}"),
+        _ => format!("a value behind {name}"),
+    };
     Some(format!("{name} without a value is as if it were not there: write {remedy}"))
 }
 
@@ -501,7 +532,7 @@ fn left_empty(schema: &Value, members: &BTreeSet<&str>, node: &Node) -> Option<S
 fn remedy(schema: &Value, optional: bool) -> String {
     let parts = texts(&schema["items"]["required"]).join(", ");
     let remedy = match (example(schema), schema["type"].as_str()) {
-        (Some(example), _) => such_as(example),
+        (Some(example), _) => such_as(&example),
         (None, Some("array")) if parts.is_empty() => "write at least one item".to_owned(),
         (None, Some("array")) => format!("write at least one item, a map with {parts}"),
         (None, Some("object")) => "write at least one member".to_owned(),
@@ -514,10 +545,18 @@ fn such_as(example: &str) -> String {
     format!("write such as {example}")
 }
 
-/// The example that a field's description has.
-fn example(schema: &Value) -> Option<&str> {
-    let (_, example) = schema["description"].as_str()?.split_once("Example:")?;
-    example.trim_start().strip_prefix('`')?.split_once('`').map(|(example, _)| example)
+/// The first example that a field's description has, as it can be written in a file.
+fn example(schema: &Value) -> Option<String> {
+    let description = schema["description"].as_str()?;
+    let (_, example) = description.split_once("Example:").or_else(|| description.split_once("Examples:"))?;
+    let (example, _) = example.trim_start().strip_prefix('`')?.split_once('`')?;
+    let is_read_so = |yaml: String| {
+        let read = read(&yaml).ok().and_then(|(documents, _)| documents.into_iter().next());
+        read.is_some_and(|read| read.get("a").is_some_and(|text| text.as_str() == Some(example)))
+    };
+    let is_plain = is_read_so(format!("a: {example}\n")) && is_read_so(format!("{{a: {example}}}\n"));
+    let is_text = wanted(schema) == Some("string");
+    Some(if is_text && !is_plain { format!("{example:?}") } else { example.to_owned() })
 }
 
 fn texts(list: &Value) -> Vec<&str> {
@@ -555,7 +594,6 @@ fn got(data: &Data) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::yaml::read;
     use super::*;
 
     /// All problems of a spec, each with the text that is underlined.
@@ -786,13 +824,30 @@ mod tests {
                 "\"''\" spec.script.image: is empty; write such as docker.io/library/debian:12-slim",
             ),
             (
+                "Pack",
+                "  url: https://git.invalid/a.git\n  serviceAccountName: h\n  ref: {semver: ''}".to_owned(),
+                "\"''\" spec.ref.semver: is empty; write such as \">=1.4.0, <2.0.0\"",
+            ),
+            (
+                "Action",
+                "  script: {image: a, inline: 1.10}".to_owned(),
+                "\"1.10\" spec.script.inline: want text, got 1.1; put it in quotes",
+            ),
+            (
                 "Rule",
                 rule("{schedule: {cron: 5 *}}", ""),
-                "\"5 *\" spec.trigger.schedule.cron: \"5 *\" is too short; leave it out, or write such as 0 3 * * 1-5",
+                "\"5 *\" spec.trigger.schedule.cron: \"5 *\" is too short; write such as 0 3 * * 1-5",
             ),
         ] {
             assert_eq!(check(kind, &spec), [expected]);
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_misspelled_field_has_its_line() {
+        let every = "\"5s\" spec.trigger.schedule.every: \"5s\": every is at least 10s, and at most 8784h, which are 366 days";
+        let misspelled = "\"evry\" spec.trigger.schedule.evry: unknown field; did you mean \"every\"?";
+        assert_eq!(check("Rule", &rule("{schedule: {evry: 5s}}", "")), [misspelled, every]);
     }
 
     #[test]
@@ -810,7 +865,8 @@ mod tests {
         schemas.specs.values().for_each(|schema| count(schema, &mut rules));
         assert!(rules.len() > 5);
         for rule in rules {
-            assert!(schemas.rules.contains_key(&rule), "{rule}");
+            let compiled = schemas.rules.get(&rule).unwrap_or_else(|| panic!("{rule}"));
+            assert!(compiled.knows_what_it_reads(), "{rule}");
         }
     }
 }

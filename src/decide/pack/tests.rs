@@ -84,6 +84,42 @@ fn all_problems_of_all_files_are_found_at_once() {
     );
 }
 
+const WEBHOOK: &str = "\
+apiVersion: fother.dev/v1alpha1
+kind: Webhook
+metadata: {name: open}
+spec:
+  serviceAccountName: healer
+  authentication: {token: 1}
+  generic: {id: 'body.', type: \"'a'\"}
+";
+
+#[test]
+fn what_does_not_go_together_does_not_hide_the_parts() {
+    let of = |spec: &str| ACTION.replace("kubernetes: {restart: {}}", spec);
+    let script = of("script: {image: 'a:latest', foo: 1, interpreter: ['${{ x }}']}");
+    let two =
+        of("container: {image: a, args: ['${{ x }}']}\n  kubernetes: {scale: {replicas: '${{ inputs.z }}'}}");
+    for (file, places) in [
+        (WEBHOOK, &["spec.authentication", "spec.authentication.token", "spec.generic.id"][..]),
+        (&script, &["spec.script", "spec.script.image", "spec.script.foo", "spec.script.interpreter[0]"]),
+        (&two, &["spec", "spec.container.image", "spec.container.args[0]", "spec.kubernetes.scale.replicas"]),
+    ] {
+        let found = read_files(&[("a.yaml", file)], &Surroundings::default()).findings;
+        let found: Vec<_> = found.iter().map(|finding| finding.problem.path.as_str()).collect();
+        assert_eq!(found, places);
+    }
+}
+
+/// Of what its expressions may read nothing can be said.
+#[test]
+fn the_rest_of_a_rule_without_a_trigger_is_left_alone() {
+    let rule = RULE.replace("resource: {apiVersion: v1, kind: Pod}", "resource: ");
+    let expected = "a.yaml:7:3: spec.trigger: exactly one of resource, event, alert, webhook, schedule and execution must be set; \
+        resource without a value is as if it were not there: write a map with apiVersion, kind behind resource";
+    check(&[("a.yaml", &rule)], &[expected]);
+}
+
 #[test]
 fn a_malformed_field_does_not_hide_the_others() {
     let rule = RULE
