@@ -122,6 +122,12 @@ impl Recorder {
         );
     }
 
+    /// An event could not be decided about.
+    pub fn failed(&self, rule: &Rule, target: Option<&ObjectReference>, event: &str, why: &str) {
+        let about = About::rule(rule, target, event);
+        self.decided(about, Outcome::Failed, why.to_owned(), String::new());
+    }
+
     /// An event was over before it was decided about.
     pub fn passed_over(&self, facts: &RuleFacts, target: &ObjectReference, event: &str, why: &str) {
         let (namespace, rule) = (facts.namespace.clone(), facts.name.clone());

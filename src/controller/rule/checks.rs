@@ -255,7 +255,7 @@ pub fn conditions(
 fn watching(checked: &Checked, seen: Option<&Seen>, now: Timestamp) -> String {
     let mut text = "watching".to_owned();
     if let Some(mistake) = seen.and_then(|seen| seen.mistake.as_ref()) {
-        text.push_str(", but not ");
+        text.push_str("; not decided: ");
         text.push_str(mistake);
     }
     let restarts =

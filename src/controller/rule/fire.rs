@@ -155,7 +155,7 @@ pub async fn edge(
     };
     // Only for who would fire: in a flood hardly anybody does.
     let Some(live) = live(context, account, &edge.target).await? else {
-        return Ok(Decided::Failed(format!("{} does not exist", edge.target)));
+        return Ok(fail(context, case, edge, format!("{} does not exist", edge.target)).await);
     };
     let bindings = received(&edge.data, &compiled.spec.trigger, now());
     let began = Instant::now();
@@ -328,12 +328,26 @@ pub async fn suppress(
     let why = objection
         .as_ref()
         .map_or_else(|| format!("{suppressed:?}"), |found| format!("{suppressed:?} {found}"));
-    let event = edge.recorded.as_ref().map_or_else(|| edge.occurrence.clone(), occurrence);
-    context.journal.suppressed(rule, &edge.target, &event, &why);
+    context.journal.suppressed(rule, &edge.target, &identity(edge), &why);
     if suppressed != Suppressed::BeforeRule {
         told::suppressed(context, case, edge, &why).await;
     }
     Decided::Suppressed(suppressed, objection)
+}
+
+/// Records that an event leads to nothing because something is wrong. Of what a Webhook received that is its outcome, which the
+/// journal has anyway.
+pub async fn fail(context: &Context, case: Case<'_>, edge: &Edge, why: String) -> Decided {
+    if case.compiled.spec.trigger.webhook_name().is_none() {
+        context.journal.failed(case.rule, Some(&edge.target), &identity(edge), &why);
+    }
+    told::suppressed(context, case, edge, &why).await;
+    Decided::Failed(why)
+}
+
+/// What an event is known by in the journal.
+fn identity(edge: &Edge) -> String {
+    edge.recorded.as_ref().map_or_else(|| edge.occurrence.clone(), occurrence)
 }
 
 /// Makes the Execution of a decision, for which a place is taken, after a look that it may begin with, unless it is there.

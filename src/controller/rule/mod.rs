@@ -325,8 +325,7 @@ async fn decide_edge(
     }
     match fire::edge(context, case, (edge, known)).await {
         Err(error) if error.is_lasting() => {
-            told::suppressed(context, case, edge, &error.to_string()).await;
-            Ok(Some(Decided::Failed(error.to_string())))
+            Ok(Some(fire::fail(context, case, edge, error.to_string()).await))
         }
         decided => decided.map(Some),
     }

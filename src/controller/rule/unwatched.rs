@@ -140,13 +140,16 @@ pub async fn schedule(
         time: MicroTime(time),
         data: AnyValue(json!({"missed": due.missed})),
     };
-    let facts = &compiled.facts;
+    let (facts, id) = (&compiled.facts, occurrence(&event));
     let default = ObjectReference::key(&facts.namespace, facts.name.clone());
     let told = Told { event, time, matched: the_rule(rule), default: &default, depth: 0 };
     match led(context, listener, told, now).await {
         Ok(edge) => seen.edges.extend(edge),
         // Tomorrow is another day.
-        Err(error) if error.is_lasting() => seen.mistake = Some(error.to_string()),
+        Err(error) if error.is_lasting() => {
+            context.journal.failed(rule, None, &id, &error.to_string());
+            seen.mistake = Some(error.to_string());
+        }
         Err(error) => return Err(error),
     }
     Ok((seen, Some(status)))

@@ -152,6 +152,18 @@ async fn shows(path: &Path) {
 }
 
 #[tokio::test]
+async fn an_event_whose_target_does_not_exist_is_told_of() {
+    let home = Home::furnished().await;
+    let path = home.files.path().join("journal.db");
+    let controller = home.controller(&["--journal", path.to_str().unwrap()]);
+    controller.leads().await;
+    let absent = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "absent"});
+    let often = json!({"trigger": {"resource": null, "schedule": {"every": "10s"}}, "when": null, "target": {"ref": absent}});
+    home.rule("often", often).await;
+    comes_to(&path, "often", &[(Outcome::Failed, "ConfigMap/absent does not exist")]).await;
+}
+
+#[tokio::test]
 async fn one_that_cannot_be_used_is_no_reason_not_to_heal() {
     let home = Home::furnished().await;
     let path = |name: &str| home.files.path().join(name);

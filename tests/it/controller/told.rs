@@ -106,7 +106,7 @@ async fn a_condition_over_its_budget_is_told_of_on_the_rule() {
             conditions.iter().map(|one| one.message.clone()).find(|message| message.contains("exceeded"))
         })
         .await;
-    assert!(message.contains("but not ark: evaluation exceeded 10,000 steps"), "{message}");
+    assert!(message.contains("not decided: ark: evaluation exceeded 10,000 steps"), "{message}");
     // Only itself: the same object is answered by others.
     home.execution("cheap").await;
     let of_dear = ListParams::default().labels("fother.dev/rule=dear");

@@ -148,7 +148,7 @@ async fn a_text_that_leads_nowhere_is_said_on_the_rule() {
             "metadata": {"name": "ark", "namespace": NAMESPACE, "labels": {"kind": "raft"}}}))
             .await;
         bay.until_rule("rafts", &format!("it says what leads nowhere by {changes}"), |rule| {
-            says(rule, "watching, but not ark: ") && says(rule, why)
+            says(rule, "watching; not decided: ark: ") && says(rule, why)
         })
         .await;
         assert_eq!(bay.stopped("rafts", "notarget"), u64::from(is_target), "{changes}");

@@ -170,7 +170,7 @@ async fn what_an_event_has_to_do_with_another_and_cannot_be_judged_is_said_on_th
     let (scene, running) = scene(json!({"correlate": {"within": "10m", "sequence": members}})).await;
     of_a_job(&running, "1", "began", json!(7)).await;
     of_a_job(&running, "2", "failed", json!("x")).await;
-    let said = "watching, but not 2: given of \"failed\": ";
+    let said = "watching; not decided: 2: given of \"failed\": ";
     eventually("it is said", DEADLINE, || async {
         let rule = scene.api::<Rule>().get("full").await.map_err(|error| error.to_string())?;
         let conditions = rule.status.map(|status| status.conditions).unwrap_or_default();

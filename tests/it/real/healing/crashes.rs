@@ -197,7 +197,7 @@ async fn an_execution_of_the_same_name_that_is_another_is_refused() {
     eventually("the rule says whose it is not", DEADLINE, || async {
         let message = scenario.condition("paints", "Ready", "True").await.message;
         let expected = format!(
-            "watching, but not ConfigMap/ark: Execution {name} exists with another identity; refusing to take it over"
+            "watching; not decided: ConfigMap/ark: Execution {name} exists with another identity; refusing to take it over"
         );
         if message == expected { Ok(()) } else { Err(message) }
     })

@@ -158,7 +158,7 @@ async fn an_object_that_cannot_be_judged_is_named() {
         .await;
     eventually("the rule names it", DEADLINE, || async {
         let message = scenario.condition("paints", "Ready", "True").await.message;
-        if message.starts_with("watching, but not ark: ") { Ok(()) } else { Err(message) }
+        if message.starts_with("watching; not decided: ark: ") { Ok(()) } else { Err(message) }
     })
     .await;
     scenario
