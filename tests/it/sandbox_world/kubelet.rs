@@ -212,8 +212,9 @@ pub async fn a_deadline_ends_everything(stage: &Stage) {
     let here = tempfile::tempdir().unwrap();
     let child = here.path().join("child");
     let text = format!("trap '' TERM; sleep 600 & echo $! >{}; wait", child.display());
+    // Long enough for a shell on a busy machine to come to its trap.
     let spec = json!({
-        "restartPolicy": "Never", "activeDeadlineSeconds": 1, "terminationGracePeriodSeconds": 1, "containers": [script(&text)],
+        "restartPolicy": "Never", "activeDeadlineSeconds": 4, "terminationGracePeriodSeconds": 1, "containers": [script(&text)],
     });
     stage.create::<Pod>(process_pod("late", &spec)).await;
     let pod = stage.until::<Pod>("failed", "late", |pod| phase(pod) == "Failed").await;
