@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::Surroundings;
-use super::schema::{self, Located};
+use super::remedy;
+use super::schema::Located;
 use super::yaml::{Data, Key, Node};
 use crate::api::{GROUP, MAX_NAME, VERSION, is_valid_name};
 use crate::decide::path::Path;
@@ -202,7 +203,7 @@ fn meant(name: &str, known: &[&str]) -> String {
 /// How to write a number or a truth as text.
 fn quoted(value: &Node) -> Option<String> {
     match &value.data {
-        Data::Scalar(value) if !value.is_null() => Some(schema::quoted(value)),
+        Data::Scalar(value) if !value.is_null() => Some(remedy::quoted(value)),
         _ => None,
     }
 }

@@ -10,6 +10,7 @@
 mod envelope;
 pub mod finding;
 mod place;
+mod remedy;
 mod repair;
 mod rules;
 mod schema;

@@ -9,9 +9,12 @@ use k8s_openapi::jiff::Timestamp;
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use super::remedy::{
+    begun, below, did_you_mean, example, fields_here, left_empty, quoted, remedy, such_as, texts,
+};
 use super::repair;
 use super::rules::{Rule, from_self};
-use super::yaml::{Data, Key, Node, read};
+use super::yaml::{Data, Key, Node};
 use crate::api::{DATE_PATTERN, DURATION_PATTERN, Duration, RATE_PATTERN, Rate};
 use crate::decide::path::Path;
 use crate::decide::pod::REFUSED;
@@ -178,7 +181,7 @@ impl<'n> At<'n> {
 }
 
 /// Whether nothing is written behind a key.
-fn is_nothing(node: &Node) -> bool {
+pub(super) fn is_nothing(node: &Node) -> bool {
     matches!(node.data, Data::Scalar(Value::Null))
 }
 
@@ -371,14 +374,20 @@ impl Walk<'_> {
         // What is there already was not meant once more.
         let missing = known.keys().map(String::as_str).filter(|name| !present.contains(name));
         let of_a_pod = POD_FIELDS.contains(&key.name.as_str());
-        let meant = if of_a_pod { None } else { closest(&key.name, missing) };
+        let meant = if of_a_pod {
+            None
+        } else {
+            begun(&key.name, missing.clone()).or_else(|| closest(&key.name, missing))
+        };
         let pods = ["spec.script.pod", "spec.container.pod"];
         let problem = match meant {
             None if of_a_pod || member.path.is_below(&pods) => {
                 Problem::error(member.path.to_string(), REFUSED)
             }
             meant => {
-                let help = meant.map_or_else(|| fields_here(known), did_you_mean);
+                let below =
+                    || below(known, &key.name).map_or_else(|| fields_here(known), |path| did_you_mean(&path));
+                let help = meant.map_or_else(below, did_you_mean);
                 Problem::error(member.path.to_string(), "unknown field").help(help)
             }
         };
@@ -422,7 +431,8 @@ impl Walk<'_> {
             if rule.is_broken(&bindings) {
                 let members = rule.members();
                 let is_there = |name: &&str| bindings.get("self").is_some_and(|of| of.get(name).is_some());
-                let help = if members.iter().any(is_there) { None } else { left_empty(schema, &members, at) };
+                let help =
+                    if members.iter().any(is_there) { None } else { left_empty(schema, &members, at.node) };
                 let message = text["message"].as_str().or(text["rule"].as_str()).unwrap_or_default();
                 let problem = Problem { help, ..Problem::error(at.path.to_string(), message) };
                 self.broken(rule, at, problem, before.1);
@@ -498,73 +508,8 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// How to make a text of something. What a number with a fraction was written as cannot be said any more.
-pub(super) fn quoted(value: &Value) -> String {
-    if value.is_f64() { "put it in quotes".to_owned() } else { format!("write \"{value}\"") }
-}
-
-fn did_you_mean(word: &str) -> String {
-    format!("did you mean {word:?}?")
-}
-
-/// What to write instead of a field that is none.
-fn fields_here(known: &Map<String, Value>) -> String {
-    let names: Vec<&str> = known.keys().map(String::as_str).collect();
-    if names.is_empty() { "leave it out".to_owned() } else { format!("fields here: {}", names.join(", ")) }
-}
-
-/// What to do about a key with nothing behind it where something has to be: it is as if the key were not there.
-fn left_empty(schema: &Value, members: &BTreeSet<&str>, at: &At<'_>) -> Option<String> {
-    let Data::Map(written) = &at.node.data else { return None };
-    let (key, _) =
-        written.iter().find(|(key, node)| members.contains(key.name.as_str()) && is_nothing(node))?;
-    let (name, of) = (&key.name, &schema["properties"][&key.name]);
-    let is_free = of["required"].is_null() && of["x-kubernetes-validations"].is_null();
-    let remedy = match texts(&of["required"]).join(", ") {
-        _ if of["type"] == "object" && is_free => format!("{name}: {{}}"),
-        parts if !parts.is_empty() => format!("a map with {parts} behind {name}"),
-        _ => format!("a value behind {name}"),
-    };
-    Some(format!("{name} without a value is as if it were not there: write {remedy}"))
-}
-
-/// What to write where there is nothing, or too little.
-fn remedy(schema: &Value, optional: bool) -> String {
-    let parts = texts(&schema["items"]["required"]).join(", ");
-    let remedy = match (example(schema), schema["type"].as_str()) {
-        (Some(example), _) => such_as(&example),
-        (None, Some("array")) if parts.is_empty() => "write at least one item".to_owned(),
-        (None, Some("array")) => format!("write at least one item, a map with {parts}"),
-        (None, Some("object")) => "write at least one member".to_owned(),
-        (None, _) => "write some text".to_owned(),
-    };
-    if optional { format!("leave it out, or {remedy}") } else { remedy }
-}
-
-fn such_as(example: &str) -> String {
-    format!("write such as {example}")
-}
-
-/// The first example that a field's description has, as it can be written in a file.
-fn example(schema: &Value) -> Option<String> {
-    let description = schema["description"].as_str()?;
-    let (_, example) = description.split_once("Example:").or_else(|| description.split_once("Examples:"))?;
-    let (example, _) = example.trim_start().strip_prefix('`')?.split_once('`')?;
-    let is_read_so = |yaml: String| {
-        let read = read(&yaml).ok().and_then(|(documents, _)| documents.into_iter().next());
-        read.is_some_and(|read| read.get("a").is_some_and(|text| text.as_str() == Some(example)))
-    };
-    let is_plain = is_read_so(format!("a: {example}\n")) && is_read_so(format!("{{a: {example}}}\n"));
-    let is_text = wanted(schema) == Some("string");
-    Some(if is_text && !is_plain { format!("{example:?}") } else { example.to_owned() })
-}
-
-fn texts(list: &Value) -> Vec<&str> {
-    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
-}
-
 /// The type that a schema wants, if it is particular about it.
-fn wanted(schema: &Value) -> Option<&str> {
+pub(super) fn wanted(schema: &Value) -> Option<&str> {
     let either = schema["x-kubernetes-int-or-string"] == true;
     if either { Some("integer or string") } else { schema["type"].as_str() }
 }
@@ -594,6 +539,7 @@ fn got(data: &Data) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::yaml::read;
     use super::*;
 
     /// All problems of a spec, each with the text that is underlined.
@@ -841,6 +787,23 @@ mod tests {
         ] {
             assert_eq!(check(kind, &spec), [expected]);
         }
+    }
+
+    #[test]
+    fn a_field_that_is_elsewhere_or_was_not_written_to_its_end_is_known() {
+        for (field, meant) in [
+            ("cooldown: 1h", "limits.cooldown"),
+            ("verify: {}", "ladder[].verify"),
+            ("perRule: 1/1h", "limits.perRule"),
+        ] {
+            let name = field.split(':').next().expect("a name");
+            let expected = format!("\"{name}\" spec.{name}: unknown field; did you mean {meant:?}?");
+            assert_eq!(check("Rule", &rule("{schedule: {every: 1h}}", &format!("  {field}\n"))), [expected]);
+        }
+        let account = "  serviceAccount: h\n  trigger: {schedule: {every: 1h}}\n  ladder: [{run: a}]\n";
+        let expected =
+            "\"serviceAccount\" spec.serviceAccount: unknown field; did you mean \"serviceAccountName\"?";
+        assert_eq!(check("Rule", account), [expected]);
     }
 
     #[test]

@@ -225,7 +225,10 @@ fn explain(text: &str, error: &serde_saphyr::Error) -> Mistake {
     };
     let start = error.location().map_or(0, |location| offset(text, location));
     let width = text[start..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
-    Mistake { span: start..start + width, message, help: None }
+    // In a map or list within braces or brackets a template begins a map.
+    let is_template = text[..start].ends_with('$') && text[start..].starts_with("{{");
+    let help = is_template.then(|| "put the template in quotes: \"${{ … }}\"".to_owned());
+    Mistake { span: start..start + width, message, help }
 }
 
 /// The byte offset of a line and column: errors of the scanner have nothing better.
