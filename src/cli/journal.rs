@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use super::Exit;
-use crate::api::Duration;
+use crate::api::{Duration, KEY_KIND};
 use crate::journal::{Decision, Event, File, Filter, Gap};
 use crate::source::watch::now;
 use crate::text::printable;
@@ -19,7 +19,7 @@ use crate::text::printable;
 #[command(after_help = "Examples:
   fother journal journal.db --rule crashloop --since 2h
   fother journal journal.db --target Deployment/web -o json
-  fother journal journal.db --events --limit 10")]
+  fother journal journal.db --events --rule crashloop -o json")]
 pub struct Journal {
     /// The file.
     #[arg(value_name = "FILE")]
@@ -30,8 +30,8 @@ pub struct Journal {
     /// Of this Rule.
     #[arg(long, value_name = "NAME")]
     rule: Option<String>,
-    /// About this target.
-    #[arg(long, value_name = "KIND/NAME")]
+    /// About this target, such as Deployment/web; its kind may be in any case.
+    #[arg(long, value_name = "KIND/NAME", value_parser = kind_and_name)]
     target: Option<String>,
     /// Not older than this.
     #[arg(long, value_name = "DURATION")]
@@ -39,8 +39,8 @@ pub struct Journal {
     /// So many of the newest, at the most.
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: u32,
-    /// Events instead of decisions.
-    #[arg(long, conflicts_with_all = ["namespace", "rule", "target", "since"])]
+    /// Events instead of decisions: those that such decisions name, and all of a namespace.
+    #[arg(long)]
     events: bool,
     /// How to print them.
     #[arg(short, long, value_enum, default_value_t)]
@@ -61,14 +61,15 @@ impl Journal {
     pub fn run(self) -> anyhow::Result<Exit> {
         anyhow::ensure!(self.file.exists(), "{}: there is no such file", self.file.display());
         let file = File::read(&self.file)?;
+        let filter = self.filter();
         let found = match self.events {
-            true => self.print(&file.events(self.limit)?, &EVENT_HEADING, event_row)?,
-            false => self.print(&file.decisions(&self.filter())?, &DECISION_HEADING, decision_row)?,
+            true => self.print(&file.events(&filter)?, &EVENT_HEADING, event_row)?,
+            false => self.print(&file.decisions(&filter)?, &DECISION_HEADING, decision_row)?,
         };
         if found == 0 {
             anstream::eprintln!("{}", self.nothing());
         }
-        file.gaps(self.filter().since)?.iter().rev().for_each(tell_gap);
+        file.gaps(filter.since)?.iter().rev().for_each(tell_gap);
         Ok(Exit::Yes)
     }
 
@@ -88,10 +89,10 @@ impl Journal {
         let asked = asked.into_iter().filter_map(|(flag, value)| Some(format!("{flag} {}", value.as_ref()?)));
         let since = self.since.map(|since| format!("--since {since}"));
         let asked: Vec<_> = asked.chain(since).collect();
-        match (self.events, asked.is_empty()) {
-            (true, _) => "there are no events in it".to_owned(),
-            (false, true) => "there are no decisions in it".to_owned(),
-            (false, false) => format!("no decision matches {}", asked.join(" ")),
+        let what = if self.events { "event" } else { "decision" };
+        match asked.is_empty() {
+            true => format!("there are no {what}s in it"),
+            false => format!("no {what} matches {}", asked.join(" ")),
         }
     }
 
@@ -114,6 +115,22 @@ impl Journal {
             }
         }
         Ok(entries.len())
+    }
+}
+
+/// A target as decisions name it. Only the name of a key, which is no object, may have a slash in it.
+fn kind_and_name(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let is_kind = |kind: &str| !kind.is_empty() && kind.chars().all(is_plain);
+    let is_name = |kind: &str, name: &str| {
+        !name.is_empty() && (kind.eq_ignore_ascii_case(KEY_KIND) || !name.contains('/'))
+    };
+    match text.split_once('/') {
+        Some((kind, name)) if is_kind(kind) && is_name(kind, name) => Ok(text.to_owned()),
+        _ => Err(format!(
+            "{text:?} is not a target: use KIND/NAME, as Deployment/web; the kind goes without its group, \
+             and a namespace is for --namespace"
+        )),
     }
 }
 
@@ -155,6 +172,20 @@ fn tell_gap(gap: &Gap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_has_a_kind_and_a_name() {
+        for good in ["Deployment/web", "deployment/web", "ClusterRole/system:node", "Key/rack/7", "key/a b"] {
+            assert_eq!(kind_and_name(good), Ok(good.to_owned()));
+        }
+        for bad in
+            ["", "web", "/web", "Deployment/", "Deployment web", "deployments.apps/web", "Deployment/a/web"]
+        {
+            let said = kind_and_name(bad).expect_err(bad);
+            let expected = format!("{bad:?} is not a target: use KIND/NAME, as Deployment/web; ");
+            assert!(said.starts_with(&expected), "{said}");
+        }
+    }
 
     #[test]
     fn columns_are_as_wide_as_what_is_in_them() {

@@ -25,6 +25,16 @@ pub use exit::Exit;
 /// Event-driven remediation for Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "fother", version, propagate_version = false, max_term_width = 100)]
+#[command(after_help = "Examples:
+  fother dev --demo                   # needs no cluster
+  fother validate packs/disk          # before a commit
+  fother check -n payments            # when nothing happens
+
+The rest is kubectl's:
+  kubectl get packs,rules,executions -A
+  kubectl describe execution NAME     # what was done, and why
+  kubectl patch execution NAME --type merge -p '{\"spec\":{\"cancel\":true}}'
+  kubectl patch rule NAME --type merge -p '{\"spec\":{\"mode\":\"Observe\"}}'   # it only says what it would do")]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,

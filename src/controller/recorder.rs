@@ -13,13 +13,9 @@ use crate::api::{
 use crate::decide::correlation::{TOO_MANY, WINDOW_ENDED};
 use crate::decide::episode::{Held, RuleFacts};
 use crate::decide::identity::occurrence;
+use crate::journal::entry::{EVENTS, OBJECTS};
 use crate::journal::{Decision, Entry, Event, Health, Journal, Outcome};
 use crate::source::watch::now;
-
-/// Where a Kubernetes Event comes from.
-const EVENTS: &str = "events.k8s.io";
-/// Where a matching object comes from.
-const OBJECTS: &str = "kubernetes";
 
 /// Tells the journal.
 #[derive(Clone, Debug, Default)]
@@ -341,7 +337,8 @@ mod tests {
         let outcomes = [outcome("r", "NotMatched"), outcome("q", "Fired")];
         recorder.received(&batch, &[], &outcomes[..1]);
         recorder.received(&batch, &outcomes[..1], &outcomes);
-        let events = ask(&recorder, |file| file.events(10).expect("reads"));
+        let all = Filter { limit: 10, ..Filter::default() };
+        let events = ask(&recorder, move |file| file.events(&all).expect("reads"));
         assert_eq!((events.len(), events[0].source.as_str(), events[0].id.as_str()), (1, "webhook/w", "s 1"));
         assert_eq!(*events[0].data, json!({"data": {"n": 1}}));
         assert_eq!(decisions(&recorder), [["NotMatched", "r", "", "s 1", "why"].map(str::to_owned)]);

@@ -8,6 +8,11 @@ use k8s_openapi::jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+/// Where a matching object comes from.
+pub const OBJECTS: &str = "kubernetes";
+/// Where a Kubernetes Event comes from.
+pub const EVENTS: &str = "events.k8s.io";
+
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {

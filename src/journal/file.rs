@@ -5,21 +5,26 @@ use std::sync::Arc;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Row, params};
 
-use super::entry::{Decision, Entry, Event, Gap};
+use super::entry::{Decision, EVENTS, Entry, Event, Gap, OBJECTS};
 use super::error::JournalError;
 use super::redact::{redact, scrub};
 
 /// The part of the oldest entries that goes when the journal is full.
 const SHARE_THAT_GOES: u32 = 10;
 
-/// Which decisions to read.
+/// Which decisions are meant: of a namespace (?1) and a Rule (?2), about a target (?3), whose kind may be in any case.
+const MEANT: &str = "(?1 IS NULL OR namespace = ?1) AND (?2 IS NULL OR rule = ?2)
+    AND (?3 IS NULL OR (target = ?3 COLLATE NOCASE
+        AND substr(target, instr(target, '/')) = substr(?3, instr(?3, '/'))))";
+
+/// Which decisions to read, or which events.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
-    /// Of this namespace.
+    /// Of Rules in this namespace.
     pub namespace: Option<String>,
     /// Of this Rule.
     pub rule: Option<String>,
-    /// About this target. Example: `Deployment/web`.
+    /// About this target. Example: `Deployment/web`; its kind may be in any case.
     pub target: Option<String>,
     /// Not older.
     pub since: Option<Timestamp>,
@@ -107,19 +112,39 @@ impl File {
 
     /// Decisions, newest first.
     pub fn decisions(&self, filter: &Filter) -> Result<Vec<Decision>, JournalError> {
-        let sql = "SELECT time, namespace, rule, target, event, outcome, reason, execution FROM decisions
-             WHERE (?1 IS NULL OR namespace = ?1) AND (?2 IS NULL OR rule = ?2) AND (?3 IS NULL OR target = ?3)
-               AND (?4 IS NULL OR time >= ?4)
-             ORDER BY id DESC LIMIT ?5";
-        let since = filter.since.map(millis);
-        let values = params![filter.namespace, filter.rule, filter.target, since, filter.limit];
-        self.rows(sql, values, decision)
+        let sql = format!(
+            "SELECT time, namespace, rule, target, event, outcome, reason, execution FROM decisions
+             WHERE {MEANT} AND (?4 IS NULL OR time >= ?4) ORDER BY id DESC LIMIT ?5"
+        );
+        self.filtered(&sql, filter, decision)
     }
 
-    /// Events, newest first.
-    pub fn events(&self, limit: u32) -> Result<Vec<Event>, JournalError> {
-        let sql = "SELECT time, event, source, type, namespace, data FROM events ORDER BY id DESC LIMIT ?1";
-        self.rows(sql, params![limit], event)
+    /// Events, newest first. They know of no Rule and of no target: they are those that such decisions name, whenever these were
+    /// made, and of a namespace also its own.
+    pub fn events(&self, filter: &Filter) -> Result<Vec<Event>, JournalError> {
+        // What has a UID in its name is told from all others, and may be of another namespace than the Rule, or of none. The
+        // same alert may have been received in several namespaces.
+        let sql = format!(
+            "WITH named AS (SELECT DISTINCT namespace, event FROM decisions WHERE {MEANT})
+             SELECT time, event, source, type, namespace, data FROM events
+             WHERE (?4 IS NULL OR time >= ?4)
+               AND ((?2 IS NULL AND ?3 IS NULL AND (?1 IS NULL OR namespace = ?1))
+                 OR (namespace, event) IN (SELECT namespace, event FROM named)
+                 OR (source IN ('{OBJECTS}', '{EVENTS}') AND event IN (SELECT event FROM named)))
+             ORDER BY id DESC LIMIT ?5"
+        );
+        self.filtered(&sql, filter, event)
+    }
+
+    fn filtered<T>(
+        &self,
+        sql: &str,
+        filter: &Filter,
+        of: fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, JournalError> {
+        let since = filter.since.map(millis);
+        let values = params![filter.namespace, filter.rule, filter.target, since, filter.limit];
+        self.rows(sql, values, of)
     }
 
     /// The times of which something is missing, newest first.
@@ -275,7 +300,7 @@ pub(super) mod tests {
         let again = happened(1, json!({"note": "the same once more"}));
         file.write(&[event.clone(), decided("one", 2), again, decided("two", 3)], &[]).expect("writes");
         assert_eq!(
-            file.events(10).expect("reads").into_iter().map(Entry::Event).collect::<Vec<_>>(),
+            file.events(&ALL).expect("reads").into_iter().map(Entry::Event).collect::<Vec<_>>(),
             [event]
         );
         assert_eq!(rules(&file, &ALL), ["two", "one"]);
@@ -290,6 +315,78 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_kind_of_a_target_is_found_in_any_case_and_its_name_as_it_is() {
+        let mut file = memory();
+        let about = |target: &str| {
+            let Entry::Decision(decided) = decided("one", 1) else { unreachable!("it is one") };
+            Entry::Decision(Decision { target: target.to_owned(), ..decided })
+        };
+        let targets = ["Deployment/web", "Deployment/Web", "Key/rack/7", "Key/RACK/7", ""];
+        file.write(&targets.map(about), &[]).expect("writes");
+        for (target, expected) in [
+            ("Deployment/web", vec!["Deployment/web"]),
+            ("deployment/web", vec!["Deployment/web"]),
+            ("DEPLOYMENT/Web", vec!["Deployment/Web"]),
+            ("Deployment/WEB", vec![]),
+            ("key/rack/7", vec!["Key/rack/7"]),
+            ("StatefulSet/web", vec![]),
+            ("web", vec![]),
+        ] {
+            let found = file.decisions(&Filter { target: Some(target.to_owned()), ..ALL }).expect("reads");
+            let found: Vec<_> = found.iter().map(|decision| decision.target.as_str()).collect();
+            assert_eq!(found, expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn events_are_those_that_decisions_name() {
+        let mut file = memory();
+        let event = |second: i64, (source, namespace): (&str, &str), id: &str| {
+            let Entry::Event(happened) = happened(second, json!({})) else { unreachable!("it is one") };
+            let (source, namespace) = (source.to_owned(), namespace.to_owned());
+            Entry::Event(Event { id: id.to_owned(), source, namespace, ..happened })
+        };
+        let about = |rule: &str, namespace: &str, target: &str, event: &str| {
+            let Entry::Decision(decided) = decided(rule, 9) else { unreachable!("it is one") };
+            let (target, event) = (target.to_owned(), event.to_owned());
+            Entry::Decision(Decision { namespace: namespace.to_owned(), target, event, ..decided })
+        };
+        let entries = [
+            event(1, (OBJECTS, ""), "node/1"),
+            event(2, (EVENTS, "default"), "event/2"),
+            event(3, ("webhook/am", "a"), "am 3"),
+            event(4, ("webhook/am", "b"), "am 3"),
+            event(5, ("webhook/am", "a"), "am 5"),
+            about("nodes", "a", "Node/n", "node/1"),
+            about("nodes", "a", "Node/m", "event/2"),
+            about("alerts", "a", "", "am 3"),
+            about("alerts", "b", "Node/n", "am 3"),
+            // The state of an object has no event.
+            about("states", "a", "Node/n", ""),
+        ];
+        file.write(&entries, &[]).expect("writes");
+        let some = |text: &str| Some(text.to_owned());
+        for (filter, expected) in [
+            (ALL, vec![5, 4, 3, 2, 1]),
+            (Filter { limit: 2, ..ALL }, vec![5, 4]),
+            (Filter { since: Some(at(4)), ..ALL }, vec![5, 4]),
+            (Filter { namespace: some("a"), ..ALL }, vec![5, 3, 2, 1]),
+            (Filter { namespace: some("b"), ..ALL }, vec![4]),
+            (Filter { rule: some("nodes"), ..ALL }, vec![2, 1]),
+            (Filter { rule: some("nodes"), since: Some(at(2)), ..ALL }, vec![2]),
+            (Filter { rule: some("alerts"), ..ALL }, vec![4, 3]),
+            (Filter { rule: some("alerts"), namespace: some("a"), ..ALL }, vec![3]),
+            (Filter { target: some("node/n"), ..ALL }, vec![4, 1]),
+            (Filter { rule: some("nodes"), target: some("Node/m"), ..ALL }, vec![2]),
+            (Filter { rule: some("states"), ..ALL }, vec![]),
+        ] {
+            let found = file.events(&filter).expect("reads");
+            let found: Vec<_> = found.iter().map(|event| event.time.as_second()).collect();
+            assert_eq!(found, expected, "{filter:?}");
+        }
+    }
+
+    #[test]
     fn the_old_goes() {
         let mut file = memory();
         let gap = |second| Gap { from: at(0), to: at(second), missing: 1, reason: "full".into() };
@@ -297,7 +394,7 @@ pub(super) mod tests {
             .expect("writes");
         file.prune(SignedDuration::from_secs(10), at(12)).expect("prunes");
         assert_eq!(rules(&file, &ALL), ["new"]);
-        assert_eq!(file.events(10).expect("reads"), []);
+        assert_eq!(file.events(&ALL).expect("reads"), []);
         assert_eq!(file.gaps(None).expect("reads"), [gap(5)]);
         assert_eq!(file.gaps(Some(at(6))).expect("reads"), []);
     }
@@ -316,7 +413,7 @@ pub(super) mod tests {
         }
         let size = std::fs::metadata(&path).expect("is there").len();
         assert!(size <= limit.0 && size == file.size().expect("says so"), "{size}");
-        let kept = file.events(10_000).expect("reads");
+        let kept = file.events(&Filter { limit: 10_000, ..ALL }).expect("reads");
         assert_eq!(kept[0].time, at(1_999));
         assert!(kept.len() > 200, "{}", kept.len());
     }

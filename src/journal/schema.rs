@@ -306,6 +306,7 @@ mod tests {
 
     use super::*;
     use crate::journal::entry::Entry;
+    use crate::journal::file::Filter;
     use crate::journal::file::tests::{ALL, at, decided, happened, rules};
 
     fn keeping(path: &Path) -> Keeping {
@@ -341,7 +342,7 @@ mod tests {
             let file = open(&path, 1000);
             let expected = format!("the file was damaged and is now {}.damaged", path.display());
             assert_eq!(gaps(&file), [(at(1000 - 7 * 24 * 3600), at(1000), expected)]);
-            assert_eq!(file.events(10).expect("reads"), []);
+            assert_eq!(file.events(&ALL).expect("reads"), []);
             assert_eq!(std::fs::read(folder.path().join("journal.db.damaged")).expect("reads"), damaged);
         }
     }
@@ -365,7 +366,7 @@ mod tests {
             assert_eq!(rules(&read, &ALL), ["kept"]);
             let mut file = open(&path, 2);
             assert_eq!(rules(&file, &ALL), ["kept"]);
-            assert_eq!(file.events(10).expect("reads").len(), 1, "{known}");
+            assert_eq!(file.events(&ALL).expect("reads").len(), 1, "{known}");
             file.write(&[decided("new", 2)], &[]).expect("writes");
             assert_eq!(rules(&file, &ALL), ["new", "kept"]);
         }
@@ -417,7 +418,7 @@ mod tests {
         drop(open);
         let bytes = std::fs::read(&left).expect("reads");
         assert!(bytes.windows(4).any(|window| window == b"half"), "it is half written");
-        let read = File::read(&left).expect("can be read").events(1000).expect("reads");
+        let read = File::read(&left).expect("can be read").events(&ALL).expect("reads");
         assert_eq!(read.len(), 500);
         assert!(read.iter().all(|event| event.data["n"].is_number()));
     }
@@ -454,7 +455,7 @@ mod tests {
         assert_eq!(file.size().expect("says so"), length());
         assert!(!beside(&path, ".smaller").exists());
         assert_eq!(gaps(&file), [gap], "what was missing is, and the oldest go as they always do");
-        let kept = file.events(10_000).expect("reads");
+        let kept = file.events(&Filter { limit: 10_000, ..ALL }).expect("reads");
         assert_eq!(kept[0].time, at(1999));
         assert!(kept.len() > 200, "{}", kept.len());
         file.write(&many(), &[]).expect("writes");
@@ -479,7 +480,7 @@ mod tests {
         let mut file = File::open(&sized(&path, 512), at(10), at(2000)).expect("opens");
         let expected = "it was larger than its size, and there was no room to make it smaller";
         assert_eq!(gaps(&file), [(at(2000 - 7 * 24 * 3600), at(2000), expected.to_owned())]);
-        assert_eq!(file.events(10).expect("reads"), []);
+        assert_eq!(file.events(&ALL).expect("reads"), []);
         assert!(file.size().expect("says so") <= 512 << 10);
         file.write(&[decided("new", 2000)], &[]).expect("writes");
         assert_eq!(rules(&file, &ALL), ["new"]);

@@ -115,6 +115,17 @@ fn a_journal_that_is_none_is_said_once() {
     assert_eq!((code, out.as_str(), err), (2, "", format!("fother: {path}: file is not a database\n")));
 }
 
+#[test]
+fn what_has_not_the_form_of_a_target_is_refused_with_the_remedy() {
+    for target in ["", "web", "Deployment/", "deployments.apps/web", "Deployment/payments/web"] {
+        let (code, out, err) = fother(&["journal", "/nowhere.db", "--target", target]);
+        let said = format!(
+            "invalid value '{target}' for '--target <KIND/NAME>': {target:?} is not a target: use KIND/NAME, as Deployment/web; "
+        );
+        assert!(code == 2 && out.is_empty() && err.contains(&said), "{code} {err}");
+    }
+}
+
 /// The verbs that `fother --help` lists.
 fn verbs() -> Vec<String> {
     let (_, help, _) = fother(&["--help"]);

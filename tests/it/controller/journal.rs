@@ -136,19 +136,40 @@ async fn shows(path: &Path) {
     assert_eq!(columns[0], ("TARGET", "OUTCOME"), "{}", answer.stdout);
     assert!(columns.contains(&("ConfigMap/ark", "Suppressed")), "{}", answer.stdout);
     assert_eq!((answer.code, answer.stderr.as_str()), (0, ""));
-    let answer = fother(&["journal", path, "--events", "-o", "json"]).await;
-    let events: Vec<Value> = answer.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let mut sources: Vec<_> = events
-        .iter()
-        .map(|event| (event["source"].as_str().unwrap(), event["type"].as_str().unwrap()))
-        .collect();
-    sources.sort_unstable();
-    assert_eq!(sources, [("events.k8s.io", "Leak"), ("events.k8s.io", "Leak"), ("kubernetes", "Matched")]);
+    let answer = fother(&["journal", path, "--rule", "events", "--target", "configmap/ark"]).await;
+    assert!(answer.stdout.contains(" ConfigMap/ark "), "{answer:?}");
+    let answer = fother(&["journal", path, "--rule", "events", "--target", "ConfigMap/Ark"]).await;
+    let nothing = "no decision matches --rule events --target ConfigMap/Ark\n";
+    assert_eq!((answer.code, answer.stderr.as_str()), (0, nothing));
+    let (leak, matched) = ("events.k8s.io Leak", "kubernetes Matched");
+    for (flags, expected) in [
+        (&["--namespace", NAMESPACE, "--since", "1h"][..], &[leak, leak, matched][..]),
+        (&[], &[leak, leak, matched]),
+        (&["--rule", "events", "--target", "configmap/ark"], &[leak, leak]),
+        (&["--rule", "secrets"], &[matched]),
+        (&["--rule", "waits"], &[]),
+        (&["--namespace", "other"], &[]),
+    ] {
+        assert_eq!(events(path, flags).await, expected, "{flags:?}");
+    }
+    let answer = fother(&["journal", path, "--events", "--rule", "waits"]).await;
+    assert_eq!((answer.code, answer.stderr.as_str()), (0, "no event matches --rule waits\n"));
     let answer = fother(&["journal", path, "--rule", "evnts", "--since", "1h", "-o", "json"]).await;
     let nothing = "no decision matches --rule evnts --since 1h\n";
     assert_eq!((answer.code, answer.stdout.as_str(), answer.stderr.as_str()), (0, "", nothing));
     let answer = fother(&["journal", "/nowhere.db"]).await;
     assert_eq!((answer.code, answer.stderr.as_str()), (2, "fother: /nowhere.db: there is no such file\n"));
+}
+
+/// Source and type of each event that `fother journal` shows with these flags.
+async fn events(path: &str, flags: &[&str]) -> Vec<String> {
+    let answer = fother(&[&["journal", path, "--events", "-o", "json"][..], flags].concat()).await;
+    let events = answer.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let text = |event: &Value, field: &str| event[field].as_str().unwrap().to_owned();
+    let mut events: Vec<_> =
+        events.map(|event| format!("{} {}", text(&event, "source"), text(&event, "type"))).collect();
+    events.sort_unstable();
+    events
 }
 
 #[tokio::test]

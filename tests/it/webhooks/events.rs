@@ -98,7 +98,8 @@ async fn what_stands_in_the_way_of_an_event_is_recorded() {
     assert_eq!(scene.executions().await.len(), 1);
     running.stop().await;
     let journal = File::read(&scene.journal()).unwrap();
-    let decisions = journal.decisions(&Filter { limit: 100, ..Filter::default() }).unwrap();
+    let all = Filter { limit: 100, ..Filter::default() };
+    let decisions = journal.decisions(&all).unwrap();
     let rows = decisions.into_iter().rev().filter(|decision| !decision.event.is_empty());
     let rows: Vec<_> =
         rows.map(|d| format!("{} {} {}", d.target, d.outcome, d.reason).trim().to_owned()).collect();
@@ -110,7 +111,7 @@ async fn what_stands_in_the_way_of_an_event_is_recorded() {
     ] {
         assert_eq!(rows.iter().filter(|found| *found == row).count(), 1, "{row}: {rows:#?}");
     }
-    let events = journal.events(100).unwrap();
+    let events = journal.events(&all).unwrap();
     let mut ids: Vec<_> =
         events.iter().map(|event| (event.source.as_str(), event.id.rsplit(' ').next().unwrap())).collect();
     ids.sort_unstable();

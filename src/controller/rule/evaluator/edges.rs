@@ -15,6 +15,7 @@ use crate::controller::rule::seen::{Edge, key_of};
 use crate::controller::rule::unwatched::recorded;
 use crate::controller::rule::windows::{Capturing, Happened, happened};
 use crate::decide::correlation::{Captured, Found};
+use crate::decide::identity;
 use crate::decide::matching::{event_identity, is_own, occurred};
 use crate::decide::view::ObjectKey;
 use crate::expr::{EvalError, EvalErrorKind};
@@ -150,15 +151,23 @@ impl Eye {
 
     /// Tells of Events that waited for others and will not any more.
     pub(super) fn never_counts(&mut self, events: &[Captured], why: Why) {
-        for over in events.iter().filter(|over| !self.told.has(&over.id)).collect::<Vec<_>>() {
-            if let Some((Happened { event, .. }, target)) = happened(over) {
+        for over in events {
+            let happened = happened(over);
+            let occurrence = match &happened {
+                Some((happened, _)) => identity::occurrence(&happened.event),
+                None => over.id.clone(),
+            };
+            if self.told.has(&occurrence) {
+                continue;
+            }
+            if let Some((Happened { event, .. }, target)) = happened {
                 self.journal.told(&event, &self.rule.facts.namespace);
-                self.passes_over((&target, &over.id), why);
+                self.passes_over((&target, &occurrence), why);
                 continue;
             }
             let event = Arc::new(over.data["data"].clone());
-            self.journal.kubernetes_event(&matched(&event), (&over.id, over.time), &event);
-            self.passes_over((&regarding(&event), &over.id), why);
+            self.journal.kubernetes_event(&matched(&event), (&occurrence, over.time), &event);
+            self.passes_over((&regarding(&event), &occurrence), why);
         }
     }
 
