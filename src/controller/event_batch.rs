@@ -1,6 +1,7 @@
 //! `EventBatch`es: each goes when all is over with what is in it, and nobody is likely to send it again. An alert that fires
-//! and that a Rule may come to match when it is mended is kept as long as there is room. What could still be replayed is
-//! kept in any case, and what says that an alert is resolved until that is recorded where it fires.
+//! and that a Rule may come to match when it is mended is kept as long as there is room. Where there is none, those go first
+//! with which all was over first. What could still be replayed is kept in any case, and what says that an alert is resolved
+//! until that is recorded where it fires.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use kube::{Api, ResourceExt};
 
 use super::context::Context;
 use super::outcomes;
-use super::queue::Requeue;
+use super::queue::{Kind, Requeue};
 use crate::api::{AcceptedEvent, EventBatch, EventOutcome, Rule};
 use crate::cluster::Result;
 use crate::cluster::error::{Error, optional};
@@ -33,6 +34,10 @@ const AT_A_TIME: usize = 8;
 /// Reconciles one batch.
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Requeue> {
     let Some(batch) = context.batches.get(namespace, name) else { return Ok(Requeue::OnChange) };
+    let has_to_go = context.known.has_to_go((namespace, name), now());
+    if !has_to_go {
+        make_room(context);
+    }
     let listens = |rule: &str| {
         let rule = context.rules.get(namespace, rule);
         rule.is_some_and(|rule| rule.spec.trigger.webhook_name() == Some(&batch.spec.webhook))
@@ -49,7 +54,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let Some(settled_at) = settled_at(&batch) else { return Ok(Requeue::After(LOOK)) };
     let webhook = (namespace.to_owned(), batch.spec.webhook.clone());
     let about = |alert: &AcceptedEvent| context.listening.about(&webhook, &alert.event);
-    let keep = if context.known.is_crowded() {
+    let keep = if has_to_go {
         SignedDuration::ZERO
     } else if context.known.has_room_to_wait() && may_be_mended(&batch, &beside, (about, listens)) {
         // A Rule that is mended hears of what still fires.
@@ -67,6 +72,14 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     outcomes::record(context, ended_by(&batch, &beside, false, now())).await?;
     delete(context, &batch).await?;
     Ok(Requeue::OnChange)
+}
+
+/// Has those looked at that have to go for others: what comes has to have room at once. Only what stays asks for it, or two
+/// that cannot be deleted just now would wake each other for ever.
+fn make_room(context: &Context) {
+    for (namespace, name) in context.known.first_to_go(now()) {
+        context.queue.add(Kind::EventBatch, &namespace, &name);
+    }
 }
 
 /// Leaves out what is said of Rules of which this process has not heard yet: whoever accepted the batch may have been faster.

@@ -91,6 +91,8 @@ const LAST_ENTRIES: Duration = Duration::from_secs(2);
 const CONCURRENCY: usize = 32;
 /// How long a controller that stops goes on writing the Events that wait: less than it may go on without its Lease.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long one that ends by itself waits until senders have heard of it: nothing has to be done for these answers but to leave.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// What the controller is told.
 #[derive(Clone, Debug)]
@@ -138,7 +140,7 @@ pub async fn run(
 }
 
 /// The same, with what takes in Webhooks: that works from the first moment, whoever leads, and after `stop` until nothing comes
-/// any more, which is when `closed` is over.
+/// any more, which is when `closed` is over. When this ends without `stop`, it takes in nothing more from that moment on.
 pub async fn run_with(
     receiver: &Receiver,
     connection: Client,
@@ -152,6 +154,9 @@ pub async fn run_with(
             // The Lease is free: whoever has it next finds what still comes in, and how many were refused.
             closed.await;
             let _ = tokio::time::timeout(LAST_WORDS, receiver.flush()).await;
+        } else {
+            receiver.close();
+            let _ = tokio::time::timeout(LAST_ANSWERS, closed).await;
         }
         ended
     };
@@ -192,8 +197,15 @@ async fn compete(
     let before = (unled, candidate.settled_before());
     let work = lead(receiver, home.clone(), (settings, before), (metrics.clone(), teller, recorder), tell);
     let (led, leads) = tokio::select! {
-        lacks = work => (Err(anyhow::anyhow!("fother's kinds cannot be used any more: {}", lacks?)), true),
-        () = candidate.keep() => (Err(anyhow::anyhow!("the lease was lost: another controller may lead now")), false),
+        lacks = work => {
+            receiver.close();
+            (Err(anyhow::anyhow!("fother's kinds cannot be used any more: {}", lacks?)), true)
+        }
+        () = candidate.keep() => {
+            // At once, whatever else there is to end: this process writes nothing any more.
+            receiver.close();
+            (Err(anyhow::anyhow!("the lease was lost: another controller may lead now")), false)
+        }
         () = stop.cancelled() => (Ok(()), true),
         () = &mut writing => anyhow::bail!("the work ended by itself"),
     };

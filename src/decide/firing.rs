@@ -328,6 +328,23 @@ mod tests {
         assert_eq!(goes_by(&kept, None, 301 + 30), 5, "a third Alertmanager");
     }
 
+    /// What tells a latecomer from what began anew is when it began, and not how soon it is told of.
+    #[test]
+    fn what_began_after_an_end_is_no_latecomer_however_soon_it_comes() {
+        let mut kept = vec![one(6, said(5, None, None)), one(301, said(5, None, Some(300)))];
+        let again = AlertState { starts_at: MicroTime(at(310)), ..state(None) };
+        let came = Arrival { at: at(311), authentic_until: None };
+        assert_eq!((start_by(&kept, &again, came), goes_by(&kept, None, 311)), (310, 5));
+        kept.extend([one(311, said(310, None, None)), one(312, said(5, None, None))]);
+        let all = items(&kept);
+        let all_said = Said::of(&all);
+        let resolved: Vec<_> = all.iter().map(|item| all_said.is_resolved(item)).collect();
+        assert_eq!(resolved, [true, true, false, true], "the last one is late");
+        let last = all_said.last(&all[0]).and_then(starts_at);
+        assert_eq!(last, Some(at(310)));
+        assert!(all_said.fires_again(&all[1], at(313)));
+    }
+
     /// Of a pair each has another idea of when it was, and what is said of a Rule that came since is kept, too.
     #[test]
     fn what_fires_on_began_after_all_that_ended() {

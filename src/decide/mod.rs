@@ -26,7 +26,7 @@
 //! - [`change`], [`lifecycle`]: what happens to objects, as events: changes, creations and deletions.
 //! - [`aim`]: where an event leads that is about no object.
 //! - [`unknown`]: what a later version wrote and this one does not know.
-//! - [`retention`]: which finished Executions may go.
+//! - [`retention`]: which finished Executions may go; [`room`]: which `EventBatch`es that are over make room.
 
 pub mod aim;
 pub mod alerts;
@@ -69,6 +69,7 @@ pub mod pod;
 pub mod problem;
 pub mod retention;
 pub mod rights;
+pub mod room;
 pub mod schedule;
 pub mod sync;
 pub mod turning;

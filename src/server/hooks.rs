@@ -4,7 +4,8 @@
 //! doubling), whatever is sent, in whatever pieces and however slowly. A body has its place from before its first byte until
 //! its answer: it has ten seconds to come, and the answer as many.
 //!
-//! Its end has bounds too ([`Ending`]): whoever is told to stop takes in what comes for a while, and answers what has begun.
+//! Its end has bounds too ([`Ending`]): whoever is told to stop takes in what comes for a while, and answers what has begun. Where
+//! the receiver takes in nothing any more, as when the Lease is lost, all who wait are told to come again, at once.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -69,7 +70,8 @@ struct Hooks {
     stop: CancellationToken,
 }
 
-/// Serves `/hooks/NAMESPACE/NAME` until `stop`, and then to the end; the task is over when nobody is served any more.
+/// Serves `/hooks/NAMESPACE/NAME` until `stop`, and then to the end, or until the receiver is closed; the task is over when nobody is
+/// served any more.
 pub async fn serve(
     address: SocketAddr,
     receiver: Arc<Receiver>,
@@ -102,9 +104,12 @@ struct Entrance {
 }
 
 impl Entrance {
-    /// Lets connections in until some time after `stop`, and waits for their ends.
+    /// Lets connections in until some time after `stop`, or until nothing is taken in any more, and waits for their ends.
     async fn run(self, stop: CancellationToken, grace: Duration) {
-        self.accept_until(&stop, grace).await;
+        tokio::select! {
+            () = self.accept_until(&stop, grace) => {}
+            _ = self.receiver.closed() => {}
+        }
         let Self { listener, connections, closing, .. } = self;
         drop(listener);
         closing.cancel();
@@ -183,18 +188,39 @@ async fn turn_away(mut stream: TcpStream) {
 async fn take(
     State(hooks): State<Hooks>,
     Extension(sender): Extension<IpAddr>,
-    Path((namespace, name)): Path<(String, String)>,
+    Path(webhook): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let open = match hooks.receiver.open((&namespace, &name), &headers, sender).await {
+    let answer = pin!(answer(&hooks, (sender, webhook), &headers, body));
+    unless_closed(&hooks.receiver, answer).await
+}
+
+/// An answer, or, as soon as nothing is taken in any more, that one has to come again.
+async fn unless_closed(receiver: &Receiver, answer: impl Future<Output = Response>) -> Response {
+    tokio::select! {
+        // Asked first: what waits to be written is not written after that.
+        biased;
+        closed = receiver.closed() => respond(&closed, true),
+        answer = answer => answer,
+    }
+}
+
+/// Takes a request in, and gives the answer to it.
+async fn answer(
+    hooks: &Hooks,
+    (sender, (namespace, name)): (IpAddr, (String, String)),
+    headers: &HeaderMap,
+    body: Body,
+) -> Response {
+    let open = match hooks.receiver.open((&namespace, &name), headers, sender).await {
         Ok(open) => open,
         Err(answer) => return respond(&answer, true),
     };
-    match read(&hooks, &open, &headers, body).await {
+    match read(hooks, &open, headers, body).await {
         // The place is free again when the body is gone, and that is after the answer.
         Ok((_place, body)) => {
-            let answer = hooks.receiver.accept(&open, &headers, &body).await;
+            let answer = hooks.receiver.accept(&open, headers, &body).await;
             respond(&answer, hooks.stop.is_cancelled())
         }
         Err((refusal, text)) => respond(&hooks.receiver.refuse_body(&open, refusal, &text), true),
@@ -279,6 +305,15 @@ mod tests {
 
     use bytes::Bytes;
     use futures::stream;
+    use http::{Request, Response as Answered};
+    use kube::client::Body as Sent;
+
+    /// One whose API server never answers.
+    fn receiver() -> Arc<Receiver> {
+        type Never = std::future::Pending<Result<Answered<Sent>, Infallible>>;
+        let service = tower::service_fn(|_: Request<Sent>| -> Never { std::future::pending() });
+        Receiver::new(kube::Client::new(service, "default"), Arc::default())
+    }
 
     /// A byte, and how many of its kind there are.
     struct Piece(Arc<AtomicUsize>);
@@ -293,6 +328,37 @@ mod tests {
         fn drop(&mut self) {
             self.0.fetch_sub(1, Ordering::SeqCst);
         }
+    }
+
+    #[tokio::test]
+    async fn who_waits_when_nothing_is_taken_in_any_more_is_told_to_come_again() {
+        let (receiver, kept) = (receiver(), AtomicUsize::default());
+        let keeps = async {
+            kept.fetch_add(1, Ordering::SeqCst);
+            StatusCode::ACCEPTED.into_response()
+        };
+        assert_eq!(unless_closed(&receiver, keeps).await.status(), StatusCode::ACCEPTED);
+        let waits = unless_closed(&receiver, std::future::pending());
+        let (told, ()) = tokio::join!(waits, async { receiver.close() });
+        assert_eq!(told.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let said = [header::RETRY_AFTER, header::CONNECTION].map(|name| told.headers().get(name).cloned());
+        assert_eq!(said.map(|value| value.expect("a header")), ["5", "close"]);
+        let keeps = async {
+            kept.fetch_add(1, Ordering::SeqCst);
+            StatusCode::ACCEPTED.into_response()
+        };
+        assert_eq!(unless_closed(&receiver, keeps).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(kept.load(Ordering::SeqCst), 1, "nothing is kept after that");
+    }
+
+    #[tokio::test]
+    async fn a_listener_ends_when_nothing_is_taken_in_any_more() {
+        let (receiver, stop) = (receiver(), CancellationToken::new());
+        let served = serve(([127, 0, 0, 1], 0).into(), receiver.clone(), (stop, Ending::default()));
+        let (address, task) = served.await.expect("it listens");
+        let _idle = TcpStream::connect(address).await.expect("a connection");
+        receiver.close();
+        tokio::time::timeout(2 * READ_TIMEOUT, task).await.expect("it ends").expect("well");
     }
 
     #[tokio::test]

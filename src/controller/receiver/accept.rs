@@ -239,7 +239,8 @@ impl Receiver {
                 Ok(Ok(created)) => {
                     let created = Arc::new(created);
                     self.batches.insert(created.clone());
-                    self.known.learn(&created, Some(created.clone()));
+                    // The watch may have been faster, and know more of it.
+                    self.known.learn(&created, self.batches.get(namespace, &created.name_any()));
                     // What the watch brings of it is nothing new any more.
                     self.tell_of_batch(None, &created);
                 }

@@ -25,6 +25,7 @@ use http::HeaderMap;
 use k8s_openapi::jiff::SignedDuration;
 use kube::{Client, ResourceExt};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::Batches;
 use super::queue::{Kind, Queue};
@@ -74,6 +75,8 @@ pub struct Receiver {
     writing: Semaphore,
     /// Where the leader hears of what came, once this process leads.
     queue: OnceLock<Queue>,
+    /// Cancelled when nothing is taken in any more.
+    closed: CancellationToken,
 }
 
 /// A Webhook that is about to receive a body.
@@ -134,7 +137,20 @@ impl Receiver {
             parsing: Semaphore::new(PARSING),
             writing: Semaphore::new(WRITING),
             queue: OnceLock::new(),
+            closed: CancellationToken::new(),
         })
+    }
+
+    /// Takes in nothing any more, and writes nothing: whoever waits for an answer is told to come again.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Waits until nothing is taken in any more, and says what senders hear then. Nobody counts it: whoever leads next knows that
+    /// some may have come in vain before he did.
+    pub async fn closed(&self) -> Answer {
+        self.closed.cancelled().await;
+        Answer::later("this replica ends; retry")
     }
 
     /// Webhooks, as last seen.
@@ -170,7 +186,7 @@ impl Receiver {
         }
     }
 
-    /// Follows Webhooks, rules and what is kept, and writes down what came, for ever.
+    /// Follows Webhooks, rules and what is kept, and writes down what came, for ever; once it is closed it does nothing.
     pub(super) async fn run(&self) {
         let webhooks = self.webhooks.clone().follow(
             self.home.clone(),
@@ -207,7 +223,12 @@ impl Receiver {
             },
             |namespace, name| tracing::error!(namespace, name, "an EventBatch cannot be read"),
         );
-        tokio::join!(webhooks, rules, batches, self.tally.run(self));
+        let work = async { tokio::join!(webhooks, rules, batches, self.tally.run(self)) };
+        tokio::select! {
+            biased;
+            _ = self.closed() => std::future::pending().await,
+            _ = work => {}
+        }
     }
 
     fn tell_of_webhook(&self, before: Option<&Webhook>, webhook: &Webhook) {
@@ -328,9 +349,11 @@ impl Receiver {
         self.refuse(open.webhook(), Refusal::NotReady, "the Webhook is not ready, its status says why; retry")
     }
 
-    /// Writes what was counted and is not written yet.
+    /// Writes what was counted and is not written yet, unless nothing may be written any more.
     pub(super) async fn flush(&self) {
-        self.tally.flush(self).await;
+        if !self.closed.is_cancelled() {
+            self.tally.flush(self).await;
+        }
     }
 
     /// Somebody was told to come again of whom is not known to which Webhook he came: it may have been any.

@@ -1,4 +1,4 @@
-//! How a replica that is told to stop leaves its senders: none loses what he has begun.
+//! How a replica that is told to stop leaves its senders: none loses what he has begun. And one that has to end at once.
 
 use std::time::Duration;
 
@@ -96,4 +96,19 @@ async fn who_does_not_come_to_an_end_is_not_waited_for() {
     running.stop().await;
     let cut_off = tokio::time::timeout(DEADLINE, http::read(&mut stream)).await.unwrap();
     assert_eq!(cut_off.status, 0, "it had ten seconds for its body otherwise: {cut_off:?}");
+}
+
+/// Another leads by then: nothing of what was begun is kept here, and its sender hears that he has to come again, to him.
+#[tokio::test]
+async fn who_waits_when_the_lease_is_lost_is_told_to_come_again() {
+    let (scene, running) = leads(Ending { grace: NEVER, rest: NEVER }).await;
+    let (mut stream, _) = begin(&running, "sda").await;
+    scene.lease_to_nobody().await;
+    let told = tokio::time::timeout(DEADLINE, http::read(&mut stream)).await.unwrap();
+    assert_eq!((told.status, told.text.as_str()), (503, "this replica ends; retry"));
+    for header in ["retry-after: 5", "connection: close"] {
+        assert!(told.head.contains(header), "{}", told.head);
+    }
+    assert_eq!(scene.batches().await.len(), 0);
+    running.stop().await;
 }

@@ -279,3 +279,29 @@ fn remedied(executions: &[Arc<Execution>], began: Timestamp, heard: Timestamp) -
 pub(super) fn latest(executions: &[Arc<Execution>]) -> Option<&Arc<Execution>> {
     executions.iter().max_by_key(|execution| execution.spec.decision.as_ref().map(|d| d.time.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_began_with_what_was_dealt_with_is_late() {
+        let at = |second: i64| Timestamp::from_second(second).expect("a time");
+        let time = |second| at(second).to_string();
+        let object = json!({"apiVersion": "v1", "kind": "K", "name": "a"});
+        let event = json!({"id": "f", "source": "am", "type": FIRING, "time": time(5)});
+        let decision = json!({"id": "d", "time": time(6), "rule": {"name": "r"}, "mode": "Enforce", "definition": "x",
+            "since": time(5), "event": event, "matched": {"object": object, "resourceVersion": ""}});
+        let execution = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution", "metadata": {"name": "x"},
+            "spec": {"serviceAccountName": "h", "decision": decision},
+            "status": {"finishedAt": time(300), "episodeClosedAt": time(302)}});
+        let execution: Execution = serde_json::from_value(execution).expect("an Execution");
+        let executions = [Arc::new(execution)];
+        for (began, heard, is_late) in
+            [(5, 290, true), (5, 347, true), (5, 348, false), (310, 311, false), (310, 347, false)]
+        {
+            let known = remedied(&executions, at(began), at(heard));
+            assert_eq!(known.is_some(), is_late, "began at {began}, heard of at {heard}");
+        }
+    }
+}
