@@ -119,8 +119,9 @@ impl Expression {
         Err(vec![ExprError::new(message, ast::span(info, root))])
     }
 
-    /// The fields that there are not and that it asks for before it reads them: a misspelling, or of another version of
-    /// the kind.
+    /// What in it may well work, and hardly as it was meant: fields that there are not and that it asks for before it reads
+    /// them (a misspelling, or of another version of the kind), counts that are left out when they are what it asks for,
+    /// and functions over what owns the object that they take.
     pub fn doubts(&self) -> &[ExprError] {
         &self.program.doubts
     }

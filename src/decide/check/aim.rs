@@ -28,6 +28,14 @@ pub(super) fn check(spec: &RuleSpec, known: &Known<'_>) -> Vec<Problem> {
     }
 }
 
+/// Whether the target is only a name, so that no object of it can be read.
+pub(super) fn is_key(spec: &RuleSpec) -> bool {
+    match &spec.target {
+        Some(target) => matches!(target, Target::Key(_)),
+        None => spec.trigger.schedule.is_some(),
+    }
+}
+
 /// A name that reads like an expression: `key` is one, so that the braces are easily forgotten.
 fn meant_as_expression(text: &str, path: &Path, scope: &Scope) -> Option<Problem> {
     let (first, _) = text.split_once(['.', '['])?;

@@ -84,7 +84,7 @@ fn expression(source: &str, path: &Path, scope: &Scope, wanted: &Type) -> Vec<Pr
     }
 }
 
-/// A field that is asked for before it is read may be one of another version of the kind.
+/// What may well work: a field that is asked for before it is read may be one of another version of the kind.
 fn doubtful(problem: Problem) -> Problem {
     Problem { severity: Severity::Warning, ..problem }
 }

@@ -174,7 +174,7 @@ fn check_rung(spec: &RuleSpec, index: usize, rung: &Rung, known: &Known<'_>, pro
     }
     if let Some(action) = known.actions.get(rung.run.as_str()).copied().flatten() {
         check_values(action, rung, &path, problems);
-        if action.kubernetes.is_some() && is_key(spec) {
+        if action.kubernetes.is_some() && aim::is_key(spec) {
             let message = format!("the target is only a name: Action {:?} has no object to change", rung.run);
             problems.push(Problem::error(path.member("run").to_string(), message).help("use target.ref"));
         }
@@ -186,16 +186,9 @@ fn check_rung(spec: &RuleSpec, index: usize, rung: &Rung, known: &Known<'_>, pro
     }
 }
 
-fn is_key(spec: &RuleSpec) -> bool {
-    match &spec.target {
-        Some(target) => matches!(target, Target::Key(_)),
-        None => spec.trigger.schedule.is_some(),
-    }
-}
-
 /// A verification that has nothing to look at.
 fn unprovable(spec: &RuleSpec, rung: &Rung, path: &Path) -> Option<Problem> {
-    let verify = rung.verify.as_ref().filter(|_| is_key(spec))?;
+    let verify = rung.verify.as_ref().filter(|_| aim::is_key(spec))?;
     let path = path.member("verify");
     let is_state = is_state(spec) || spec.trigger.is_about_ends();
     if is_state && verify.when.is_some() {
@@ -451,6 +444,18 @@ mod tests {
         ] {
             check_with(&nightly(named(name)), false, expected);
         }
+        let mut read = nightly(Value::Null);
+        read["ladder"] =
+            json!([{"run": "elsewhere", "with": {"x": 1, "size": "${{ target.spec.replicas }}"}}]);
+        check_with(
+            &read,
+            false,
+            &[
+                "spec.ladder[0].with.size: unknown variable \"target\": the target of this Rule is only a name, of which there is nothing to read; use target.ref",
+            ],
+        );
+        read["target"] = named("web");
+        check_with(&read, false, &[]);
         let mut proven = nightly(Value::Null);
         proven["ladder"] = json!([{"run": "elsewhere", "verify": {}}]);
         check_with(
@@ -520,6 +525,18 @@ mod tests {
             false,
             &["spec.when: restartCount never falls, so that this stays true after any remedy; \
                crashLooping(object, 3, duration('10m')) also looks at when it last crashed"],
+        );
+        check_with(
+            &json!({
+                "trigger": {"resource": {"apiVersion": "apps/v1", "kind": "Deployment"}},
+                "when": "object.status.availableReplicas == 0",
+                "ladder": [{"run": "evidence"}],
+            }),
+            false,
+            &[
+                "spec.when: object.status.availableReplicas is left out while it is 0: this is not true then; \
+               did you mean \"object.status.?availableReplicas.orValue(0)\"?",
+            ],
         );
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::aim;
 use crate::api::{ALERT_TEXTS, Correlate, ObjectReference, Parameter, RuleSpec, Target, Trigger, ValueType};
 use crate::decide::capture::members;
 use crate::decide::change::OLD;
@@ -11,6 +12,9 @@ use crate::expr::{ObjectType, Schemas, Scope, Type};
 
 /// What `event.data` is of a Kubernetes Event.
 const EVENT: (&str, &str) = ("events.k8s.io/v1", "Event");
+/// What is said to whoever reads a target of which no object exists.
+const ONLY_A_NAME: &str =
+    "the target of this Rule is only a name, of which there is nothing to read; use target.ref";
 
 /// The `apiVersion`s of the objects that a Rule's expressions read, as far as its text says so.
 pub fn api_versions(spec: &RuleSpec) -> BTreeSet<&str> {
@@ -46,6 +50,7 @@ fn with_event(scope: Scope, spec: &RuleSpec, schemas: &Schemas) -> Scope {
 /// The scope of a Rule's `unless`.
 pub(super) fn unless(spec: &RuleSpec, schemas: &Schemas) -> Scope {
     let scope = condition(spec, schemas).with_type("target", target(spec, schemas));
+    let scope = if aim::is_key(spec) { scope.without("target", ONLY_A_NAME) } else { scope };
     let Some(correlate) = &spec.correlate else { return scope };
     let one = captured(spec, schemas);
     let named = members(correlate).map(|(_, member)| (member.name.clone(), one.clone()));
@@ -101,7 +106,7 @@ pub(super) fn proof(spec: &RuleSpec, schemas: &Schemas) -> Scope {
 
 /// The same for a run by hand, which names its target.
 pub(super) fn proof_of(target: Option<&ObjectReference>, schemas: &Schemas) -> Scope {
-    let of = target.map_or(Type::Any, |target| schemas.of(&target.api_version, &target.kind));
+    let of = target.map_or(Type::Any, |target| of(schemas, &target.api_version, &target.kind));
     verify::scope().with_type("target", of)
 }
 
@@ -163,16 +168,38 @@ fn alert() -> Type {
     object("alert", texts.chain(maps).chain([values]))
 }
 
-/// What the remediation is of, if the Rule's text says so: a workload may be of several kinds.
+/// What the remediation is of, as far as the Rule's text says so.
 fn target(spec: &RuleSpec, schemas: &Schemas) -> Type {
-    let resource = spec.trigger.resource.as_ref();
-    match (&spec.target, resource) {
-        (Some(Target::Owner(owner)), _) => schemas.of(&owner.api_version, &owner.kind),
-        (Some(Target::Ref(object)), _) => schemas.of(&object.api_version, &object.kind),
-        (Some(Target::Object), Some(resource)) => schemas.of(&resource.api_version, &resource.kind),
-        (None, Some(resource)) if resource.kind != "Pod" => schemas.of(&resource.api_version, &resource.kind),
-        _ => Type::Any,
+    let owner = || matched(spec).map_or(Type::Any, |kind| Type::Object(ObjectType::owner_of(kind)));
+    match &spec.target {
+        Some(Target::Owner(owner)) => of(schemas, &owner.api_version, &owner.kind),
+        Some(Target::Ref(object)) => of(schemas, &object.api_version, &object.kind),
+        Some(Target::Workload) => owner(),
+        None if matched(spec) == Some("Pod") => owner(),
+        Some(Target::Object) | None => match &spec.trigger.resource {
+            Some(resource) => of(schemas, &resource.api_version, &resource.kind),
+            None => matched(spec).map_or(Type::Any, named),
+        },
+        Some(Target::Key(_)) => Type::Any,
     }
+}
+
+/// The kind of the object that matches, or that an Event regards, if the Rule says one.
+fn matched(spec: &RuleSpec) -> Option<&str> {
+    let resource = spec.trigger.resource.as_ref().map(|resource| resource.kind.as_str());
+    resource.or_else(|| spec.trigger.event.as_ref()?.regarding_kind.as_deref())
+}
+
+/// The objects of a kind; of one whose fields nobody knows, at least which kind it is.
+fn of(schemas: &Schemas, api_version: &str, kind: &str) -> Type {
+    match schemas.of(api_version, kind) {
+        Type::Any => named(kind),
+        known => known,
+    }
+}
+
+fn named(kind: &str) -> Type {
+    Type::Object(ObjectType::of_kind(kind))
 }
 
 /// The rungs so far.
@@ -280,6 +307,11 @@ mod tests {
                 "unknown variable \"events\": it is for `unless` and `with` of a Rule with `correlate`",
             ),
             (&clock, "evnt.time", "unknown variable \"evnt\"; did you mean \"event\"?"),
+            (
+                &clock,
+                "target.spec.replicas",
+                "unknown variable \"target\": the target of this Rule is only a name, of which there is nothing to read; use target.ref",
+            ),
         ] {
             assert_eq!(
                 told(trigger, &Value::Null, read),
@@ -399,5 +431,63 @@ mod tests {
                 "spec.ladder[0].verify.when: unknown variable \"object\": verify.when is over `target` and `now`"
             ]
         );
+    }
+
+    #[test]
+    fn a_proof_suits_the_kind_of_the_target() {
+        let told = |trigger: &Value, target: &Value, when: &str| {
+            let spec = json!({"serviceAccountName": "h", "trigger": trigger, "target": target,
+                "when": if trigger.get("resource").is_some() { json!("true") } else { Value::Null },
+                "ladder": [{"run": "x", "verify": {"when": when}}]});
+            let schemas = Schemas::built_in();
+            let known = Known { actions: [("x", None)].into(), partial: true, schemas, ..Known::default() };
+            let found = rule(&serde_json::from_value(spec).expect("a spec"), &known);
+            let found = found.iter().filter(|found| found.path == "spec.ladder[0].verify.when");
+            found.map(|found| format!("{:?} {}", found.severity, found.message)).collect::<Vec<_>>()
+        };
+        let of = |kind: &str| {
+            let version = if kind == "Deployment" { "apps/v1" } else { "v1" };
+            json!({"resource": {"apiVersion": version, "kind": kind}})
+        };
+        let owner = |version: &str, kind: &str| json!({"owner": {"apiVersion": version, "kind": kind}});
+        let regarding = |kind: &str| json!({"event": {"regardingKind": kind}});
+        let takes = |function: &str, got: &str, takes: &str| {
+            format!("{function} does not take {got}; it takes {takes}")
+        };
+        let not = |function: &str, got: &str, wanted: &str| format!("Error {}", takes(function, got, wanted));
+        let unless_asked =
+            |function: &str, got: &str, wanted: &str| format!("Warning {}", takes(function, got, wanted));
+        let (workloads, default) = ("Deployment or StatefulSet or DaemonSet", Value::Null);
+        let (object, workload) = (json!("object"), json!("workload"));
+        let (deployment, rollout) = (owner("apps/v1", "Deployment"), owner("example.com/v1", "Rollout"));
+        let hardly = |function: &str, takes: &str| {
+            format!(
+                "Warning {function} takes {takes}, and target is what owns the Pod, if anything does; use what suits that, or target: object"
+            )
+        };
+        let (oom, rolled) = ("!oomKilled(target)", "rolloutComplete(target)");
+        let late = "!notReadyFor(target, duration('5m'))";
+        for (trigger, target, when, expected) in [
+            (of("Pod"), &default, oom, Some(hardly("oomKilled", "a Pod"))),
+            (of("Pod"), &workload, late, Some(hardly("notReadyFor", "what has a condition Ready"))),
+            (regarding("Pod"), &default, oom, Some(hardly("oomKilled", "a Pod"))),
+            (of("Pod"), &default, rolled, None),
+            (of("Pod"), &default, "target.kind == 'Pod' && !oomKilled(target)", None),
+            (of("Pod"), &default, "target.status.any.thing == 3", None),
+            (of("Pod"), &object, oom, None),
+            (of("Pod"), &object, rolled, Some(not("rolloutComplete", "Pod", workloads))),
+            (of("Pod"), &deployment, oom, Some(not("oomKilled", "Deployment", "Pod"))),
+            (of("Pod"), &rollout, oom, Some(unless_asked("oomKilled", "Rollout", "Pod"))),
+            (of("Pod"), &rollout, rolled, Some(unless_asked("rolloutComplete", "Rollout", workloads))),
+            (of("Pod"), &rollout, "target.kind == 'Rollout' ? true : rolloutComplete(target)", None),
+            (of("Pod"), &rollout, "target.status.phase == 'Healthy'", None),
+            (of("Deployment"), &default, oom, Some(not("oomKilled", "Deployment", "Pod"))),
+            (of("Node"), &default, late, None),
+            (regarding("Node"), &default, oom, Some(unless_asked("oomKilled", "Node", "Pod"))),
+            (json!({"event": {}}), &default, oom, None),
+        ] {
+            let expected: Vec<_> = expected.into_iter().collect();
+            assert_eq!(told(&trigger, target, when), expected, "{when} of {target} after {trigger}");
+        }
     }
 }

@@ -7,7 +7,8 @@ use cel::{DeclarationError, Env};
 use jiff::{SignedDuration, Timestamp};
 
 /// Kinds that say otherwise whether they are ready.
-const WITHOUT_READY: [&str; 6] = ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"];
+pub(in super::super) const WITHOUT_READY: [&str; 6] =
+    ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"];
 
 pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
     env.add_overload("condition", "condition", vec![DYN_TYPE, DYN_TYPE], |args| {

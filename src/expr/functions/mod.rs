@@ -16,6 +16,7 @@ mod text;
 mod url;
 mod version;
 
+pub(super) use condition::WITHOUT_READY;
 pub(super) use quantity::Quantity;
 pub(super) use regex::{PATTERNS, Patterns, compile as compile_pattern};
 pub(super) use signatures::{Kind, Signature, Style, called, greatest, names, namespace, signature};

@@ -141,6 +141,8 @@ pub struct ObjectType {
 #[derive(Clone)]
 enum Fields {
     Unknown,
+    /// Nor is the kind: it is whatever owns an object of this one, or that object where nothing does.
+    Owner(Arc<str>),
     Given(Arc<BTreeMap<String, Type>>),
     Defined(Arc<Definitions>),
 }
@@ -156,8 +158,13 @@ pub(super) enum Field {
 
 impl ObjectType {
     /// Any object of a kind.
-    pub(super) fn of_kind(kind: &str) -> Self {
+    pub fn of_kind(kind: &str) -> Self {
         Self { name: kind.into(), kind: Some(kind.into()), fields: Fields::Unknown }
+    }
+
+    /// What owns an object of a kind: of any kind, and where nothing owns it, the object itself.
+    pub fn owner_of(kind: &str) -> Self {
+        Self { name: "workload".into(), kind: None, fields: Fields::Owner(kind.into()) }
     }
 
     /// An object with exactly these fields.
@@ -175,8 +182,29 @@ impl ObjectType {
         !matches!(self.fields, Fields::Given(_))
     }
 
+    /// Whether no more is known of it than its kind.
+    pub(super) fn is_only_named(&self) -> bool {
+        self.kind.is_some() && matches!(self.fields, Fields::Unknown)
+    }
+
+    /// The kind of the object that it owns, or is where nothing owns that.
+    pub(super) fn owned(&self) -> Option<&str> {
+        match &self.fields {
+            Fields::Owner(kind) => Some(kind),
+            _ => None,
+        }
+    }
+
+    /// Whether it is the definition of this name, such as `JobStatus:batch.v1`.
+    pub(super) fn is(&self, definition: &str) -> bool {
+        &*self.name == definition
+    }
+
     /// Whether an object can be both.
     pub(super) fn may_be(&self, other: &Self) -> bool {
+        if self.owned().or(other.owned()).is_some() {
+            return true;
+        }
         match (&self.kind, &other.kind) {
             (Some(one), Some(other)) => one == other,
             (None, None) => true,
@@ -187,7 +215,7 @@ impl ObjectType {
 
     pub(super) fn field(&self, name: &str) -> Field {
         let (definition, source) = match &self.fields {
-            Fields::Unknown => return Field::Of(Type::Any),
+            Fields::Unknown | Fields::Owner(_) => return Field::Of(Type::Any),
             Fields::Given(fields) => return fields.get(name).cloned().map_or(Field::Missing, Field::Of),
             Fields::Defined(source) => (source.objects.get(&*self.name), source),
         };
@@ -205,7 +233,7 @@ impl ObjectType {
     /// The names of its fields.
     pub(super) fn names(&self) -> Vec<String> {
         match &self.fields {
-            Fields::Unknown => Vec::new(),
+            Fields::Unknown | Fields::Owner(_) => Vec::new(),
             Fields::Given(fields) => fields.keys().cloned().collect(),
             Fields::Defined(source) => {
                 let fields = source.objects.get(&*self.name).map_or("", String::as_str).split(' ');

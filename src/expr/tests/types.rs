@@ -254,6 +254,16 @@ fn types_that_do_not_go_together_are_found() {
             ("ip('::1') == '::1'", "ip('::1') == '::1' | ip('::1') is ip, compared with string"),
         ],
     );
+    check(
+        &scope("apps/v1", "Deployment"),
+        &[
+            (
+                "notReadyFor(object, duration('5m'))",
+                "notReadyFor(object, duration('5m')) | notReadyFor does not take Deployment, which has no condition Ready; condition() reads those that it has",
+            ),
+            ("oomKilled(object)", "oomKilled(object) | oomKilled does not take Deployment; it takes Pod"),
+        ],
+    );
 }
 
 /// Everything here can work, for some object.

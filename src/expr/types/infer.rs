@@ -4,13 +4,12 @@ use super::super::ast;
 use super::super::errors::{ExprError, closest};
 use super::super::functions::{self, Signature, greatest};
 use super::super::limits::is_operator;
-use super::super::schema::Field;
+use super::super::schema::{Field, ObjectType};
 use super::super::scope::Scope;
-use super::Type;
-use super::operator;
+use super::{Type, kinds, operator, zero};
 use cel::IdedExpr;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SourceInfo, operators};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What an expression comes to before any data.
 pub(in super::super) struct Inferred {
@@ -19,7 +18,7 @@ pub(in super::super) struct Inferred {
     /// What can never work.
     pub errors: Vec<ExprError>,
     /// Fields that there are not and that it asks for, with `has()` or `?`, before it reads them: another version of the
-    /// kind may have them.
+    /// kind may have them. And what fails for most of what it may meet, of which it does not ask first.
     pub doubts: Vec<ExprError>,
 }
 
@@ -31,14 +30,18 @@ pub(in super::super) fn infer(info: &SourceInfo, root: &IdedExpr, scope: &Scope)
         locals: Vec::new(),
         errors: Vec::new(),
         missing: Vec::new(),
+        unsure: Vec::new(),
         asked: BTreeSet::new(),
+        counts: BTreeMap::new(),
+        negations: 0,
     };
     let result = walk.node(root);
     let (doubts, unasked): (Vec<_>, Vec<_>) =
         walk.missing.into_iter().partition(|(field, _)| walk.asked.contains(field));
     let texts = |found: Vec<(FieldOf, ExprError)>| found.into_iter().map(|(_, error)| error);
     walk.errors.extend(texts(unasked));
-    Inferred { result, errors: walk.errors, doubts: texts(doubts).collect() }
+    let unsure: Vec<_> = walk.unsure.into_iter().filter(|(field, _)| !walk.asked.contains(field)).collect();
+    Inferred { result, errors: walk.errors, doubts: texts(doubts).chain(texts(unsure)).collect() }
 }
 
 /// A field, with the name of the object that would have it.
@@ -52,8 +55,14 @@ struct Walk<'a> {
     errors: Vec<ExprError>,
     /// Fields that there are not.
     missing: Vec<(FieldOf, ExprError)>,
+    /// What fails unless it is asked for a field first.
+    unsure: Vec<(FieldOf, ExprError)>,
     /// Those whose being there is asked for somewhere: what an expression that asks does then is its own affair.
     asked: BTreeSet<FieldOf>,
+    /// Counts that are left out while they are zero, by the nodes that read them.
+    counts: BTreeMap<u64, FieldOf>,
+    /// How many `!` are around the node.
+    negations: usize,
 }
 
 impl Default for Inferred {
@@ -130,7 +139,10 @@ impl<'a> Walk<'a> {
             Type::Map(_, values) => (**values).clone(),
             Type::Optional(value) => Type::optional(self.field(node, (operand, value), name, asks)),
             Type::Object(object) => match object.field(name) {
-                Field::Of(found) => found,
+                Field::Of(found) => {
+                    self.read(node, object, name, asks);
+                    found
+                }
                 Field::Missing => {
                     let names = object.names();
                     let message = format!("{object} has no field {name:?}");
@@ -154,6 +166,20 @@ impl<'a> Walk<'a> {
                 }
             }
             _ => self.no_fields(node, operand, of),
+        }
+    }
+
+    /// Notes what is read, or only asked for, if it may not be there, or if it says which kind an object is of.
+    fn read(&mut self, node: &IdedExpr, object: &ObjectType, name: &str, asks: bool) {
+        let field = || (object.to_string(), name.to_owned());
+        if kinds::is_told_by(object, name) {
+            self.asked.insert(field());
+        } else if zero::is_left_out(object, name) {
+            if asks {
+                self.asked.insert(field());
+            } else {
+                self.counts.insert(node.id, field());
+            }
         }
     }
 
@@ -198,7 +224,11 @@ impl<'a> Walk<'a> {
     fn call(&mut self, node: &'a IdedExpr, call: &'a CallExpr) -> Type {
         let name = call.func_name.as_str();
         if is_operator(name) {
+            let negates = usize::from(name == operators::LOGICAL_NOT);
+            self.negations += negates;
             let operands: Vec<Type> = call.args.iter().map(|arg| self.node(arg)).collect();
+            self.negations -= negates;
+            self.of_a_zero(call);
             return self.operator(node, call, &operands);
         }
         let namespaced = self.namespaced(call);
@@ -261,6 +291,25 @@ impl<'a> Walk<'a> {
                 None => self.operands(node, name, args, operands),
             },
         }
+    }
+
+    /// That a comparison finds nothing where the zero would be that should fulfil it. An expression that leaves the zero out
+    /// means it so.
+    fn of_a_zero(&mut self, call: &CallExpr) {
+        let [left, right] = call.args.as_slice() else { return };
+        let Some((read, holds)) = zero::compared(&call.func_name, [left, right]) else { return };
+        let (Some(field), Expr::Select(select)) = (self.counts.get(&read.id).cloned(), &read.expr) else {
+            return;
+        };
+        let is_meant = holds == self.negations.is_multiple_of(2);
+        if !is_meant {
+            self.asked.insert(field);
+            return;
+        }
+        let within = &self.info.source[ast::span(self.info, &select.operand)];
+        let message = format!("{} is left out while it is 0: this is not true then", self.quote(read));
+        let error = ExprError::new(message, ast::span(self.info, read));
+        self.unsure.push((field, error.suggest(Some(format!("{within}.?{}.orValue(0)", select.field)))));
     }
 
     fn must_be_bool(&mut self, node: &IdedExpr, of: &Type) {
@@ -372,6 +421,10 @@ impl<'a> Walk<'a> {
         arguments: &[Type],
     ) -> Type {
         if let Some(found) = operator::call(signature, target, arguments) {
+            if let Some(refusal) = kinds::refusal(signature, arguments) {
+                return self.unsuited(node, arguments, refusal);
+            }
+            self.of_an_owner(node, call, (signature, arguments));
             return found;
         }
         let name = signature.name;
@@ -388,7 +441,39 @@ impl<'a> Walk<'a> {
             }
             None => format!("{name} does not take {given}{}", wanted(signature, None)),
         };
-        self.wrong(node, message)
+        // Whether it is the kind alone that does not suit.
+        let mut others = arguments.to_vec();
+        others.iter_mut().take(1).for_each(|first| *first = Type::Any);
+        match operator::call(signature, target, &others) {
+            Some(_) => self.unsuited(node, arguments, message),
+            None => self.wrong(node, message),
+        }
+    }
+
+    /// That a function does not take the kind of what it gets. Where no more is known than that kind, the expression may ask first.
+    fn unsuited(&mut self, node: &IdedExpr, arguments: &[Type], message: String) -> Type {
+        let Some(kind_of) = arguments.first().and_then(kinds::told_by) else {
+            return self.wrong(node, message);
+        };
+        self.unsure.push((kind_of, ExprError::new(message, ast::span(self.info, node))));
+        Type::Any
+    }
+
+    /// That a function takes an object, and gets what owns it.
+    fn of_an_owner(
+        &mut self,
+        node: &IdedExpr,
+        call: &CallExpr,
+        (signature, arguments): (&Signature, &[Type]),
+    ) {
+        let Some(owner) = kinds::owner(signature, arguments) else { return };
+        let kinds::Owner { wanted, owned, kind_of } = owner;
+        let got = call.args.first().map(|got| self.quote(got)).unwrap_or_default();
+        let message = format!(
+            "{} takes {wanted}, and {got} is what owns the {owned}, if anything does; use what suits that, or target: object",
+            signature.name
+        );
+        self.unsure.push((kind_of, ExprError::new(message, ast::span(self.info, node))));
     }
 }
 

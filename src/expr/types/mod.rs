@@ -3,11 +3,14 @@
 //!
 //! A type says what a value may be, and a check complains only of what no value could be: `any`
 //! goes with everything, and of several possibilities one is enough. So an expression that runs is
-//! never refused: of a field that it asks for before it reads it there is only a doubt.
+//! never refused: of a field that it asks for before it reads it, of a zero that is not written, and of
+//! a workload that is hardly the Pod which a function takes there is only a doubt.
 
 mod declaration;
 mod infer;
+mod kinds;
 mod operator;
+mod zero;
 
 pub(super) use declaration::Declaration;
 pub(super) use infer::{Inferred, infer};

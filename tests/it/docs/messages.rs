@@ -102,6 +102,7 @@ fn holds(page: &str, packs: &[Vec<Value>]) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one table")]
 #[test]
 fn what_the_page_on_rules_quotes_is_said() {
     let schedule = |cron: &str, zone: &str| json!({"schedule": {"cron": cron, "timeZone": zone}});
@@ -120,6 +121,9 @@ fn what_the_page_on_rules_quotes_is_said() {
     };
     let (rest, key) = (json!({"webhook": {"name": "w", "unmatched": true}}), json!({"key": "event.id"}));
     let absent = json!({"after": member("began", None), "expected": member("ended", None)});
+    let read = json!({"run": "clean-disk", "with": {"olderThanDays": "${{ target.spec.days }}"}});
+    let owner = json!({"owner": {"apiVersion": "apps/v1", "kind": "Deployment"}});
+    let spared = json!({"run": "restart-workload", "verify": {"when": "!oomKilled(target)"}});
     let crashes = "object.status.containerStatuses.exists(c, c.restartCount > 5)";
     holds(
         "docs/reference/rule.md",
@@ -148,6 +152,7 @@ fn what_the_page_on_rules_quotes_is_said() {
             rule(json!({"limits": {"perTarget": "3 per hour"}})),
             rule(json!({"limits": {"perTarget": "0/1h"}})),
             triggered(schedule("0 3 * * *", "UTC"), json!({"target": "workload"})),
+            triggered(schedule("0 3 * * *", "UTC"), json!({"ladder": [read]})),
             triggered(rest, json!({"target": key, "correlate": {"within": "10m", "absent": absent}})),
             together(json!([
                 member("first", None),
@@ -169,6 +174,12 @@ fn what_the_page_on_rules_quotes_is_said() {
             rule(json!({"ladder": [{"run": "clean-disk"}, {"run": "collect-evidence"}]})),
             rule(json!({"ladder": [verified]})),
             rule(json!({"when": crashes})),
+            rule(json!({"target": owner, "ladder": [spared]})),
+            rule(json!({"ladder": [spared]})),
+            rule(json!({
+                "trigger": {"resource": {"apiVersion": "apps/v1", "kind": "Deployment"}},
+                "when": "object.status.availableReplicas == 0",
+            })),
         ],
     );
 }
