@@ -79,7 +79,8 @@ impl Listener<'_> {
             let Some(target) = self.lead(&item) else { continue };
             let (key, began) = (TargetKey::from(&target), starts_at(&item).unwrap_or_else(now));
             let heard = heard_at(&item, &self.case.compiled.facts.name);
-            if let Some(known) = remedied(known(executions, &key), began, heard) {
+            let when = (began, heard);
+            if let Some(known) = remedied(known(executions, &key), item.fingerprint(), when) {
                 self.note(&item, OutcomeKind::Duplicate, "it was dealt with", Some(known));
                 continue;
             }
@@ -262,7 +263,11 @@ impl Listener<'_> {
 
 /// The Execution that has dealt with an alert of this start: its episode is over, and what still says that the alert
 /// fires was sent before that, or is late. What is heard of for the first time long after it fires on, under the start that it had.
-fn remedied(executions: &[Arc<Execution>], began: Timestamp, heard: Timestamp) -> Option<String> {
+fn remedied(
+    executions: &[Arc<Execution>],
+    fingerprint: Option<&str>,
+    (began, heard): (Timestamp, Timestamp),
+) -> Option<String> {
     let latest = latest(executions)?;
     let closed = latest.status.as_ref()?.episode_closed_at.as_ref()?.0;
     if heard.duration_since(closed) > LATECOMERS {
@@ -270,7 +275,13 @@ fn remedied(executions: &[Arc<Execution>], began: Timestamp, heard: Timestamp) -
     }
     let decision = latest.spec.decision.as_ref()?;
     // Another text of the Rule may have been about something else that led to the target.
-    decision.event.as_ref().filter(|event| event.event_type == FIRING)?;
+    let event = decision.event.as_ref().filter(|event| event.event_type == FIRING)?;
+    // Another alert that had been heard of by then would be firing in that episode still, had it matched: the Rule has been
+    // mended since.
+    let is_it = fingerprint.is_some_and(|fingerprint| event.data.0["fingerprint"] == fingerprint);
+    if heard < decision.time.0 && !is_it {
+        return None;
+    }
     let since = decision.since.as_ref()?.0;
     // Times in objects are kept in whole seconds.
     (began.as_second() <= since.as_second()).then(|| latest.name_any())
@@ -289,7 +300,8 @@ mod tests {
         let at = |second: i64| Timestamp::from_second(second).expect("a time");
         let time = |second| at(second).to_string();
         let object = json!({"apiVersion": "v1", "kind": "K", "name": "a"});
-        let event = json!({"id": "f", "source": "am", "type": FIRING, "time": time(5)});
+        let event = json!({"id": "f", "source": "am", "type": FIRING, "time": time(5),
+            "data": {"fingerprint": "f"}});
         let decision = json!({"id": "d", "time": time(6), "rule": {"name": "r"}, "mode": "Enforce", "definition": "x",
             "since": time(5), "event": event, "matched": {"object": object, "resourceVersion": ""}});
         let execution = json!({"apiVersion": "fother.dev/v1alpha1", "kind": "Execution", "metadata": {"name": "x"},
@@ -297,11 +309,19 @@ mod tests {
             "status": {"finishedAt": time(300), "episodeClosedAt": time(302)}});
         let execution: Execution = serde_json::from_value(execution).expect("an Execution");
         let executions = [Arc::new(execution)];
-        for (began, heard, is_late) in
-            [(5, 290, true), (5, 347, true), (5, 348, false), (310, 311, false), (310, 347, false)]
-        {
-            let known = remedied(&executions, at(began), at(heard));
-            assert_eq!(known.is_some(), is_late, "began at {began}, heard of at {heard}");
+        for (fingerprint, began, heard, is_late) in [
+            ("f", 5, 290, true),
+            ("f", 5, 347, true),
+            ("f", 5, 348, false),
+            ("f", 310, 311, false),
+            ("f", 310, 347, false),
+            ("f", 3, 4, true),
+            ("other", 3, 290, true),
+            // The Rule did not match it when the Execution was decided.
+            ("other", 3, 4, false),
+        ] {
+            let known = remedied(&executions, Some(fingerprint), (at(began), at(heard)));
+            assert_eq!(known.is_some(), is_late, "{fingerprint} began at {began}, heard of at {heard}");
         }
     }
 }
