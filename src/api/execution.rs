@@ -336,6 +336,12 @@ pub struct VerifyStatus {
 }
 
 impl ExecutionStatus {
+    /// The UID that the target has by now, if a rung has replaced it, or was the first to say which object is meant.
+    pub fn target_uid(&self) -> Option<&str> {
+        let mut newest_first = self.rungs.iter().rev();
+        newest_first.find_map(|rung| rung.replaced_by.as_deref().or(rung.target_uid.as_deref()))
+    }
+
     /// Cuts what is told of the rungs to what the schema lets through: a script, or a server that refuses, may say more, and a
     /// status that is not written holds its Execution for ever.
     pub fn cut_messages(&mut self) {

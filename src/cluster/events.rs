@@ -140,6 +140,12 @@ pub(super) async fn create(home: &Client, event: &Event) -> Result<bool> {
     }
 }
 
+/// A note between words that say whose it is. Where there is no room for all, it is the note that is cut.
+pub fn framed(before: &str, note: &str, after: &str) -> String {
+    let room = NOTE_LIMIT.saturating_sub(before.len() + after.len());
+    format!("{before}{}{after}", &note[..note.floor_char_boundary(room)])
+}
+
 fn shortened(note: &str) -> &str {
     &note[..note.floor_char_boundary(NOTE_LIMIT)]
 }
@@ -168,6 +174,15 @@ mod tests {
         let note = "ä".repeat(NOTE_LIMIT);
         assert_eq!(shortened(&note).len(), NOTE_LIMIT);
         assert_eq!(shortened(&format!("x{note}")).len(), NOTE_LIMIT - 1);
+    }
+
+    #[test]
+    fn whose_a_note_is_stays_when_it_is_cut() {
+        assert_eq!(framed("leak: ", "mended", " (Execution x)"), "leak: mended (Execution x)");
+        let cut = framed("leak: ", &"ä".repeat(NOTE_LIMIT), " (Execution x)");
+        assert!(cut.starts_with("leak: ää") && cut.ends_with("ää (Execution x)"), "{cut}");
+        assert_eq!(cut.len(), NOTE_LIMIT);
+        assert_eq!(shortened(&cut), cut);
     }
 
     #[tokio::test]

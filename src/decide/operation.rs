@@ -13,6 +13,33 @@ pub const VARIABLES: [&str; 3] = ["inputs", "target", "now"];
 /// Marks an object that was created to take another's place.
 pub const RECREATED_BY: &str = "fother.dev/recreated-by";
 
+/// The API groups of Kubernetes itself, whose kinds are known. Others that end with `.k8s.io` are custom kinds.
+const BUILT_IN: [&str; 23] = [
+    "",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "apps",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "internal.apiserver.k8s.io",
+    "networking.k8s.io",
+    "node.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "resource.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+    "storagemigration.k8s.io",
+];
+
 /// A request that says all by itself.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operation {
@@ -88,8 +115,7 @@ pub fn resolve(runner: &KubernetesRunner, context: Context<'_>) -> Result<Operat
         return restart(context);
     }
     if let Some(scale) = &runner.scale {
-        let replicas = replicas(&scale.replicas, context)?;
-        return Ok(merge(context, json!({"spec": {"replicas": replicas}})));
+        return scaled(&scale.replicas, context);
     }
     if let Some(patch) = &runner.patch {
         let (format, body) = match (&patch.merge, &patch.strategic, &patch.json) {
@@ -133,6 +159,31 @@ fn restart(context: Context<'_>) -> Result<Operation, String> {
             Err(format!("restart wants a Deployment, StatefulSet or DaemonSet; the target is a {kind}"))
         }
     }
+}
+
+/// The API server drops a field that a kind does not have, and says that all is well: so what has no replicas is refused
+/// here. A custom kind that has them says so in the live object, by its own default at the least; one of which only its
+/// controller knows how many there are has to be patched.
+fn scaled(wanted: &IntOrString, context: Context<'_>) -> Result<Operation, String> {
+    let has_replicas = || context.live.pointer("/spec/replicas").is_some_and(|known| !known.is_null());
+    let refused = match (context.target.group(), context.target.kind.as_str()) {
+        ("apps", "Deployment" | "ReplicaSet" | "StatefulSet") | ("", "ReplicationController") => None,
+        (group, kind) if BUILT_IN.contains(&group) => Some(format!(
+            "scale wants a Deployment, ReplicaSet, StatefulSet or ReplicationController, or a custom kind with \
+             spec.replicas; the target is a {kind}"
+        )),
+        (_, kind) => (!has_replicas()).then(|| {
+            format!(
+                "scale wants a target with spec.replicas, and the {kind} has none; if its kind knows the field, \
+                 use patch.merge"
+            )
+        }),
+    };
+    if let Some(refused) = refused {
+        return Err(refused);
+    }
+    let replicas = replicas(wanted, context)?;
+    Ok(merge(context, json!({"spec": {"replicas": replicas}})))
 }
 
 fn replicas(value: &IntOrString, context: Context<'_>) -> Result<i64, String> {
@@ -330,6 +381,49 @@ mod tests {
         let error =
             resolved(json!({"scale": {"replicas": -1}}), &deployment(), json!({})).expect_err("refused");
         assert_eq!(error, "replicas -1: want a whole number >= 0");
+    }
+
+    #[test]
+    fn only_what_has_replicas_is_scaled() {
+        let scaled = |api_version: &str, kind: &str, live: Value| {
+            let target =
+                ObjectReference { api_version: api_version.into(), kind: kind.into(), ..deployment() };
+            resolved(json!({"scale": {"replicas": 3}}), &target, live)
+        };
+        for (api_version, kind) in [
+            ("apps/v1", "Deployment"),
+            ("apps/v1", "ReplicaSet"),
+            ("apps/v1", "StatefulSet"),
+            ("v1", "ReplicationController"),
+        ] {
+            assert!(scaled(api_version, kind, json!({})).is_ok(), "{kind}");
+        }
+        for (api_version, kind) in [
+            ("batch/v1", "CronJob"),
+            ("v1", "ConfigMap"),
+            ("apps/v1", "DaemonSet"),
+            ("autoscaling/v2", "HorizontalPodAutoscaler"),
+            ("networking.k8s.io/v1", "Ingress"),
+        ] {
+            let refused = scaled(api_version, kind, json!({"spec": {"replicas": 1}})).expect_err("refused");
+            assert_eq!(
+                refused,
+                format!(
+                    "scale wants a Deployment, ReplicaSet, StatefulSet or ReplicationController, or a custom kind \
+                     with spec.replicas; the target is a {kind}"
+                )
+            );
+        }
+        for version in ["example.com/v1", "gateway.networking.k8s.io/v1"] {
+            assert!(scaled(version, "Dock", json!({"spec": {"replicas": 0}})).is_ok(), "{version}");
+            for live in [json!({}), json!({"spec": {}}), json!({"spec": {"replicas": null}})] {
+                assert_eq!(
+                    scaled(version, "Dock", live).expect_err("refused"),
+                    "scale wants a target with spec.replicas, and the Dock has none; if its kind knows the field, \
+                     use patch.merge"
+                );
+            }
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::trouble::Of;
 use crate::api::{self, CollectRunner, Execution, FreeForm, ObjectReference};
 use crate::cluster::account::Account;
 use crate::cluster::error::optional;
-use crate::cluster::events::Telling;
+use crate::cluster::events::{Telling, framed};
 use crate::cluster::evidence::{self, Bounds, Subject};
 use crate::cluster::jobs::Jobs;
 use crate::cluster::objects::{MANAGER, Objects};
@@ -295,16 +295,27 @@ async fn announce(context: &Context, execution: &Execution, notice: &Notice) {
     let Some(target) = execution.spec.target.as_ref().filter(|target| may_tell(execution, target)) else {
         return;
     };
+    // Who describes an object sees what is about its UID: after a replacement, about that of the new one.
+    let uid = notice.target_uid.clone().or_else(|| target.uid.clone());
+    let regarding = ObjectReference { uid, ..target.clone() };
     let related = reference_to(execution);
     let telling = Telling {
-        name: format!("{}-{}-{}", execution.name_any(), notice.rung, notice.reason.to_lowercase()),
+        name: notice.name(&execution.name_any()),
         reason: notice.reason,
         warning: notice.warning,
-        note: notice.note.clone(),
-        regarding: target,
+        note: signed(execution, &notice.note),
+        regarding: &regarding,
         related: Some(&related),
     };
     context.teller.tell(&telling, now()).await;
+}
+
+/// What is told with whose doing it is: `kubectl describe` does not show what an Event is related to.
+fn signed(execution: &Execution, note: &str) -> String {
+    let by = execution.rule().unwrap_or("run by hand");
+    let named = format!("Execution {}", execution.name_any());
+    let after = if note.contains(&named) { String::new() } else { format!(" ({named})") };
+    framed(&format!("{by}: "), note, &after)
 }
 
 /// Whether an Event may be written about a target, as the controller does by its own rights, wherever the target is. A
@@ -395,6 +406,18 @@ mod tests {
             let now = began + SignedDuration::from_secs(passed);
             assert_eq!(left(timeout, began, now), Duration::from_secs(expected), "after {passed} s");
         }
+    }
+
+    #[test]
+    fn what_is_told_of_a_target_says_whose_doing_it_is() {
+        let mut execution = Execution::new("leak-1", api::ExecutionSpec::default());
+        assert_eq!(signed(&execution, "canceled"), "run by hand: canceled (Execution leak-1)");
+        let decision = json!({"id": "0", "time": "2026-01-01T00:00:00Z", "rule": {"name": "leak"}, "mode": "Enforce",
+            "definition": "d", "matched": {"object": {"apiVersion": "v1", "kind": "Pod", "name": "p"}}});
+        execution.spec.decision = Some(serde_json::from_value(decision).expect("a decision"));
+        assert_eq!(signed(&execution, "canceled"), "leak: canceled (Execution leak-1)");
+        let known = "its manifest is in the Execution leak-1: no room";
+        assert_eq!(signed(&execution, known), format!("leak: {known}"), "named once");
     }
 
     #[test]

@@ -184,9 +184,8 @@ pub(super) fn finish(
     if decided && reason != Reason::Observed && (proven || context.was_event()) {
         status.episode_closed_at = Some(Time(now));
     }
-    let rung = status.rungs.len().saturating_sub(1);
     let mut effects = vec![Effect::Status(Box::new(status))];
-    effects.extend(notice(reason, message, rung).map(Effect::Event));
+    effects.extend(notice(reason, message).map(Effect::Event));
     Next::of(effects, Again::Now)
 }
 
@@ -211,7 +210,7 @@ fn lasted(context: Context<'_>, status: &ExecutionStatus) -> String {
     Duration::from_secs(u32::try_from(seconds).unwrap_or(0)).to_string()
 }
 
-fn notice(reason: Reason, message: &str, rung: usize) -> Option<Notice> {
+fn notice(reason: Reason, message: &str) -> Option<Notice> {
     let (event, warning) = match reason {
         Reason::TargetRecovered => ("RemediationVerified", false),
         Reason::Completed => ("RemediationCompleted", false),
@@ -220,5 +219,5 @@ fn notice(reason: Reason, message: &str, rung: usize) -> Option<Notice> {
         Reason::Superseded => ("ExecutionSuperseded", false),
         _ => return None,
     };
-    Some(Notice { reason: event, warning, note: message.to_owned(), rung })
+    Some(Notice { reason: event, warning, note: message.to_owned(), rung: None, target_uid: None })
 }

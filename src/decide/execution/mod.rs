@@ -168,8 +168,20 @@ pub struct Notice {
     pub warning: bool,
     /// The text.
     pub note: String,
-    /// Which rung it is about.
-    pub rung: usize,
+    /// Which rung it is about; none if it is about how the Execution ended.
+    pub rung: Option<usize>,
+    /// The UID that the target has by then, where its Execution's spec says none or that of an object that was replaced. It
+    /// follows from the status that is written first, and is set in one place.
+    pub target_uid: Option<String>,
+}
+
+impl Notice {
+    /// The name of its Event: the same for the same news, so that telling twice tells once, and another for all other news.
+    /// What the last rung came to and how the Execution ended may have one reason, and are told at the same moment.
+    pub fn name(&self, execution: &str) -> String {
+        let about = self.rung.map_or_else(|| "end".to_owned(), |rung| rung.to_string());
+        format!("{execution}-{about}-{}", self.reason.to_lowercase())
+    }
 }
 
 /// When to look again.
@@ -352,9 +364,16 @@ fn is_observed(execution: &Execution) -> bool {
 /// Decides the next step.
 pub fn next(execution: &Execution, definition: &Definition, seen: &Seen, now: Timestamp) -> Next {
     let mut next = step(Context { execution, definition, seen, now });
+    let status = execution.status.as_ref();
+    let mut target_uid = status.and_then(ExecutionStatus::target_uid).map(str::to_owned);
     for effect in &mut next.effects {
-        if let Effect::Status(status) = effect {
-            status.cut_messages();
+        match effect {
+            Effect::Status(status) => {
+                status.cut_messages();
+                target_uid = status.target_uid().map(str::to_owned);
+            }
+            Effect::Event(notice) => notice.target_uid.clone_from(&target_uid),
+            _ => {}
         }
     }
     next

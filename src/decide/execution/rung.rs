@@ -95,7 +95,8 @@ pub(super) fn adopt(context: Context<'_>, index: usize) -> Next {
         reason: "ExecutionJobCreated",
         warning: false,
         note: format!("{run} runs as Job {name}"),
-        rung: index,
+        rung: Some(index),
+        target_uid: None,
     }));
     next
 }
@@ -255,9 +256,8 @@ fn is_gone(context: Context<'_>) -> bool {
 /// The target with the UID that it has by now: an earlier rung may have replaced it. Where none was given, it is the one
 /// that was there when the rung began.
 fn current(context: Context<'_>, target: &ObjectReference) -> ObjectReference {
-    let rungs = context.execution.status.as_ref().map_or(&[][..], |status| status.rungs.as_slice());
-    let known = rungs.iter().rev().find_map(|rung| rung.replaced_by.clone().or(rung.target_uid.clone()));
-    ObjectReference { uid: known.or_else(|| target.uid.clone()), ..target.clone() }
+    let known = context.execution.status.as_ref().and_then(ExecutionStatus::target_uid);
+    ObjectReference { uid: known.map(str::to_owned).or_else(|| target.uid.clone()), ..target.clone() }
 }
 
 /// The UID of the live target, for a rung that is about to begin, if nothing else says which object is meant. Recorded
@@ -427,7 +427,13 @@ fn ended_badly(context: Context<'_>, index: usize, state: AttemptState, message:
         _ => "ExecutionStepFailed",
     };
     let note = format!("{run} failed: {message}");
-    next.effects.push(Effect::Event(Notice { reason, warning: true, note, rung: index }));
+    next.effects.push(Effect::Event(Notice {
+        reason,
+        warning: true,
+        note,
+        rung: Some(index),
+        target_uid: None,
+    }));
     next.effects.extend(escalated(context, index));
     if unrecorded {
         ending::take_name(context, index, &mut next);
@@ -519,7 +525,8 @@ fn ineffective(context: Context<'_>, status: ExecutionStatus, index: usize, note
         reason: "RemediationIneffective",
         warning: true,
         note,
-        rung: index,
+        rung: Some(index),
+        target_uid: None,
     }));
     next.effects.extend(escalated(context, index));
     next
@@ -540,7 +547,8 @@ fn escalated(context: Context<'_>, index: usize) -> Option<Effect> {
             index + 2,
             ladder.len()
         ),
-        rung: index + 1,
+        rung: Some(index + 1),
+        target_uid: None,
     }))
 }
 

@@ -48,7 +48,7 @@ pub async fn a_crash_loop_on_a_node_that_came_back_is_told_only_if_it_goes_on(pl
 }
 
 /// The ten minutes of the pack, in seconds.
-const SPAN: i64 = 15;
+const SPAN: i64 = 30;
 
 fn quicker(rule: &mut Rule) {
     let text = json!(rule.spec).to_string().replace("duration('10m')", &format!("duration('{SPAN}s')"));

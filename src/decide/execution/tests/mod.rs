@@ -5,6 +5,7 @@ mod halves;
 mod needless;
 mod secrets;
 mod stability;
+mod told;
 
 use std::collections::BTreeMap;
 
@@ -34,6 +35,8 @@ struct World {
     strays: (usize, String),
     operations: Vec<Operation>,
     notices: Vec<&'static str>,
+    /// The same in full.
+    told: Vec<Notice>,
     matches: bool,
     ready: bool,
     /// When the Pod's condition last turned, if it says so.
@@ -98,6 +101,7 @@ impl World {
             strays: (0, String::new()),
             operations: Vec::new(),
             notices: Vec::new(),
+            told: Vec::new(),
             matches: true,
             ready: false,
             turned: None,
@@ -212,7 +216,10 @@ impl World {
                 self.writes += 1;
                 self.execution.status = Some(*status);
             }
-            Effect::Event(notice) => self.notices.push(notice.reason),
+            Effect::Event(notice) => {
+                self.notices.push(notice.reason);
+                self.told.push(notice);
+            }
             Effect::RemoveFinalizer => self.execution.metadata.finalizers = None,
         }
         None

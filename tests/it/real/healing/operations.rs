@@ -4,7 +4,8 @@ use fother::api::{Action, Execution};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, ApiResource, DynamicObject, PostParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, PostParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
@@ -120,6 +121,42 @@ async fn an_operation_spares_what_has_taken_its_targets_place() {
     let boat = scenario.stage.api::<ConfigMap>().get("ark").await.unwrap().metadata;
     let labels: Vec<_> = boat.labels.unwrap().into_keys().collect();
     assert_eq!((boat.deletion_timestamp, labels), (None, vec!["kind".to_owned()]));
+}
+
+#[tokio::test]
+async fn what_has_no_replicas_is_not_scaled() {
+    let Some(scenario) = Scenario::memory("unscalable").await else { return };
+    scenario.action("grow", json!({"kubernetes": {"scale": {"replicas": 3}}})).await;
+    scenario.stage.kubectl(&["wait", "--for=condition=Ready", "action/grow", "--timeout=60s"]).await;
+    scenario.boat("ark", "leaking").await;
+    let before = found(&scenario, BOAT).await;
+    let execution = run(&scenario, "grow", BOAT, &before["metadata"]["uid"]).await;
+    assert_eq!(execution.reason(), Some("ActionFailed"), "{execution:#?}");
+    let message = &execution.status.as_ref().unwrap().rungs[0].message;
+    assert!(message.ends_with("; the target is a ConfigMap"), "{message}");
+    assert_eq!(found(&scenario, BOAT).await, before);
+}
+
+#[tokio::test]
+async fn what_comes_of_a_replacement_is_told_of_the_new_object() {
+    let Some(scenario) = Scenario::memory("replacement").await else { return };
+    scenario.action("rebuild", json!({"kubernetes": {"recreate": {}}})).await;
+    scenario.stage.kubectl(&["wait", "--for=condition=Ready", "action/rebuild", "--timeout=60s"]).await;
+    scenario.boat("ark", "leaking").await;
+    let before = found(&scenario, BOAT).await;
+    run(&scenario, "rebuild", BOAT, &before["metadata"]["uid"]).await;
+    let after = found(&scenario, BOAT).await;
+    assert_ne!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    let uid = after["metadata"]["uid"].as_str().map(str::to_owned);
+    let note = "run by hand: all rungs were done (Execution rebuild)".to_owned();
+    let expected = Some((uid, Some(note)));
+    eventually("it is told of the new object", DEADLINE, async || {
+        let events = scenario.stage.api::<Event>().list(&ListParams::default()).await.unwrap().items;
+        let told = events.into_iter().find(|event| event.reason.as_deref() == Some("RemediationCompleted"));
+        let seen = told.map(|event| (event.regarding.unwrap_or_default().uid, event.note));
+        if seen == expected { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]
