@@ -22,12 +22,12 @@ pub struct Rate {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RateError {
     /// It is not a count, a slash and a duration.
-    #[error("\"{text}\" is not a rate: use \"{suggestion}\"")]
+    #[error("\"{text}\" is not a rate: {remedy}")]
     Malformed {
         /// The text.
         text: String,
-        /// What was probably meant.
-        suggestion: String,
+        /// What to write instead.
+        remedy: String,
     },
     /// It allows nothing.
     #[error("\"{0}\" allows nothing: the count must be at least 1; use mode: Observe to stop a rule")]
@@ -45,7 +45,7 @@ impl FromStr for Rate {
     type Err = RateError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let malformed = || RateError::Malformed { text: text.to_owned(), suggestion: suggest(text) };
+        let malformed = || RateError::Malformed { text: text.to_owned(), remedy: remedy(text) };
         let (count, within) = text.split_once('/').ok_or_else(malformed)?;
         let padded = count.len() > 1 && count.starts_with('0');
         let digits = (1..=4).contains(&count.len()) && !padded && count.bytes().all(|b| b.is_ascii_digit());
@@ -59,19 +59,44 @@ impl FromStr for Rate {
     }
 }
 
-/// The nearest correct spelling of what somebody meant by `text`: a count before whatever else is no digit, and a duration.
-fn suggest(text: &str) -> String {
-    let digits = text.trim_start_matches(|c: char| !c.is_ascii_digit()).trim_start_matches('0');
-    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-    let (count, rest) = digits.split_at(end);
-    let count = if (1..=4).contains(&count.len()) { count } else { "2" };
-    let within = rest.trim_start_matches(|c: char| !c.is_ascii_digit()).trim_start_matches('0');
-    let within = match within.parse::<Duration>() {
-        Ok(within) => within.to_string(),
-        Err(_) if within.is_empty() => "1h".to_owned(),
-        Err(_) => duration::suggest(within),
-    };
-    format!("{count}/{within}")
+/// What people write between a count and a span.
+const BETWEEN: [&str; 9] = ["/", "times", "per", "within", "in", "every", "each", "an", "a"];
+
+/// What to write instead: what was meant by `text` if all of it can be read, and else the form.
+fn remedy(text: &str) -> String {
+    let form = "write a count of at most 9999, a slash and a duration: 2/1h";
+    let Some((count, seconds)) = meant(text) else { return form.to_owned() };
+    match Duration::from_long(seconds) {
+        Some(within) if within.as_secs() > 0 => format!("use \"{count}/{within}\""),
+        Some(_) => form.to_owned(),
+        None => "its span is longer than 9999h".to_owned(),
+    }
+}
+
+/// The count and the seconds that somebody meant.
+fn meant(text: &str) -> Option<(&str, u64)> {
+    let text = text.trim();
+    let text = text.strip_prefix('+').unwrap_or(text).trim_start_matches('0');
+    let (count, rest) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let rest = rest.trim_start();
+    let mut within = rest;
+    while let Some(later) = BETWEEN.iter().find_map(|word| behind(within, word)) {
+        within = later;
+    }
+    // Without anything between the two, `10m` would be ten times a minute.
+    if !(1..=4).contains(&count.len()) || within == rest {
+        return None;
+    }
+    let is_unit = within.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let seconds = if is_unit { duration::meant(&format!("1{within}")) } else { duration::meant(within) };
+    seconds.filter(|_| !within.is_empty()).map(|seconds| (count, seconds))
+}
+
+/// What follows a word, or a sign, that `text` begins with.
+fn behind<'t>(text: &'t str, word: &str) -> Option<&'t str> {
+    let rest = text.strip_prefix(word)?;
+    let is_whole = word == "/" || rest.starts_with(char::is_whitespace);
+    is_whole.then(|| rest.trim_start())
 }
 
 impl fmt::Display for Rate {
@@ -120,25 +145,29 @@ mod tests {
     #[test]
     fn anything_else_is_refused_with_the_remedy() {
         for (text, remedy) in [
-            ("abc", "2/1h"),
-            ("two a day", "2/1h"),
-            ("2", "2/1h"),
             ("+2/6h", "2/6h"),
             ("02/6h", "2/6h"),
             ("2/6 hours", "2/6h"),
+            ("3/1w", "3/168h"),
+            ("3/7d12h", "3/180h"),
+            ("2 a day", "2/24h"),
             ("3 per hour", "3/1h"),
+            ("3 times per hour", "3/1h"),
             ("3 per 10 minutes", "3/10m"),
             ("3 per 2 hours", "3/2h"),
             ("5/h", "5/1h"),
-            ("20000/1h", "2/1h"),
-            ("2/", "2/1h"),
-            ("2/0", "2/1h"),
         ] {
             let error = text.parse::<Rate>().expect_err("refused").to_string();
             assert_eq!(error, format!("\"{text}\" is not a rate: use \"{remedy}\""));
             assert!(remedy.parse::<Rate>().is_ok(), "{remedy}");
         }
+        let form = "write a count of at most 9999, a slash and a duration: 2/1h";
+        for text in ["", "abc", "two a day", "2", "10m", "-1/1h", "1.5/1h", "20000/1h", "2/", "2/0", "2/e"] {
+            let error = text.parse::<Rate>().expect_err("refused").to_string();
+            assert_eq!(error, format!("\"{text}\" is not a rate: {form}"));
+        }
         for (text, error) in [
+            ("2/10000h", "\"2/10000h\" is not a rate: its span is longer than 9999h"),
             (
                 "0/1h",
                 "\"0/1h\" allows nothing: the count must be at least 1; use mode: Observe to stop a rule",

@@ -40,8 +40,8 @@ impl Aim {
         let mut template = |source: &str, path: &str| match Template::compile(source, &scope) {
             Ok(template) if template.expressions().next().is_none() && !is_path_segment(source) => {
                 let problem = Problem::error(path, format!("{source:?} {NO_NAME}"));
-                let meant = source.trim_matches(['{', '}', ' ']);
-                let is_braced = source.contains("{{");
+                let meant = source.trim_matches(['{', '}', '$', '<', '%', '>', ' ']);
+                let is_braced = ["{{", "${", "<%"].iter().any(|open| source.contains(open));
                 problems.push(if is_braced {
                     problem.help(format!("write ${{{{ {meant} }}}}"))
                 } else {
@@ -219,6 +219,11 @@ mod tests {
         assert_eq!(
             refused(json!({"ref": {"apiVersion": "v1", "kind": "Node", "name": "{{ event.data.node }}"}})),
             "spec.target.ref.name: \"{{ event.data.node }}\" is no name of an object; write ${{ event.data.node }}"
+        );
+        let named = |name: &str| json!({"ref": {"apiVersion": "v1", "kind": "Node", "name": name}});
+        assert_eq!(
+            refused(named("${ event.data.node }")),
+            "spec.target.ref.name: \"${ event.data.node }\" is no name of an object; write ${{ event.data.node }}"
         );
         assert_eq!(
             refused(json!({"key": "evnt.x"})),

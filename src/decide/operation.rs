@@ -150,40 +150,50 @@ pub fn resolve(runner: &KubernetesRunner, context: Context<'_>) -> Result<Operat
 }
 
 fn restart(context: Context<'_>) -> Result<Operation, String> {
-    match (context.target.group(), context.target.kind.as_str()) {
-        ("apps", "Deployment" | "StatefulSet" | "DaemonSet") => {
-            let at = json!({"kubectl.kubernetes.io/restartedAt": context.began.to_string()});
-            Ok(merge(context, json!({"spec": {"template": {"metadata": {"annotations": at}}}})))
-        }
-        (_, kind) => {
-            Err(format!("restart wants a Deployment, StatefulSet or DaemonSet; the target is a {kind}"))
-        }
+    if let Some(refused) = refuses_restart(context.target.group(), &context.target.kind) {
+        return Err(refused);
     }
+    let at = json!({"kubectl.kubernetes.io/restartedAt": context.began.to_string()});
+    Ok(merge(context, json!({"spec": {"template": {"metadata": {"annotations": at}}}})))
+}
+
+/// Why what is of a kind is not restarted, if it is not.
+pub fn refuses_restart(group: &str, kind: &str) -> Option<String> {
+    let is_restarted = group == "apps" && matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet");
+    (!is_restarted)
+        .then(|| format!("restart wants a Deployment, StatefulSet or DaemonSet; the target is a {kind}"))
 }
 
 /// The API server drops a field that a kind does not have, and says that all is well: so what has no replicas is refused
 /// here. A custom kind that has them says so in the live object, by its own default at the least; one of which only its
 /// controller knows how many there are has to be patched.
 fn scaled(wanted: &IntOrString, context: Context<'_>) -> Result<Operation, String> {
-    let has_replicas = || context.live.pointer("/spec/replicas").is_some_and(|known| !known.is_null());
-    let refused = match (context.target.group(), context.target.kind.as_str()) {
-        ("apps", "Deployment" | "ReplicaSet" | "StatefulSet") | ("", "ReplicationController") => None,
-        (group, kind) if BUILT_IN.contains(&group) => Some(format!(
-            "scale wants a Deployment, ReplicaSet, StatefulSet or ReplicationController, or a custom kind with \
-             spec.replicas; the target is a {kind}"
-        )),
-        (_, kind) => (!has_replicas()).then(|| {
-            format!(
-                "scale wants a target with spec.replicas, and the {kind} has none; if its kind knows the field, \
-                 use patch.merge"
-            )
-        }),
-    };
-    if let Some(refused) = refused {
+    let (group, kind) = (context.target.group(), &context.target.kind);
+    if let Some(refused) = refuses_scale(group, kind) {
         return Err(refused);
+    }
+    let known = context.live.pointer("/spec/replicas");
+    if !BUILT_IN.contains(&group) && known.is_none_or(Value::is_null) {
+        return Err(format!(
+            "scale wants a target with spec.replicas, and the {kind} has none; if its kind knows the field, use patch.merge"
+        ));
     }
     let replicas = replicas(wanted, context)?;
     Ok(merge(context, json!({"spec": {"replicas": replicas}})))
+}
+
+/// Why what is of a kind of Kubernetes' own has no replicas, if it has none. Of a custom kind only an object says that.
+pub fn refuses_scale(group: &str, kind: &str) -> Option<String> {
+    let is_scaled = matches!(
+        (group, kind),
+        ("apps", "Deployment" | "ReplicaSet" | "StatefulSet") | ("", "ReplicationController")
+    );
+    (!is_scaled && BUILT_IN.contains(&group)).then(|| {
+        format!(
+            "scale wants a Deployment, ReplicaSet, StatefulSet or ReplicationController, or a custom kind with \
+             spec.replicas; the target is a {kind}"
+        )
+    })
 }
 
 fn replicas(value: &IntOrString, context: Context<'_>) -> Result<i64, String> {

@@ -149,9 +149,12 @@ fn how_long_how_often_and_how_much() {
     );
     for (rate, expected) in [
         ("0/1h", "\"0/1h\" allows nothing: the count must be at least 1; use mode: Observe to stop a rule"),
-        ("-1/1h", "\"-1/1h\" is not a rate: use \"1/1h\""),
-        ("0", "want text, got 0; \"0\" is not a rate: use \"2/1h\""),
-        ("abc", "\"abc\" is not a rate: use \"2/1h\""),
+        ("-1/1h", "\"-1/1h\" is not a rate: write a count of at most 9999, a slash and a duration: 2/1h"),
+        (
+            "0",
+            "want text, got 0; \"0\" is not a rate: write a count of at most 9999, a slash and a duration: 2/1h",
+        ),
+        ("abc", "\"abc\" is not a rate: write a count of at most 9999, a slash and a duration: 2/1h"),
     ] {
         let to = format!("perRule: {rate}");
         answered(10, (RULE, "perRule: 20/1h", &to), &[&format!("Error spec.limits.perRule: {expected}")]);

@@ -358,6 +358,31 @@ fn what_cannot_be_read_is_no_answer() {
     }
 }
 
+/// One file that cannot be read hides nothing of the others.
+#[test]
+fn what_is_no_text_is_told_with_its_place() {
+    let folder = folder(&[("pack/a.yaml", &RULE.replace("trigger:", "trigerr:")), ("pack/b.yaml", ACTION)]);
+    let pack = folder.path().join("pack");
+    let utf16 = "kind: Rule\n".encode_utf16().flat_map(u16::to_le_bytes);
+    for (content, expected) in [
+        (b"a: 1\nb: caf\xe9 au lait\n".to_vec(), ["byte 0xE9", "c.yaml:2:7", "save it as UTF-8"]),
+        (b"a: 1\n\xe9\n".to_vec(), ["byte 0xE9", "c.yaml:2:1", "save it as UTF-8"]),
+        ([0xff, 0xfe].into_iter().chain(utf16).collect(), ["is UTF-16", "c.yaml", "save it as UTF-8"]),
+        (vec![b'#'; (1 << 20) + 1], ["is larger than 1 MiB", "c.yaml", "split it, or leave it out"]),
+    ] {
+        std::fs::write(pack.join("c.yaml"), content).unwrap();
+        let (code, out, err) = validate(folder.path(), &["pack"], "");
+        assert_eq!((code, err.as_str()), (1, ""), "{out}");
+        assert!(expected.iter().all(|expected| out.contains(expected)), "{expected:?} {out}");
+        assert!(out.contains("unknown field") && out.ends_with("✗ 2 errors · 3 files"), "{out}");
+    }
+    std::fs::remove_file(pack.join("c.yaml")).unwrap();
+    std::fs::write(pack.join("big.sh"), vec![b'#'; (1 << 20) + 1]).unwrap();
+    let (code, out, _) = validate(folder.path(), &["pack"], "");
+    assert!(code == 1 && out.contains("larger than 1 MiB") && out.contains("big.sh"), "{code} {out}");
+    assert!(out.ends_with("✗ 2 errors · 2 files"), "{out}");
+}
+
 /// Whoever asks for changes is told what he will miss.
 #[test]
 fn a_rule_about_changes_is_told_when_it_sees_none() {

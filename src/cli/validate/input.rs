@@ -1,5 +1,6 @@
 //! Reads what is to be checked: each folder is a set of its own, all loose files together are one.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
@@ -11,8 +12,9 @@ use crate::decide::pack;
 
 /// The same limits as for a revision from git.
 const MAX_FILES: usize = 10_000;
-const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_DEPTH: usize = 32;
+/// One byte more than a file may have, by which it is known to be too large: that is told among all else that is wrong.
+const READ_AT_MOST: u64 = pack::MAX_FILE_BYTES as u64 + 1;
 
 /// Files that are checked together.
 #[derive(Debug)]
@@ -39,10 +41,10 @@ impl Set {
         }
     }
 
-    /// A file's text.
-    pub(super) fn text(&self, path: &str) -> &str {
+    /// A file's text, to be drawn.
+    pub(super) fn text(&self, path: &str) -> Cow<'_, str> {
         let file = self.files.iter().find(|file| file.path == path);
-        file.and_then(|file| std::str::from_utf8(&file.content).ok()).unwrap_or_default()
+        file.map_or(Cow::Borrowed(""), |file| pack::drawn(&file.content))
     }
 }
 
@@ -93,8 +95,7 @@ fn folder(path: &Path) -> anyhow::Result<Set> {
 
 fn standard_input() -> anyhow::Result<File> {
     let mut content = Vec::new();
-    std::io::stdin().lock().take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
-    anyhow::ensure!(content.len() as u64 <= MAX_FILE_BYTES, "standard input is larger than 1 MiB");
+    std::io::stdin().lock().take(READ_AT_MOST).read_to_end(&mut content)?;
     // A command before the pipe has failed: to find nothing wrong with what it left out would be no answer.
     anyhow::ensure!(!says_nothing(&content), "standard input is empty");
     Ok(File { path: pack::STANDARD_INPUT.to_owned(), content })
@@ -152,8 +153,7 @@ fn walk(folder: &Path, below: &str, depth: usize, files: &mut Vec<File>) -> anyh
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut content = Vec::new();
     fs::File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content))
+        .and_then(|file| file.take(READ_AT_MOST).read_to_end(&mut content))
         .with_context(|| format!("failed to read {}", path.display()))?;
-    anyhow::ensure!(content.len() as u64 <= MAX_FILE_BYTES, "{}: larger than 1 MiB", path.display());
     Ok(content)
 }

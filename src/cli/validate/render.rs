@@ -22,7 +22,7 @@ pub(super) fn draw(finding: &Finding, set: &Set, colors: bool) -> String {
     };
     let label = printable(finding.problem.help.as_deref().unwrap_or_default());
     let annotation = AnnotationKind::Primary.span(finding.span.clone()).label(label);
-    let snippet = Snippet::source(text).path(path).annotation(annotation);
+    let snippet = Snippet::source(&*text).path(path).annotation(annotation);
     let title = printable(&finding.problem.message);
     let mut group = Group::with_title(level.primary_title(title)).element(snippet);
     let note = note(finding);

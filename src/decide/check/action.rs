@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{has_template, templates, types};
+use super::{has_template, operations, templates, types};
 use crate::api::{ActionSpec, Parameter, Runner, ValueType};
 use crate::decide::expansion::pasted;
 use crate::decide::parameters::{environment_name, resolve};
@@ -57,7 +57,11 @@ fn check_runner(runner: Runner<'_>, spec: &ActionSpec, pods: PodPolicy, problems
         }
         Runner::Kubernetes(operation) => {
             let value = serde_json::to_value(operation).expect("plain data structures always become JSON");
-            check_operation(&value, &root.member("kubernetes"), spec, problems);
+            let path = root.member("kubernetes");
+            check_operation(&value, &path, spec, problems);
+            if let Some(wrong) = operations::replicas(operation, &path) {
+                refuse(wrong, problems);
+            }
         }
         Runner::Collect(_) => {}
     }
@@ -134,6 +138,16 @@ fn check_operation(value: &Value, path: &Path, spec: &ActionSpec, problems: &mut
     templates(value, path, &types::operation(&spec.parameters), problems);
 }
 
+/// Adds an error; a doubt about the same text only says what was probably meant.
+fn refuse(wrong: Problem, problems: &mut Vec<Problem>) {
+    let doubt = problems.iter().position(|problem| problem.path == wrong.path);
+    let wrong = match doubt.map(|place| problems.remove(place)) {
+        Some(Problem { span, help, .. }) => Problem { span, help, ..wrong },
+        None => wrong,
+    };
+    problems.push(wrong);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,6 +221,13 @@ mod tests {
                 "spec.timeout: must be longer than 0s",
                 "spec.outputs: only script and container have declared outputs",
                 "spec.kubernetes.scale.replicas: inputs has no field \"replica\"; did you mean \"replicas\"?",
+            ],
+        );
+        check_all(
+            json!({"kubernetes": {"scale": {"replicas": "{{ inputs.replicas }}"}}, "parameters": [{"name": "replicas"}]}),
+            &[
+                "spec.kubernetes.scale.replicas: replicas \"{{ inputs.replicas }}\": want a whole number from 0 to 100000; \
+                  did you mean \"${{ inputs.replicas }}\"?",
             ],
         );
         let wrong = json!({"kubernetes": {"annotate": {"values": {"a.b/c": "${{ object.x }}"}}}});

@@ -18,13 +18,22 @@ pub(super) fn check(spec: &RuleSpec, schemas: &Schemas) -> Vec<Problem> {
     let problem = |(path, version, kind): (&str, &String, &String)| {
         let (version_meant, kind_meant) = schemas.meant(version, kind)?;
         let message = format!("no kind {kind:?} of {version} is known");
-        let help = match version_meant == version {
-            true => format!("did you mean {kind_meant:?}?"),
-            false => format!("did you mean apiVersion {version_meant:?}?"),
+        let help = match (version_meant == version, kind_meant == kind) {
+            (true, _) => format!("did you mean {kind_meant:?}?"),
+            (false, true) => format!("did you mean apiVersion {version_meant:?}?"),
+            (false, false) => format!("did you mean {kind_meant:?} of apiVersion {version_meant:?}?"),
         };
         Some(Problem::warning(path, message).help(help))
     };
-    named.filter_map(problem).collect()
+    named.filter_map(problem).chain(regarding(spec, schemas)).collect()
+}
+
+/// The kind that Events are to regard, of which they say the name as it is written in manifests.
+fn regarding(spec: &RuleSpec, schemas: &Schemas) -> Option<Problem> {
+    let kind = spec.trigger.event.as_ref()?.regarding_kind.as_deref()?;
+    let meant = schemas.meant_by_name(kind)?;
+    let problem = Problem::warning("spec.trigger.event.regardingKind", format!("no kind {kind:?} is known"));
+    Some(problem.help(format!("did you mean {meant:?}?")))
 }
 
 #[cfg(test)]
@@ -40,6 +49,12 @@ mod tests {
             ("v1", "Pods", Some("did you mean \"Pod\"?")),
             ("apps/v1", "Deploymnet", Some("did you mean \"Deployment\"?")),
             ("v1", "Deployment", Some("did you mean apiVersion \"apps/v1\"?")),
+            ("apps/v1", "Deploy", Some("did you mean \"Deployment\"?")),
+            ("apps/v1beta1", "Deployment", Some("did you mean apiVersion \"apps/v1\"?")),
+            ("apps/v1beta1", "Deploy", Some("did you mean \"Deployment\" of apiVersion \"apps/v1\"?")),
+            ("v1beta1", "Pod", Some("did you mean apiVersion \"v1\"?")),
+            ("storage.k8s.io/v1beta1", "VolumeAttributesClass", None),
+            ("v1", "Re", None),
             ("v1", "ReplicationController", None),
             ("example.com/v1", "Pods", None),
             ("example.com/v1", "Deployment", None),
@@ -54,6 +69,26 @@ mod tests {
                 check(&spec, &Schemas::built_in()).into_iter().filter_map(|p| p.help).collect();
             let expected: Vec<_> = help.into_iter().flat_map(|help| [help, help]).collect();
             assert_eq!(found, expected, "{version} {kind}");
+        }
+    }
+
+    #[test]
+    fn a_kind_that_events_regard_is_written_as_in_manifests() {
+        for (kind, help) in [
+            ("pod", Some("did you mean \"Pod\"?")),
+            ("Pods", Some("did you mean \"Pod\"?")),
+            ("deployment", Some("did you mean \"Deployment\"?")),
+            ("Pod", None),
+            ("Rollout", None),
+        ] {
+            let spec: RuleSpec = serde_json::from_value(json!({
+                "serviceAccountName": "healer", "ladder": [],
+                "trigger": {"event": {"regardingKind": kind}},
+            }))
+            .expect("a Rule");
+            let found = check(&spec, &Schemas::built_in());
+            let found: Vec<_> = found.iter().filter_map(|problem| problem.help.as_deref()).collect();
+            assert_eq!(found, help.into_iter().collect::<Vec<_>>(), "{kind}");
         }
     }
 }

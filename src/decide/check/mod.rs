@@ -9,10 +9,12 @@ mod alerts;
 mod changes;
 mod execution;
 mod follows;
+mod foreign;
 mod growing;
 mod kinds;
 mod lifecycle;
 mod limits;
+mod operations;
 mod rule;
 mod types;
 mod webhook;
@@ -97,6 +99,7 @@ fn templates(value: &Value, path: &Path, scope: &Scope, problems: &mut Vec<Probl
     match TemplateTree::compile(value, scope) {
         Ok(tree) => {
             problems.extend(tree.doubts().iter().map(|doubt| doubtful(at(doubt))));
+            problems.extend(foreign::problems(value, path, scope));
             Some(tree)
         }
         Err(errors) => {

@@ -6,8 +6,8 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::{
-    Known, aim, alerts, changes, expression, growing, has_template, kinds, lifecycle, limits, templates,
-    types, webhook,
+    Known, aim, alerts, changes, expression, growing, has_template, kinds, lifecycle, limits, operations,
+    templates, types, webhook,
 };
 use crate::api::{ActionSpec, Duration, GROUP, Rule, RuleSpec, Rung, Target};
 use crate::decide::capture::members;
@@ -174,6 +174,7 @@ fn check_rung(spec: &RuleSpec, index: usize, rung: &Rung, known: &Known<'_>, pro
     }
     if let Some(action) = known.actions.get(rung.run.as_str()).copied().flatten() {
         check_values(action, rung, &path, problems);
+        problems.extend(operations::unsuited(spec, action, &path.member("run"), &known.schemas));
         if action.kubernetes.is_some() && aim::is_key(spec) {
             let message = format!("the target is only a name: Action {:?} has no object to change", rung.run);
             problems.push(Problem::error(path.member("run").to_string(), message).help("use target.ref"));

@@ -97,15 +97,22 @@ impl<'n> Envelope<'n> {
         if kind == CUSTOM_KIND && surroundings.partial {
             return false;
         }
-        if version.split('/').next() != Some(GROUP) {
+        let group = version.split('/').next().unwrap_or_default();
+        if group != GROUP && allowed(surroundings).contains(&kind) {
+            let message = format!("kind {kind} of {version} is not allowed here");
+            self.say(anchor, &path, message, Some(format!("use apiVersion {wanted}")));
+            // Another group may have a kind of that name, of which nothing is known here.
+            if version.contains('/') && closest(group, [GROUP]).is_none() {
+                return false;
+            }
+        } else if group != GROUP {
             let message = format!(
                 "kind {kind} of {version} is not allowed here; allowed: {}",
                 allowed(surroundings).join(", ")
             );
             self.say(anchor, &path, message, None);
             return false;
-        }
-        if version != wanted {
+        } else if version != wanted {
             self.say(anchor, &path, format!("{version:?}: want {wanted}"), None);
         }
         if allowed(surroundings).contains(&kind) {

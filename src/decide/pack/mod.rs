@@ -17,7 +17,10 @@ mod schema;
 mod script;
 mod yaml;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::str::Utf8Error;
 
 use serde_json::{Map, Value, json};
 
@@ -99,6 +102,9 @@ impl Reading {
     }
 }
 
+/// The most bytes of one file. A revision from git has none that is larger.
+pub const MAX_FILE_BYTES: usize = 1 << 20;
+
 /// What standard input is called, which has no name of its own.
 pub const STANDARD_INPUT: &str = "<stdin>";
 
@@ -115,6 +121,20 @@ fn is_manifest(path: &str) -> bool {
 /// Whether a file that somebody chose holds objects.
 fn is_chosen(path: &str) -> bool {
     is_yaml(path) || path == STANDARD_INPUT
+}
+
+/// A file's text as it can be drawn: all up to the first byte that is not UTF-8 is where it was. Of what is UTF-16, or larger
+/// than a file may be, there is nothing to draw.
+pub fn drawn(content: &[u8]) -> Cow<'_, str> {
+    if content.len() > MAX_FILE_BYTES || is_utf16(content) {
+        return Cow::Borrowed("");
+    }
+    String::from_utf8_lossy(content)
+}
+
+/// Whether a file begins with the mark of UTF-16, as some editors save it.
+fn is_utf16(content: &[u8]) -> bool {
+    content.starts_with(&[0xff, 0xfe]) || content.starts_with(&[0xfe, 0xff])
 }
 
 /// The CustomResourceDefinitions among files that somebody chose, by which expressions over custom kinds are checked; and
@@ -150,10 +170,14 @@ fn read_those<'a>(
     sources: &'a [Source<'a>],
     surroundings: &'a Surroundings<'a>,
 ) -> Manifests<'a> {
-    let mut reader = Reader { surroundings, files: Vec::new(), documents: Vec::new() };
+    let mut reader = Reader { surroundings, files: Vec::new(), ambiguous: Vec::new(), documents: Vec::new() };
     let mut findings = Vec::new();
-    for source in sources.iter().filter(|source| is_one(source.path)) {
-        findings.extend(reader.file(source));
+    for source in sources {
+        match is_one(source.path) {
+            true => findings.extend(reader.file(source)),
+            // A script has its place in a pack, too.
+            false => findings.extend(too_large(source)),
+        }
     }
     findings.extend(reader.duplicates());
     Manifests { sources, reader, findings }
@@ -176,7 +200,12 @@ impl Manifests<'_> {
     /// Checks all the rest, expressions against the fields of the objects that they read.
     pub fn check(self, schemas: &expr::Schemas) -> Reading {
         let Self { sources, reader, mut findings } = self;
-        findings.extend(reader.check(sources, schemas));
+        // What follows from a word that is ambiguous is no news.
+        let is_news = |finding: &Finding| {
+            let mut ambiguous = reader.ambiguous.iter().filter(|(file, _)| *file == finding.file);
+            !ambiguous.any(|(_, span)| span.contains(&finding.span.start))
+        };
+        findings.extend(reader.check(sources, schemas).into_iter().filter(is_news));
         findings.sort_by(|a, b| {
             (&a.file, a.span.start, &a.problem.path).cmp(&(&b.file, b.span.start, &b.problem.path))
         });
@@ -192,6 +221,8 @@ impl Manifests<'_> {
 struct Reader<'a> {
     surroundings: &'a Surroundings<'a>,
     files: Vec<File<'a>>,
+    /// What is ambiguous: its file and its bytes.
+    ambiguous: Vec<(&'a str, Range<usize>)>,
     documents: Vec<Document<'a>>,
 }
 
@@ -241,13 +272,13 @@ impl Document<'_> {
 impl<'a> Reader<'a> {
     /// Reads one file's documents; returns what is wrong with each by itself.
     fn file(&mut self, source: &Source<'a>) -> Vec<Finding> {
-        let Ok(text) = std::str::from_utf8(source.content) else {
-            let file = File { path: source.path, text: "" };
-            self.files.push(file);
-            return vec![file.finding(0..0, Problem::error("", "the file is not UTF-8"))];
-        };
-        let file = File { path: source.path, text };
+        let text = std::str::from_utf8(source.content);
+        let file = File { path: source.path, text: text.unwrap_or_default() };
         self.files.push(file);
+        if let Some(finding) = too_large(source).or_else(|| not_utf8(source, text.err()?)) {
+            return vec![finding];
+        }
+        let text = file.text;
         let in_file = |mistake: yaml::Mistake| {
             file.finding(mistake.span, Problem { help: mistake.help, ..Problem::error("", mistake.message) })
         };
@@ -255,6 +286,7 @@ impl<'a> Reader<'a> {
             Ok(read) => read,
             Err(mistake) => return vec![in_file(mistake)],
         };
+        self.ambiguous.extend(ambiguous.iter().map(|mistake| (source.path, mistake.span.clone())));
         let mut findings: Vec<Finding> = ambiguous.into_iter().map(in_file).collect();
         for node in documents {
             findings.extend(self.document(file, node));
@@ -375,6 +407,24 @@ impl Reader<'_> {
         });
         external.chain(here).collect()
     }
+}
+
+/// Says that a file is larger than one may be, whatever is in it.
+fn too_large(source: &Source<'_>) -> Option<Finding> {
+    let problem = Problem::error("", "the file is larger than 1 MiB").help("split it, or leave it out");
+    let file = File { path: source.path, text: "" };
+    (source.content.len() > MAX_FILE_BYTES).then(|| file.finding(0..0, problem))
+}
+
+/// Says where a file is not UTF-8.
+fn not_utf8(source: &Source<'_>, error: Utf8Error) -> Option<Finding> {
+    let (readable, rest) = source.content.split_at_checked(error.valid_up_to())?;
+    let message = match rest.first() {
+        _ if is_utf16(source.content) => "the file is UTF-16".to_owned(),
+        byte => format!("the file is not UTF-8: here is the byte 0x{:02X}", byte?),
+    };
+    let file = File { path: source.path, text: std::str::from_utf8(readable).ok()? };
+    Some(file.finding(readable.len()..readable.len(), Problem::error("", message).help("save it as UTF-8")))
 }
 
 /// The typed object; none for kinds that are read only for their form. What is known to be wrong is left out, or empty

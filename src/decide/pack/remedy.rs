@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::schema::{is_nothing, wanted};
-use super::yaml::{Data, Node, read};
+use super::yaml::{Data, Key, Node, read};
 
 /// How to make a text of something. What a number with a fraction was written as cannot be said any more.
 pub(super) fn quoted(value: &Value) -> String {
@@ -24,6 +24,33 @@ pub(super) fn begun<'n>(written: &str, names: impl Iterator<Item = &'n str>) -> 
     let mut found = names.filter(ends_a_word);
     let is_of_words = written.contains(|c: char| c.is_ascii_uppercase());
     found.next().filter(|_| is_of_words && found.next().is_none())
+}
+
+/// What to write where labels stand in place of a selector of labels.
+pub(super) fn labels(known: &Map<String, Value>, members: &[(Key, Node)]) -> Option<String> {
+    let is_selector = ["matchLabels", "matchExpressions"].iter().all(|name| known.contains_key(*name));
+    if members.is_empty() || !is_selector {
+        return None;
+    }
+    let label = |(key, node): &(Key, Node)| match &node.data {
+        Data::Scalar(value) if !value.is_null() && !known.contains_key(&key.name) => {
+            let value = value.as_str().map_or_else(|| format!("\"{value}\""), plainly);
+            Some(format!("{}: {value}", plainly(&key.name)))
+        }
+        _ => None,
+    };
+    let labels: Option<Vec<String>> = members.iter().map(label).collect();
+    Some(format!("did you mean matchLabels: {{{}}}?", labels?.join(", ")))
+}
+
+/// A text as it can be written within braces, in quotes only where it needs them.
+fn plainly(text: &str) -> String {
+    let read = read(&format!("{{a: {text}}}\n"));
+    let is_plain = read.is_ok_and(|(documents, ambiguous)| {
+        let read = documents.first().and_then(|document| document.get("a")).and_then(Node::as_str);
+        ambiguous.is_empty() && read == Some(text)
+    });
+    if is_plain { text.to_owned() } else { format!("{text:?}") }
 }
 
 /// Where one level deeper the only field of this name is: `limits.cooldown`, `ladder[].verify`.

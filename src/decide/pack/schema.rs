@@ -10,7 +10,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::remedy::{
-    begun, below, did_you_mean, example, fields_here, left_empty, quoted, remedy, such_as, texts,
+    begun, below, did_you_mean, example, fields_here, labels, left_empty, quoted, remedy, such_as, texts,
 };
 use super::repair;
 use super::rules::{Rule, from_self};
@@ -334,6 +334,9 @@ impl Walk<'_> {
         let free = schema["x-kubernetes-preserve-unknown-fields"] == true;
         let (nothing, additional) = (Map::new(), &schema["additionalProperties"]);
         let known = schema["properties"].as_object().unwrap_or(&nothing);
+        if let Some(help) = labels(known, members) {
+            return self.say(at, "a selector has matchLabels and matchExpressions", Some(help));
+        }
         let required = texts(&schema["required"]);
         let schemas = self.schemas;
         let asked: BTreeSet<&str> = schemas.rules_at(schema).flat_map(|(_, rule)| rule.members()).collect();
@@ -606,9 +609,9 @@ mod tests {
                 "\"true\" spec.when: want text, got true; write \"true\"",
                 "\"workloads\" spec.target: want \"object\" or \"workload\" or a map with owner, ref, key; did you mean \"workload\"?",
                 "\"5 minutes\" spec.for: \"5 minutes\" is not a duration: use \"5m\"",
-                "\"2 a day\" spec.limits.perTarget: \"2 a day\" is not a rate: use \"2/1h\"",
+                "\"2 a day\" spec.limits.perTarget: \"2 a day\" is not a rate: use \"2/24h\"",
                 "\"0/1h\" spec.limits.perRule: \"0/1h\" allows nothing: the count must be at least 1; use mode: Observe to stop a rule",
-                "\"0\" spec.limits.cooldown: want text, got 0; \"0\" is not a duration: use \"5m\"",
+                "\"0\" spec.limits.cooldown: want text, got 0; \"0\" is not a duration: use \"0s\"",
                 "\"10\" spec.ladder[0].verify.within: want text, got 10; \"10\" is not a duration: use \"10s\"",
                 "\"with\" spec.ladder[1].with: want a map, got a list",
                 "\"with\" spec.ladder[1].run: run is required",
@@ -804,6 +807,20 @@ mod tests {
         let expected =
             "\"serviceAccount\" spec.serviceAccount: unknown field; did you mean \"serviceAccountName\"?";
         assert_eq!(check("Rule", account), [expected]);
+    }
+
+    #[test]
+    fn labels_in_place_of_a_selector_are_told_once() {
+        for (labels, meant) in
+            [("{app: web}", "{app: web}"), ("{a.b/c: 'true', d: 5}", "{a.b/c: \"true\", d: \"5\"}")]
+        {
+            let trigger = format!("{{resource: {{apiVersion: v1, kind: Pod, labelSelector: {labels}}}}}");
+            let expected = format!(
+                "\"labelSelector\" spec.trigger.resource.labelSelector: a selector has matchLabels and matchExpressions; \
+                 did you mean matchLabels: {meant}?"
+            );
+            assert_eq!(check("Rule", &rule(&trigger, "  when: 'true'\n")), [expected]);
+        }
     }
 
     #[test]

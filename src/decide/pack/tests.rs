@@ -216,6 +216,18 @@ fn only_kinds_of_a_pack() {
             "e.yaml:1:13: apiVersion: \"fother.dev/v1\": want fother.dev/v1alpha1",
         ],
     );
+    let lacking = "a.yaml:1:1: spec is required";
+    let unknown = "a.yaml:4:1: spek: unknown field; did you mean \"spec\"?";
+    // Of a kind of that name in a group of somebody else's nothing more is said.
+    for (version, is_slip) in [("v1", true), ("fother.io/v1alpha1", true), ("example.com/v1", false)] {
+        let action = ACTION.replace("fother.dev/v1alpha1", version).replace("spec:", "spek:");
+        let told = format!(
+            "a.yaml:1:13: apiVersion: kind Action of {version} is not allowed here; \
+             use apiVersion fother.dev/v1alpha1"
+        );
+        let expected = if is_slip { vec![lacking, told.as_str(), unknown] } else { vec![told.as_str()] };
+        check(&[("a.yaml", &action)], &expected);
+    }
     let loose = read_files(&[("b.yaml", pack)], &Surroundings { partial: true, ..Surroundings::default() });
     assert_eq!(loose.findings, []);
 }
@@ -303,6 +315,15 @@ fn one_mistake_hides_no_other() {
             "a.yaml:8:8: spec: for needs a resource or alert trigger: an event is over at once",
             "a.yaml:9:9: spec.when: unknown variable \"evnt\"; did you mean \"event\"?",
         ],
+    );
+}
+
+#[test]
+fn an_ambiguous_word_in_place_of_an_expression_is_told_once() {
+    let rule = RULE.replace("crashLooping(object, 3, duration('10m'))", "yes");
+    check(
+        &[("a.yaml", &rule), ("b.yaml", ACTION)],
+        &["a.yaml:8:9: yes is ambiguous: YAML 1.1 reads it as a boolean; write an expression in quotes"],
     );
 }
 

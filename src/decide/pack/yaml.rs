@@ -105,7 +105,7 @@ pub fn read(text: &str) -> Result<(Vec<Node>, Vec<Mistake>), Mistake> {
     let documents: Vec<Node> = documents.into_iter().map(node).collect();
     let mut ambiguous = Vec::new();
     for document in &documents {
-        find_ambiguous(text, document, &mut ambiguous);
+        find_ambiguous(text, "", document, &mut ambiguous);
     }
     Ok((documents, ambiguous))
 }
@@ -257,21 +257,25 @@ static AMBIGUOUS: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a constant that a test compiles")
 });
 
-fn find_ambiguous(text: &str, node: &Node, found: &mut Vec<Mistake>) {
+/// Fields that hold an expression, so that `true` in place of `yes` would be refused, too.
+const EXPRESSIONS: [&str; 5] = ["when", "if", "since", "given", "groupBy"];
+
+/// Looks at what is behind the field of a name, and in it.
+fn find_ambiguous(text: &str, name: &str, node: &Node, found: &mut Vec<Mistake>) {
     match &node.data {
-        Data::Scalar(_) => found.extend(ambiguous(text, &node.span)),
-        Data::List(items) => items.iter().for_each(|item| find_ambiguous(text, item, found)),
+        Data::Scalar(_) => found.extend(ambiguous(text, name, &node.span)),
+        Data::List(items) => items.iter().for_each(|item| find_ambiguous(text, "", item, found)),
         Data::Map(members) => {
             for (key, value) in members {
-                found.extend(ambiguous(text, &key.span));
-                find_ambiguous(text, value, found);
+                found.extend(ambiguous(text, "", &key.span));
+                find_ambiguous(text, &key.name, value, found);
             }
         }
     }
 }
 
-/// Whether the plain scalar at `span` is ambiguous; a quoted one begins with its quote and so is not.
-fn ambiguous(text: &str, span: &Range<usize>) -> Option<Mistake> {
+/// Whether the plain scalar at `span`, behind the field of a name, is ambiguous; a quoted one begins with its quote and so is not.
+fn ambiguous(text: &str, name: &str, span: &Range<usize>) -> Option<Mistake> {
     let raw = text.get(span.clone())?;
     // A block scalar is never ambiguous; its range begins on another line than its indicator.
     let line_start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
@@ -281,7 +285,10 @@ fn ambiguous(text: &str, span: &Range<usize>) -> Option<Mistake> {
         return None;
     }
     let captures = AMBIGUOUS.captures(raw)?;
-    let (older, help) = if captures.name("word").is_some() {
+    let is_word = captures.name("word").is_some();
+    let (older, help) = if is_word && EXPRESSIONS.contains(&name) {
+        ("a boolean", "write an expression in quotes".to_owned())
+    } else if is_word {
         let truth = raw.to_lowercase().starts_with('y') || raw.eq_ignore_ascii_case("on");
         ("a boolean", format!("write {truth} or {raw:?}"))
     } else if captures.name("octal").is_some() {
@@ -362,6 +369,10 @@ mod tests {
             ] {
                 assert_eq!(read(&text).unwrap().1, [], "{text}");
             }
+        }
+        for raw in ["yes", "Off", "n"] {
+            let (_, found) = read(&format!("unless: [{{if: {raw}}}]")).unwrap();
+            assert_eq!(found[0].help.as_deref(), Some("write an expression in quotes"), "{raw}");
         }
         for fine in
             ["a: true", "a: 0", "a: -7", "a: 1.5", "a: 0.5", "a: 5m", "a: 10.0.0.1", "a: ~", "a: yesterday"]

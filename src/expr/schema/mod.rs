@@ -15,7 +15,7 @@ mod open_api;
 use super::errors::closest;
 use super::types::Type;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
@@ -107,15 +107,29 @@ impl Schemas {
     pub fn meant(&self, api_version: &str, kind: &str) -> Option<(&str, &str)> {
         let keys = self.sources.iter().flat_map(|source| source.kinds.keys());
         let known: Vec<(&str, &str)> = keys.filter_map(|key| key.rsplit_once('/')).collect();
-        let here: Vec<&str> =
+        let here: BTreeSet<&str> =
             known.iter().filter(|known| known.0 == api_version).map(|known| known.1).collect();
-        if here.is_empty() || here.contains(&kind) {
+        if here.contains(kind) {
             return None;
         }
-        let closest = closest(kind, here);
+        if here.is_empty() {
+            return of_its_group(&known, api_version, kind);
+        }
+        let nearest = nearest(kind, &here);
         known
             .into_iter()
-            .find(|known| closest.map_or(known.1 == kind, |closest| *known == (api_version, closest)))
+            .find(|known| nearest.map_or(known.1 == kind, |nearest| *known == (api_version, nearest)))
+    }
+
+    /// The kind that was probably meant by a name without an `apiVersion`, which has another case or is a plural.
+    pub fn meant_by_name(&self, kind: &str) -> Option<&str> {
+        let keys = self.sources.iter().flat_map(|source| source.kinds.keys());
+        let known: Vec<&str> = keys.filter_map(|key| Some(key.rsplit_once('/')?.1)).collect();
+        if known.contains(&kind) {
+            return None;
+        }
+        let singular = kind.strip_suffix('s').unwrap_or(kind);
+        known.into_iter().find(|known| [kind, singular].iter().any(|name| known.eq_ignore_ascii_case(name)))
     }
 
     /// The type of the objects of a kind; `any` if there is no schema of it.
@@ -127,6 +141,37 @@ impl Schemas {
             Type::Object(ObjectType { name: name.as_str().into(), kind: Some(kind.into()), fields })
         })
     }
+}
+
+/// The same of a version of which no kind is known. In Kubernetes' own groups it has none of those that are known of another;
+/// what other groups have, nobody knows.
+fn of_its_group<'a>(
+    known: &[(&'a str, &'a str)],
+    api_version: &str,
+    kind: &str,
+) -> Option<(&'a str, &'a str)> {
+    let group = group_of(api_version);
+    let mut own = BUILT_IN.kinds.keys().filter_map(|key| key.rsplit_once('/'));
+    if !own.any(|(version, _)| group_of(version) == group) {
+        return None;
+    }
+    let siblings: Vec<_> = known.iter().copied().filter(|known| group_of(known.0) == group).collect();
+    let meant = nearest(kind, &siblings.iter().map(|known| known.1).collect())?;
+    siblings.into_iter().find(|known| known.1 == meant)
+}
+
+fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
+/// The kind that differs in little from a word, or else the only one that begins so: `Deploy`.
+fn nearest<'a>(word: &str, kinds: &BTreeSet<&'a str>) -> Option<&'a str> {
+    let begins = |kind: &&str| kind.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    let begun = || {
+        let mut found = kinds.iter().copied().filter(begins);
+        found.next().filter(|_| word.len() > 2 && found.next().is_none())
+    };
+    closest(word, kinds.iter().copied()).or_else(begun)
 }
 
 /// An object whose fields are known, or at least its kind.

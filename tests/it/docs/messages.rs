@@ -52,6 +52,15 @@ fn triggered(trigger: Value, changes: Value) -> Vec<Value> {
     rule(spec)
 }
 
+/// A Rule about Jobs that runs this Action.
+fn on_a_job(changes: Value) -> Vec<Value> {
+    let mut pack = pack("Action", "restart-workload", &changes);
+    let trigger = json!({"resource": {"apiVersion": "batch/v1", "kind": "Job"}});
+    let rule = json!({"spec": {"trigger": trigger, "when": "object.status.failed > 0"}});
+    json_patch::merge(pack.last_mut().expect("the Rule is the last"), &rule);
+    pack
+}
+
 /// Rules that follow each other.
 fn circle() -> Vec<Value> {
     let follows = |other: &str| {
@@ -169,6 +178,9 @@ fn what_the_page_on_rules_quotes_is_said() {
             rule(
                 json!({"trigger": {"resource": {"apiVersion": "fother.dev/v1alpha1", "kind": "Execution"}}}),
             ),
+            on_a_job(json!({"kubernetes": {"restart": {}}})),
+            on_a_job(json!({"kubernetes": {"restart": null, "scale": {"replicas": 0}}})),
+            rule(json!({"ladder": [{"run": "clean-disk", "with": {"x": "{{ object.metadata.name }}"}}]})),
             rule(json!({"ladder": [{"run": "clean-disk", "with": {"x": 1}}]})),
             rule(json!({"ladder": [{"run": "restart-workload"}, {"run": "clean-disk", "with": template}]})),
             rule(json!({"ladder": [{"run": "clean-disk"}, {"run": "collect-evidence"}]})),
@@ -207,6 +219,7 @@ fn what_the_page_on_actions_quotes_is_said() {
             ),
             container(json!({"volumes": [{"mountPath": "/fother/x", "claimName": "a"}]})),
             action(json!({"script": null, "collect": {}, "outputs": [{"name": "freed"}]})),
+            action(json!({"script": null, "kubernetes": {"scale": {"replicas": "three"}}})),
             rule(given),
             script(json!({"image": "debian:12"})),
         ],
