@@ -170,12 +170,16 @@ impl Enroll {
     async fn together(&self, client: &Client) -> anyhow::Result<Vec<String>> {
         let api: Api<Role> = Api::namespaced(client.clone(), &self.namespace);
         let role = optional(api.get(rights::ENROLMENT_ROLE).await).context("failed to read the Role")?;
-        let rules = role.and_then(|role| role.rules).unwrap_or_default();
-        let impersonating =
-            rules.into_iter().filter(|rule| rule.verbs.iter().any(|verb| verb == "impersonate"));
-        let before = impersonating.filter_map(|rule| rule.resource_names).flatten();
-        Ok(before.chain(self.accounts.clone()).collect::<BTreeSet<_>>().into_iter().collect())
+        let before = role.map(enrolled_by).unwrap_or_default();
+        Ok(before.into_iter().chain(self.accounts.clone()).collect::<BTreeSet<_>>().into_iter().collect())
     }
+}
+
+/// The accounts that the Role of an enrolment names.
+pub(super) fn enrolled_by(role: Role) -> BTreeSet<String> {
+    let rules = role.rules.unwrap_or_default();
+    let impersonating = rules.into_iter().filter(|rule| rule.verbs.iter().any(|verb| verb == "impersonate"));
+    impersonating.filter_map(|rule| rule.resource_names).flatten().collect()
 }
 
 /// Says why nothing is enrolled.

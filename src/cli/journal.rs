@@ -37,7 +37,7 @@ pub struct Journal {
     #[arg(long, value_name = "DURATION")]
     since: Option<Duration>,
     /// So many of the newest, at the most.
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Events instead of decisions: those that such decisions name, and all of a namespace.
     #[arg(long)]
@@ -92,8 +92,15 @@ impl Journal {
         let what = if self.events { "event" } else { "decision" };
         match asked.is_empty() {
             true => format!("there are no {what}s in it"),
-            false => format!("no {what} matches {}", asked.join(" ")),
+            false => format!("no {what} matches {}{}", asked.join(" "), self.written_out()),
         }
+    }
+
+    /// How the target is written whose kind was given as kubectl takes it, and a journal does not.
+    fn written_out(&self) -> String {
+        let target = self.target.as_deref().and_then(|target| target.split_once('/'));
+        let written = target.and_then(|(kind, name)| Some((kind_of(kind)?, name)));
+        written.map_or_else(String::new, |(kind, name)| format!("; kinds are written out: {kind}/{name}"))
     }
 
     /// Returns how many there are.
@@ -116,6 +123,31 @@ impl Journal {
         }
         Ok(entries.len())
     }
+}
+
+/// What kubectl calls a kind beside its name: the plural, and what is short for it. Only those of Kubernetes itself, and only
+/// to help somebody out; what another kind is called only a cluster knows.
+const OTHER_NAMES: [(&str, &[&str]); 14] = [
+    ("ConfigMap", &["cm", "configmaps"]),
+    ("CronJob", &["cj", "cronjobs"]),
+    ("DaemonSet", &["ds", "daemonsets"]),
+    ("Deployment", &["deploy", "deployments"]),
+    ("HorizontalPodAutoscaler", &["hpa", "horizontalpodautoscalers"]),
+    ("Job", &["jobs"]),
+    ("Namespace", &["ns", "namespaces"]),
+    ("Node", &["no", "nodes"]),
+    ("PersistentVolume", &["pv", "persistentvolumes"]),
+    ("PersistentVolumeClaim", &["pvc", "persistentvolumeclaims"]),
+    ("Pod", &["po", "pods"]),
+    ("ReplicaSet", &["rs", "replicasets"]),
+    ("Service", &["svc", "services"]),
+    ("StatefulSet", &["sts", "statefulsets"]),
+];
+
+/// The kind that has another name in [`OTHER_NAMES`].
+fn kind_of(other: &str) -> Option<&'static str> {
+    let is_called = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(other));
+    OTHER_NAMES.iter().find(|(_, names)| is_called(names)).map(|(kind, _)| *kind)
 }
 
 /// A target as decisions name it. Only the name of a key, which is no object, may have a slash in it.
@@ -184,6 +216,29 @@ mod tests {
             let said = kind_and_name(bad).expect_err(bad);
             let expected = format!("{bad:?} is not a target: use KIND/NAME, as Deployment/web; ");
             assert!(said.starts_with(&expected), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_kind_that_kubectl_takes_and_a_journal_does_not_is_written_out() {
+        let nothing = |target: &str| {
+            let (file, output) = (PathBuf::from("journal.db"), Format::Table);
+            let target = Some(target.to_owned());
+            let (namespace, rule, since) = (None, None, None);
+            Journal { file, namespace, rule, target, since, limit: 50, events: false, output }.nothing()
+        };
+        for (target, written) in [
+            ("deploy/api", "Deployment/api"),
+            ("Deployments/api", "Deployment/api"),
+            ("po/api-0", "Pod/api-0"),
+            ("cj/nightly", "CronJob/nightly"),
+            ("hpa/api", "HorizontalPodAutoscaler/api"),
+        ] {
+            let said = format!("no decision matches --target {target}; kinds are written out: {written}");
+            assert_eq!(nothing(target), said);
+        }
+        for target in ["Deployment/api", "pod/api-0", "job/nightly", "widgets/api", "key/rack/7"] {
+            assert_eq!(nothing(target), format!("no decision matches --target {target}"));
         }
     }
 

@@ -126,6 +126,13 @@ fn what_has_not_the_form_of_a_target_is_refused_with_the_remedy() {
     }
 }
 
+#[test]
+fn a_journal_is_not_asked_for_nothing() {
+    let (code, out, err) = fother(&["journal", "/nowhere.db", "--limit", "0"]);
+    let said = "invalid value '0' for '--limit <N>': 0 is not in 1..";
+    assert!(code == 2 && out.is_empty() && err.contains(said), "{code} {err}");
+}
+
 /// The verbs that `fother --help` lists.
 fn verbs() -> Vec<String> {
     let (_, help, _) = fother(&["--help"]);

@@ -16,7 +16,8 @@ use super::connection::Connection;
 /// Say what is missing in a cluster for fother to work.
 ///
 /// Looks at the cluster's version, the kinds, the controller and its rights, and at every namespace with
-/// Rules, Packs or Webhooks: whether it is enrolled, its accounts are allowed, and what their Roles lack.
+/// Rules, Packs or Webhooks: whether it is enrolled, its accounts are allowed, what their Roles lack, and
+/// what else the controller says of what is not Ready.
 #[derive(Args, Debug)]
 #[command(after_help = "Reads with your rights: an administrator sees everything.
 

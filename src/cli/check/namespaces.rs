@@ -1,18 +1,20 @@
-//! What a namespace needs: an enrolment, allowed accounts, and Roles for what its Rules do.
+//! What a namespace needs: an enrolment, allowed accounts, and Roles for what its Rules do; and what else is not Ready.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::Context;
 use k8s_openapi::api::authorization::v1::ResourceAttributes;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::rbac::v1::Role;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
 use super::installation::{impersonation, questions, words};
 use super::report::Report;
-use crate::api::{Action, ActionSpec, Pack, Rule, Webhook};
-use crate::cli::enroll::refusal;
+use crate::api::{Action, Condition, ConditionStatus, ConditionType, Pack, Reason, Rule, Webhook, condition};
+use crate::cli::enroll::{enrolled_by, refusal};
 use crate::cli::installed::ControllerAccount;
+use crate::cli::names;
 use crate::cluster::account::Account;
 use crate::cluster::discovery::Kinds;
 use crate::cluster::error::optional;
@@ -20,6 +22,7 @@ use crate::cluster::reviews::{Reviews, account_may};
 use crate::cluster::rights;
 use crate::controller::lacking;
 use crate::decide::rights::{Right, needed};
+use crate::text::printable;
 
 /// The most objects of a kind that are asked for at a time.
 const PAGE: u32 = 500;
@@ -33,8 +36,11 @@ struct Found {
     packs: Vec<Pack>,
     rules: Vec<Rule>,
     webhooks: Vec<Webhook>,
-    actions: BTreeMap<(String, String), ActionSpec>,
+    actions: BTreeMap<Key, Action>,
 }
+
+/// Namespace and name.
+type Key = (String, String);
 
 /// Looks at all namespaces, or at one.
 pub async fn look(
@@ -48,44 +54,34 @@ pub async fn look(
     {
         return Ok(());
     }
+    let all = ListParams::default();
     let found = Found {
-        packs: list(client, only).await?,
-        rules: list(client, only).await?,
-        webhooks: list(client, only).await?,
-        actions: list::<Action>(client, only).await?.into_iter().map(key_and_spec).collect(),
+        packs: list(client, only, &all).await?,
+        rules: list(client, only, &all).await?,
+        webhooks: list(client, only, &all).await?,
+        actions: list::<Action>(client, only, &all).await?.into_iter().map(keyed).collect(),
     };
-    let mut allowed = BTreeMap::new();
-    for (namespace, names) in accounts(&found) {
-        let mut enrolled = Vec::new();
-        for name in names {
-            let standing = account(client, controller, (&namespace, &name), report).await?;
-            if standing.is_enrolled {
-                enrolled.push(name.clone());
-            }
-            if let Some(account) = standing.account {
-                allowed.insert((namespace.clone(), name), account);
-            }
-        }
-        if let (Some(controller), false) = (controller, enrolled.is_empty()) {
-            enrolment(client, controller, (&namespace, &enrolled), report).await?;
-        }
+    let standings = accounts(client, controller, &found, report).await?;
+    if let Some(controller) = controller {
+        unused(client, only, controller, &standings, report).await?;
     }
     let (kinds, reviews) = (Kinds::default(), Reviews::default());
+    let looking = (client, &kinds, &reviews);
     for pack in &found.packs {
-        let of = (namespace_of(pack), pack.spec.service_account_name.clone());
-        if let Some(account) = allowed.get(&of) {
-            self::pack((client, &kinds, &reviews), pack, account, report).await?;
-        }
+        let standing = standings.get(&(namespace_of(pack), pack.spec.service_account_name.clone()));
+        self::pack(looking, pack, standing, report).await?;
+    }
+    for action in found.actions.values() {
+        let conditions = action.status.as_ref().map(|status| &status.conditions[..]);
+        not_ready(action, conditions, &[], report);
     }
     for rule in &found.rules {
-        let of = (namespace_of(rule), rule.spec.service_account_name.clone());
-        self::rule((client, &kinds, &reviews), rule, &found.actions, allowed.get(&of), report).await?;
+        let standing = standings.get(&(namespace_of(rule), rule.spec.service_account_name.clone()));
+        self::rule(looking, rule, &found.actions, standing, report).await?;
     }
     for webhook in &found.webhooks {
-        let of = (namespace_of(webhook), webhook.spec.service_account_name.clone());
-        if allowed.contains_key(&of) {
-            self::webhook(client, webhook, report).await?;
-        }
+        let standing = standings.get(&(namespace_of(webhook), webhook.spec.service_account_name.clone()));
+        self::webhook(client, webhook, standing, report).await?;
     }
     Ok(())
 }
@@ -105,11 +101,16 @@ fn namespace_of(object: &impl ResourceExt) -> String {
     object.namespace().unwrap_or_default()
 }
 
-fn key_and_spec(action: Action) -> ((String, String), ActionSpec) {
-    ((namespace_of(&action), action.name_any()), action.spec)
+/// What an object is called in a finding.
+fn title<K: kube::Resource<DynamicType = ()>>(object: &K) -> String {
+    format!("{} {}/{}", K::kind(&()), namespace_of(object), object.name_any())
 }
 
-async fn list<K>(client: &Client, only: Option<&str>) -> anyhow::Result<Vec<K>>
+fn keyed(action: Action) -> (Key, Action) {
+    ((namespace_of(&action), action.name_any()), action)
+}
+
+async fn list<K>(client: &Client, only: Option<&str>, params: &ListParams) -> anyhow::Result<Vec<K>>
 where
     K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
         + Clone
@@ -120,7 +121,7 @@ where
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let mut params = ListParams::default().limit(PAGE);
+    let mut params = params.clone().limit(PAGE);
     let mut found = Vec::new();
     loop {
         let page = api.list(&params).await.with_context(|| format!("failed to list {}", K::plural(&())))?;
@@ -132,17 +133,20 @@ where
     }
 }
 
-/// The accounts that Rules, Packs and Webhooks name, by namespace.
-fn accounts(found: &Found) -> BTreeMap<String, BTreeSet<String>> {
-    let of_packs = found.packs.iter().map(|pack| (namespace_of(pack), &pack.spec.service_account_name));
-    let of_rules = found.rules.iter().map(|rule| (namespace_of(rule), &rule.spec.service_account_name));
-    let of_webhooks =
-        found.webhooks.iter().map(|webhook| (namespace_of(webhook), &webhook.spec.service_account_name));
-    let mut accounts = BTreeMap::<_, BTreeSet<_>>::new();
-    for (namespace, name) in of_packs.chain(of_rules).chain(of_webhooks) {
-        accounts.entry(namespace).or_default().insert(name.clone());
+/// The accounts that Rules, Packs and Webhooks name, by namespace, and what names each.
+fn named(found: &Found) -> BTreeMap<String, BTreeMap<String, Vec<String>>> {
+    let of_packs = found.packs.iter().map(|pack| naming(pack, &pack.spec.service_account_name));
+    let of_rules = found.rules.iter().map(|rule| naming(rule, &rule.spec.service_account_name));
+    let of_webhooks = found.webhooks.iter().map(|hook| naming(hook, &hook.spec.service_account_name));
+    let mut named = BTreeMap::<_, BTreeMap<_, Vec<_>>>::new();
+    for ((namespace, name), by) in of_packs.chain(of_rules).chain(of_webhooks) {
+        named.entry(namespace).or_default().entry(name).or_default().push(by);
     }
-    accounts
+    named
+}
+
+fn naming<K: kube::Resource<DynamicType = ()>>(object: &K, account: &str) -> (Key, String) {
+    ((namespace_of(object), account.to_owned()), title(object))
 }
 
 /// What is known of an account that something names.
@@ -151,6 +155,45 @@ struct Standing {
     /// The account, if its owner allows that it is used.
     account: Option<Account>,
     is_enrolled: bool,
+    /// Whether it was said why the controller may not act as it: nothing that names it says so once more.
+    is_told: bool,
+}
+
+/// Looks at all accounts that something names, and at the enrolments of their namespaces.
+async fn accounts(
+    client: &Client,
+    controller: Option<&ControllerAccount>,
+    found: &Found,
+    report: &mut Report,
+) -> anyhow::Result<BTreeMap<Key, Standing>> {
+    let mut standings = BTreeMap::new();
+    for (namespace, accounts) in named(found) {
+        let mut enrolled = Vec::new();
+        for (name, by) in accounts {
+            // No account can have such a name, so there is none to ask for.
+            let standing = match names::account(&name) {
+                Ok(_) => account(client, controller, (&namespace, &name), report).await?,
+                Err(reason) => misnamed((&namespace, &reason), &by, report),
+            };
+            if standing.is_enrolled {
+                enrolled.push(name.clone());
+            }
+            standings.insert((namespace.clone(), name), standing);
+        }
+        if let (Some(controller), false) = (controller, enrolled.is_empty()) {
+            enrolment(client, controller, (&namespace, &enrolled), report).await?;
+        }
+    }
+    Ok(standings)
+}
+
+/// Says that what is named cannot be an account: a slip of who wrote it, whom no enrolment helps.
+fn misnamed((namespace, reason): (&str, &str), by: &[String], report: &mut Report) -> Standing {
+    let fix = format!(
+        "correct spec.serviceAccountName; kubectl -n {namespace} get serviceaccounts lists what there is"
+    );
+    report.error(format!("{}: {reason}", by.join(", ")), fix);
+    Standing { is_told: true, ..Standing::default() }
 }
 
 /// Whether the controller may act as an account: enrolled by an administrator, annotated by its owner.
@@ -163,12 +206,19 @@ async fn account(
     let account = match Account::read(client, namespace, name).await {
         Ok(account) => Some(account),
         Err(error) if error.is_forbidden() && error.code().is_none() => {
-            report.error(error.to_string(), enroll(controller, namespace, &[name]));
-            return Ok(Standing::default());
+            let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+            let found =
+                optional(accounts.get(name).await).with_context(|| format!("failed to read {name}"))?;
+            let fix = match found {
+                Some(_) => enroll(controller, namespace, &[name]),
+                None => create(controller, namespace, name),
+            };
+            report.error(error.to_string(), fix);
+            return Ok(Standing { is_told: true, ..Standing::default() });
         }
         Err(error) => return Err(error.into()),
     };
-    let Some(controller) = controller else { return Ok(Standing { account, is_enrolled: false }) };
+    let Some(controller) = controller else { return Ok(Standing { account, ..Standing::default() }) };
     let is_enrolled = account_may(client, controller.parts(), impersonation(namespace, Some(name))).await?;
     let account_is = format!("ServiceAccount {namespace}/{name} is");
     match is_enrolled {
@@ -177,7 +227,41 @@ async fn account(
             report.error(format!("{account_is} not enrolled"), enroll(Some(controller), namespace, &[name]));
         }
     }
-    Ok(Standing { account, is_enrolled })
+    Ok(Standing { account, is_enrolled, is_told: !is_enrolled })
+}
+
+/// Names the accounts that are enrolled though nothing names them, as right after `fother enroll`. One that is gone or not
+/// allowed any more is nobody's trouble then.
+async fn unused(
+    client: &Client,
+    only: Option<&str>,
+    controller: &ControllerAccount,
+    used: &BTreeMap<Key, Standing>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let roles = ListParams::default().fields(&format!("metadata.name={}", rights::ENROLMENT_ROLE));
+    // That is only welcome: whoever may not read Roles is told nothing of them.
+    for role in list::<Role>(client, only, &roles).await.unwrap_or_default() {
+        let namespace = namespace_of(&role);
+        for name in enrolled_by(role) {
+            let is_new = !used.contains_key(&(namespace.clone(), name.clone()));
+            if !is_new || names::account(&name).is_err() {
+                continue;
+            }
+            match Account::read(client, &namespace, &name).await {
+                Ok(_) => {}
+                Err(error) if error.is_forbidden() => continue,
+                Err(error) => return Err(error.into()),
+            }
+            let asked = impersonation(&namespace, Some(&name));
+            if account_may(client, controller.parts(), asked).await? {
+                report.good(format!(
+                    "ServiceAccount {namespace}/{name} is enrolled and allowed; no Rule, Pack or Webhook names it yet"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether the enrolment gives all that this version needs: it stays as it was when it was applied.
@@ -216,36 +300,53 @@ fn needed_by(pack: &Pack) -> Vec<Right> {
 async fn pack(
     looking: (&Client, &Kinds, &Reviews),
     pack: &Pack,
-    account: &Account,
+    standing: Option<&Standing>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let (namespace, of) = (namespace_of(pack), &pack.spec.service_account_name);
-    let name = format!("Pack {namespace}/{}", pack.name_any());
-    let mut lacks = Vec::new();
-    lacks.extend(lacking(looking, needed_by(pack), account).await?);
-    if let Some(secret) = &pack.spec.secret_ref {
-        lacks.extend(secret_withheld(looking.0, (&namespace, of), &secret.name).await?);
+    let name = title(pack);
+    let mut is_told = standing.is_some_and(|standing| standing.is_told);
+    if let Some(account) = standing.and_then(|standing| standing.account.as_ref()) {
+        let mut lacks = Vec::new();
+        lacks.extend(lacking(looking, needed_by(pack), account).await?);
+        if let Some(secret) = &pack.spec.secret_ref {
+            lacks.extend(secret_withheld(looking.0, (&namespace, of), &secret.name).await?);
+        }
+        if lacks.is_empty() {
+            report.good(format!("{name}: its account may do what it needs"));
+        }
+        is_told |= !lacks.is_empty();
+        for text in lacks {
+            report.error(format!("{name}: {text}"), "docs/how-to/grant-rights.md lists what");
+        }
     }
-    if lacks.is_empty() {
-        report.good(format!("{name}: its account may do what it needs"));
-    }
-    for text in lacks {
-        report.error(format!("{name}: {text}"), "docs/how-to/grant-rights.md lists what");
-    }
+    let told: &[Reason] = if is_told { &[Reason::Forbidden] } else { &[] };
+    not_ready(pack, pack.status.as_ref().map(|status| &status.conditions[..]), told, report);
     Ok(())
 }
 
 /// Whether a Webhook's account may read the secret that its senders have to know.
-async fn webhook(client: &Client, webhook: &Webhook, report: &mut Report) -> anyhow::Result<()> {
+async fn webhook(
+    client: &Client,
+    webhook: &Webhook,
+    standing: Option<&Standing>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let (namespace, account) = (namespace_of(webhook), &webhook.spec.service_account_name);
-    let Some(secret) = webhook.spec.secret() else { return Ok(()) };
-    let name = format!("Webhook {namespace}/{}", webhook.name_any());
-    match secret_withheld(client, (&namespace, account), &secret.name).await? {
-        None => report.good(format!("{name}: its account may do what it needs")),
-        Some(text) => {
-            report.error(format!("{name}: {text}"), "docs/how-to/receive-alerts.md has the Role");
+    let name = title(webhook);
+    let mut is_told = standing.is_some_and(|standing| standing.is_told);
+    let is_allowed = standing.is_some_and(|standing| standing.account.is_some());
+    if let Some(secret) = webhook.spec.secret().filter(|_| is_allowed) {
+        match secret_withheld(client, (&namespace, account), &secret.name).await? {
+            None => report.good(format!("{name}: its account may do what it needs")),
+            Some(text) => {
+                report.error(format!("{name}: {text}"), "docs/how-to/receive-alerts.md has the Role");
+                is_told = true;
+            }
         }
     }
+    let told: &[Reason] = if is_told { &[Reason::MissingPermissions] } else { &[] };
+    not_ready(webhook, webhook.status.as_ref().map(|status| &status.conditions[..]), told, report);
     Ok(())
 }
 
@@ -276,35 +377,85 @@ fn enroll(controller: Option<&ControllerAccount>, namespace: &str, names: &[&str
     format!("fother enroll {namespace} --service-account {} --apply", names.join(" --service-account "))
 }
 
+/// The same for an account that does not exist, and so is refused as it is.
+fn create(controller: Option<&ControllerAccount>, namespace: &str, name: &str) -> String {
+    let enrolled = enroll(controller, namespace, &[name]);
+    match refusal(namespace, controller) {
+        Some(_) => enrolled,
+        None => format!("kubectl -n {namespace} create serviceaccount {name} && {enrolled}"),
+    }
+}
+
 /// Whether a Rule's Actions exist and its account may do what they need.
 async fn rule(
     looking: (&Client, &Kinds, &Reviews),
     rule: &Rule,
-    actions: &BTreeMap<(String, String), ActionSpec>,
-    account: Option<&Account>,
+    actions: &BTreeMap<Key, Action>,
+    standing: Option<&Standing>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let namespace = namespace_of(rule);
-    let name = format!("Rule {namespace}/{}", rule.name_any());
-    let mut named = BTreeMap::new();
+    let (namespace, name) = (namespace_of(rule), title(rule));
+    let (mut named, mut told) = (BTreeMap::new(), Vec::new());
     for rung in &rule.spec.ladder {
-        let Some(spec) = actions.get(&(namespace.clone(), rung.run.clone())) else {
+        let Some(action) = actions.get(&(namespace.clone(), rung.run.clone())) else {
             report.error(format!("{name} runs Action {:?}, which does not exist", rung.run), "create it");
+            told.push(Reason::ActionNotFound);
             continue;
         };
-        named.insert(rung.run.clone(), spec.clone());
+        named.insert(rung.run.clone(), action.spec.clone());
+    }
+    if standing.is_some_and(|standing| standing.is_told) {
+        told.push(Reason::MissingPermissions);
     }
     // What the account lacks was said already if it cannot be used at all.
-    let Some(account) = account else { return Ok(()) };
-    match lacking(looking, needed(&rule.spec, named.values()), account).await {
-        Ok(None) => report.good(format!("{name}: its account may do what it needs")),
-        Ok(Some(text)) => report.error(format!("{name}: {text}"), "docs/how-to/grant-rights.md lists what"),
-        Err(error @ crate::cluster::Error::UnknownKind { .. }) => {
-            report.error(format!("{name}: {error}"), "install that kind, or correct the Rule");
+    if let Some(account) = standing.and_then(|standing| standing.account.as_ref()) {
+        match lacking(looking, needed(&rule.spec, named.values()), account).await {
+            Ok(None) => report.good(format!("{name}: its account may do what it needs")),
+            Ok(Some(text)) => {
+                report.error(format!("{name}: {text}"), "docs/how-to/grant-rights.md lists what");
+                told.push(Reason::MissingPermissions);
+            }
+            Err(error @ crate::cluster::Error::UnknownKind { .. }) => {
+                report.error(format!("{name}: {error}"), "install that kind, or correct the Rule");
+                told.push(Reason::SourceUnavailable);
+            }
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => return Err(error.into()),
     }
+    not_ready(rule, rule.status.as_ref().map(|status| &status.conditions[..]), &told, report);
     Ok(())
+}
+
+/// Repeats why the controller does not use an object, unless that was `told`, as by what its account lacks. What it said
+/// before the object's last change may not hold any more.
+fn not_ready<K: kube::Resource<DynamicType = ()>>(
+    object: &K,
+    conditions: Option<&[Condition]>,
+    told: &[Reason],
+    report: &mut Report,
+) {
+    let ready = conditions.and_then(|conditions| condition(conditions, ConditionType::Ready));
+    let Some(ready) = ready.filter(|ready| ready.status == ConditionStatus::False.as_str()) else { return };
+    let is = |reason: &Reason| reason.as_str() == ready.reason;
+    let is_current = ready.observed_generation.is_none_or(|of| Some(of) == object.meta().generation);
+    if !is_current || told.iter().any(is) {
+        return;
+    }
+    // One line a finding; a Pack's mistakes have one each.
+    let message = ready.message.lines().collect::<Vec<_>>().join(" ");
+    let said = format!("{}: {message}", ready.reason);
+    let what = format!("{} is not Ready: {}", title(object), printable(&said));
+    if is(&Reason::MissingPermissions) {
+        let fix = "nothing, if the right was given just now: the controller looks again within ten seconds";
+        report.warning(what, fix);
+    } else if is(&Reason::Progressing) {
+        report.warning(what, "nothing, if it passes");
+    } else if is(&Reason::Suspended) {
+        report.warning(what, "nothing, if it is meant to rest");
+    } else {
+        let page = K::kind(&()).to_lowercase();
+        report.error(what, format!("docs/reference/{page}.md says what to do"));
+    }
 }
 
 #[cfg(test)]
@@ -328,6 +479,64 @@ mod tests {
                 "as the controller itself runs in ops: it could be told to change or replace itself"
             )
         );
+    }
+
+    #[test]
+    fn an_account_that_is_not_there_is_created_first() {
+        let remedy = "kubectl -n payments create serviceaccount healer && fother enroll payments --service-account healer --apply";
+        assert_eq!(create(None, "payments", "healer"), remedy);
+        let moved = create(None, "kube-system", "healer");
+        assert!(moved.starts_with("move the Rules") && !moved.contains("create serviceaccount"), "{moved}");
+    }
+
+    fn rule_named(name: &str) -> Rule {
+        let spec = json!({"serviceAccountName": "Healer", "trigger": {}, "ladder": []});
+        let metadata = json!({"name": name, "namespace": "payments", "generation": 2});
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a Rule")
+    }
+
+    #[test]
+    fn what_cannot_be_an_account_is_told_of_with_what_names_it() {
+        let rules = vec![rule_named("leak"), rule_named("stuck")];
+        let found = Found { packs: Vec::new(), rules, webhooks: Vec::new(), actions: BTreeMap::new() };
+        let named = named(&found);
+        let reason = names::account("Healer").expect_err("no name of an account");
+        let mut report = Report::default();
+        assert!(misnamed(("payments", &reason), &named["payments"]["Healer"], &mut report).is_told);
+        let text = report.text();
+        let said =
+            "✗ Rule payments/leak, Rule payments/stuck: \"Healer\" cannot be a ServiceAccount: use at most ";
+        assert!(text.starts_with(said), "{text}");
+        let fix =
+            "\n    fix: correct spec.serviceAccountName; kubectl -n payments get serviceaccounts lists ";
+        assert!(text.contains(fix) && !text.contains("fother enroll"), "{text}");
+    }
+
+    #[test]
+    fn why_something_is_not_ready_is_told_once() {
+        let rule = rule_named("leak");
+        let said = |status: &str, reason: &str, generation: Value, told: &[Reason]| {
+            let condition = json!([{
+                "type": "Ready", "status": status, "reason": reason, "message": "it has:\nmistakes\u{1b}[2J",
+                "observedGeneration": generation, "lastTransitionTime": "2026-06-01T03:02:11Z",
+            }]);
+            let conditions: Vec<Condition> = serde_json::from_value(condition).expect("conditions");
+            let mut report = Report::default();
+            not_ready(&rule, Some(&conditions[..]), told, &mut report);
+            report.text().lines().next().unwrap_or_default().to_owned()
+        };
+        let line = |mark: &str, reason: &str| {
+            format!("{mark} Rule payments/leak is not Ready: {reason}: it has: mistakes\\u{{1b}}[2J")
+        };
+        let mistake = "InvalidExpression";
+        assert_eq!(said("False", mistake, json!(2), &[]), line("✗", mistake));
+        assert_eq!(said("False", mistake, json!(null), &[Reason::MissingPermissions]), line("✗", mistake));
+        for passing in ["MissingPermissions", "Progressing", "Suspended"] {
+            assert_eq!(said("False", passing, json!(2), &[]), line("!", passing));
+        }
+        assert_eq!(said("False", "MissingPermissions", json!(2), &[Reason::MissingPermissions]), "");
+        assert_eq!(said("False", mistake, json!(1), &[]), "", "it was changed since");
+        assert_eq!(said("True", "Active", json!(2), &[]), "");
     }
 
     #[test]

@@ -141,6 +141,9 @@ async fn shows(path: &Path) {
     let answer = fother(&["journal", path, "--rule", "events", "--target", "ConfigMap/Ark"]).await;
     let nothing = "no decision matches --rule events --target ConfigMap/Ark\n";
     assert_eq!((answer.code, answer.stderr.as_str()), (0, nothing));
+    let answer = fother(&["journal", path, "--rule", "events", "--target", "cm/ark"]).await;
+    let nothing = "no decision matches --rule events --target cm/ark; kinds are written out: ConfigMap/ark\n";
+    assert_eq!((answer.code, answer.stderr.as_str()), (0, nothing));
     let (leak, matched) = ("events.k8s.io Leak", "kubernetes Matched");
     for (flags, expected) in [
         (&["--namespace", NAMESPACE, "--since", "1h"][..], &[leak, leak, matched][..]),

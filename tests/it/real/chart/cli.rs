@@ -249,6 +249,69 @@ async fn a_check_looks_at_the_accounts_of_packs() {
     says(&good).await;
 }
 
+#[tokio::test]
+async fn a_check_names_an_account_that_is_enrolled_before_anything_uses_it() {
+    let Some(stage) = Stage::new("check-unused").await else { return };
+    let here = stage.namespace.as_str();
+    for account in ["healer", "other"] {
+        stage.account(account).await;
+    }
+    admitted(&stage.fother(&["enroll", here, "--service-account", "healer", "--apply"]).await);
+    let said = format!("✓ ServiceAccount {here}/healer is enrolled and allowed");
+    let unused = format!("{said}; no Rule, Pack or Webhook names it yet\n");
+    eventually(&unused, DEADLINE, || async {
+        let answer = check(&stage).await.stdout;
+        if answer.contains(&unused) { Ok(()) } else { Err(answer) }
+    })
+    .await;
+    admitted(&stage.create(&stage.admin, "Rule", "leak", rule()).await);
+    let answer = check(&stage).await.stdout;
+    assert!(answer.contains(&format!("{said}\n")) && !answer.contains(&unused), "{answer}");
+    assert!(!answer.contains(&format!("{here}/other")), "{answer}");
+}
+
+#[tokio::test]
+async fn a_check_tells_a_name_that_no_account_can_have() {
+    let Some(stage) = Stage::new("check-name").await else { return };
+    let here = stage.namespace.as_str();
+    let mut spec = rule();
+    spec["serviceAccountName"] = json!("Healer");
+    admitted(&stage.create(&stage.admin, "Rule", "leak", spec).await);
+    let answer = check(&stage).await;
+    let said = format!("✗ Rule {here}/leak: \"Healer\" cannot be a ServiceAccount: ");
+    assert!(answer.code == 1 && answer.stdout.contains(&said), "{answer:#?}");
+    assert!(!answer.stdout.contains("fother enroll"), "{answer:#?}");
+}
+
+/// Nothing runs here that would say of a Rule why it is not Ready: it is said for it.
+#[tokio::test]
+async fn a_check_repeats_why_a_rule_is_not_ready() {
+    let Some(stage) = Stage::new("check-ready").await else { return };
+    let here = stage.namespace.as_str();
+    admitted(&stage.create(&stage.admin, "Rule", "leak", rule()).await);
+    let told = async |reason: &str, message: &str| {
+        let ready = json!({
+            "type": "Ready", "status": "False", "reason": reason, "message": message,
+            "observedGeneration": 1, "lastTransitionTime": "2026-06-01T03:02:11Z",
+        });
+        admitted(&stage.controller_says("rules", "leak", json!({"status": {"conditions": [ready]}})).await);
+        let answer = check(&stage).await;
+        assert_eq!(answer.code, 1, "{answer:#?}");
+        answer.stdout
+    };
+    let said = format!("Rule {here}/leak is not Ready");
+    let mistake = told("InvalidExpression", "unknown variable \"objet\"").await;
+    let finding = format!(
+        "✗ {said}: InvalidExpression: unknown variable \"objet\"\n    fix: docs/reference/rule.md says what to do\n"
+    );
+    assert!(mistake.contains(&finding), "{mistake}");
+    // The check itself says that the account, and the Action, do not exist.
+    for reason in ["MissingPermissions", "ActionNotFound"] {
+        let answer = told(reason, "it does not exist").await;
+        assert!(!answer.contains(&said), "{answer}");
+    }
+}
+
 /// A Role stays as it was when it was applied, whatever a later version of the controller needs.
 #[tokio::test]
 async fn a_check_finds_an_enrolment_of_an_earlier_version() {
@@ -291,7 +354,10 @@ async fn a_check_leads_from_nothing_to_a_rule_that_works() {
     };
     let spec = json!({"kubernetes": {"patch": {"merge": {"data": {"a": "b"}}}}});
     admitted(&stage.create(&stage.admin, "Rule", "leak", rule()).await);
-    says(&format!("✗ ServiceAccount {here}/healer does not exist")).await;
+    let fix = format!(
+        "kubectl -n {here} create serviceaccount healer && fother enroll {here} --service-account healer --apply"
+    );
+    says(&format!("✗ ServiceAccount {here}/healer does not exist\n    fix: {fix}\n")).await;
     says("✓ admission policies\n").await;
     stage.person("healer", json!([jobs(), maps(&["get", "list"])])).await;
     says(&format!("✗ ServiceAccount {here}/healer does not carry the annotation fother.dev/allow: \"true\""))
