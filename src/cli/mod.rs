@@ -34,7 +34,7 @@ The rest is kubectl's:
   kubectl get packs,rules,executions -A
   kubectl describe execution NAME     # what was done, and why
   kubectl patch execution NAME --type merge -p '{\"spec\":{\"cancel\":true}}'
-  kubectl patch rule NAME --type merge -p '{\"spec\":{\"mode\":\"Observe\"}}'   # it only says what it would do")]
+  kubectl patch rule NAME --type merge -p '{\"spec\":{\"mode\":\"Observe\"}}'   # acts no more")]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,

@@ -371,7 +371,7 @@ async fn a_check_does_not_send_anybody_to_enroll_what_is_never_enrolled() {
     })
     .await;
     for fix in [
-        "payments/healer does not exist\n    fix: fother enroll payments --service-account healer --apply\n",
+        "payments/healer does not exist\n    fix: kubectl -n payments create serviceaccount healer && fother enroll payments --service-account healer --apply\n",
         "kube-system/healer does not exist\n    fix: move the Rules, Packs and Webhooks of kube-system to another namespace",
         "fother/healer does not exist\n    fix: move the Rules, Packs and Webhooks of fother to another namespace",
     ] {
