@@ -13,6 +13,9 @@ pub const VARIABLES: [&str; 3] = ["inputs", "target", "now"];
 /// Marks an object that was created to take another's place.
 pub const RECREATED_BY: &str = "fother.dev/recreated-by";
 
+/// More replicas nobody has, so that more of them are a slip.
+const MOST_REPLICAS: i64 = 100_000;
+
 /// The API groups of Kubernetes itself, whose kinds are known. Others that end with `.k8s.io` are custom kinds.
 const BUILT_IN: [&str; 23] = [
     "",
@@ -201,10 +204,15 @@ fn replicas(value: &IntOrString, context: Context<'_>) -> Result<i64, String> {
         IntOrString::Int(number) => json!(number),
         IntOrString::String(template) => render(&json!(template), context)?,
     };
-    let number = rendered.as_i64().or_else(|| rendered.as_str().and_then(|text| text.parse().ok()));
+    as_replicas(&rendered)
+}
+
+/// A number of replicas, as a manifest or a template gives it; an error says what was given.
+pub fn as_replicas(given: &Value) -> Result<i64, String> {
+    let number = given.as_i64().or_else(|| given.as_str().and_then(|text| text.parse().ok()));
     number
-        .filter(|n| (0..=100_000).contains(n))
-        .ok_or_else(|| format!("replicas {rendered}: want a whole number >= 0"))
+        .filter(|number| (0..=MOST_REPLICAS).contains(number))
+        .ok_or_else(|| format!("replicas {given}: want a whole number from 0 to {MOST_REPLICAS}"))
 }
 
 /// A merge patch that only fits the object of the recorded UID.
@@ -390,7 +398,7 @@ mod tests {
         assert!(error.starts_with("a Secret cannot be recreated"), "{error}");
         let error =
             resolved(json!({"scale": {"replicas": -1}}), &deployment(), json!({})).expect_err("refused");
-        assert_eq!(error, "replicas -1: want a whole number >= 0");
+        assert_eq!(error, "replicas -1: want a whole number from 0 to 100000");
     }
 
     #[test]

@@ -1,16 +1,14 @@
 //! Operations that can never work: of an Action by itself, and on what a Rule leads it to, as far as the Rule's text says so.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::json;
 
 use super::has_template;
 use crate::api::{ActionSpec, KubernetesRunner, RuleSpec, Target};
-use crate::decide::operation::{refuses_restart, refuses_scale};
+use crate::decide::operation::{as_replicas, refuses_restart, refuses_scale};
 use crate::decide::path::Path;
 use crate::decide::problem::Problem;
 use crate::expr::{Schemas, Type};
-
-/// More of them nobody has; an operation refuses them when it is done.
-const MOST_REPLICAS: i64 = 100_000;
 
 /// Why an Action can do nothing about the target of a Rule: of a kind whose fields nobody knows, that is only a doubt.
 pub(super) fn unsuited(
@@ -49,21 +47,19 @@ fn target(spec: &RuleSpec) -> Option<(&str, &str)> {
 
 /// A number of replicas that is none. What a template gives is not known before.
 pub(super) fn replicas(operation: &KubernetesRunner, path: &Path) -> Option<Problem> {
-    let (number, written) = match &operation.scale.as_ref()?.replicas {
-        IntOrString::Int(number) => (Some(i64::from(*number)), number.to_string()),
+    let written = match &operation.scale.as_ref()?.replicas {
+        IntOrString::Int(number) => json!(number),
         IntOrString::String(text) if has_template(text) => return None,
-        IntOrString::String(text) => (text.parse().ok(), format!("{text:?}")),
+        IntOrString::String(text) => json!(text),
     };
-    let message = format!("replicas {written}: want a whole number from 0 to {MOST_REPLICAS}");
-    let is_one = number.is_some_and(|number: i64| (0..=MOST_REPLICAS).contains(&number));
     let path = path.member("scale").member("replicas").to_string();
-    (!is_one).then(|| Problem::error(path, message))
+    as_replicas(&written).err().map(|message| Problem::error(path, message))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     fn told(operation: &Value, trigger: &Value, target: &Value) -> Option<String> {
         let spec = json!({"serviceAccountName": "h", "trigger": trigger, "target": target, "ladder": []});
